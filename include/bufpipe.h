@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * bufpipe: buffered pipes through shared memory, for threads and processes
+ * on one Linux machine.
+ *
+ * A pipe has two ends.  One-way: ends[0] receives, ends[1] sends.  Duplex:
+ * both do both.  A message arrives whole, once, and in the order it was sent.
+ *
+ * Rules that hold for every call
+ *
+ *   Results    0, a count or a length; or a negative errno.  A call that fails
+ *              has changed nothing and leaks nothing.  errno means nothing.
+ *   Timeouts   nanoseconds on CLOCK_MONOTONIC.  0 tries once and gives up with
+ *              -EAGAIN, > 0 gives up with -ETIMEDOUT, -1 waits for ever.  Any
+ *              other negative value is -EINVAL.
+ *   Threads    an end may be used by one thread at a time for sending and by
+ *              one (the same or another) for receiving, unless it was created
+ *              with BUFPIPE_SHARED.  Different ends are independent.  Closing
+ *              an end while another thread of the process uses it is an error
+ *              of the program, as it is with free().
+ *   Fork       an end survives fork; it lives until every process that has it
+ *              has closed it.  Parent and child take turns as threads do.
+ *   Exec       every descriptor is close-on-exec.
+ *   Signals    a blocking call goes on after a signal handler ran, unless the
+ *              end has BUFPIPE_INTERRUPTIBLE.  No call is async-signal-safe.
+ *   Death      when the last process that holds an end is gone, by
+ *              bufpipe_close, exit or SIGKILL, the other end gets what had
+ *              been sent and then -EPIPE.  A call that is blocked notices
+ *              within 100 ms, and at once when it has been blocked for longer.
+ *              A send into free room and a try may take one ring of messages
+ *              or a few milliseconds longer to notice a SIGKILL.
+ *   Trust      the other end may be hostile: whatever it writes costs at most
+ *              -EPROTO or garbage in its own messages.  Holders of the *same*
+ *              end trust each other.
+ *
+ * Errors that any call may return, with one meaning each
+ *
+ *   -EINVAL     an argument is invalid: NULL, out of range, contradictory
+ *   -EBADF      the end does not go that way: send on a receiving end, or
+ *               receive on a sending one
+ *   -EAGAIN     timeout 0: not now
+ *   -ETIMEDOUT  the time is up
+ *   -EINTR      a signal handler ran (BUFPIPE_INTERRUPTIBLE only)
+ *   -EPIPE      the stream has ended: receiving, it is closed and drained;
+ *               sending, nobody will receive, or this end has been shut down
+ *   -EMSGSIZE   the message does not fit: see each call
+ *   -EBUSY      a reservation (or a peek) is open, and must be finished first
+ *   -EPROTO     the other end broke the protocol of the shared memory
+ *   -ENOMEM, -EMFILE, -ENFILE, -EPERM, ...  what the kernel said
+ */
+#ifndef BUFPIPE_H
+#define BUFPIPE_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#if !defined(__linux__) || !defined(__LP64__)
+#error "bufpipe needs 64-bit Linux"
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define BUFPIPE_VERSION_MAJOR 0
+#define BUFPIPE_VERSION_MINOR 1
+
+typedef struct bufpipe bufpipe_t;
+typedef struct bufpipe_listener bufpipe_listener_t;
+
+/* Flags of struct bufpipe_options. */
+enum {
+	/* Both ends send and receive. */
+	BUFPIPE_DUPLEX = 1 << 0,
+	/* Both ends may be used by many threads and processes at once. */
+	BUFPIPE_SHARED = 1 << 1,
+	/* Ask for transparent huge pages in the ring.  A hint. */
+	BUFPIPE_HUGEPAGES = 1 << 2,
+	/* Touch the ring's memory now, not at first use. */
+	BUFPIPE_PREFAULT = 1 << 3,
+	/* mlock the ring: -ENOMEM or -EPERM beyond RLIMIT_MEMLOCK. */
+	BUFPIPE_LOCKED = 1 << 4,
+	/* A signal handler that runs while a call sleeps ends it with -EINTR. */
+	BUFPIPE_INTERRUPTIBLE = 1 << 5,
+	/*
+	 * bufpipe_listen and bufpipe_connect of a one-way pipe: this side
+	 * receives.  Neither side says: the one that accepts receives.
+	 */
+	BUFPIPE_RECEIVE = 1 << 6,
+	/* bufpipe_listen and bufpipe_connect of a one-way pipe: this side sends. */
+	BUFPIPE_SEND = 1 << 7,
+};
+
+/* Values of bufpipe_options.spin_ns beside a number of nanoseconds. */
+#define BUFPIPE_NO_SPIN	    (-1) /* sleep at once */
+#define BUFPIPE_SPIN_ALWAYS (-2) /* never sleep; burns a CPU, answers soonest */
+
+/*
+ * All zero is a good default: a one-way generic pipe of 64 KiB.
+ *
+ * buffer_size  Generic: bytes of messages that the pipe holds at least, if each
+ *              is of 16 bytes or more; 0 is 64 KiB.  A message of up to
+ *              buffer_size bytes can be sent by a try, reserved and peeked; a
+ *              longer one streams through in pieces.  The ring behind it is a
+ *              power of two, at least a page and at least 1.5 times this.
+ * object_size  not 0: a static pipe, each message has this many bytes.
+ *              buffer_size must be 0 then.
+ * object_count static only: how many the pipe holds; 0 is 64 KiB worth.
+ * flags        BUFPIPE_* above.
+ * spin_ns      how long this process spins before it sleeps: 0 adaptive,
+ *              > 0 that many nanoseconds, BUFPIPE_NO_SPIN, BUFPIPE_SPIN_ALWAYS.
+ * name         shown in /proc/PID/maps and fd as memfd:NAME; at most 200 bytes.
+ *              NULL: "bufpipe".  Copied.
+ *
+ * Sizes above 2^40 bytes are -EINVAL.
+ */
+struct bufpipe_options {
+	size_t buffer_size;
+	size_t object_size;
+	size_t object_count;
+	unsigned flags;
+	int64_t spin_ns;
+	const char *name;
+};
+
+/*
+ * Creates a pipe: ends[0] receives and ends[1] sends; with BUFPIPE_DUPLEX each
+ * does both.  Each end belongs to the caller, who closes it.  NULL options are
+ * the defaults.  On failure ends is not written.
+ *
+ * Errors: -EINVAL, -EMFILE, -ENFILE, -ENOMEM, -EPERM; -ENOSYS without memfds.
+ */
+int bufpipe_create(bufpipe_t *ends[2], const struct bufpipe_options *options);
+
+/*
+ * Ends the stream from this end, in order, for all who hold it: the other side
+ * receives what was sent and then -EPIPE; a further send is -EPIPE.  A duplex
+ * end still receives.  On an end that only receives: the other side's sends
+ * get -EPIPE, and here what has arrived can still be received.  A send that
+ * crosses it may be delivered although it got -EPIPE.  Does not wait for the
+ * other side; a second call does nothing.
+ *
+ * Errors: -EINVAL; -EBUSY with an open reservation.
+ */
+int bufpipe_shutdown(bufpipe_t *pipe);
+
+/*
+ * This process lets go of the end; the last one to let go ends the pipe.  An
+ * open reservation is cancelled, an open peek stays unread.  The pointer is
+ * invalid afterwards.  NULL is ignored.  Closing a receiving end drops what
+ * is unread, if no other process holds that end.
+ */
+void bufpipe_close(bufpipe_t *pipe);
+
+/*
+ * Sends len bytes as one message; buf may be NULL if len is 0.  Blocks while
+ * the pipe is full.  A message longer than buffer_size streams through in
+ * pieces and needs a receiver to finish; if the time is up in its middle, the
+ * receiver never sees any of it.
+ *
+ * Errors: -EINVAL, -EBADF, -EAGAIN, -ETIMEDOUT, -EINTR, -EPIPE, -EBUSY, -EPROTO;
+ *   -EMSGSIZE: a static pipe and len is not object_size; a try (timeout 0) and
+ *   len is more than buffer_size; or more than 2^40 bytes.
+ */
+int bufpipe_send(bufpipe_t *pipe, const void *buf, size_t len, int64_t timeout_ns);
+
+/* The same, for a message gathered from n pieces (at most 1024). */
+int bufpipe_sendv(bufpipe_t *pipe, const struct iovec *pieces, int n, int64_t timeout_ns);
+
+/*
+ * Receives one message of at most cap bytes into buf; returns its length (0 is
+ * a legal length in a generic pipe).  buf may be NULL if cap is 0.
+ *
+ * Errors: -EINVAL, -EBADF, -EAGAIN, -ETIMEDOUT, -EINTR, -EPIPE, -EBUSY, -EPROTO;
+ *   -EMSGSIZE: the message is longer than cap; it stays in place;
+ *   -ENOMEM: a message longer than the ring, with a timeout, and no memory to
+ *   keep its beginning until a later call; it stays in place.
+ */
+ssize_t bufpipe_recv(bufpipe_t *pipe, void *buf, size_t cap, int64_t timeout_ns);
+
+/*
+ * The length of the next message, which stays in place.  Waits for one as
+ * bufpipe_recv does; also for a message that is longer than the ring.
+ *
+ * Errors: those of bufpipe_recv but -EMSGSIZE.
+ */
+ssize_t bufpipe_next(bufpipe_t *pipe, int64_t timeout_ns);
+
+/*
+ * The batch forms move up to n messages (n > 0) and return how many they did,
+ * at least one; they wait for the first only.  In send_many each iovec is one
+ * message.  In recv_many each iov_len is a capacity and becomes the length
+ * received.  An error that comes after the first message is left for the next
+ * call to find.
+ *
+ * Errors: those of bufpipe_send and bufpipe_recv, for the first message.
+ */
+ssize_t bufpipe_send_many(bufpipe_t *pipe, const struct iovec *messages, unsigned n, int64_t timeout_ns);
+ssize_t bufpipe_recv_many(bufpipe_t *pipe, struct iovec *messages, unsigned n, int64_t timeout_ns);
+
+/*
+ * Zero-copy sending: *buf becomes room for len bytes (8-byte aligned) inside the
+ * ring.  The message leaves at bufpipe_commit, with any length up to the one
+ * reserved (in a static pipe: the one reserved); bufpipe_cancel drops it.
+ * Until then every other sending call on this end is -EBUSY.  A shared end is
+ * locked for the time: the thread that reserved must finish.
+ *
+ * Errors of reserve: -EINVAL, -EBADF, -EAGAIN, -ETIMEDOUT, -EINTR, -EPIPE,
+ *   -EBUSY, -EPROTO; -EMSGSIZE: len is more than buffer_size, or not object_size.
+ * Errors of commit and cancel: -EINVAL, also when nothing is reserved; commit:
+ *   -EPIPE: nobody will receive it; the reservation has ended.
+ */
+int bufpipe_reserve(bufpipe_t *pipe, void **buf, size_t len, int64_t timeout_ns);
+int bufpipe_commit(bufpipe_t *pipe, size_t len);
+int bufpipe_cancel(bufpipe_t *pipe);
+
+/*
+ * Zero-copy receiving: *buf points to the next message inside the ring, read
+ * only, 8-byte aligned; its length is returned.  It stays until bufpipe_release,
+ * which consumes it; until then every other receiving call on this end is
+ * -EBUSY.  The sender can still change these bytes if it is hostile: copy before
+ * you check.  A shared end is locked for the time: the thread that peeked must
+ * release.
+ *
+ * Errors of peek: -EINVAL, -EBADF, -EAGAIN, -ETIMEDOUT, -EINTR, -EPIPE, -EBUSY,
+ *   -EPROTO; -EMSGSIZE: the message is longer than the ring: use bufpipe_recv.
+ * Errors of release: -EINVAL, also when nothing is peeked.
+ */
+ssize_t bufpipe_peek(bufpipe_t *pipe, const void **buf, int64_t timeout_ns);
+int bufpipe_release(bufpipe_t *pipe);
+
+/*
+ * What this end is.  buffer_size is 0 in a static pipe, object_size and
+ * object_count are 0 in a generic one; a one-way end describes the one ring it
+ * uses, a duplex end the ring that it sends through.  pid, uid and gid are
+ * those of the process that made the other end, as the kernel saw them then
+ * (translated into this process's namespaces; 0 is a pid that is not visible).
+ */
+struct bufpipe_info {
+	size_t buffer_size;
+	size_t object_size;
+	size_t object_count;
+	unsigned flags;
+	int can_send;
+	int can_recv;
+	pid_t pid;
+	uid_t uid;
+	gid_t gid;
+};
+
+/* Errors: -EINVAL. */
+int bufpipe_get_info(const bufpipe_t *pipe, struct bufpipe_info *info);
+
+/*
+ * Hands an end to another process over a connected Unix socket of any type,
+ * with SCM_RIGHTS.  The sender keeps its own hold until it closes it.  Blocks as
+ * the socket does.  recv_end gives an end that the caller closes.  The receiver
+ * of an end becomes its co-owner, so take one only from those you trust.
+ *
+ * Errors: -EINVAL, -EAGAIN (a non-blocking socket), -EINTR, -ENOMEM, -EMFILE;
+ *   what sendmsg and recvmsg say; -EPIPE: the socket was closed;
+ *   send_end: -EBUSY with an open reservation, an open peek or half of a long
+ *     message; -EOPNOTSUPP when /proc was missing at creation;
+ *   recv_end: -EBADMSG: what arrived is no end (any descriptors in it have been
+ *     closed); -EPROTONOSUPPORT: it is of another layout version.
+ */
+int bufpipe_send_end(int socket, bufpipe_t *pipe);
+int bufpipe_recv_end(int socket, bufpipe_t **pipe);
+
+/*
+ * Two strangers meet at an address:
+ *
+ *   "/path" or "./path"  a socket in the filesystem.  A stale one, on which
+ *                        nobody listens, is replaced; it is removed at close.
+ *   "@name"              an abstract name; nothing to clean up
+ *   "fd:N"               listen only: descriptor N, a listening SOCK_SEQPACKET
+ *                        Unix socket; the listener owns it from then on
+ *   "systemd:" or "systemd:NAME"
+ *                        listen only: the first socket, or the one called NAME,
+ *                        that the service manager passed (LISTEN_FDS)
+ *
+ * The options of listen are the limits and the defaults, those of connect are
+ * wishes: a size of 0 takes the listener's, another must be no larger than the
+ * listener's (1 GiB where that is 0); static or generic, and an object_size,
+ * must agree; so must BUFPIPE_DUPLEX, if the connector gives options at all, and
+ * the directions.  The other flags, spin_ns and name are each side's own.
+ *
+ * bufpipe_accept returns the next client whose handshake is complete; one that
+ * connects and says nothing never delays another and is dropped after some
+ * seconds.  bufpipe_connect waits for the listener to accept it; -ETIMEDOUT
+ * and 0 mean what they do everywhere, but a connect with timeout 0 succeeds
+ * only if the listener answers at once, so give it time.
+ *
+ * A listener is used by one thread at a time.
+ *
+ * Errors: -EINVAL, also an address of no known form; -ENAMETOOLONG;
+ *   -ENOMEM, -EMFILE, ... what the kernel said
+ *   listen: -EADDRINUSE: somebody listens there, or the path is no socket;
+ *     -ENOTSOCK, -EPROTOTYPE: descriptor N is not such a socket;
+ *     -ENOENT: nothing was passed under that name
+ *   accept: -EAGAIN, -ETIMEDOUT, -EINTR
+ *   connect: -ENOENT, -ECONNREFUSED: nobody listens; -EAGAIN, -ETIMEDOUT;
+ *     -ECONNRESET: the listener hung up; -EBADMSG: it speaks something else;
+ *     -EPROTONOSUPPORT: another version; -EPROTOTYPE: kind, direction or mode
+ *     differ; -EMSGSIZE: a wish is larger than the listener allows
+ */
+int bufpipe_listen(bufpipe_listener_t **listener, const char *address, const struct bufpipe_options *options);
+int bufpipe_accept(bufpipe_listener_t *listener, bufpipe_t **pipe, int64_t timeout_ns);
+int bufpipe_connect(bufpipe_t **pipe, const char *address, const struct bufpipe_options *options,
+		    int64_t timeout_ns);
+/* Readable when bufpipe_accept has something to do.  Belongs to the listener. */
+int bufpipe_listener_fd(const bufpipe_listener_t *listener);
+/* Clients that were not accepted yet are refused.  NULL is ignored. */
+void bufpipe_listener_close(bufpipe_listener_t *listener);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: MIT */
+/* The connecting side of the handshake in greeting.h. */
+#include "address.h"
+#include "greeting.h"
+#include "packet.h"
+
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+static int wait_readable(int socket, int64_t deadline, int interruptible)
+{
+	struct pollfd p = { .fd = socket, .events = POLLIN };
+
+	for (;;) {
+		int64_t now = time_now();
+		struct timespec left = time_spec(deadline > now ? deadline - now : 0);
+		int n = ppoll(&p, 1, deadline == TIME_FOREVER ? NULL : &left, NULL);
+
+		if (n > 0)
+			return 0;
+		if (n == 0)
+			return deadline == TIME_TRY ? -EAGAIN : -ETIMEDOUT;
+		if (errno != EINTR || interruptible)
+			return -errno;
+	}
+}
+
+static int send_wishes(int socket, const struct bufpipe_options *options)
+{
+	struct greeting wishes = greeting_make(WISHES);
+
+	if (options) {
+		wishes.flags = ways_wanted(options);
+		wishes.buffer_size = options->buffer_size;
+		wishes.object_size = options->object_size;
+		wishes.object_count = options->object_count;
+	} else {
+		wishes.flags = WISH_ANY;
+	}
+	return packet_send(socket, &wishes, sizeof(wishes), NULL, 0, 0);
+}
+
+/* The answer, with the listener's region in *fd; or the error with which it refused. */
+static int receive_offer(int socket, struct greeting *offer, int *fd)
+{
+	struct greeting peeked;
+	ssize_t n = recv(socket, &peeked, sizeof(peeked), MSG_PEEK | MSG_DONTWAIT);
+
+	if (n == 0)
+		return -ECONNRESET;
+	if (n == sizeof(peeked) && peeked.magic == GREETING_MAGIC && peeked.type == REFUSAL)
+		return peeked.error < 0 && peeked.error >= -4095 ? peeked.error : -EBADMSG;
+	return greeting_receive(socket, offer, OFFER, fd);
+}
+
+/* Takes over what the offer says, as far as it is what was wished. */
+static int accept_offer(const struct greeting *offer, const struct bufpipe_options *wishes,
+			struct bufpipe_options *agreed)
+{
+	struct bufpipe_options o = *wishes;
+
+	o.flags &= ~(unsigned)(BUFPIPE_DUPLEX | BUFPIPE_SEND | BUFPIPE_RECEIVE);
+	o.buffer_size = offer->buffer_size;
+	o.object_size = offer->object_size;
+	o.object_count = offer->object_count;
+	if (!offer->flags || offer->flags & ~(uint32_t)(LAYOUT_SENDS | LAYOUT_RECEIVES))
+		return -EBADMSG;
+	if (ways_duplex(offer->flags))
+		o.flags |= BUFPIPE_DUPLEX;
+	if (wishes->object_size && wishes->object_size != offer->object_size)
+		return -EPROTOTYPE;
+	if (ways_wanted(wishes) && ways_wanted(wishes) != offer->flags)
+		return -EPROTOTYPE;
+	return options_check(agreed, &o) < 0 ? -EBADMSG : 0;
+}
+
+static int make_end(bufpipe_t **pipe, int socket, const struct greeting *offer, struct region *theirs,
+		    const struct bufpipe_options *o)
+{
+	struct greeting reply = greeting_make(REGION);
+	struct identity id = options_identity(o, ways_identity(offer->flags, o));
+	struct region ours;
+	int shared_fd;
+	int r = region_create(&ours, &shared_fd, &id, o->name, o->flags);
+
+	if (r < 0)
+		return r;
+	r = end_open(pipe, &ours, theirs, socket, o);
+	if (r < 0) {
+		close(shared_fd);
+		region_drop(&ours);
+		return r;
+	}
+	/* Last, so that nobody counts on an end that we could not make. */
+	r = packet_send(socket, &reply, sizeof(reply), &shared_fd, 1, MSG_DONTWAIT);
+	close(shared_fd);
+	if (r < 0) {
+		free(*pipe);
+		region_drop(&ours);
+	}
+	return r;
+}
+
+static int shake_hands(bufpipe_t **pipe, int socket, const struct bufpipe_options *options, int64_t deadline)
+{
+	struct bufpipe_options defaults = { 0 };
+	struct bufpipe_options o;
+	struct greeting offer;
+	struct region theirs;
+	int fd;
+	int r = send_wishes(socket, options);
+
+	if (r == 0)
+		r = wait_readable(socket, deadline, options && options->flags & BUFPIPE_INTERRUPTIBLE);
+	if (r == 0)
+		r = receive_offer(socket, &offer, &fd);
+	if (r < 0)
+		return r == -EPIPE ? -ECONNRESET : r;
+	r = accept_offer(&offer, options ? options : &defaults, &o);
+	if (r == 0)
+		r = region_attach(&theirs, fd, 0, o.flags);
+	if (r < 0) {
+		close(fd);
+		return r;
+	}
+	r = make_end(pipe, socket, &offer, &theirs, &o);
+	if (r < 0)
+		region_drop(&theirs);
+	return r == -EPIPE ? -ECONNRESET : r;
+}
+
+int bufpipe_connect(bufpipe_t **pipe, const char *address, const struct bufpipe_options *options,
+		    int64_t timeout_ns)
+{
+	int64_t deadline = time_deadline(timeout_ns);
+	struct bufpipe_options checked;
+	bufpipe_t *made;
+	int socket;
+	int r;
+
+	if (!pipe || !address || !timeout_valid(timeout_ns) || options_check(&checked, options) < 0)
+		return -EINVAL;
+	socket = address_connect(address, deadline);
+	if (socket < 0)
+		return socket;
+	r = shake_hands(&made, socket, options, deadline);
+	if (r < 0) {
+		close(socket);
+		return r;
+	}
+	*pipe = made;
+	return 0;
+}

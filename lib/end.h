@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * An end: a ring to send through, a ring to receive from, or both; how to wait
+ * for each; the socket that tells whether the other side lives; and the locks
+ * by which co-owners take turns.
+ */
+#ifndef BUFPIPE_END_H
+#define BUFPIPE_END_H
+
+#include "bufpipe.h"
+#include "region.h"
+#include "ring.h"
+#include "wait.h"
+
+/* Why a direction of an end cannot take the short way through send or recv. */
+enum {
+	WAY_NONE = 1 << 0,    /* the end does not go this way */
+	WAY_SHARED = 1 << 1,  /* there is a lock to take */
+	WAY_OPEN = 1 << 2,    /* a reservation or a peek is open */
+	WAY_PARTIAL = 1 << 3, /* receiving: half of a long message is in 'partial' */
+};
+
+/* One direction.  Lengths of whole messages are valid when (len - shortest) <= span. */
+struct way {
+	unsigned state; /* WAY_*; 0 in an end with nothing unusual */
+	uint64_t shortest;
+	uint64_t span;
+	struct wait wait;
+	pthread_mutex_t *lock;	     /* of co-owners; taken if WAY_SHARED */
+	uint64_t open_len;	     /* of the record that is reserved or peeked */
+	_Atomic(const void *) owner; /* shared: the thread that has it open */
+};
+
+/* A long message of which the beginning has been consumed, and no call is at work on it. */
+struct partial {
+	char *data;
+	uint64_t total;
+	uint64_t have;
+};
+
+struct bufpipe {
+	struct sender sender;
+	struct way out;
+	_Alignas(LAYOUT_LINE) struct receiver receiver;
+	struct way in;
+	struct partial partial;
+	pthread_mutex_t *lead_lock;
+	struct region ours;
+	struct region theirs;
+	int socket;
+	unsigned flags; /* of the options */
+};
+
+/* Copies options with defaults filled in, or the defaults for NULL.  -EINVAL. */
+int options_check(struct bufpipe_options *checked, const struct bufpipe_options *options);
+
+/* What a region must say of an end that does these things: flags of LAYOUT_*. */
+struct identity options_identity(const struct bufpipe_options *options, unsigned flags);
+
+/*
+ * Makes an end of its three parts.  Takes them if it succeeds.  -EBADMSG when
+ * the two regions do not fit together; -ENOMEM.
+ */
+int end_open(bufpipe_t **pipe, const struct region *ours, const struct region *theirs, int socket,
+	     const struct bufpipe_options *options);
+
+/* Makes the turn ours until way_leave: -EBADF, -EBUSY, or what taking the lock gives. */
+int way_enter(struct way *way, int64_t deadline);
+void way_leave(struct way *way);
+
+/* Keeps the turn, with a record of len bytes open; way_close ends that and leaves. */
+void way_open(struct way *way, uint64_t len);
+int way_is_open(const struct way *way);
+void way_close(struct way *way);
+
+static inline int timeout_valid(int64_t timeout_ns)
+{
+	return timeout_ns >= -1;
+}
+
+#endif

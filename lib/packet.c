@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: MIT */
+#include "packet.h"
+
+#include "sys.h"
+
+#include <string.h>
+#include <sys/socket.h>
+
+/* One more than we want, to find that there were too many; the kernel closes those beyond. */
+#define CONTROL_SIZE CMSG_SPACE((PACKET_FDS + 1) * sizeof(int))
+
+int packet_send(int socket, const void *bytes, size_t len, const int *fds, int n, int flags)
+{
+	_Alignas(struct cmsghdr) char control[CONTROL_SIZE] = { 0 };
+	struct iovec piece = { .iov_base = (void *)(uintptr_t)bytes, .iov_len = len };
+	struct msghdr message = { .msg_iov = &piece, .msg_iovlen = 1 };
+	struct cmsghdr *header;
+	ssize_t sent;
+
+	if (n) {
+		message.msg_control = control;
+		message.msg_controllen = CMSG_SPACE((size_t)n * sizeof(int));
+		header = CMSG_FIRSTHDR(&message);
+		header->cmsg_level = SOL_SOCKET;
+		header->cmsg_type = SCM_RIGHTS;
+		header->cmsg_len = CMSG_LEN((size_t)n * sizeof(int));
+		memcpy(CMSG_DATA(header), fds, (size_t)n * sizeof(int));
+	}
+	sent = sendmsg(socket, &message, flags | MSG_NOSIGNAL);
+	if (sent < 0)
+		return -errno;
+	/* A stream socket may take less; the descriptors went with the first byte. */
+	while ((size_t)sent < len) {
+		ssize_t more =
+			send(socket, (const char *)bytes + sent, len - (size_t)sent, flags | MSG_NOSIGNAL);
+
+		if (more < 0)
+			return -errno;
+		sent += more;
+	}
+	return 0;
+}
+
+/* Moves the descriptors of a message into fds while there is room, and closes the rest.  How many there were. */
+static int collect(struct msghdr *message, int *fds, int room)
+{
+	int count = 0;
+
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c)) {
+		size_t n;
+
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+		for (size_t i = 0; i < n; i++, count++) {
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
+			if (count < room)
+				fds[count] = fd;
+			else
+				close(fd);
+		}
+	}
+	return count;
+}
+
+static void close_all(const int *fds, int n)
+{
+	for (int i = 0; i < n; i++)
+		close(fds[i]);
+}
+
+/* The bytes that did not come with the first part; only a stream socket leaves any. */
+static int receive_rest(int socket, char *bytes, size_t len, int flags)
+{
+	while (len) {
+		ssize_t n = recv(socket, bytes, len, flags);
+
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			return -EBADMSG;
+		bytes += n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+static int is_stream(int socket)
+{
+	int type = 0;
+	socklen_t len = sizeof(type);
+
+	return getsockopt(socket, SOL_SOCKET, SO_TYPE, &type, &len) == 0 && type == SOCK_STREAM;
+}
+
+int packet_recv(int socket, void *bytes, size_t len, int *fds, int n, int flags)
+{
+	_Alignas(struct cmsghdr) char control[CONTROL_SIZE];
+	struct iovec piece = { .iov_base = bytes, .iov_len = len };
+	struct msghdr message = {
+		.msg_iov = &piece,
+		.msg_iovlen = 1,
+		.msg_control = control,
+		.msg_controllen = sizeof(control),
+	};
+	int got[PACKET_FDS];
+	int count;
+	int r = 0;
+	ssize_t received = recvmsg(socket, &message, flags | MSG_CMSG_CLOEXEC);
+
+	if (received < 0)
+		return -errno;
+	count = collect(&message, got, PACKET_FDS);
+	if (received == 0)
+		r = -EPIPE;
+	else if (count != n || message.msg_flags & (MSG_CTRUNC | MSG_TRUNC))
+		r = -EBADMSG;
+	else if ((size_t)received < len)
+		r = is_stream(socket)
+			    ? receive_rest(socket, (char *)bytes + received, len - (size_t)received, flags)
+			    : -EBADMSG;
+	if (r < 0) {
+		close_all(got, count < PACKET_FDS ? count : PACKET_FDS);
+		return r;
+	}
+	memcpy(fds, got, (size_t)n * sizeof(int));
+	return 0;
+}
+
+int packet_check_socket(int fd)
+{
+	struct sockaddr_storage peer;
+	int domain = 0;
+	int type = 0;
+	socklen_t len = sizeof(int);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) < 0 || domain != AF_UNIX)
+		return -EBADMSG;
+	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0 || type != SOCK_SEQPACKET)
+		return -EBADMSG;
+	/* Not connected any more is no error: the other side may be gone. */
+	len = sizeof(peer);
+	if (getpeername(fd, (struct sockaddr *)&peer, &len) < 0 && errno != ENOTCONN)
+		return -EBADMSG;
+	return 0;
+}

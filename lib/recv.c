@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: MIT */
+/* Receiving: copy, batch, in place; and long messages from their pieces. */
+#include "end.h"
+
+#include "lock.h"
+
+#include <stdlib.h>
+
+/* How long a shared end waits for the next piece of a message that it has begun, whatever the caller's deadline. */
+#define STALL_MAX NSEC_PER_SEC
+
+struct record {
+	const char *payload;
+	uint64_t flags;
+	uint64_t len;
+};
+
+static bool whole(const struct way *in, uint64_t header)
+{
+	return (header - RECORD_WHOLE) - in->shortest <= in->span;
+}
+
+static int consume(bufpipe_t *p, uint64_t len)
+{
+	return wait_notify(&p->in.wait, ring_release(&p->receiver, len));
+}
+
+/* The record at head: 0, -EAGAIN, -EPIPE at the end of the stream, -EPROTO. */
+static int look_at(const bufpipe_t *p, struct record *record)
+{
+	uint64_t header = ring_peek(&p->receiver, &record->payload);
+
+	if (!header)
+		return -EAGAIN;
+	record->flags = header & ~RECORD_LENGTH;
+	record->len = header & RECORD_LENGTH;
+	if (!ring_valid(&p->receiver, header))
+		return -EPROTO;
+	if (record->flags == RECORD_END)
+		return -EPIPE;
+	if (record->flags == RECORD_WHOLE)
+		return whole(&p->in, header) ? 0 : -EPROTO;
+	return p->in.shortest ? -EPROTO : 0; /* no pieces in a static pipe */
+}
+
+/*
+ * Nothing is there: sleeps until that may have changed.  Of the co-owners of a
+ * shared end only one at a time, the one with the lead, waits for the ring: one
+ * message wakes one of them, and one alone raises and lowers the flag.
+ */
+static int await_change(bufpipe_t *p, int64_t deadline)
+{
+	struct look look;
+	int r = 0;
+
+	if (p->in.state & WAY_SHARED)
+		r = lock_take(p->lead_lock, deadline);
+	if (r < 0)
+		return r;
+	look.own = p->receiver.head;
+	look.own_value = receiver_head(&p->receiver);
+	look.word = receiver_header(&p->receiver, look.own_value);
+	look.value = 0;
+	look.wanted = look.own_value;
+	r = wait_until(&p->in.wait, &look, deadline);
+	if (p->in.state & WAY_SHARED)
+		lock_drop(p->lead_lock);
+	return r;
+}
+
+/* A try found nothing.  The last look comes after the answer that nobody sends any more. */
+static int give_up(bufpipe_t *p)
+{
+	struct record record;
+
+	if (wait_glance(&p->in.wait) == 0)
+		return -EAGAIN;
+	return look_at(p, &record) == -EAGAIN ? -EPIPE : 0;
+}
+
+/* Waits for a record in our turn, and keeps the turn. */
+static int await_here(bufpipe_t *p, struct record *record, int64_t deadline)
+{
+	int r;
+
+	while ((r = look_at(p, record)) == -EAGAIN) {
+		r = deadline == TIME_TRY ? give_up(p) : await_change(p, deadline);
+		if (r < 0)
+			return r;
+	}
+	return r;
+}
+
+static void forget_partial(bufpipe_t *p)
+{
+	free(p->partial.data);
+	p->partial = (struct partial){ 0 };
+	p->in.state &= ~(unsigned)WAY_PARTIAL;
+}
+
+/* Pieces without a beginning: who had begun this message, a co-owner, died in it. */
+static int skip_strays(bufpipe_t *p, struct record *record)
+{
+	int r = look_at(p, record);
+
+	while (r == 0 && record->flags == RECORD_MORE && !(p->in.state & WAY_PARTIAL)) {
+		consume(p, record->len);
+		r = look_at(p, record);
+	}
+	return r;
+}
+
+/*
+ * Takes the turn and waits for a record; returns in our turn if it succeeds.
+ * While it sleeps it has given the turn away, so that others may take what comes.
+ */
+static int await_record(bufpipe_t *p, struct record *record, int64_t deadline)
+{
+	int r;
+
+	for (;;) {
+		r = way_enter(&p->in, deadline);
+		if (r < 0)
+			return r;
+		r = skip_strays(p, record);
+		if (r == 0) {
+			if (record->flags != RECORD_MORE)
+				forget_partial(p); /* the sender gave it up */
+			return 0;
+		}
+		way_leave(&p->in);
+		if (r == -EAGAIN)
+			r = deadline == TIME_TRY ? give_up(p) : await_change(p, deadline);
+		if (r < 0)
+			return r;
+	}
+}
+
+/* The total that a long message announces in its first piece. */
+static int read_total(const struct record *record, uint64_t *total)
+{
+	if (record->len <= sizeof(*total))
+		return -EPROTO;
+	/* Read once: the sender may change it. */
+	memcpy(total, record->payload, sizeof(*total));
+	return *total > record->len - sizeof(*total) && *total <= LAYOUT_MAX ? 0 : -EPROTO;
+}
+
+/*
+ * The first piece, into buf.  If this call may give up before the message is
+ * whole, there must be a place to keep what it has consumed; a shared end
+ * has none, because the next receiver may be another process.
+ */
+static int begin_long(bufpipe_t *p, const struct record *record, char *buf, size_t cap, int64_t deadline)
+{
+	const uint64_t prefix = sizeof(uint64_t);
+	struct partial begun = { .have = record->len - prefix };
+	int r = read_total(record, &begun.total);
+
+	if (r < 0)
+		return r;
+	if (begun.total > cap)
+		return -EMSGSIZE;
+	if (!(p->in.state & WAY_SHARED) && (deadline != TIME_FOREVER || p->in.wait.interruptible)) {
+		begun.data = malloc(begun.total);
+		if (!begun.data)
+			return -ENOMEM;
+	}
+	memcpy(buf, record->payload + prefix, begun.have);
+	consume(p, record->len);
+	p->partial = begun;
+	return 0;
+}
+
+/* The next piece.  1 when the sender gave the message up and began another. */
+static int add_piece(bufpipe_t *p, char *buf, int64_t deadline)
+{
+	struct partial *part = &p->partial;
+	struct record record;
+	int r;
+
+	/* A shared end must not give up a message that comes along. */
+	if (p->in.state & WAY_SHARED && deadline != TIME_FOREVER && deadline < time_deadline(STALL_MAX))
+		deadline = time_deadline(STALL_MAX);
+	r = await_here(p, &record, deadline);
+	if (r < 0)
+		return r;
+	if (record.flags != RECORD_MORE)
+		return 1;
+	if (!record.len || record.len > part->total - part->have)
+		return -EPROTO;
+	memcpy(buf + part->have, record.payload, record.len);
+	part->have += record.len;
+	consume(p, record.len);
+	return 0;
+}
+
+/* The rest of a long message, in our turn.  Its length; -EAGAIN with *restart when another message has begun. */
+static ssize_t finish_long(bufpipe_t *p, char *buf, int64_t deadline, bool *restart)
+{
+	struct partial *part = &p->partial;
+	uint64_t kept = p->in.state & WAY_PARTIAL ? part->have : 0;
+	ssize_t total = (ssize_t)part->total;
+	int r = 0;
+
+	if (kept)
+		memcpy(buf, part->data, kept);
+	while (r == 0 && part->have < part->total)
+		r = add_piece(p, buf, deadline);
+	if (r < 0 && r != -EPIPE && part->data) {
+		memcpy(part->data + kept, buf + kept, part->have - kept);
+		p->in.state |= WAY_PARTIAL;
+		return r;
+	}
+	forget_partial(p);
+	*restart = r > 0;
+	return r < 0 ? r : r > 0 ? -EAGAIN : total;
+}
+
+/* In our turn, with a record before us. */
+static ssize_t take(bufpipe_t *p, const struct record *record, char *buf, size_t cap, int64_t deadline,
+		    bool *restart)
+{
+	int r;
+
+	if (record->flags == RECORD_WHOLE) {
+		if (record->len > cap)
+			return -EMSGSIZE;
+		copy_bytes(buf, record->payload, record->len);
+		consume(p, record->len);
+		return (ssize_t)record->len;
+	}
+	if (record->flags == RECORD_FIRST) {
+		r = begin_long(p, record, buf, cap, deadline);
+		if (r < 0)
+			return r;
+	} else if (p->partial.total > cap) {
+		return -EMSGSIZE;
+	}
+	return finish_long(p, buf, deadline, restart);
+}
+
+slow_path static ssize_t recv_any(bufpipe_t *p, void *buf, size_t cap, int64_t timeout_ns)
+{
+	int64_t deadline = time_deadline(timeout_ns);
+	struct record record;
+	bool restart;
+	ssize_t r;
+
+	do {
+		restart = false;
+		r = await_record(p, &record, deadline);
+		if (r < 0)
+			return r;
+		r = take(p, &record, buf, cap, deadline, &restart);
+		way_leave(&p->in);
+	} while (restart);
+	return r;
+}
+
+ssize_t bufpipe_recv(bufpipe_t *p, void *buf, size_t cap, int64_t timeout_ns)
+{
+	const char *payload;
+	uint64_t header;
+	uint64_t len;
+
+	if (unlikely(!p || (!buf && cap) || !timeout_valid(timeout_ns)))
+		return -EINVAL;
+	if (likely(!p->in.state)) {
+		header = ring_peek(&p->receiver, &payload);
+		len = header - RECORD_WHOLE;
+		if (likely(whole(&p->in, header) && len <= cap)) {
+			copy_bytes(buf, payload, len);
+			consume(p, len);
+			return (ssize_t)len;
+		}
+	}
+	return recv_any(p, buf, cap, timeout_ns);
+}
+
+ssize_t bufpipe_next(bufpipe_t *p, int64_t timeout_ns)
+{
+	struct record record;
+	uint64_t len;
+	int r;
+
+	if (!p || !timeout_valid(timeout_ns))
+		return -EINVAL;
+	r = await_record(p, &record, time_deadline(timeout_ns));
+	if (r < 0)
+		return r;
+	len = record.len;
+	if (record.flags == RECORD_FIRST)
+		r = read_total(&record, &len);
+	else if (record.flags == RECORD_MORE)
+		len = p->partial.total;
+	way_leave(&p->in);
+	return r < 0 ? r : (ssize_t)len;
+}
+
+/* What is whole and fits, in our turn; without a wake-up. */
+static unsigned recv_rest(bufpipe_t *p, struct iovec *messages, unsigned n)
+{
+	struct record record;
+	unsigned got;
+
+	for (got = 0; got < n; got++) {
+		struct iovec *m = &messages[got];
+
+		if (look_at(p, &record) < 0 || record.flags != RECORD_WHOLE)
+			break;
+		if (record.len > m->iov_len || !m->iov_base)
+			break;
+		copy_bytes(m->iov_base, record.payload, record.len);
+		m->iov_len = record.len;
+		ring_release(&p->receiver, record.len);
+	}
+	return got;
+}
+
+ssize_t bufpipe_recv_many(bufpipe_t *p, struct iovec *messages, unsigned n, int64_t timeout_ns)
+{
+	unsigned more;
+	ssize_t r;
+
+	if (!p || !messages || !n)
+		return -EINVAL;
+	r = bufpipe_recv(p, messages[0].iov_base, messages[0].iov_len, timeout_ns);
+	if (r < 0)
+		return r;
+	messages[0].iov_len = (size_t)r;
+	if (n == 1 || way_enter(&p->in, TIME_TRY) < 0)
+		return 1;
+	more = recv_rest(p, messages + 1, n - 1);
+	if (more)
+		wait_notify(&p->in.wait, receiver_head(&p->receiver));
+	way_leave(&p->in);
+	return 1 + more;
+}
+
+ssize_t bufpipe_peek(bufpipe_t *p, const void **buf, int64_t timeout_ns)
+{
+	struct record record;
+	int r;
+
+	if (!p || !buf || !timeout_valid(timeout_ns))
+		return -EINVAL;
+	r = await_record(p, &record, time_deadline(timeout_ns));
+	if (r < 0)
+		return r;
+	if (record.flags != RECORD_WHOLE) {
+		way_leave(&p->in);
+		return -EMSGSIZE;
+	}
+	way_open(&p->in, record.len);
+	*buf = record.payload;
+	return (ssize_t)record.len;
+}
+
+int bufpipe_release(bufpipe_t *p)
+{
+	if (!p || !way_is_open(&p->in))
+		return -EINVAL;
+	/* Of the length that we checked: the header may have been changed since. */
+	consume(p, p->in.open_len);
+	way_close(&p->in);
+	return 0;
+}

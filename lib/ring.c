@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+#include "ring.h"
+
+static uint64_t header_at_tail(const struct sender *s)
+{
+	return atomic_load_explicit(sender_header(s, sender_tail(s)), memory_order_relaxed);
+}
+
+/* A record behind the tail was published by a co-owner that died before it moved the tail. */
+static void catch_up(const struct sender *s)
+{
+	uint64_t header;
+
+	while ((header = header_at_tail(s)) && !(header & RECORD_END))
+		atomic_store_explicit(&s->own->tail, sender_tail(s) + record_size(header & RECORD_LENGTH),
+				      memory_order_relaxed);
+}
+
+slow_path int ring_make_room(const struct sender *s, uint64_t len)
+{
+	uint64_t seen = atomic_load_explicit(&s->own->head_seen, memory_order_relaxed);
+	uint64_t tail;
+	uint64_t head;
+
+	catch_up(s);
+	if (header_at_tail(s))
+		return -EPIPE;
+	tail = sender_tail(s);
+	/* Pairs with the release in ring_release; without it our payload could overtake the receiver's reads. */
+	head = atomic_load_explicit(s->head, memory_order_acquire);
+	/* Between what we saw last and what we sent, and where a record can begin: anything else is a lie. */
+	if (head - seen > tail - seen || head % 8)
+		return -EPROTO;
+	atomic_store_explicit(&s->own->head_seen, head, memory_order_relaxed);
+	return tail - head + record_size(len) <= s->limit ? 0 : -EAGAIN;
+}
+
+void ring_end(const struct sender *s)
+{
+	catch_up(s);
+	/* Pairs with ring_peek, as any commit; the header's room was kept. */
+	atomic_store_explicit(sender_header(s, sender_tail(s)), RECORD_END, memory_order_release);
+}

@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: MIT */
+/* Sending: copy, gather, batch, in place; and long messages in pieces. */
+#include "end.h"
+
+#include <limits.h>
+
+/* Where a gathering copy has got to. */
+struct cursor {
+	const struct iovec *piece;
+	size_t offset;
+};
+
+static void gather(char *to, size_t len, struct cursor *from)
+{
+	while (len) {
+		size_t n = from->piece->iov_len - from->offset;
+
+		if (n > len)
+			n = len;
+		copy_bytes(to, (const char *)from->piece->iov_base + from->offset, n);
+		to += n;
+		len -= n;
+		from->offset += n;
+		if (from->offset == from->piece->iov_len) {
+			from->piece++;
+			from->offset = 0;
+		}
+	}
+}
+
+static bool fits(const struct way *out, size_t len)
+{
+	return len - out->shortest <= out->span;
+}
+
+/* A sleeper is woken when half of the ring is free, so that it does not wake for each message; see ROOM_PATIENCE. */
+static uint64_t worth_waking(const struct sender *s, uint64_t len)
+{
+	uint64_t needed = sender_tail(s) + record_size(len) - s->limit;
+	uint64_t half = sender_tail(s) - s->limit / 2;
+
+	return (int64_t)(half - needed) > 0 ? half : needed;
+}
+
+/* Waits for room in our turn, and points *room to it. */
+static int await_room(bufpipe_t *p, void **room, size_t len, int64_t deadline)
+{
+	const struct sender *s = &p->sender;
+	struct look look = { .word = s->head, .own = &s->own->tail };
+	int r;
+
+	while (!(*room = ring_reserve(s, len))) {
+		r = ring_make_room(s, len);
+		if (r == 0)
+			continue;
+		if (r == -EAGAIN && deadline == TIME_TRY)
+			r = wait_glance(&p->out.wait) < 0 ? -EPIPE : -EAGAIN;
+		else if (r == -EAGAIN) {
+			look.value = atomic_load_explicit(&s->own->head_seen, memory_order_relaxed);
+			look.own_value = sender_tail(s);
+			look.wanted = worth_waking(s, len);
+			r = wait_until(&p->out.wait, &look, deadline);
+		}
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int publish(bufpipe_t *p, uint64_t len, uint64_t flags)
+{
+	return wait_notify(&p->out.wait, ring_commit(&p->sender, len, flags));
+}
+
+static int send_whole(bufpipe_t *p, const struct iovec *pieces, size_t len, int64_t deadline)
+{
+	struct cursor from = { .piece = pieces };
+	void *room;
+	int r = await_room(p, &room, len, deadline);
+
+	if (r < 0)
+		return r;
+	gather(room, len, &from);
+	return publish(p, len, RECORD_WHOLE);
+}
+
+/*
+ * A message longer than the ring goes in pieces, each small beside the ring, so
+ * that both sides work at once.  The first begins with the total.  If we give
+ * up, the next message that begins tells the receiver to drop this one.
+ */
+static int send_long(bufpipe_t *p, const struct iovec *pieces, uint64_t len, int64_t deadline)
+{
+	const uint64_t most = p->ours.identity.data_size / 8;
+	struct cursor from = { .piece = pieces };
+	uint64_t prefix = sizeof(len);
+	uint64_t sent = 0;
+	void *room;
+	int r;
+
+	while (sent < len) {
+		uint64_t n = len - sent < most - prefix ? len - sent : most - prefix;
+
+		r = await_room(p, &room, prefix + n, deadline);
+		if (r < 0)
+			return r;
+		copy_bytes(room, &len, prefix);
+		gather((char *)room + prefix, n, &from);
+		r = publish(p, prefix + n, prefix ? RECORD_FIRST : RECORD_MORE);
+		if (r < 0)
+			return r;
+		prefix = 0;
+		sent += n;
+	}
+	return 0;
+}
+
+static int check_length(const bufpipe_t *p, size_t len, bool try)
+{
+	if (p->out.state & WAY_NONE)
+		return -EBADF;
+	if (fits(&p->out, len))
+		return 0;
+	if (p->out.shortest || try || len > LAYOUT_MAX)
+		return -EMSGSIZE;
+	return 0;
+}
+
+slow_path static int send_any(bufpipe_t *p, const struct iovec *pieces, size_t len, int64_t timeout_ns)
+{
+	int64_t deadline = time_deadline(timeout_ns);
+	int r = check_length(p, len, deadline == TIME_TRY);
+
+	if (r == 0)
+		r = way_enter(&p->out, deadline);
+	if (r < 0)
+		return r;
+	if (fits(&p->out, len))
+		r = send_whole(p, pieces, len, deadline);
+	else
+		r = send_long(p, pieces, len, deadline);
+	way_leave(&p->out);
+	return r;
+}
+
+int bufpipe_send(bufpipe_t *p, const void *buf, size_t len, int64_t timeout_ns)
+{
+	void *room;
+
+	if (unlikely(!p || (!buf && len) || !timeout_valid(timeout_ns)))
+		return -EINVAL;
+	if (likely(!p->out.state && fits(&p->out, len))) {
+		room = ring_reserve(&p->sender, len);
+		if (likely(room)) {
+			copy_bytes(room, buf, len);
+			return publish(p, len, RECORD_WHOLE);
+		}
+	}
+	return send_any(p, &(struct iovec){ .iov_base = (void *)(uintptr_t)buf, .iov_len = len }, len,
+			timeout_ns);
+}
+
+int bufpipe_sendv(bufpipe_t *p, const struct iovec *pieces, int n, int64_t timeout_ns)
+{
+	size_t len = 0;
+
+	if (!p || n < 0 || n > IOV_MAX || (!pieces && n) || !timeout_valid(timeout_ns))
+		return -EINVAL;
+	for (int i = 0; i < n; i++) {
+		if (!pieces[i].iov_base && pieces[i].iov_len)
+			return -EINVAL;
+		if (__builtin_add_overflow(len, pieces[i].iov_len, &len))
+			return -EINVAL;
+	}
+	return send_any(p, pieces, len, timeout_ns);
+}
+
+/* What fits at once, in our turn; without a wake-up. */
+static unsigned send_rest(bufpipe_t *p, const struct iovec *messages, unsigned n)
+{
+	unsigned sent;
+
+	for (sent = 0; sent < n; sent++) {
+		const struct iovec *m = &messages[sent];
+		void *room = NULL;
+
+		if ((!m->iov_base && m->iov_len) || !fits(&p->out, m->iov_len))
+			break;
+		if (await_room(p, &room, m->iov_len, TIME_TRY) < 0)
+			break;
+		copy_bytes(room, m->iov_base, m->iov_len);
+		ring_commit(&p->sender, m->iov_len, RECORD_WHOLE);
+	}
+	return sent;
+}
+
+ssize_t bufpipe_send_many(bufpipe_t *p, const struct iovec *messages, unsigned n, int64_t timeout_ns)
+{
+	unsigned more;
+	int r;
+
+	if (!p || !messages || !n)
+		return -EINVAL;
+	r = bufpipe_send(p, messages[0].iov_base, messages[0].iov_len, timeout_ns);
+	if (r < 0)
+		return r;
+	if (n == 1 || way_enter(&p->out, TIME_TRY) < 0)
+		return 1;
+	more = send_rest(p, messages + 1, n - 1);
+	if (more)
+		wait_notify(&p->out.wait, sender_tail(&p->sender));
+	way_leave(&p->out);
+	return 1 + more;
+}
+
+int bufpipe_reserve(bufpipe_t *p, void **buf, size_t len, int64_t timeout_ns)
+{
+	int64_t deadline = time_deadline(timeout_ns);
+	void *room;
+	int r;
+
+	if (!p || !buf || !timeout_valid(timeout_ns))
+		return -EINVAL;
+	r = check_length(p, len, true);
+	if (r == 0)
+		r = way_enter(&p->out, deadline);
+	if (r < 0)
+		return r;
+	r = await_room(p, &room, len, deadline);
+	if (r < 0) {
+		way_leave(&p->out);
+		return r;
+	}
+	way_open(&p->out, len);
+	*buf = room;
+	return 0;
+}
+
+int bufpipe_commit(bufpipe_t *p, size_t len)
+{
+	int r;
+
+	if (!p || !way_is_open(&p->out) || len > p->out.open_len || !fits(&p->out, len))
+		return -EINVAL;
+	r = publish(p, len, RECORD_WHOLE);
+	way_close(&p->out);
+	return r;
+}
+
+int bufpipe_cancel(bufpipe_t *p)
+{
+	if (!p || !way_is_open(&p->out))
+		return -EINVAL;
+	way_close(&p->out);
+	return 0;
+}

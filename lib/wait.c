@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: MIT */
+#include "wait.h"
+
+#include "bufpipe.h"
+#include "lock.h"
+
+#include <poll.h>
+#include <sched.h>
+#include <sys/socket.h>
+
+#define USEC 1000ll
+#define MSEC 1000000ll
+
+/* About what it costs to sleep and be woken: spinning for longer than that cannot pay. */
+#define SPIN_MAX (50 * USEC)
+#define SPIN_MIN (4 * USEC)
+/* Long enough for a publisher's store to become visible, short beside a sleep. */
+#define NAP (50 * USEC)
+/* A wait that is expected to last longer goes without spin and nap. */
+#define EXPECTED_MAX (4 * SPIN_MAX)
+/*
+ * A sleeper on the socket looks again now and then: one of several holders of
+ * the other end may die after publishing and before ringing, and no hang-up
+ * tells of that while another holder lives.
+ */
+#define LONG_SLEEP (5 * NSEC_PER_SEC)
+/* How often a try looks at the socket. */
+#define GLANCE (4 * MSEC)
+
+/* A step of the wait that ended with nothing: go on with the next. */
+#define NOTHING 1
+
+/* Whether this process takes part in membarriers; fork inherits that, and this word with it. */
+static bool membarrier_usable(void)
+{
+	enum { UNKNOWN, USABLE, UNUSABLE };
+	static _Atomic int known;
+	int state = atomic_load_explicit(&known, memory_order_relaxed);
+
+	if (state == UNKNOWN) {
+		state = sys_membarrier(MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED) ? UNUSABLE : USABLE;
+		atomic_store_explicit(&known, state, memory_order_relaxed);
+	}
+	return state == USABLE;
+}
+
+void wait_init(struct wait *wait)
+{
+	wait->fence = !membarrier_usable();
+	wait->expected = SPIN_MAX / 4;
+	if (wait->fence)
+		atomic_fetch_or_explicit(&wait->ours->flags, BELL_FENCE, memory_order_relaxed);
+}
+
+static bool changed(const struct look *look)
+{
+	/* Pairs with the release store of the publisher: what it published is visible. */
+	return atomic_load_explicit(look->word, memory_order_acquire) != look->value ||
+	       atomic_load_explicit(look->own, memory_order_relaxed) != look->own_value;
+}
+
+static bool hung_up(const struct wait *wait)
+{
+	struct pollfd p = { .fd = wait->socket, .events = POLLRDHUP };
+
+	return poll(&p, 1, 0) > 0 && p.revents;
+}
+
+/* Woken, or not put to sleep, with nothing to see: is somebody there?  The last look comes after that answer. */
+static int check_life(const struct wait *wait, const struct look *look)
+{
+	if (!hung_up(wait))
+		return 0;
+	return changed(look) ? 0 : -EPIPE;
+}
+
+static void note_cpu(struct wait *wait)
+{
+	uint32_t cpu = (uint32_t)sched_getcpu() + 1;
+
+	if (atomic_load_explicit(&wait->ours->cpu, memory_order_relaxed) != cpu)
+		atomic_store_explicit(&wait->ours->cpu, cpu, memory_order_relaxed);
+}
+
+/* The publisher, when the flags are not quiet. */
+
+/* Answers a raised flag, once for each raise.  -EPIPE if the one that raised it seems to be dead. */
+static int ring(struct wait *wait, uint32_t flags, uint64_t position)
+{
+	uint64_t raise;
+
+	/* Pairs with the release in raise_flag: this is the raise that set the flags, or a later one. */
+	atomic_thread_fence(memory_order_acquire);
+	raise = atomic_load_explicit(&wait->theirs->raises, memory_order_relaxed);
+	if (raise == atomic_load_explicit(&wait->notify->rung, memory_order_relaxed))
+		return wait_glance(wait);
+	if (!(flags & BELL_DOORBELL) &&
+	    (int64_t)(position - atomic_load_explicit(&wait->theirs->wanted, memory_order_relaxed)) < 0)
+		return 0;
+
+	note_cpu(wait);
+	/* Pairs with the load in doze: whoever read the old count does not fall asleep on it. */
+	atomic_fetch_add_explicit(&wait->ours->events, 1, memory_order_release);
+	if (!(flags & BELL_DOORBELL))
+		sys_futex_wake(&wait->ours->events);
+	else if (send(wait->socket, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno != EAGAIN)
+		return 0; /* the next publication tries again; a full socket rings already */
+	/* Last: a co-owner must ring again for one that died before it had. */
+	atomic_store_explicit(&wait->notify->rung, raise, memory_order_relaxed);
+	return 0;
+}
+
+slow_path int wait_ring(struct wait *wait, uint32_t flags, uint64_t position)
+{
+	uint32_t quiet = atomic_load_explicit(&wait->notify->quiet, memory_order_relaxed);
+	int r = 0;
+
+	if (flags & BELL_FENCE) {
+		/* Pairs with the fence in order_publishers, for a waiter that has no membarrier. */
+		atomic_thread_fence(memory_order_seq_cst);
+		flags = atomic_load_explicit(&wait->theirs->flags, memory_order_relaxed);
+	}
+	if (flags & BELL_MODE)
+		r = ring(wait, flags, position);
+	if (r < 0)
+		return r;
+	if ((flags ^ quiet) >= BELL_LEAVE && hung_up(wait))
+		return -EPIPE;
+	atomic_store_explicit(&wait->notify->quiet, flags & ~(uint32_t)(BELL_MODE | BELL_FENCE),
+			      memory_order_relaxed);
+	return 0;
+}
+
+slow_path int wait_glance(struct wait *wait)
+{
+	uint32_t flags = atomic_load_explicit(&wait->theirs->flags, memory_order_acquire);
+	uint32_t quiet = atomic_load_explicit(&wait->notify->quiet, memory_order_relaxed);
+	int64_t now = time_of(CLOCK_MONOTONIC_COARSE);
+
+	if ((flags ^ quiet) < BELL_LEAVE && now - wait->checked < GLANCE)
+		return 0;
+	if (hung_up(wait))
+		return -EPIPE;
+	wait->checked = now;
+	atomic_store_explicit(&wait->notify->quiet, flags & ~(uint32_t)(BELL_MODE | BELL_FENCE),
+			      memory_order_relaxed);
+	return 0;
+}
+
+void wait_leave(struct wait *wait)
+{
+	/* Release: who sees the count finds the socket hung up, if we were the last. */
+	atomic_fetch_add_explicit(&wait->ours->flags, BELL_LEAVE, memory_order_release);
+	atomic_fetch_add_explicit(&wait->ours->events, 1, memory_order_release);
+	sys_futex_wake(&wait->ours->events);
+}
+
+/* The waiter: spin, nap, sleep on the futex, sleep on the socket. */
+
+static bool poll_word(const struct look *look, int times)
+{
+	while (times--) {
+		if (changed(look))
+			return true;
+		wait_relax();
+	}
+	return false;
+}
+
+static int64_t spin_budget(const struct wait *wait)
+{
+	if (wait->spin_ns > 0)
+		return wait->spin_ns;
+	if (wait->spin_ns == BUFPIPE_NO_SPIN)
+		return 0;
+	if (wait->spin_ns == BUFPIPE_SPIN_ALWAYS)
+		return INT64_MAX;
+	/* Where the other side last ran, it cannot run while we spin. */
+	if (atomic_load_explicit(&wait->theirs->cpu, memory_order_relaxed) ==
+	    atomic_load_explicit(&wait->ours->cpu, memory_order_relaxed))
+		return 0;
+	if (wait->expected > SPIN_MAX)
+		return 0;
+	if (wait->expected * 4 < SPIN_MIN)
+		return SPIN_MIN;
+	return time_sooner(wait->expected * 4, SPIN_MAX);
+}
+
+/* Spins from begin for the budget.  *now becomes the time when it gave up or, nearly, when it succeeded. */
+static int spin(struct wait *wait, const struct look *look, int64_t budget, int64_t begin, int64_t deadline,
+		int64_t *now)
+{
+	for (*now = begin; *now - begin < budget; *now = time_now()) {
+		if (poll_word(look, 32))
+			return 0;
+		if (*now >= deadline)
+			return -ETIMEDOUT;
+		if (wait_glance(wait) < 0)
+			return changed(look) ? 0 : -EPIPE;
+	}
+	return NOTHING;
+}
+
+static void raise_flag(struct wait *wait, const struct look *look, uint32_t mode)
+{
+	atomic_store_explicit(&wait->ours->wanted, look->wanted, memory_order_relaxed);
+	atomic_fetch_add_explicit(&wait->ours->raises, 1, memory_order_relaxed);
+	/* Release pairs with the acquire in ring: with the mode goes the count, and what is wanted. */
+	atomic_fetch_or_explicit(&wait->ours->flags, mode, memory_order_release);
+}
+
+static void lower_flag(struct wait *wait)
+{
+	atomic_fetch_and_explicit(&wait->ours->flags, ~(uint32_t)BELL_MODE, memory_order_relaxed);
+}
+
+/*
+ * Step 5 of the table: after it, every publisher either has seen our flag or
+ * has made visible what it published before it looked.  False when that cannot
+ * be had yet, and a sleep must be short.
+ */
+static bool order_publishers(struct wait *wait)
+{
+	uint32_t before;
+
+	if (!wait->fence && sys_membarrier(MEMBARRIER_CMD_GLOBAL_EXPEDITED) == 0)
+		return true;
+	/* A sandbox may have come after wait_init: then publishers fence from now on, and we are safe next time. */
+	before = atomic_fetch_or_explicit(&wait->ours->flags, BELL_FENCE, memory_order_relaxed);
+	/* Pairs with the fence in wait_ring, or in wait_notify. */
+	atomic_thread_fence(memory_order_seq_cst);
+	return before & BELL_FENCE;
+}
+
+/* What a sleep that returned r means. */
+static int judge(const struct wait *wait, const struct look *look, int r, bool last)
+{
+	if (changed(look))
+		return 0;
+	if (r == -ETIMEDOUT)
+		return last ? -ETIMEDOUT : NOTHING;
+	if (r == -EINTR)
+		return wait->interruptible ? -EINTR : NOTHING;
+	if (r == 0 || r == -EAGAIN)
+		return check_life(wait, look);
+	return r;
+}
+
+static int futex_sleep(const struct wait *wait, const struct look *look, uint32_t events, int64_t until,
+		       int64_t deadline)
+{
+	int r;
+
+	if (changed(look))
+		return 0;
+	r = sys_futex_wait(&wait->theirs->events, events, time_sooner(until, deadline));
+	return judge(wait, look, r, deadline <= until);
+}
+
+/* Bytes say only "look".  Bounded, because the other side might send without end. */
+static void drain(int socket)
+{
+	char bytes[64];
+
+	for (int i = 0; i < 64; i++) {
+		if (recv(socket, bytes, sizeof(bytes), MSG_DONTWAIT) <= 0)
+			return;
+	}
+}
+
+static int poll_socket(const struct wait *wait, const struct look *look, int64_t deadline)
+{
+	struct pollfd p = { .fd = wait->socket, .events = POLLIN | POLLRDHUP };
+	int64_t now = time_now();
+	struct timespec limit = time_spec(time_sooner(LONG_SLEEP, deadline > now ? deadline - now : 0));
+	int r = ppoll(&p, 1, &limit, NULL);
+
+	if (r < 0)
+		r = -errno;
+	else
+		r = r ? 0 : -ETIMEDOUT;
+	return judge(wait, look, r, time_now() >= deadline);
+}
+
+static int socket_sleep(struct wait *wait, const struct look *look, uint32_t events, int64_t deadline)
+{
+	int r;
+
+	/*
+	 * A duplex end has one socket and two directions.  If the other one sleeps
+	 * there, it might swallow our byte, so this one stays on the futex.
+	 */
+	if (lock_try(wait->door_lock) < 0) {
+		r = futex_sleep(wait, look, events, time_now() + wait->patience, deadline);
+		return r == NOTHING ? check_life(wait, look) ?: NOTHING : r;
+	}
+	drain(wait->socket);
+	raise_flag(wait, look, BELL_DOORBELL);
+	/* Again: a publisher may have read the flag as it was, and left it at a FUTEX_WAKE. */
+	if (!order_publishers(wait))
+		r = NOTHING;
+	else if (changed(look))
+		r = 0;
+	else
+		r = poll_socket(wait, look, deadline);
+	lock_drop(wait->door_lock);
+	return r;
+}
+
+static int sleep_once(struct wait *wait, const struct look *look, bool nap, int64_t deadline)
+{
+	/* Acquire pairs with the release in ring; first of all, or a ring between look and sleep is missed. */
+	uint32_t events = atomic_load_explicit(&wait->theirs->events, memory_order_acquire);
+	bool ordered;
+	int r = NOTHING;
+
+	raise_flag(wait, look, BELL_FUTEX);
+	if (nap)
+		r = futex_sleep(wait, look, events, time_now() + NAP, deadline);
+	if (r == NOTHING) {
+		ordered = order_publishers(wait);
+		r = futex_sleep(wait, look, events, time_now() + (ordered ? wait->patience : NAP), deadline);
+		if (r == NOTHING && ordered)
+			r = socket_sleep(wait, look, events, deadline);
+	}
+	lower_flag(wait);
+	return r;
+}
+
+static void learn(struct wait *wait, int64_t took)
+{
+	wait->expected += (time_sooner(took, EXPECTED_MAX) - wait->expected) / 8;
+}
+
+slow_path int wait_until(struct wait *wait, const struct look *look, int64_t deadline)
+{
+	int64_t budget;
+	int64_t begin;
+	int64_t now;
+	bool nap;
+	int r;
+
+	note_cpu(wait);
+	budget = spin_budget(wait);
+	/* The quickest answers come before it is worth looking at the clock. */
+	if (budget && poll_word(look, 64)) {
+		learn(wait, 0);
+		return 0;
+	}
+	begin = time_now();
+	r = spin(wait, look, budget, begin, deadline, &now);
+	for (nap = wait->expected <= SPIN_MAX; r == NOTHING; nap = false) {
+		r = sleep_once(wait, look, nap, deadline);
+		now = time_now();
+	}
+	if (r == 0 || now - begin > wait->expected)
+		learn(wait, now - begin);
+	return r;
+}

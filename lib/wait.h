@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * How one side of a ring sleeps until the other side has published, and how
+ * the other side wakes it.  It knows nothing of rings: a waiter waits for a
+ * word to change; a publisher changes the word, then calls wait_notify.
+ *
+ * The publisher executes no full fence: it stores the word, then loads the
+ * waiter's flags, and the processor may do these in the other order.  It can
+ * so miss a flag that has just gone up.  The waiter makes good for it:
+ *
+ *   waiter                                  publisher
+ *   1  e = events                           a  word = new
+ *   2  raise the flag                       b  flag up, and not rung for this raise?
+ *   3  look at the word                     c     events++, wake
+ *   4  nap while events == e, 50 us
+ *   5  membarrier: a fence in every
+ *      running publisher
+ *   6  look at the word
+ *   7  sleep while events == e
+ *
+ * If b missed the flag, a was not visible at 3, but both are ordered by 5, so
+ * 6 sees the word.  Before 5 there are only sleeps that end by themselves.
+ * After 100 ms the sleep moves to the socket, which also tells of the other
+ * side's end, by the same order: raise, membarrier, look, poll.
+ */
+#ifndef BUFPIPE_WAIT_H
+#define BUFPIPE_WAIT_H
+
+#include "layout.h"
+#include "sys.h"
+
+#include <stdbool.h>
+
+/* The private half: how this process sleeps and wakes in one direction of one end. */
+struct wait {
+	const struct bell *theirs; /* read: are they asleep; slept on: have they rung */
+	struct notify *notify;	   /* what we know of their bell */
+	struct bell *ours;
+	pthread_mutex_t *door_lock; /* whose owner may sleep on the socket */
+	int socket;
+	bool fence; /* no membarrier can reach us: fence at each notify */
+	bool interruptible;
+	int64_t spin_ns;  /* as in bufpipe_options */
+	int64_t patience; /* how long to sleep on the futex before the socket */
+	int64_t expected; /* how long recent waits took */
+	int64_t checked;  /* when we last looked whether the other side lives */
+};
+
+/* What to wait for: *word is no longer value; or *own is no longer own_value, moved by a co-owner. */
+struct look {
+	const _Atomic uint64_t *word;
+	const _Atomic uint64_t *own;
+	uint64_t value;
+	uint64_t own_value;
+	uint64_t wanted; /* the publisher's position from which on it should wake us from the futex */
+};
+
+static inline void wait_relax(void)
+{
+#if defined(__x86_64__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	__asm__ volatile("isb" ::: "memory");
+#else
+	atomic_signal_fence(memory_order_seq_cst);
+#endif
+}
+
+/* Registers the process for membarriers and tells the other side what we cannot do. */
+void wait_init(struct wait *wait);
+
+/*
+ * Sleeps until the word changes or somebody rang, so the caller looks again
+ * after 0.  Absolute deadline.  -ETIMEDOUT, -EINTR if interruptible, or -EPIPE:
+ * the other side is gone and the word has not changed.
+ */
+int wait_until(struct wait *wait, const struct look *look, int64_t deadline);
+
+/*
+ * For a try that found nothing: -EPIPE when the other side is known to be gone.
+ * It looks at the socket when a holder left, and else every few milliseconds.
+ */
+int wait_glance(struct wait *wait);
+
+/* After the socket was closed or shut down: tell the other side to look at it. */
+void wait_leave(struct wait *wait);
+
+int wait_ring(struct wait *wait, uint32_t flags, uint64_t position);
+
+/*
+ * Called after each publication; position is compared to what a waiter wanted.
+ * -EPIPE when it is found that nobody is there any more.
+ */
+static inline int wait_notify(struct wait *wait, uint64_t position)
+{
+	uint32_t flags;
+
+	/* Orders the publication before the load of the flags; see the table above. */
+	if (unlikely(wait->fence))
+		atomic_thread_fence(memory_order_seq_cst);
+	else
+		atomic_signal_fence(memory_order_seq_cst);
+	flags = atomic_load_explicit(&wait->theirs->flags, memory_order_relaxed);
+	if (unlikely(flags != atomic_load_explicit(&wait->notify->quiet, memory_order_relaxed)))
+		return wait_ring(wait, flags, position);
+	return 0;
+}
+
+#endif

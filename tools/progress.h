@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/* One line on the terminal that tells how far a transfer has come. */
+#ifndef PROGRESS_H
+#define PROGRESS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Without this call, or when stderr is no terminal, nothing is ever drawn. */
+void progress_start(void);
+bool progress_shown(void);
+/* How long a call may block before progress_draw wants to be called: -1 is for ever. */
+int64_t progress_tick_ns(void);
+void progress_add(size_t bytes);
+/* Draws if the last time is long enough ago. */
+void progress_draw(void);
+/* Draws for the last time and leaves the line. */
+void progress_end(void);
+
+#endif

@@ -1,0 +1,552 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# The bufpipe command, end to end: test-tool.sh PATH-OF-BUFPIPE
+
+set -u
+# Without job control the shell would make its background jobs ignore SIGINT.
+set -m
+
+bufpipe=$(realpath "$1")
+dir=$(mktemp -d) || exit 1
+trap 'rm -rf "$dir"' EXIT
+cd "$dir" || exit 1
+
+failures=0
+name=@bufpipe-test-$$
+path=$dir/socket
+
+fail()
+{
+	echo "FAIL: $test: $*"
+	failures=$((failures + 1))
+}
+
+# Runs one test function; a hang is a failure of that test, not of the night.
+begin()
+{
+	test=$1
+	echo "---- $test"
+	rm -rf "${dir:?}"/*
+	"$@"
+}
+
+expect_status()
+{
+	[ "$2" -eq "$1" ] || fail "status $2 instead of $1${3:+ ($3)}"
+}
+
+expect_same()
+{
+	cmp "$1" "$2" || fail "$2 differs from $1"
+}
+
+expect_said()
+{
+	grep -q -- "$2" "$1" || fail "no '$2' in: $(cat "$1")"
+}
+
+# Waits up to 10 seconds until a command succeeds.
+eventually()
+{
+	local tries=1000
+
+	while [ $tries -gt 0 ]; do
+		"$@" && return 0
+		tries=$((tries - 1))
+		sleep 0.01
+	done
+	fail "never: $*"
+	return 1
+}
+
+has_bytes()
+{
+	[ "$(stat -c %s "$1" 2>/dev/null || echo 0)" -ge "$2" ]
+}
+
+listens()
+{
+	grep -qF -- "$1" /proc/net/unix
+}
+
+# The status of a background job, which is killed if it takes too long.
+finish()
+{
+	local tries=2000
+
+	while [ $tries -gt 0 ] && kill -0 "$1" 2>/dev/null; do
+		tries=$((tries - 1))
+		sleep 0.01
+	done
+	if kill -9 "$1" 2>/dev/null; then
+		fail "process $1 hung"
+	fi
+	wait "$1"
+}
+
+# transfer ADDRESS INPUT SEND-OPTIONS...: the receiver first, then the sender.
+transfer()
+{
+	local address=$1 input=$2 receiver
+
+	shift 2
+	"$bufpipe" recv "$address" >out 2>recv.err &
+	receiver=$!
+	timeout 60 "$bufpipe" send "$@" "$address" <"$input" 2>send.err
+	expect_status 0 $? "send: $(cat send.err)"
+	finish $receiver
+	expect_status 0 $? "recv: $(cat recv.err)"
+	expect_same "$input" out
+}
+
+receiver_first()
+{
+	head -c 20000000 /dev/urandom >in
+	transfer "$name" in
+}
+
+sender_first()
+{
+	local sender
+
+	head -c 20000000 /dev/urandom >in
+	"$bufpipe" send "$name" <in 2>send.err &
+	sender=$!
+	sleep 0.4
+	timeout 60 "$bufpipe" recv "$name" >out 2>recv.err
+	expect_status 0 $? "recv: $(cat recv.err)"
+	finish $sender
+	expect_status 0 $? "send: $(cat send.err)"
+	expect_same in out
+}
+
+sizes()
+{
+	local len
+
+	for len in 0 1 4095 65536 1048576 1048577; do
+		head -c $len /dev/urandom >in
+		transfer "$name" in
+		transfer "$name" in --lines
+		transfer "$name" in --block 1
+		[ $len -lt 5000 ] || break
+	done
+	for len in 65536 1048576 1048577 5000000; do
+		head -c $len /dev/urandom >in
+		transfer "$name" in --block 1G
+		transfer "$name" in --lines
+		transfer "$name" in --buffer 4K
+		transfer "$name" in --buffer 4K --lines
+	done
+}
+
+tar_through_path()
+{
+	local receiver
+
+	mkdir tree unpacked
+	head -c 3000000 /dev/urandom >tree/data
+	ln -s data tree/link
+	mkdir tree/directory
+	seq 100000 >tree/directory/numbers
+	"$bufpipe" recv "$path" | tar x -C unpacked &
+	receiver=$!
+	tar c tree | timeout 60 "$bufpipe" send "$path"
+	expect_status 0 "${PIPESTATUS[1]}" send
+	finish $receiver
+	expect_status 0 $? recv
+	diff -r tree unpacked/tree || fail "what was unpacked differs"
+	[ ! -e "$path" ] || fail "the socket is still there"
+}
+
+lines()
+{
+	printf 'one\n\n\ntwo\0with zero\nlast without newline' >in
+	transfer "$name" in --lines
+	seq 500000 >in
+	transfer "$name" in --lines
+	# Lines that are longer than the pipe, between short ones.
+	{
+		echo short
+		head -c 3000000 /dev/zero | tr '\0' x
+		echo
+		echo short
+		head -c 2000000 /dev/zero | tr '\0' y
+	} >in
+	transfer "$name" in --lines --buffer 64K
+}
+
+# A line comes out while the sender is still there.
+lines_at_once()
+{
+	local receiver sender
+
+	mkfifo fifo
+	"$bufpipe" recv "$name" >out 2>recv.err &
+	receiver=$!
+	"$bufpipe" send --lines "$name" <fifo 2>send.err &
+	sender=$!
+	exec 7>fifo
+	echo first >&7
+	eventually has_bytes out 6
+	echo second >&7
+	eventually has_bytes out 13
+	exec 7>&-
+	finish $sender
+	expect_status 0 $? send
+	finish $receiver
+	expect_status 0 $? recv
+}
+
+killed_sender()
+{
+	local receiver sender
+
+	mkfifo fifo
+	"$bufpipe" recv "$name" >out 2>recv.err &
+	receiver=$!
+	"$bufpipe" send "$@" "$name" <fifo 2>send.err &
+	sender=$!
+	exec 7>fifo
+	echo something >&7
+	eventually has_bytes out 10
+	kill -9 $sender
+	finish $receiver
+	expect_status 1 $?
+	expect_said recv.err 'the sender died before the end'
+	echo something | cmp - out || fail "what had been sent is not there"
+	exec 7>&-
+	wait $sender 2>/dev/null
+}
+
+killed_sender_of_lines()
+{
+	killed_sender --lines
+}
+
+killed_receiver()
+{
+	local receiver sender
+
+	"$bufpipe" recv "$name" >out 2>recv.err &
+	receiver=$!
+	"$bufpipe" send "$@" "$name" </dev/zero 2>send.err &
+	sender=$!
+	eventually has_bytes out 100000
+	kill -9 $receiver
+	finish $sender
+	expect_status 1 $?
+	expect_said send.err 'the receiver ended before it had everything'
+	wait $receiver 2>/dev/null
+}
+
+# All has been sent, but nobody takes it from the receiver.
+killed_receiver_at_the_end()
+{
+	local receiver sender
+
+	mkfifo fifo
+	exec 7<>fifo
+	"$bufpipe" recv "$name" >fifo 2>recv.err &
+	receiver=$!
+	head -c 200000 /dev/zero >in
+	"$bufpipe" send "$name" <in 2>send.err &
+	sender=$!
+	sleep 0.5
+	kill -0 $sender || fail "the sender did not wait"
+	kill -9 $receiver
+	finish $sender
+	expect_status 1 $?
+	expect_said send.err 'the receiver ended before it had everything'
+	exec 7>&-
+	wait $receiver 2>/dev/null
+}
+
+closed_output()
+{
+	local sender
+
+	"$bufpipe" send "$name" </dev/zero 2>send.err &
+	sender=$!
+	{
+		timeout 60 "$bufpipe" recv "$name" 2>recv.err
+		echo $? >status
+	} | head -c 1000000 >out
+	expect_status 1 "$(cat status)" recv
+	expect_said recv.err 'standard output: Broken pipe'
+	finish $sender
+	expect_status 1 $? send
+	expect_said send.err 'the receiver ended before it had everything'
+}
+
+full_output()
+{
+	local sender
+
+	seq 10 >in
+	"$bufpipe" send "$name" <in 2>send.err &
+	sender=$!
+	timeout 60 "$bufpipe" recv "$name" 2>recv.err >/dev/full
+	expect_status 1 $? recv
+	expect_said recv.err 'standard output: No space left'
+	finish $sender
+	expect_status 1 $? send
+}
+
+bad_input()
+{
+	local receiver
+
+	"$bufpipe" recv "$name" 2>recv.err >out &
+	receiver=$!
+	timeout 60 "$bufpipe" send "$name" 2>send.err </
+	expect_status 1 $? send
+	expect_said send.err 'standard input: Is a directory'
+	finish $receiver
+	expect_status 1 $? recv
+}
+
+# The slow reader has everything before the sender ends.
+sender_waits()
+{
+	local receiver
+
+	head -c 300000 /dev/urandom >in
+	{
+		"$bufpipe" recv "$name"
+		echo $? >status
+	} | {
+		sleep 0.5
+		cat >out
+	} &
+	receiver=$!
+	timeout 60 "$bufpipe" send "$name" <in
+	expect_status 0 $?
+	finish $receiver
+	expect_status 0 "$(cat status)" recv
+	expect_same in out
+}
+
+signals()
+{
+	local signal number receiver sender
+
+	for signal in HUP:1 INT:2 TERM:15; do
+		number=${signal#*:}
+		signal=${signal%:*}
+		"$bufpipe" recv "$path" 2>recv.err >out &
+		receiver=$!
+		eventually test -S "$path"
+		kill -s "$signal" $receiver
+		finish $receiver
+		expect_status $((128 + number)) $? "recv and SIG$signal"
+		[ ! -e "$path" ] || fail "the socket is still there after SIG$signal"
+
+		"$bufpipe" send "$path" </dev/zero 2>send.err &
+		sender=$!
+		sleep 0.2
+		kill -s "$signal" $sender
+		finish $sender
+		expect_status $((128 + number)) $? "send that waits and SIG$signal"
+	done
+
+	"$bufpipe" recv "$path" 2>recv.err >out &
+	receiver=$!
+	"$bufpipe" send "$path" </dev/zero 2>send.err &
+	sender=$!
+	eventually has_bytes out 100000
+	kill $sender
+	finish $sender
+	expect_status 143 $? "send at work"
+	finish $receiver
+	expect_status 1 $? recv
+	expect_said recv.err 'the sender died before the end'
+	[ ! -e "$path" ] || fail "the socket is still there"
+}
+
+stale_socket()
+{
+	local receiver
+
+	"$bufpipe" recv "$path" >out 2>recv.err &
+	receiver=$!
+	eventually test -S "$path"
+	kill -9 $receiver
+	wait $receiver 2>/dev/null
+	[ -S "$path" ] || fail "SIGKILL left no socket"
+	seq 1000 >in
+	transfer "$path" in
+	[ ! -e "$path" ] || fail "the socket is still there"
+}
+
+taken_address()
+{
+	local receiver
+
+	"$bufpipe" recv "$path" >out 2>recv.err &
+	receiver=$!
+	eventually test -S "$path"
+	timeout 10 "$bufpipe" recv "$path" 2>err
+	expect_status 1 $?
+	expect_said err 'somebody listens there already'
+	kill $receiver
+	finish $receiver
+	echo data >file
+	timeout 10 "$bufpipe" recv ./file 2>err
+	expect_status 1 $?
+	[ "$(cat file)" = data ] || fail "the file was touched"
+}
+
+# Two senders want the one address, and each gets a receiver.
+two_senders()
+{
+	local first second
+
+	echo 1 >one
+	echo 2 >two
+	"$bufpipe" send "$name" <one 2>send1.err &
+	first=$!
+	"$bufpipe" send "$name" <two 2>send2.err &
+	second=$!
+	timeout 60 "$bufpipe" recv "$name" >out 2>recv.err
+	expect_status 0 $? recv
+	timeout 60 "$bufpipe" recv "$name" >>out 2>recv.err
+	expect_status 0 $? recv
+	finish $first
+	expect_status 0 $? "send: $(cat send1.err)"
+	finish $second
+	expect_status 0 $? "send: $(cat send2.err)"
+	[ "$(sort out)" = "$(cat one two)" ] || fail "got $(cat out)"
+}
+
+waits_end()
+{
+	timeout 10 "$bufpipe" send --wait 0 "$name" 2>err </dev/null
+	expect_status 1 $?
+	expect_said err 'nobody listens there'
+	timeout 10 "$bufpipe" send --wait 0.3 "$name" 2>err </dev/null
+	expect_status 1 $?
+	expect_said err 'nobody came in time'
+	timeout 10 "$bufpipe" recv --wait 0.3 "$path" 2>err
+	expect_status 1 $?
+	expect_said err 'nobody came in time'
+	[ ! -e "$path" ] || fail "the socket is still there"
+}
+
+no_wait()
+{
+	local receiver
+
+	seq 100 >in
+	"$bufpipe" recv "$name" >out 2>recv.err &
+	receiver=$!
+	eventually listens "$name"
+	timeout 60 "$bufpipe" send --wait 0 "$name" <in
+	expect_status 0 $? send
+	finish $receiver
+	expect_same in out
+}
+
+too_large_wish()
+{
+	local receiver
+
+	"$bufpipe" recv --buffer 64K "$name" >out 2>recv.err &
+	receiver=$!
+	eventually listens "$name"
+	timeout 60 "$bufpipe" send --buffer 1M "$name" </dev/null 2>err
+	expect_status 1 $?
+	expect_said err 'the receiver allows less'
+	kill $receiver
+	finish $receiver
+}
+
+expect_usage()
+{
+	timeout 10 "$bufpipe" "$@" >out 2>err </dev/null
+	expect_status 2 $? "bufpipe $*"
+	[ -s err ] || fail "bufpipe $*: silent"
+	[ ! -s out ] || fail "bufpipe $*: $(cat out)"
+}
+
+usage()
+{
+	expect_usage
+	expect_usage no-such-command
+	expect_usage --no-such-option
+	expect_usage help no-such-command
+	expect_usage help send recv
+	expect_usage send
+	expect_usage recv
+	expect_usage send "$name" more
+	expect_usage send --no-such-option "$name"
+	expect_usage recv --lines "$name"
+	expect_usage send --lines --block 4K "$name"
+	for size in 0 -1 x 1X 1KK '' ' 1' 2000000000000 1025G 99999999999999999999 K; do
+		expect_usage send --block "$size" "$name"
+		expect_usage recv --buffer "$size" "$name"
+	done
+	for seconds in -1 x '' nan 1e99 1s; do
+		expect_usage recv --wait "$seconds" "$name"
+	done
+	expect_usage recv no-address
+	expect_usage send no-address
+	expect_usage send fd:0
+	expect_usage demo more
+	expect_usage demo --no-such-option
+}
+
+help()
+{
+	local words
+
+	for words in --help -h help 'help send' 'help recv' 'help demo' 'help help' 'send --help' \
+		'recv -h' 'demo --help' --version; do
+		# shellcheck disable=SC2086
+		"$bufpipe" $words >out 2>err
+		expect_status 0 $? "$words"
+		[ -s out ] || fail "$words: nothing"
+		[ ! -s err ] || fail "$words: $(cat err)"
+		# shellcheck disable=SC2086
+		"$bufpipe" $words >/dev/full 2>err
+		expect_status 1 $? "$words to a full disk"
+	done
+}
+
+demo()
+{
+	timeout 60 "$bufpipe" demo >out 2>err
+	expect_status 0 $? "$(cat err)"
+	cat out
+	expect_said out 'every byte is right'
+	expect_said out 'round trip'
+}
+
+progress()
+{
+	local receiver
+
+	head -c 3000000 /dev/zero >in
+	"$bufpipe" recv --progress "$name" >out 2>recv.err &
+	receiver=$!
+	timeout 60 script -qec "{ sleep 0.7; cat in; } | '$bufpipe' send --progress '$name'" typescript \
+		</dev/null >screen
+	expect_status 0 $? send
+	finish $receiver
+	expect_status 0 $? recv
+	expect_same in out
+	expect_said screen '2.86 MiB .* MiB/s .* 0:00:0'
+	[ ! -s recv.err ] || fail "progress without a terminal: $(cat recv.err)"
+}
+
+command -v script >/dev/null || progress() { echo "skipped: no script(1)"; }
+
+for each in receiver_first sender_first sizes tar_through_path lines lines_at_once killed_sender \
+	killed_sender_of_lines killed_receiver killed_receiver_at_the_end closed_output full_output \
+	bad_input sender_waits signals stale_socket taken_address two_senders waits_end no_wait \
+	too_large_wish usage help demo progress; do
+	begin $each
+done
+
+[ $failures -eq 0 ] || { echo "$failures failures"; exit 1; }
+echo "all right"
