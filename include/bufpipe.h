@@ -101,10 +101,11 @@ enum {
  * All zero is a good default: a one-way generic pipe of 64 KiB.
  *
  * buffer_size  Generic: bytes of messages that the pipe holds at least, if each
- *              is of 16 bytes or more; 0 is 64 KiB.  A message of up to
+ *              is of 8 bytes or more; 0 is 64 KiB.  A message of up to
  *              buffer_size bytes can be sent by a try, reserved and peeked; a
  *              longer one streams through in pieces.  The ring behind it is a
- *              power of two, at least a page and at least 1.5 times this.
+ *              power of two, at least a page and more than twice this, and
+ *              buffer_size becomes what that has room for.
  * object_size  not 0: a static pipe, each message has this many bytes.
  *              buffer_size must be 0 then.
  * object_count static only: how many the pipe holds; 0 is 64 KiB worth.
@@ -175,8 +176,13 @@ int bufpipe_sendv(bufpipe_t *pipe, const struct iovec *pieces, int n, int64_t ti
  *
  * Errors: -EINVAL, -EBADF, -EAGAIN, -ETIMEDOUT, -EINTR, -EPIPE, -EBUSY, -EPROTO;
  *   -EMSGSIZE: the message is longer than cap; it stays in place;
- *   -ENOMEM: a message longer than the ring, with a timeout, and no memory to
- *   keep its beginning until a later call; it stays in place.
+ *   -ENOMEM: a message longer than the ring, and no memory to keep its beginning
+ *   for a later call, should this one give up; it stays in place.
+ *
+ * A call that has begun to receive a message longer than the ring and gives up
+ * keeps what it has, and a later call goes on.  Not so on a shared end: there
+ * the call stays, beyond its timeout, for up to a second and a further one for
+ * each 16 MiB, and after that the message is dropped.
  */
 ssize_t bufpipe_recv(bufpipe_t *pipe, void *buf, size_t cap, int64_t timeout_ns);
 

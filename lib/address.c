@@ -145,8 +145,10 @@ static int adopt(struct listening *l, int fd)
 		r = check_option(fd, SO_ACCEPTCONN, 1, -EPROTOTYPE);
 	if (r == 0 && fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
 		r = -errno;
-	if (r == 0)
+	if (r == 0) {
 		l->fd = fd;
+		l->adopted = 1;
+	}
 	return r;
 }
 
@@ -224,7 +226,7 @@ int address_listen(struct listening *l, const char *address)
 	if (r == 0 && fcntl(l->fd, F_SETFL, O_NONBLOCK) < 0)
 		r = -errno;
 	if (r < 0)
-		address_unlisten(l);
+		address_give_up(l);
 	return r;
 }
 
@@ -237,6 +239,13 @@ void address_unlisten(struct listening *l)
 	if (l->fd >= 0)
 		close(l->fd);
 	*l = (struct listening){ .fd = -1 };
+}
+
+void address_give_up(struct listening *l)
+{
+	if (l->adopted)
+		l->fd = -1;
+	address_unlisten(l);
 }
 
 /* A full backlog blocks connect(2), and only this option bounds that. */

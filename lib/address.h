@@ -10,6 +10,7 @@
 /* A socket that listens, and the file that must go with it. */
 struct listening {
 	int fd;
+	int adopted; /* the caller's, until listening has succeeded */
 	char path[sizeof(((struct sockaddr_un *)0)->sun_path)]; /* empty: no file of ours */
 	dev_t device;
 	ino_t inode;
@@ -19,6 +20,9 @@ int address_listen(struct listening *listening, const char *address);
 
 /* Closes, and removes the file if it is still ours. */
 void address_unlisten(struct listening *listening);
+
+/* Undoes address_listen for a call that failed: as above, but a socket that was passed on stays open. */
+void address_give_up(struct listening *listening);
 
 /* A connected socket, or a negative errno.  Absolute deadline. */
 int address_connect(const char *address, int64_t deadline);

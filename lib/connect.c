@@ -41,6 +41,23 @@ static int send_wishes(int socket, const struct bufpipe_options *options)
 	return packet_send(socket, &wishes, sizeof(wishes), NULL, 0, 0);
 }
 
+/* The errors with which a listener may refuse; it may send anything. */
+static int refusal(int error)
+{
+	switch (error) {
+	case -EPROTOTYPE:
+	case -EMSGSIZE:
+	case -EPROTONOSUPPORT:
+	case -EBADMSG:
+	case -ENOMEM:
+	case -EMFILE:
+	case -ENFILE:
+		return error;
+	default:
+		return -ECONNREFUSED;
+	}
+}
+
 /* The answer, with the listener's region in *fd; or the error with which it refused. */
 static int receive_offer(int socket, struct greeting *offer, int *fd)
 {
@@ -50,28 +67,41 @@ static int receive_offer(int socket, struct greeting *offer, int *fd)
 	if (n == 0)
 		return -ECONNRESET;
 	if (n == sizeof(peeked) && peeked.magic == GREETING_MAGIC && peeked.type == REFUSAL)
-		return peeked.error < 0 && peeked.error >= -4095 ? peeked.error : -EBADMSG;
+		return refusal(peeked.error);
 	return greeting_receive(socket, offer, OFFER, fd);
+}
+
+/* A size of 0 was no wish. */
+static bool as_wished(uint64_t offered, uint64_t wished)
+{
+	return !wished || offered == wished;
 }
 
 /* Takes over what the offer says, as far as it is what was wished. */
 static int accept_offer(const struct greeting *offer, const struct bufpipe_options *wishes,
 			struct bufpipe_options *agreed)
 {
-	struct bufpipe_options o = *wishes;
+	struct bufpipe_options o = { 0 };
 
+	if (!offer->flags || offer->flags & ~(uint32_t)(LAYOUT_SENDS | LAYOUT_RECEIVES))
+		return -EBADMSG;
+	if (wishes) {
+		o = *wishes;
+		if (ways_duplex(ways_wanted(wishes)) != ways_duplex(offer->flags))
+			return -EPROTOTYPE;
+		if (ways_wanted(wishes) && ways_wanted(wishes) != offer->flags)
+			return -EPROTOTYPE;
+		if (!as_wished(offer->object_size, wishes->object_size) ||
+		    !as_wished(offer->object_count, wishes->object_count) ||
+		    !as_wished(offer->buffer_size, wishes->buffer_size))
+			return -EPROTOTYPE;
+	}
 	o.flags &= ~(unsigned)(BUFPIPE_DUPLEX | BUFPIPE_SEND | BUFPIPE_RECEIVE);
+	if (ways_duplex(offer->flags))
+		o.flags |= BUFPIPE_DUPLEX;
 	o.buffer_size = offer->buffer_size;
 	o.object_size = offer->object_size;
 	o.object_count = offer->object_count;
-	if (!offer->flags || offer->flags & ~(uint32_t)(LAYOUT_SENDS | LAYOUT_RECEIVES))
-		return -EBADMSG;
-	if (ways_duplex(offer->flags))
-		o.flags |= BUFPIPE_DUPLEX;
-	if (wishes->object_size && wishes->object_size != offer->object_size)
-		return -EPROTOTYPE;
-	if (ways_wanted(wishes) && ways_wanted(wishes) != offer->flags)
-		return -EPROTOTYPE;
 	return options_check(agreed, &o) < 0 ? -EBADMSG : 0;
 }
 
@@ -104,8 +134,8 @@ static int make_end(bufpipe_t **pipe, int socket, const struct greeting *offer, 
 
 static int shake_hands(bufpipe_t **pipe, int socket, const struct bufpipe_options *options, int64_t deadline)
 {
-	struct bufpipe_options defaults = { 0 };
 	struct bufpipe_options o;
+	struct identity expected;
 	struct greeting offer;
 	struct region theirs;
 	int fd;
@@ -117,9 +147,11 @@ static int shake_hands(bufpipe_t **pipe, int socket, const struct bufpipe_option
 		r = receive_offer(socket, &offer, &fd);
 	if (r < 0)
 		return r == -EPIPE ? -ECONNRESET : r;
-	r = accept_offer(&offer, options ? options : &defaults, &o);
-	if (r == 0)
-		r = region_attach(&theirs, fd, 0, o.flags);
+	r = accept_offer(&offer, options, &o);
+	if (r == 0) {
+		expected = options_identity(&o, ways_mirrored(offer.flags));
+		r = region_attach(&theirs, fd, 0, o.flags, &expected);
+	}
 	if (r < 0) {
 		close(fd);
 		return r;

@@ -17,7 +17,7 @@
 
 /* How long to sleep on the futex before the socket: a full ring is soon emptied, data may take its time. */
 #define DATA_PATIENCE 100000000
-#define ROOM_PATIENCE 2000000
+#define ROOM_PATIENCE 8000000
 
 static bool sizes_valid(const struct bufpipe_options *o)
 {
@@ -74,10 +74,10 @@ struct identity options_identity(const struct bufpipe_options *o, unsigned flags
 		id.data_size = power_of_two(id.limit + RECORD_HEADER);
 		return id;
 	}
-	/* Half as much again is for the headers of short messages. */
-	id.data_size = power_of_two(o->buffer_size + o->buffer_size / 2 + 2 * RECORD_HEADER);
+	/* Two of the longest, so that one can be written while another is read; also room for the headers of short ones. */
+	id.data_size = power_of_two(2 * record_size(o->buffer_size) + RECORD_HEADER);
 	id.limit = id.data_size - RECORD_HEADER;
-	id.buffer_size = o->buffer_size > id.data_size / 2 ? o->buffer_size : id.data_size / 2;
+	id.buffer_size = id.limit / 2 - RECORD_HEADER - 4;
 	return id;
 }
 
@@ -212,7 +212,7 @@ static int halves_join(struct half halves[2], const struct bufpipe_options *o)
 			return r;
 	}
 	for (int i = 0; i < 2; i++) {
-		r = region_attach(&halves[i].theirs, halves[!i].shared_fd, 0, o->flags);
+		r = region_attach(&halves[i].theirs, halves[!i].shared_fd, 0, o->flags, NULL);
 		if (r < 0)
 			return r;
 		halves[!i].shared_fd = -1;

@@ -54,11 +54,11 @@ static int unpack(bufpipe_t **pipe, int fds[FD_COUNT], const struct bufpipe_opti
 
 	if (r < 0)
 		return r;
-	r = region_attach(&ours, fds[FD_OURS], 1, options->flags);
+	r = region_attach(&ours, fds[FD_OURS], 1, options->flags, NULL);
 	if (r < 0)
 		return r;
 	fds[FD_OURS] = -1;
-	r = region_attach(&theirs, fds[FD_THEIRS], 0, options->flags);
+	r = region_attach(&theirs, fds[FD_THEIRS], 0, options->flags, NULL);
 	if (r == 0) {
 		fds[FD_THEIRS] = -1;
 		r = end_open(pipe, &ours, &theirs, fds[FD_SOCKET], options);

@@ -24,6 +24,7 @@ struct pending {
 	int offered; /* we wait for its region; before that for its wishes */
 	int64_t expires;
 	struct region ours;
+	struct identity expected; /* what the connector's region must be */
 	struct bufpipe_options options;
 };
 
@@ -112,7 +113,7 @@ int bufpipe_listen(bufpipe_listener_t **listener, const char *address, const str
 		goto fail_epoll;
 	if (epoll_ctl(l->epoll, EPOLL_CTL_ADD, l->listening.fd, &event) < 0) {
 		r = -errno;
-		address_unlisten(&l->listening);
+		address_give_up(&l->listening);
 		goto fail_epoll;
 	}
 	*listener = l;
@@ -204,6 +205,7 @@ static int make_offer(const struct bufpipe_listener *l, struct pending *p, const
 	if (r < 0)
 		return r;
 	p->offered = 1;
+	p->expected = options_identity(&p->options, ways);
 	offer.flags = ways;
 	offer.buffer_size = p->options.object_size ? 0 : p->options.buffer_size;
 	offer.object_size = p->options.object_size;
@@ -231,7 +233,7 @@ static int complete(struct bufpipe_listener *l, struct pending *p, bufpipe_t **p
 
 	if (r < 0)
 		return r;
-	r = region_attach(&theirs, fd, 0, p->options.flags);
+	r = region_attach(&theirs, fd, 0, p->options.flags, &p->expected);
 	if (r < 0) {
 		close(fd);
 		return r;
@@ -322,8 +324,12 @@ int bufpipe_accept(bufpipe_listener_t *l, bufpipe_t **pipe, int64_t timeout_ns)
 
 	if (!l || !pipe || !timeout_valid(timeout_ns))
 		return -EINVAL;
-	do
-		r = serve(l, pipe, deadline);
-	while (r == 0);
+	/* Strangers may knock without end: a try deals with a few, the others look at the clock. */
+	for (int rounds = 0; (r = serve(l, pipe, deadline)) == 0; rounds++) {
+		if (deadline == TIME_TRY && rounds == 4 * PENDING_MAX)
+			return -EAGAIN;
+		if (deadline != TIME_TRY && time_now() >= deadline)
+			return -ETIMEDOUT;
+	}
 	return r < 0 ? r : 0;
 }

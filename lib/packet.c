@@ -3,11 +3,31 @@
 
 #include "sys.h"
 
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 
-/* One more than we want, to find that there were too many; the kernel closes those beyond. */
-#define CONTROL_SIZE CMSG_SPACE((PACKET_FDS + 1) * sizeof(int))
+#ifndef SCM_PIDFD
+#define SCM_PIDFD 4
+#endif
+
+/* More than we want, to find that there were too many, and for credentials that the socket may add. */
+#define CONTROL_SIZE 256
+/* How long the rest of a packet may take on a stream socket when its beginning has come. */
+#define REST_MS 1000
+
+/*
+ * Half a packet went through a stream socket, then errno came: to leave it at
+ * that would leave the stream out of step.
+ */
+static int may_go_on(int socket, short events)
+{
+	struct pollfd p = { .fd = socket, .events = events };
+
+	if (errno == EINTR)
+		return 1;
+	return errno == EAGAIN && poll(&p, 1, REST_MS) > 0;
+}
 
 int packet_send(int socket, const void *bytes, size_t len, const int *fds, int n, int flags)
 {
@@ -34,9 +54,10 @@ int packet_send(int socket, const void *bytes, size_t len, const int *fds, int n
 		ssize_t more =
 			send(socket, (const char *)bytes + sent, len - (size_t)sent, flags | MSG_NOSIGNAL);
 
-		if (more < 0)
+		if (more >= 0)
+			sent += more;
+		else if (!may_go_on(socket, POLLOUT))
 			return -errno;
-		sent += more;
 	}
 	return 0;
 }
@@ -49,15 +70,15 @@ static int collect(struct msghdr *message, int *fds, int room)
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c)) {
 		size_t n;
 
-		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+		if (c->cmsg_level != SOL_SOCKET || (c->cmsg_type != SCM_RIGHTS && c->cmsg_type != SCM_PIDFD))
 			continue;
 		n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-		for (size_t i = 0; i < n; i++, count++) {
+		for (size_t i = 0; i < n; i++) {
 			int fd;
 
 			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
-			if (count < room)
-				fds[count] = fd;
+			if (c->cmsg_type == SCM_RIGHTS && count++ < room)
+				fds[count - 1] = fd;
 			else
 				close(fd);
 		}
@@ -77,12 +98,12 @@ static int receive_rest(int socket, char *bytes, size_t len, int flags)
 	while (len) {
 		ssize_t n = recv(socket, bytes, len, flags);
 
-		if (n < 0)
-			return -errno;
-		if (n == 0)
+		if (n == 0 || (n < 0 && !may_go_on(socket, POLLIN)))
 			return -EBADMSG;
-		bytes += n;
-		len -= (size_t)n;
+		if (n > 0) {
+			bytes += n;
+			len -= (size_t)n;
+		}
 	}
 	return 0;
 }

@@ -6,8 +6,12 @@
 
 #include <stdlib.h>
 
-/* How long a shared end waits for the next piece of a message that it has begun, whatever the caller's deadline. */
-#define STALL_MAX NSEC_PER_SEC
+/*
+ * A shared end that has begun to receive a long message does not give it up at
+ * the caller's deadline, but when the sender is slower than this.
+ */
+#define LONG_GRACE	   NSEC_PER_SEC
+#define LONG_BYTES_PER_SEC ((uint64_t)16 << 20)
 
 struct record {
 	const char *payload;
@@ -40,7 +44,7 @@ static int look_at(const bufpipe_t *p, struct record *record)
 		return -EPIPE;
 	if (record->flags == RECORD_WHOLE)
 		return whole(&p->in, header) ? 0 : -EPROTO;
-	return p->in.shortest ? -EPROTO : 0; /* no pieces in a static pipe */
+	return p->in.shortest || !record->len ? -EPROTO : 0; /* no pieces in a static pipe, and none empty */
 }
 
 /*
@@ -98,14 +102,27 @@ static void forget_partial(bufpipe_t *p)
 	p->in.state &= ~(unsigned)WAY_PARTIAL;
 }
 
-/* Pieces without a beginning: who had begun this message, a co-owner, died in it. */
-static int skip_strays(bufpipe_t *p, struct record *record)
+/* A lap of the ring was consumed since begin, and no message in it: only then it is worth looking at the clock. */
+static int overdue(const bufpipe_t *p, uint64_t begin, int64_t deadline)
 {
+	if (receiver_head(&p->receiver) - begin <= p->receiver.limit)
+		return 0;
+	if (deadline == TIME_TRY)
+		return -EAGAIN;
+	return time_now() >= deadline ? -ETIMEDOUT : 0;
+}
+
+/* Pieces without a beginning: who had begun this message, a co-owner, died in it. */
+static int skip_strays(bufpipe_t *p, struct record *record, int64_t deadline)
+{
+	uint64_t begin = receiver_head(&p->receiver);
 	int r = look_at(p, record);
 
 	while (r == 0 && record->flags == RECORD_MORE && !(p->in.state & WAY_PARTIAL)) {
 		consume(p, record->len);
-		r = look_at(p, record);
+		r = overdue(p, begin, deadline);
+		if (r == 0)
+			r = look_at(p, record);
 	}
 	return r;
 }
@@ -122,7 +139,7 @@ static int await_record(bufpipe_t *p, struct record *record, int64_t deadline)
 		r = way_enter(&p->in, deadline);
 		if (r < 0)
 			return r;
-		r = skip_strays(p, record);
+		r = skip_strays(p, record, deadline);
 		if (r == 0) {
 			if (record->flags != RECORD_MORE)
 				forget_partial(p); /* the sender gave it up */
@@ -147,11 +164,11 @@ static int read_total(const struct record *record, uint64_t *total)
 }
 
 /*
- * The first piece, into buf.  If this call may give up before the message is
+ * The first piece, into buf.  Should this call give up before the message is
  * whole, there must be a place to keep what it has consumed; a shared end
  * has none, because the next receiver may be another process.
  */
-static int begin_long(bufpipe_t *p, const struct record *record, char *buf, size_t cap, int64_t deadline)
+static int begin_long(bufpipe_t *p, const struct record *record, char *buf, size_t cap)
 {
 	const uint64_t prefix = sizeof(uint64_t);
 	struct partial begun = { .have = record->len - prefix };
@@ -161,8 +178,8 @@ static int begin_long(bufpipe_t *p, const struct record *record, char *buf, size
 		return r;
 	if (begun.total > cap)
 		return -EMSGSIZE;
-	if (!(p->in.state & WAY_SHARED) && (deadline != TIME_FOREVER || p->in.wait.interruptible)) {
-		begun.data = malloc(begun.total);
+	if (!(p->in.state & WAY_SHARED)) {
+		begun.data = malloc(begun.total); /* not touched until we give up */
 		if (!begun.data)
 			return -ENOMEM;
 	}
@@ -177,22 +194,26 @@ static int add_piece(bufpipe_t *p, char *buf, int64_t deadline)
 {
 	struct partial *part = &p->partial;
 	struct record record;
-	int r;
+	int r = await_here(p, &record, deadline);
 
-	/* A shared end must not give up a message that comes along. */
-	if (p->in.state & WAY_SHARED && deadline != TIME_FOREVER && deadline < time_deadline(STALL_MAX))
-		deadline = time_deadline(STALL_MAX);
-	r = await_here(p, &record, deadline);
 	if (r < 0)
 		return r;
 	if (record.flags != RECORD_MORE)
 		return 1;
-	if (!record.len || record.len > part->total - part->have)
+	if (record.len > part->total - part->have)
 		return -EPROTO;
 	memcpy(buf + part->have, record.payload, record.len);
 	part->have += record.len;
 	consume(p, record.len);
 	return 0;
+}
+
+static int64_t long_deadline(uint64_t total, int64_t deadline)
+{
+	int64_t grace = LONG_GRACE + (int64_t)(total / LONG_BYTES_PER_SEC) * NSEC_PER_SEC;
+	int64_t granted = time_deadline(grace);
+
+	return deadline > granted ? deadline : granted;
 }
 
 /* The rest of a long message, in our turn.  Its length; -EAGAIN with *restart when another message has begun. */
@@ -203,8 +224,9 @@ static ssize_t finish_long(bufpipe_t *p, char *buf, int64_t deadline, bool *rest
 	ssize_t total = (ssize_t)part->total;
 	int r = 0;
 
-	if (kept)
-		memcpy(buf, part->data, kept);
+	if (p->in.state & WAY_SHARED)
+		deadline = long_deadline(part->total, deadline);
+	copy_bytes(buf, part->data, kept);
 	while (r == 0 && part->have < part->total)
 		r = add_piece(p, buf, deadline);
 	if (r < 0 && r != -EPIPE && part->data) {
@@ -231,7 +253,7 @@ static ssize_t take(bufpipe_t *p, const struct record *record, char *buf, size_t
 		return (ssize_t)record->len;
 	}
 	if (record->flags == RECORD_FIRST) {
-		r = begin_long(p, record, buf, cap, deadline);
+		r = begin_long(p, record, buf, cap);
 		if (r < 0)
 			return r;
 	} else if (p->partial.total > cap) {
@@ -243,6 +265,7 @@ static ssize_t take(bufpipe_t *p, const struct record *record, char *buf, size_t
 slow_path static ssize_t recv_any(bufpipe_t *p, void *buf, size_t cap, int64_t timeout_ns)
 {
 	int64_t deadline = time_deadline(timeout_ns);
+	uint64_t begin = p->in.state & WAY_NONE ? 0 : receiver_head(&p->receiver);
 	struct record record;
 	bool restart;
 	ssize_t r;
@@ -254,7 +277,9 @@ slow_path static ssize_t recv_any(bufpipe_t *p, void *buf, size_t cap, int64_t t
 			return r;
 		r = take(p, &record, buf, cap, deadline, &restart);
 		way_leave(&p->in);
-	} while (restart);
+		if (restart)
+			r = overdue(p, begin, deadline);
+	} while (restart && r == 0);
 	return r;
 }
 

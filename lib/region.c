@@ -7,6 +7,7 @@
 
 #include <fcntl.h>
 #include <linux/memfd.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -206,7 +207,14 @@ static int check_file(int fd, struct stat *st)
 	return 0;
 }
 
-int region_attach(struct region *region, int fd, int writable, unsigned flags)
+static bool same_ring(const struct identity *a, const struct identity *b)
+{
+	return a->buffer_size == b->buffer_size && a->object_size == b->object_size &&
+	       a->data_size == b->data_size && a->limit == b->limit;
+}
+
+int region_attach(struct region *region, int fd, int writable, unsigned flags,
+		  const struct identity *expected)
 {
 	struct stat st;
 	int r;
@@ -221,6 +229,8 @@ int region_attach(struct region *region, int fd, int writable, unsigned flags)
 	r = identity_check(&region->identity);
 	if (r < 0)
 		return r;
+	if (expected && !same_ring(&region->identity, expected))
+		return -EBADMSG;
 	if ((uint64_t)st.st_size != file_size(&region->identity))
 		return -EBADMSG;
 	r = map(region, fd, writable, flags);

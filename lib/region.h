@@ -33,11 +33,13 @@ int region_create(struct region *region, int *shared_fd, const struct identity *
 
 /*
  * Checks a descriptor that came from elsewhere and maps it, read-only or, as
- * a co-owner, read-write.  Takes the descriptor if it succeeds.
- *   -EBADMSG          it is no sealed region
+ * a co-owner, read-write.  Its ring must be the one expected, if that is not
+ * NULL.  Takes the descriptor if it succeeds.
+ *   -EBADMSG          it is no sealed region, or not the one expected
  *   -EPROTONOSUPPORT  a region of another version
  */
-int region_attach(struct region *region, int fd, int writable, unsigned flags);
+int region_attach(struct region *region, int fd, int writable, unsigned flags,
+		  const struct identity *expected);
 
 /*
  * Whether a co-owner elsewhere could map it read-write.  Not if /proc was

@@ -18,7 +18,7 @@
 
 #define likely(x)   __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
-#define slow_path   __attribute__((noinline, cold))
+#define slow_path   __attribute__((noinline))
 
 #define NSEC_PER_SEC 1000000000ll
 #define TIME_FOREVER INT64_MAX

@@ -14,9 +14,13 @@
 /* About what it costs to sleep and be woken: spinning for longer than that cannot pay. */
 #define SPIN_MAX (50 * USEC)
 #define SPIN_MIN (4 * USEC)
-/* Long enough for a publisher's store to become visible, short beside a sleep. */
-#define NAP (50 * USEC)
-/* A wait that is expected to last longer goes without spin and nap. */
+/*
+ * How long to sleep while a publisher may still have to learn that it must
+ * fence.  No shorter: the kernel must set up a timer of its own for a timeout
+ * below its tick, which costs more than the sleep.
+ */
+#define BLIND_SLEEP (4 * MSEC)
+/* Where the estimate stops to grow, so that it soon comes down again. */
 #define EXPECTED_MAX (4 * SPIN_MAX)
 /*
  * A sleeper on the socket looks again now and then: one of several holders of
@@ -215,7 +219,7 @@ static void lower_flag(struct wait *wait)
 }
 
 /*
- * Step 5 of the table: after it, every publisher either has seen our flag or
+ * Step 3 of the table: after it, every publisher either has seen our flag or
  * has made visible what it published before it looked.  False when that cannot
  * be had yet, and a sleep must be short.
  */
@@ -307,22 +311,18 @@ static int socket_sleep(struct wait *wait, const struct look *look, uint32_t eve
 	return r;
 }
 
-static int sleep_once(struct wait *wait, const struct look *look, bool nap, int64_t deadline)
+static int sleep_once(struct wait *wait, const struct look *look, int64_t deadline)
 {
 	/* Acquire pairs with the release in ring; first of all, or a ring between look and sleep is missed. */
 	uint32_t events = atomic_load_explicit(&wait->theirs->events, memory_order_acquire);
 	bool ordered;
-	int r = NOTHING;
+	int r;
 
 	raise_flag(wait, look, BELL_FUTEX);
-	if (nap)
-		r = futex_sleep(wait, look, events, time_now() + NAP, deadline);
-	if (r == NOTHING) {
-		ordered = order_publishers(wait);
-		r = futex_sleep(wait, look, events, time_now() + (ordered ? wait->patience : NAP), deadline);
-		if (r == NOTHING && ordered)
-			r = socket_sleep(wait, look, events, deadline);
-	}
+	ordered = order_publishers(wait);
+	r = futex_sleep(wait, look, events, time_now() + (ordered ? wait->patience : BLIND_SLEEP), deadline);
+	if (r == NOTHING && ordered)
+		r = socket_sleep(wait, look, events, deadline);
 	lower_flag(wait);
 	return r;
 }
@@ -337,7 +337,6 @@ slow_path int wait_until(struct wait *wait, const struct look *look, int64_t dea
 	int64_t budget;
 	int64_t begin;
 	int64_t now;
-	bool nap;
 	int r;
 
 	note_cpu(wait);
@@ -349,10 +348,13 @@ slow_path int wait_until(struct wait *wait, const struct look *look, int64_t dea
 	}
 	begin = time_now();
 	r = spin(wait, look, budget, begin, deadline, &now);
-	for (nap = wait->expected <= SPIN_MAX; r == NOTHING; nap = false) {
-		r = sleep_once(wait, look, nap, deadline);
+	while (r == NOTHING) {
+		r = sleep_once(wait, look, deadline);
 		now = time_now();
 	}
+	/* A peer may ring without end and have nothing to say. */
+	if (r == 0 && now >= deadline && !changed(look))
+		r = -ETIMEDOUT;
 	if (r == 0 || now - begin > wait->expected)
 		learn(wait, now - begin);
 	return r;

@@ -11,17 +11,14 @@
  *   waiter                                  publisher
  *   1  e = events                           a  word = new
  *   2  raise the flag                       b  flag up, and not rung for this raise?
- *   3  look at the word                     c     events++, wake
- *   4  nap while events == e, 50 us
- *   5  membarrier: a fence in every
+ *   3  membarrier: a fence in every         c     events++, wake
  *      running publisher
- *   6  look at the word
- *   7  sleep while events == e
+ *   4  look at the word
+ *   5  sleep while events == e
  *
- * If b missed the flag, a was not visible at 3, but both are ordered by 5, so
- * 6 sees the word.  Before 5 there are only sleeps that end by themselves.
- * After 100 ms the sleep moves to the socket, which also tells of the other
- * side's end, by the same order: raise, membarrier, look, poll.
+ * If b missed the flag, b came before 3, so a did, and 4 sees the word.  After
+ * a while the sleep moves to the socket, which also tells of the other side's
+ * end, in the same order: raise, membarrier, look, poll.
  */
 #ifndef BUFPIPE_WAIT_H
 #define BUFPIPE_WAIT_H
