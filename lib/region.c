@@ -46,7 +46,7 @@ static int identity_check(const struct identity *id)
 	if (id->limit > id->data_size - RECORD_HEADER || id->limit < RECORD_HEADER)
 		return -EBADMSG;
 	/* The longest whole message fits, and no length is near an overflow. */
-	if (id->buffer_size > LAYOUT_MAX || record_size(id->buffer_size) > id->limit)
+	if (id->buffer_size > id->limit || record_size(id->buffer_size) > id->limit)
 		return -EBADMSG;
 	if (id->object_size && id->object_size != id->buffer_size)
 		return -EBADMSG;

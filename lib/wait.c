@@ -171,6 +171,27 @@ static bool poll_word(const struct look *look, int times)
 	return false;
 }
 
+/*
+ * Two sides that move along the ring together fight for its cache lines at
+ * every message.  Who got many messages since the last wait will get many more
+ * by waiting for a moment before looking.  When it is one each time, as in a
+ * dialogue, that would only delay the answer, so it is but tried now and then.
+ */
+static void let_it_grow(struct wait *wait)
+{
+	enum { MANY = 4, LONGEST = 128, TRY_EVERY = 64, TRY_FOR = 16 };
+	uint32_t moved = wait->moved;
+	uint32_t pauses = 0;
+
+	wait->moved = 0;
+	if (moved >= MANY)
+		pauses = moved < LONGEST / 4 ? moved * 4 : LONGEST;
+	else if (++wait->waits % TRY_EVERY == 0)
+		pauses = TRY_FOR;
+	while (pauses--)
+		wait_relax();
+}
+
 static int64_t spin_budget(const struct wait *wait)
 {
 	if (wait->spin_ns > 0)
@@ -342,9 +363,12 @@ slow_path int wait_until(struct wait *wait, const struct look *look, int64_t dea
 	note_cpu(wait);
 	budget = spin_budget(wait);
 	/* The quickest answers come before it is worth looking at the clock. */
-	if (budget && poll_word(look, 64)) {
-		learn(wait, 0);
-		return 0;
+	if (budget) {
+		let_it_grow(wait);
+		if (poll_word(look, 64)) {
+			learn(wait, 0);
+			return 0;
+		}
 	}
 	begin = time_now();
 	r = spin(wait, look, budget, begin, deadline, &now);

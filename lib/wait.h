@@ -35,6 +35,8 @@ struct wait {
 	struct bell *ours;
 	pthread_mutex_t *door_lock; /* whose owner may sleep on the socket */
 	int socket;
+	uint32_t moved; /* publications since the last wait */
+	uint32_t waits; /* counts, to try a pause now and then */
 	bool fence; /* no membarrier can reach us: fence at each notify */
 	bool interruptible;
 	int64_t spin_ns;  /* as in bufpipe_options */
@@ -92,6 +94,7 @@ static inline int wait_notify(struct wait *wait, uint64_t position)
 {
 	uint32_t flags;
 
+	wait->moved++;
 	/* Orders the publication before the load of the flags; see the table above. */
 	if (unlikely(wait->fence))
 		atomic_thread_fence(memory_order_seq_cst);
