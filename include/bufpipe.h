@@ -321,6 +321,82 @@ int bufpipe_listener_fd(const bufpipe_listener_t *listener);
 /* Clients that were not accepted yet are refused.  NULL is ignored. */
 void bufpipe_listener_close(bufpipe_listener_t *listener);
 
+/* Events, as bits.  BUFPIPE_HUP is always reported: the other side is gone, or has ended the stream. */
+enum {
+	BUFPIPE_IN =
+		1 << 0, /* a receiving call has something to return: a message or the end of the stream */
+	BUFPIPE_OUT =
+		1 << 1, /* a try to send a short message has room: at least a quarter of the ring is free */
+	BUFPIPE_HUP = 1 << 2,
+};
+
+/*
+ * Waits until at least one of n pipes is ready, like poll(2).  Sets each
+ * revents; entries whose pipe is NULL are ignored.  Returns how many are ready,
+ * 0 when the time is up (also with timeout 0).  An end must not appear twice
+ * for the same event, nor be waited for elsewhere at the same time unless it
+ * is shared.
+ *
+ * Errors: -EINVAL, -EINTR (any entry interruptible), -ENOMEM; -EBADF: an entry asks
+ *   for a direction that its end does not have.
+ */
+struct bufpipe_pollfd {
+	bufpipe_t *pipe;
+	short events;
+	short revents;
+};
+
+int bufpipe_wait(struct bufpipe_pollfd *pipes, unsigned n, int64_t timeout_ns);
+
+/*
+ * A descriptor for epoll, poll, select and the event loops above them: readable
+ * while a message or the end of the stream is there to be received.  It turns
+ * quiet at the next receiving try (timeout 0) that ends in -EAGAIN.  So take one
+ * message per wake-up, or all until -EAGAIN: both work.  Only poll it: never read it, and do not close it, it belongs to the end.
+ * Calling again returns the same one.  The end has two more descriptors from
+ * the first call on.
+ *
+ * Errors: -EINVAL, -EBADF (the end does not receive), -EMFILE, -ENFILE, -ENOMEM.
+ */
+int bufpipe_fd(bufpipe_t *pipe);
+
+/*
+ * A set waits for very many pipes at a cost that does not grow with their
+ * number, like epoll.  Level-triggered: what is ready is reported until it no
+ * longer is.  Ready entries take turns, so none starves.  Plain descriptors may
+ * join; their events are those of poll(2).
+ *
+ * A set may be changed by any thread at any time, also while another waits in
+ * it; one thread at a time waits.  An end must be removed before it is closed,
+ * is in at most one set of a process, and while it is in a set no blocking call
+ * waits on it for the same direction.  A set does not survive fork: in the
+ * child every call but bufpipe_set_destroy is -EINVAL.
+ *
+ * Errors: -EINVAL, -ENOMEM, -EMFILE, -ENFILE
+ *   add, add_fd: -EEXIST: it is there already; -EBADF: no such direction, or descriptor
+ *   modify, remove, remove_fd: -ENOENT: it is not there
+ *   wait: -EINTR: a signal handler ran
+ */
+typedef struct bufpipe_set bufpipe_set_t;
+
+struct bufpipe_event {
+	bufpipe_t *pipe; /* NULL for a plain descriptor */
+	void *user;
+	unsigned events; /* BUFPIPE_*, or POLL* for a plain descriptor */
+};
+
+/* flags: 0, or BUFPIPE_NO_URING to do without io_uring, as happens by itself where it is not to be had. */
+#define BUFPIPE_NO_URING 1u
+int bufpipe_set_create(bufpipe_set_t **set, unsigned flags);
+void bufpipe_set_destroy(bufpipe_set_t *set);
+int bufpipe_set_add(bufpipe_set_t *set, bufpipe_t *pipe, unsigned events, void *user);
+int bufpipe_set_modify(bufpipe_set_t *set, bufpipe_t *pipe, unsigned events, void *user);
+int bufpipe_set_remove(bufpipe_set_t *set, bufpipe_t *pipe);
+int bufpipe_set_add_fd(bufpipe_set_t *set, int fd, unsigned events, void *user);
+int bufpipe_set_remove_fd(bufpipe_set_t *set, int fd);
+/* How many events it wrote, at most max; 0 when the time is up (also with timeout 0). */
+int bufpipe_set_wait(bufpipe_set_t *set, struct bufpipe_event *events, unsigned max, int64_t timeout_ns);
+
 #ifdef __cplusplus
 }
 #endif

@@ -117,6 +117,7 @@ static void init_out(struct bufpipe *p)
 	p->out.wait = (struct wait){
 		.theirs = &p->theirs.control->recv_bell,
 		.ours = &ours->send_bell,
+		.other = &ours->recv_bell,
 		.notify = &ours->tail.notify,
 		.patience = ROOM_PATIENCE,
 	};
@@ -141,6 +142,7 @@ static void init_in(struct bufpipe *p)
 	p->in.wait = (struct wait){
 		.theirs = &p->theirs.control->send_bell,
 		.ours = &ours->recv_bell,
+		.other = &ours->send_bell,
 		.notify = &ours->recv_notify,
 		.patience = DATA_PATIENCE,
 	};
@@ -164,6 +166,7 @@ int end_open(bufpipe_t **pipe, const struct region *ours, const struct region *t
 	p->socket = socket;
 	p->flags = options->flags;
 	p->lead_lock = &ours->control->lead_lock;
+	p->door = (struct door){ .epoll = -1, .event = -1 };
 	init_out(p);
 	init_in(p);
 	for (struct wait *w = &p->out.wait; w; w = w == &p->out.wait ? &p->in.wait : NULL) {
@@ -286,6 +289,7 @@ void bufpipe_close(bufpipe_t *pipe)
 		wait_leave(&pipe->in.wait);
 	region_drop(&pipe->theirs);
 	region_drop(&pipe->ours);
+	door_close(pipe);
 	free(pipe->partial.data);
 	free(pipe);
 }

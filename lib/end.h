@@ -36,6 +36,14 @@ struct partial {
 	char *data;
 	uint64_t total;
 	uint64_t have;
+	uint64_t at; /* the receiver's head when this was kept */
+};
+
+/* What bufpipe_fd gives out: an epoll of the socket and of an eventfd by which we ring for ourselves. */
+struct door {
+	int epoll; /* -1 until bufpipe_fd is called */
+	int event;
+	bool rung;
 };
 
 struct bufpipe {
@@ -49,6 +57,8 @@ struct bufpipe {
 	struct region theirs;
 	int socket;
 	unsigned flags; /* of the options */
+	struct door door;
+	void *entry; /* in a set: what the set knows of this end */
 };
 
 /* Copies options with defaults filled in, or the defaults for NULL.  -EINVAL. */
@@ -72,6 +82,13 @@ void way_leave(struct way *way);
 void way_open(struct way *way, uint64_t len);
 int way_is_open(const struct way *way);
 void way_close(struct way *way);
+
+/*
+ * For a try that found nothing, if bufpipe_fd is in use: from here on a
+ * message makes it readable.  0 when one has just come.
+ */
+int door_arm(bufpipe_t *pipe);
+void door_close(bufpipe_t *pipe);
 
 static inline int timeout_valid(int64_t timeout_ns)
 {

@@ -64,7 +64,10 @@ enum {
 	BELL_DOORBELL = 1 << 1, /* asleep on the socket */
 	BELL_MODE = BELL_FUTEX | BELL_DOORBELL,
 	BELL_FENCE = 1 << 2, /* we cannot issue membarriers: the publisher must fence */
-	BELL_LEAVE = 1 << 3, /* counted in the bits from here: how many holders let go */
+	BELL_FD = 1 << 3,    /* somebody polls the socket: a byte for each raise */
+	BELL_WATCH = 1 << 4, /* somebody waits for many pipes: a wake-up of the futex for each raise */
+	BELL_ASLEEP = BELL_MODE | BELL_FD | BELL_WATCH,
+	BELL_LEAVE = 1 << 5, /* counted in the bits from here: how many holders let go */
 };
 
 /*

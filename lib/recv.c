@@ -78,7 +78,7 @@ static int give_up(bufpipe_t *p)
 	struct record record;
 
 	if (wait_glance(&p->in.wait) == 0)
-		return -EAGAIN;
+		return p->door.epoll < 0 ? -EAGAIN : door_arm(p);
 	return look_at(p, &record) == -EAGAIN ? -EPIPE : 0;
 }
 
@@ -102,14 +102,17 @@ static void forget_partial(bufpipe_t *p)
 	p->in.state &= ~(unsigned)WAY_PARTIAL;
 }
 
-/* A lap of the ring was consumed since begin, and no message in it: only then it is worth looking at the clock. */
-static int overdue(const bufpipe_t *p, uint64_t begin, int64_t deadline)
+/*
+ * A lap of the ring was consumed since begin, and no message in it: only then it
+ * is worth looking at the clock, and for life on the other side.
+ */
+static int overdue(bufpipe_t *p, uint64_t begin, int64_t deadline)
 {
 	if (receiver_head(&p->receiver) - begin <= p->receiver.limit)
 		return 0;
-	if (deadline == TIME_TRY)
-		return -EAGAIN;
-	return time_now() >= deadline ? -ETIMEDOUT : 0;
+	if (wait_glance(&p->in.wait) < 0)
+		return -EPIPE;
+	return deadline == TIME_TRY || time_now() >= deadline ? -ETIMEDOUT : 0;
 }
 
 /* Pieces without a beginning: who had begun this message, a co-owner, died in it. */
@@ -139,6 +142,9 @@ static int await_record(bufpipe_t *p, struct record *record, int64_t deadline)
 		r = way_enter(&p->in, deadline);
 		if (r < 0)
 			return r;
+		/* A co-owner moved on: what we kept is of a message whose rest is gone. */
+		if (p->in.state & WAY_PARTIAL && p->partial.at != receiver_head(&p->receiver))
+			forget_partial(p);
 		r = skip_strays(p, record, deadline);
 		if (r == 0) {
 			if (record->flags != RECORD_MORE)
@@ -149,7 +155,7 @@ static int await_record(bufpipe_t *p, struct record *record, int64_t deadline)
 		if (r == -EAGAIN)
 			r = deadline == TIME_TRY ? give_up(p) : await_change(p, deadline);
 		if (r < 0)
-			return r;
+			return r == -ETIMEDOUT && deadline == TIME_TRY ? -EAGAIN : r;
 	}
 }
 
@@ -194,8 +200,11 @@ static int add_piece(bufpipe_t *p, char *buf, int64_t deadline)
 {
 	struct partial *part = &p->partial;
 	struct record record;
-	int r = await_here(p, &record, deadline);
+	int r;
 
+	do
+		r = await_here(p, &record, deadline);
+	while (r == -EINTR && p->in.state & WAY_SHARED); /* to stop here would lose the message */
 	if (r < 0)
 		return r;
 	if (record.flags != RECORD_MORE)
@@ -231,6 +240,7 @@ static ssize_t finish_long(bufpipe_t *p, char *buf, int64_t deadline, bool *rest
 		r = add_piece(p, buf, deadline);
 	if (r < 0 && r != -EPIPE && part->data) {
 		memcpy(part->data + kept, buf + kept, part->have - kept);
+		part->at = receiver_head(&p->receiver);
 		p->in.state |= WAY_PARTIAL;
 		return r;
 	}
@@ -280,7 +290,7 @@ slow_path static ssize_t recv_any(bufpipe_t *p, void *buf, size_t cap, int64_t t
 		if (restart)
 			r = overdue(p, begin, deadline);
 	} while (restart && r == 0);
-	return r;
+	return restart && r == -ETIMEDOUT && deadline == TIME_TRY ? -EAGAIN : r;
 }
 
 ssize_t bufpipe_recv(bufpipe_t *p, void *buf, size_t cap, int64_t timeout_ns)
@@ -334,7 +344,7 @@ static unsigned recv_rest(bufpipe_t *p, struct iovec *messages, unsigned n)
 
 		if (look_at(p, &record) < 0 || record.flags != RECORD_WHOLE)
 			break;
-		if (record.len > m->iov_len || !m->iov_base)
+		if (record.len > m->iov_len || (!m->iov_base && m->iov_len))
 			break;
 		copy_bytes(m->iov_base, record.payload, record.len);
 		m->iov_len = record.len;

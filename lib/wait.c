@@ -63,7 +63,7 @@ static bool changed(const struct look *look)
 	       atomic_load_explicit(look->own, memory_order_relaxed) != look->own_value;
 }
 
-static bool hung_up(const struct wait *wait)
+bool wait_hung_up(const struct wait *wait)
 {
 	struct pollfd p = { .fd = wait->socket, .events = POLLRDHUP };
 
@@ -73,7 +73,7 @@ static bool hung_up(const struct wait *wait)
 /* Woken, or not put to sleep, with nothing to see: is somebody there?  The last look comes after that answer. */
 static int check_life(const struct wait *wait, const struct look *look)
 {
-	if (!hung_up(wait))
+	if (!wait_hung_up(wait))
 		return 0;
 	return changed(look) ? 0 : -EPIPE;
 }
@@ -88,26 +88,33 @@ static void note_cpu(struct wait *wait)
 
 /* The publisher, when the flags are not quiet. */
 
+/* One sleeper on the futex says from which position on it should be woken; of several we cannot know that. */
+static bool may_ring_later(uint32_t flags)
+{
+	return (flags & BELL_ASLEEP) == BELL_FUTEX || (flags & BELL_ASLEEP) == BELL_WATCH;
+}
+
 /* Answers a raised flag, once for each raise.  -EPIPE if the one that raised it seems to be dead. */
 static int ring(struct wait *wait, uint32_t flags, uint64_t position)
 {
 	uint64_t raise;
 
-	/* Pairs with the release in raise_flag: this is the raise that set the flags, or a later one. */
+	/* Pairs with the release in wait_raise: this is the raise that set the flags, or a later one. */
 	atomic_thread_fence(memory_order_acquire);
 	raise = atomic_load_explicit(&wait->theirs->raises, memory_order_relaxed);
 	if (raise == atomic_load_explicit(&wait->notify->rung, memory_order_relaxed))
 		return wait_glance(wait);
-	if (!(flags & BELL_DOORBELL) &&
+	if (may_ring_later(flags) &&
 	    (int64_t)(position - atomic_load_explicit(&wait->theirs->wanted, memory_order_relaxed)) < 0)
 		return 0;
 
 	note_cpu(wait);
 	/* Pairs with the load in doze: whoever read the old count does not fall asleep on it. */
 	atomic_fetch_add_explicit(&wait->ours->events, 1, memory_order_release);
-	if (!(flags & BELL_DOORBELL))
+	if (flags & (BELL_WATCH | BELL_FD) || !(flags & BELL_DOORBELL))
 		sys_futex_wake(&wait->ours->events);
-	else if (send(wait->socket, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno != EAGAIN)
+	if (flags & (BELL_DOORBELL | BELL_FD) && send(wait->socket, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 &&
+	    errno != EAGAIN)
 		return 0; /* the next publication tries again; a full socket rings already */
 	/* Last: a co-owner must ring again for one that died before it had. */
 	atomic_store_explicit(&wait->notify->rung, raise, memory_order_relaxed);
@@ -120,17 +127,17 @@ slow_path int wait_ring(struct wait *wait, uint32_t flags, uint64_t position)
 	int r = 0;
 
 	if (flags & BELL_FENCE) {
-		/* Pairs with the fence in order_publishers, for a waiter that has no membarrier. */
+		/* Pairs with the fence in wait_order, for a waiter that has no membarrier. */
 		atomic_thread_fence(memory_order_seq_cst);
 		flags = atomic_load_explicit(&wait->theirs->flags, memory_order_relaxed);
 	}
-	if (flags & BELL_MODE)
+	if (flags & BELL_ASLEEP)
 		r = ring(wait, flags, position);
 	if (r < 0)
 		return r;
-	if ((flags ^ quiet) >= BELL_LEAVE && hung_up(wait))
+	if ((flags ^ quiet) >= BELL_LEAVE && wait_hung_up(wait))
 		return -EPIPE;
-	atomic_store_explicit(&wait->notify->quiet, flags & ~(uint32_t)(BELL_MODE | BELL_FENCE),
+	atomic_store_explicit(&wait->notify->quiet, flags & ~(uint32_t)(BELL_ASLEEP | BELL_FENCE),
 			      memory_order_relaxed);
 	return 0;
 }
@@ -143,10 +150,10 @@ slow_path int wait_glance(struct wait *wait)
 
 	if ((flags ^ quiet) < BELL_LEAVE && now - wait->checked < GLANCE)
 		return 0;
-	if (hung_up(wait))
+	if (wait_hung_up(wait))
 		return -EPIPE;
 	wait->checked = now;
-	atomic_store_explicit(&wait->notify->quiet, flags & ~(uint32_t)(BELL_MODE | BELL_FENCE),
+	atomic_store_explicit(&wait->notify->quiet, flags & ~(uint32_t)(BELL_ASLEEP | BELL_FENCE),
 			      memory_order_relaxed);
 	return 0;
 }
@@ -192,7 +199,7 @@ static void let_it_grow(struct wait *wait)
 		wait_relax();
 }
 
-static int64_t spin_budget(const struct wait *wait)
+int64_t wait_budget(struct wait *wait)
 {
 	if (wait->spin_ns > 0)
 		return wait->spin_ns;
@@ -200,6 +207,7 @@ static int64_t spin_budget(const struct wait *wait)
 		return 0;
 	if (wait->spin_ns == BUFPIPE_SPIN_ALWAYS)
 		return INT64_MAX;
+	note_cpu(wait);
 	/* Where the other side last ran, it cannot run while we spin. */
 	if (atomic_load_explicit(&wait->theirs->cpu, memory_order_relaxed) ==
 	    atomic_load_explicit(&wait->ours->cpu, memory_order_relaxed))
@@ -226,25 +234,20 @@ static int spin(struct wait *wait, const struct look *look, int64_t budget, int6
 	return NOTHING;
 }
 
-static void raise_flag(struct wait *wait, const struct look *look, uint32_t mode)
+void wait_raise(struct wait *wait, uint64_t wanted, uint32_t mode)
 {
-	atomic_store_explicit(&wait->ours->wanted, look->wanted, memory_order_relaxed);
+	atomic_store_explicit(&wait->ours->wanted, wanted, memory_order_relaxed);
 	atomic_fetch_add_explicit(&wait->ours->raises, 1, memory_order_relaxed);
 	/* Release pairs with the acquire in ring: with the mode goes the count, and what is wanted. */
 	atomic_fetch_or_explicit(&wait->ours->flags, mode, memory_order_release);
 }
 
-static void lower_flag(struct wait *wait)
+void wait_lower(struct wait *wait, uint32_t mode)
 {
-	atomic_fetch_and_explicit(&wait->ours->flags, ~(uint32_t)BELL_MODE, memory_order_relaxed);
+	atomic_fetch_and_explicit(&wait->ours->flags, ~mode, memory_order_relaxed);
 }
 
-/*
- * Step 3 of the table: after it, every publisher either has seen our flag or
- * has made visible what it published before it looked.  False when that cannot
- * be had yet, and a sleep must be short.
- */
-static bool order_publishers(struct wait *wait)
+bool wait_order(struct wait *wait)
 {
 	uint32_t before;
 
@@ -282,8 +285,7 @@ static int futex_sleep(const struct wait *wait, const struct look *look, uint32_
 	return judge(wait, look, r, deadline <= until);
 }
 
-/* Bytes say only "look".  Bounded, because the other side might send without end. */
-static void drain(int socket)
+void wait_drain(int socket)
 {
 	char bytes[64];
 
@@ -307,22 +309,30 @@ static int poll_socket(const struct wait *wait, const struct look *look, int64_t
 	return judge(wait, look, r, time_now() >= deadline);
 }
 
+static bool somebody_polls(const struct wait *wait)
+{
+	return (atomic_load_explicit(&wait->ours->flags, memory_order_relaxed) |
+		atomic_load_explicit(&wait->other->flags, memory_order_relaxed)) &
+	       BELL_FD;
+}
+
 static int socket_sleep(struct wait *wait, const struct look *look, uint32_t events, int64_t deadline)
 {
 	int r;
 
 	/*
-	 * A duplex end has one socket and two directions.  If the other one sleeps
-	 * there, it might swallow our byte, so this one stays on the futex.
+	 * An end has one socket, and perhaps two directions and many holders.  If
+	 * another waiter is there, it might swallow our byte, or we its own; so we
+	 * stay on the futex.
 	 */
-	if (lock_try(wait->door_lock) < 0) {
+	if (somebody_polls(wait) || lock_try(wait->door_lock) < 0) {
 		r = futex_sleep(wait, look, events, time_now() + wait->patience, deadline);
 		return r == NOTHING ? check_life(wait, look) ?: NOTHING : r;
 	}
-	drain(wait->socket);
-	raise_flag(wait, look, BELL_DOORBELL);
+	wait_drain(wait->socket);
+	wait_raise(wait, look->wanted, BELL_DOORBELL);
 	/* Again: a publisher may have read the flag as it was, and left it at a FUTEX_WAKE. */
-	if (!order_publishers(wait))
+	if (!wait_order(wait))
 		r = NOTHING;
 	else if (changed(look))
 		r = 0;
@@ -339,16 +349,16 @@ static int sleep_once(struct wait *wait, const struct look *look, int64_t deadli
 	bool ordered;
 	int r;
 
-	raise_flag(wait, look, BELL_FUTEX);
-	ordered = order_publishers(wait);
+	wait_raise(wait, look->wanted, BELL_FUTEX);
+	ordered = wait_order(wait);
 	r = futex_sleep(wait, look, events, time_now() + (ordered ? wait->patience : BLIND_SLEEP), deadline);
 	if (r == NOTHING && ordered)
 		r = socket_sleep(wait, look, events, deadline);
-	lower_flag(wait);
+	wait_lower(wait, BELL_MODE);
 	return r;
 }
 
-static void learn(struct wait *wait, int64_t took)
+void wait_learn(struct wait *wait, int64_t took)
 {
 	wait->expected += (time_sooner(took, EXPECTED_MAX) - wait->expected) / 8;
 }
@@ -360,13 +370,12 @@ slow_path int wait_until(struct wait *wait, const struct look *look, int64_t dea
 	int64_t now;
 	int r;
 
-	note_cpu(wait);
-	budget = spin_budget(wait);
+	budget = wait_budget(wait);
 	/* The quickest answers come before it is worth looking at the clock. */
 	if (budget) {
 		let_it_grow(wait);
 		if (poll_word(look, 64)) {
-			learn(wait, 0);
+			wait_learn(wait, 0);
 			return 0;
 		}
 	}
@@ -380,6 +389,6 @@ slow_path int wait_until(struct wait *wait, const struct look *look, int64_t dea
 	if (r == 0 && now >= deadline && !changed(look))
 		r = -ETIMEDOUT;
 	if (r == 0 || now - begin > wait->expected)
-		learn(wait, now - begin);
+		wait_learn(wait, now - begin);
 	return r;
 }

@@ -34,10 +34,11 @@ struct wait {
 	struct notify *notify;	   /* what we know of their bell */
 	struct bell *ours;
 	pthread_mutex_t *door_lock; /* whose owner may sleep on the socket */
+	const struct bell *other;   /* of our other direction, on the same socket */
 	int socket;
 	uint32_t moved; /* publications since the last wait */
 	uint32_t waits; /* counts, to try a pause now and then */
-	bool fence; /* no membarrier can reach us: fence at each notify */
+	bool fence;	/* no membarrier can reach us: fence at each notify */
 	bool interruptible;
 	int64_t spin_ns;  /* as in bufpipe_options */
 	int64_t patience; /* how long to sleep on the futex before the socket */
@@ -83,6 +84,38 @@ int wait_glance(struct wait *wait);
 
 /* After the socket was closed or shut down: tell the other side to look at it. */
 void wait_leave(struct wait *wait);
+
+/*
+ * The parts of wait_until, for those who wait for many pipes at once: read
+ * wait_events, raise, order, look, sleep while the events are as they were.
+ */
+
+/* Acquire pairs with the release in wait_ring: who reads the old count has not been rung for. */
+static inline uint32_t wait_events(const struct wait *wait)
+{
+	return atomic_load_explicit(&wait->theirs->events, memory_order_acquire);
+}
+
+/* mode is one of BELL_FUTEX, BELL_DOORBELL, BELL_FD and BELL_WATCH. */
+void wait_raise(struct wait *wait, uint64_t wanted, uint32_t mode);
+void wait_lower(struct wait *wait, uint32_t mode);
+
+/*
+ * Step 3 of the table, for this wait and all others of the process: after it,
+ * every publisher either has seen a flag that was raised before, or has made
+ * visible what it published before it looked.  False when that cannot be had
+ * yet, and a sleep must be short.
+ */
+bool wait_order(struct wait *wait);
+
+/* Takes the bytes off the socket.  They say only "look".  Bounded, as the other side might send without end. */
+void wait_drain(int socket);
+
+bool wait_hung_up(const struct wait *wait);
+
+/* How long to spin, and what comes of it. */
+int64_t wait_budget(struct wait *wait);
+void wait_learn(struct wait *wait, int64_t took);
 
 int wait_ring(struct wait *wait, uint32_t flags, uint64_t position);
 

@@ -55,9 +55,12 @@ int complain_usage(const struct command *command, const char *format, ...)
 
 int complain_address(const struct command *command, const char *address, int error)
 {
-	if (error == -ENOENT && command == &command_send)
+	/* A sender finds nobody in some more ways. */
+	if (command == &command_send && (error == -ENOENT || error == -ECONNRESET || error == -EPIPE))
 		error = -ECONNREFUSED;
 	switch (error) {
+	case -ECANCELED:
+		break;
 	case -EINVAL:
 		return complain_usage(command, "'%s' is no address for %s: use @name, /path or ./path",
 				      address, command->name);

@@ -16,6 +16,13 @@ enum {
 	STATUS_USAGE = 2,
 };
 
+/* What the receiver says to the sender, in messages of one byte. */
+enum {
+	SAY_WELCOME = 'W',
+	SAY_REFUSED = 'R',
+	SAY_DONE = 'D',
+};
+
 struct command {
 	const char *name;
 	const char *summary;
@@ -49,7 +56,10 @@ void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* The same for wrong arguments, and where to read about them; STATUS_USAGE. */
 int complain_usage(const struct command *command, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
-/* The same for a listen or connect that failed with error, a negative errno; the status to exit with. */
+/*
+ * The same for an attempt to meet that failed with error, a negative errno;
+ * nothing for -ECANCELED.  The status to exit with.
+ */
 int complain_address(const struct command *command, const char *address, int error);
 
 /* Prints text on stdout; the status to exit with. */

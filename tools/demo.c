@@ -358,6 +358,8 @@ static bool run_measure(const struct measure *measure)
 static int run(int argc, char **argv)
 {
 	static const struct option options[] = { { "help", no_argument, NULL, 'h' }, { 0 } };
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	double load;
 	unsigned i;
 
 	opterr = 0;
@@ -378,8 +380,11 @@ static int run(int argc, char **argv)
 		if (!run_measure(&measures[i]))
 			return STATUS_FAILED;
 	}
-	printf("\nMedians of %d rounds in turns; both pipes hold 64 KiB; %ld CPUs.\n", ROUNDS,
-	       sysconf(_SC_NPROCESSORS_ONLN));
+	printf("\nMedians of %d rounds in turns; both pipes hold 64 KiB; %ld CPUs.\n", ROUNDS, cpus);
+	/* Two processes that must share one CPU are another measurement. */
+	if (getloadavg(&load, 1) == 1 && load > (double)cpus / 2)
+		printf("The machine is busy with other work (load %.1f), so the figures may be far off.\n",
+		       load);
 	return print("");
 }
 

@@ -134,6 +134,12 @@ static int receive_messages(struct receiver *receiver)
 	}
 }
 
+/* The way back is never full, so a try is enough. */
+static int say(bufpipe_t *pipe, char what)
+{
+	return bufpipe_send(pipe, &what, sizeof(what), 0);
+}
+
 static int finish(struct receiver *receiver)
 {
 	/* Some filesystems tell only now that there was no room. */
@@ -142,7 +148,7 @@ static int finish(struct receiver *receiver)
 		return -1;
 	}
 	/* A sender that cannot wait for the answer is its own problem: all is here. */
-	bufpipe_send(receiver->pipe, "", 1, 0);
+	say(receiver->pipe, SAY_DONE);
 	return 0;
 }
 
@@ -161,7 +167,16 @@ static int receive_all(bufpipe_t *pipe, const struct settings *settings)
 	return result;
 }
 
-/* The first client that may send to us; the others are hung up on. */
+/* Whether this client is to be our sender: it may, and it is still there. */
+static bool welcome(bufpipe_t *pipe, const struct settings *settings)
+{
+	if (peer_is_welcome(pipe, settings))
+		return say(pipe, SAY_WELCOME) == 0;
+	say(pipe, SAY_REFUSED);
+	return false;
+}
+
+/* The first client that may send to us. */
 static int accept_sender(bufpipe_listener_t *listener, bufpipe_t **pipe, const struct settings *settings)
 {
 	int64_t deadline_ns = now_ns() + settings->wait_ns;
@@ -177,7 +192,7 @@ static int accept_sender(bufpipe_listener_t *listener, bufpipe_t **pipe, const s
 			}
 			result = bufpipe_accept(listener, pipe, left_ns);
 		} while (result == -EINTR && !stop_signal());
-		if (result < 0 || peer_is_welcome(*pipe, settings))
+		if (result < 0 || welcome(*pipe, settings))
 			return result;
 		bufpipe_close(*pipe);
 	}

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The protocol of send and recv, over a duplex pipe.  The sender's messages
- * carry the bytes; an empty one marks the end.  Then the receiver, once it has
- * written everything out, answers with one byte.  So each side can tell an
- * orderly end from a death, which the end of the pipe alone does not say.
+ * The protocol of send and recv, over a duplex pipe.  The receiver says that
+ * the sender is welcome: a connection may have been made just before it stopped
+ * to listen.  Then the sender's messages carry the bytes; an empty one marks
+ * the end.  At last the receiver, once it has written everything out, says so.
+ * Thus each side can tell an orderly end from a death, which the end of the
+ * pipe alone does not say.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -210,8 +212,8 @@ static int send_lines(struct sender *sender)
 /* Marks the end and waits until the receiver has written everything. */
 static int finish(struct sender *sender)
 {
+	char answer = 0;
 	ssize_t result;
-	char answer;
 
 	if (send_message(sender, NULL, 0) < 0)
 		return -1;
@@ -221,7 +223,7 @@ static int finish(struct sender *sender)
 	do
 		result = bufpipe_recv(sender->pipe, &answer, sizeof(answer), progress_tick_ns());
 	while (should_repeat(result));
-	if (result == sizeof(answer))
+	if (result == sizeof(answer) && answer == SAY_DONE)
 		return 0;
 	return lost_receiver(result < 0 ? (int)result : -EPROTO);
 }
@@ -229,8 +231,8 @@ static int finish(struct sender *sender)
 /* Nobody listens yet, or the one who did took another sender. */
 static bool may_come_later(int error)
 {
-	return error == -ENOENT || error == -ECONNREFUSED || error == -ECONNRESET || error == -EAGAIN ||
-	       error == -EINTR || error == -ETIMEDOUT;
+	return error == -ENOENT || error == -ECONNREFUSED || error == -ECONNRESET || error == -EPIPE ||
+	       error == -EAGAIN || error == -EINTR || error == -ETIMEDOUT;
 }
 
 static void sleep_ns(int64_t ns)
@@ -240,14 +242,58 @@ static void sleep_ns(int64_t ns)
 	nanosleep(&time, NULL);
 }
 
-/* Tries until a receiver is there, the time is up or a signal says stop. */
-static int connect_patiently(bufpipe_t **pipe, const struct settings *settings)
+static int64_t time_left(int64_t deadline_ns)
+{
+	int64_t left_ns;
+
+	if (deadline_ns == INT64_MAX)
+		return -1;
+	left_ns = deadline_ns - now_ns();
+	return left_ns > 0 ? left_ns : 0;
+}
+
+/* Waits for the receiver to accept; -ECANCELED: we do not like each other, and that has been said. */
+static int await_welcome(bufpipe_t *pipe, const struct settings *settings, int64_t timeout_ns)
+{
+	char answer = 0;
+	ssize_t result;
+
+	if (!peer_is_welcome(pipe, settings))
+		return -ECANCELED;
+	do
+		result = bufpipe_recv(pipe, &answer, sizeof(answer), timeout_ns);
+	while (result == -EINTR && !stop_signal());
+	if (result < 0)
+		return (int)result;
+	if (answer == SAY_WELCOME)
+		return 0;
+	if (answer != SAY_REFUSED)
+		return -EBADMSG;
+	complain("%s: the receiver refused this user", settings->address);
+	return -ECANCELED;
+}
+
+/* One attempt. */
+static int meet(bufpipe_t **pipe, const struct settings *settings, int64_t timeout_ns)
 {
 	struct bufpipe_options options = {
 		.buffer_size = settings->buffer,
 		.flags = BUFPIPE_DUPLEX | BUFPIPE_INTERRUPTIBLE,
 		.name = "bufpipe-send",
 	};
+	int result = bufpipe_connect(pipe, settings->address, &options, timeout_ns);
+
+	if (result < 0)
+		return result;
+	result = await_welcome(*pipe, settings, timeout_ns);
+	if (result < 0)
+		bufpipe_close(*pipe);
+	return result;
+}
+
+/* Tries until a receiver is there, the time is up or a signal says stop. */
+static int meet_patiently(bufpipe_t **pipe, const struct settings *settings)
+{
 	int64_t deadline_ns = settings->wait_ns < 0 ? INT64_MAX : now_ns() + settings->wait_ns;
 	int64_t pause_ns = SECOND_NS / 100;
 	int64_t left_ns;
@@ -255,17 +301,14 @@ static int connect_patiently(bufpipe_t **pipe, const struct settings *settings)
 
 	for (;;) {
 		/* A receiver that listens needs some time to answer even if the user gave none. */
-		left_ns = deadline_ns - now_ns();
-		if (left_ns < SECOND_NS)
-			left_ns = SECOND_NS;
-		result = bufpipe_connect(pipe, settings->address, &options,
-					 settings->wait_ns < 0 ? -1 : left_ns);
+		left_ns = time_left(deadline_ns);
+		result = meet(pipe, settings, left_ns >= 0 && left_ns < SECOND_NS ? SECOND_NS : left_ns);
 		if (result == 0 || stop_signal() || !may_come_later(result))
 			return result;
-		left_ns = deadline_ns - now_ns();
-		if (left_ns <= 0)
+		left_ns = time_left(deadline_ns);
+		if (left_ns == 0)
 			return settings->wait_ns > 0 ? -ETIMEDOUT : result;
-		sleep_ns(pause_ns < left_ns ? pause_ns : left_ns);
+		sleep_ns(left_ns > 0 && left_ns < pause_ns ? left_ns : pause_ns);
 		/* Soon at first, for scripts; then rarely, for those who wait for long. */
 		if (pause_ns < SECOND_NS / 4)
 			pause_ns += pause_ns / 2;
@@ -278,7 +321,7 @@ static int send_all(bufpipe_t *pipe, const struct settings *settings)
 	struct bufpipe_info info;
 	int result;
 
-	if (!peer_is_welcome(pipe, settings) || bufpipe_get_info(pipe, &info) < 0)
+	if (bufpipe_get_info(pipe, &info) < 0)
 		return -1;
 	sender.buffer_size = info.buffer_size;
 	if (sender.block > sender.buffer_size)
@@ -301,7 +344,7 @@ static int run(int argc, char **argv)
 	if (!parse_settings(&settings, &command_send, argc, argv, &result))
 		return result;
 	catch_signals();
-	result = connect_patiently(&pipe, &settings);
+	result = meet_patiently(&pipe, &settings);
 	if (result == 0) {
 		result = send_all(pipe, &settings) < 0 ? STATUS_FAILED : 0;
 		bufpipe_close(pipe);
@@ -319,7 +362,7 @@ const struct command command_send = {
 		"Sends standard input to the 'bufpipe recv' at ADDRESS, and ends with status 0\n"
 		"only when that has written everything.  Either may be started first.\n"
 		"ADDRESS is @name (an abstract name), /path or ./path (a socket).\n\n"
-		"  --block SIZE   send messages of up to SIZE bytes, as read (64K)\n"
+		"  --block SIZE   send messages of up to SIZE bytes, as read (128K)\n"
 		"  --lines        send each line as a message\n"
 		"  --buffer SIZE  the pipe holds SIZE bytes; at most the receiver's (the receiver's)\n"
 		"  --wait SECONDS give up when no receiver is there so long (wait for ever)\n"

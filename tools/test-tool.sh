@@ -12,7 +12,6 @@ trap 'rm -rf "$dir"' EXIT
 cd "$dir" || exit 1
 
 failures=0
-name=@bufpipe-test-$$
 path=$dir/socket
 
 fail()
@@ -25,6 +24,7 @@ fail()
 begin()
 {
 	test=$1
+	name=@bufpipe-test-$$-$test
 	echo "---- $test"
 	rm -rf "${dir:?}"/*
 	"$@"
@@ -461,6 +461,54 @@ too_large_wish()
 	finish $receiver
 }
 
+# Not a function: that would put a shell between us and the job.
+as_nobody=(setpriv --reuid 65534 --regid 65534 --clear-groups)
+
+other_users()
+{
+	local receiver
+
+	# Somewhere that everybody can read.
+	cp "$bufpipe" tool
+	ldd "$bufpipe" | sed -n 's/.*=> \(.*libbufpipe[^ ]*\) .*/\1/p' | xargs -r cp -t .
+	chmod -R a+rX .
+	export LD_LIBRARY_PATH=$dir${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+	echo nobody >theirs
+	echo root >ours
+	./tool recv "$name" >out 2>recv.err &
+	receiver=$!
+	"${as_nobody[@]}" timeout 10 ./tool send "$name" <theirs 2>err
+	expect_status 1 $? "send as nobody"
+	expect_said err 'the receiver refused this user'
+	"${as_nobody[@]}" timeout 10 ./tool send --any-user "$name" <theirs 2>err
+	expect_status 1 $? "send as nobody"
+	expect_said err 'the receiver refused this user'
+	timeout 10 ./tool send "$name" <ours
+	expect_status 0 $? "send as root"
+	finish $receiver
+	expect_status 0 $? recv
+	expect_said recv.err 'refused user 65534'
+	expect_same ours out
+
+	./tool recv --any-user "$name" >out 2>recv.err &
+	receiver=$!
+	"${as_nobody[@]}" timeout 10 ./tool send "$name" <theirs 2>err
+	expect_status 0 $? "send as nobody: $(cat err)"
+	finish $receiver
+	expect_status 0 $? recv
+	expect_same theirs out
+
+	"${as_nobody[@]}" ./tool recv "$name" >out 2>recv.err &
+	receiver=$!
+	timeout 10 ./tool send "$name" <ours 2>err
+	expect_status 1 $? "send as root to nobody"
+	expect_said err 'refused user 65534'
+	# Whether the receiver had welcomed the sender before that left is chance.
+	kill $receiver 2>/dev/null
+	finish $receiver
+	unset LD_LIBRARY_PATH
+}
+
 expect_usage()
 {
 	timeout 10 "$bufpipe" "$@" >out 2>err </dev/null
@@ -539,12 +587,15 @@ progress()
 	[ ! -s recv.err ] || fail "progress without a terminal: $(cat recv.err)"
 }
 
+if [ "$(id -u)" -ne 0 ] || ! command -v setpriv >/dev/null; then
+	other_users() { echo "skipped: needs root and setpriv(1)"; }
+fi
 command -v script >/dev/null || progress() { echo "skipped: no script(1)"; }
 
 for each in receiver_first sender_first sizes tar_through_path lines lines_at_once killed_sender \
 	killed_sender_of_lines killed_receiver killed_receiver_at_the_end closed_output full_output \
 	bad_input sender_waits signals stale_socket taken_address two_senders waits_end no_wait \
-	too_large_wish usage help demo progress; do
+	too_large_wish other_users usage help demo progress; do
 	begin $each
 done
 

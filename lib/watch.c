@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT */
+#include "watch.h"
+
+int watch_check(const bufpipe_t *p, unsigned events)
+{
+	if (events & ~(unsigned)(BUFPIPE_IN | BUFPIPE_OUT | BUFPIPE_HUP))
+		return -EINVAL;
+	if ((events & BUFPIPE_IN && p->in.state & WAY_NONE) ||
+	    (events & BUFPIPE_OUT && p->out.state & WAY_NONE))
+		return -EBADF;
+	return 0;
+}
+
+/* How much may be in the ring when there is said to be room: a quarter is free, and one message fits. */
+static uint64_t roomy(const struct sender *s, const struct way *out)
+{
+	uint64_t quarter = s->limit - s->limit / 4;
+	uint64_t one = s->limit - record_size(out->shortest);
+
+	return quarter < one ? quarter : one;
+}
+
+static unsigned look_in(const bufpipe_t *p)
+{
+	const char *payload;
+	uint64_t header = ring_peek(&p->receiver, &payload);
+
+	if (!header)
+		return 0;
+	return header & RECORD_END ? BUFPIPE_IN | BUFPIPE_HUP : BUFPIPE_IN;
+}
+
+static unsigned look_out(const bufpipe_t *p)
+{
+	/* Relaxed: whoever then sends looks again, with the order that needs. */
+	uint64_t used = sender_tail(&p->sender) - atomic_load_explicit(p->sender.head, memory_order_relaxed);
+
+	return used <= roomy(&p->sender, &p->out) ? BUFPIPE_OUT : 0;
+}
+
+unsigned watch_look(const bufpipe_t *p, unsigned events)
+{
+	unsigned ready = 0;
+
+	if (events & BUFPIPE_IN)
+		ready |= look_in(p);
+	if (events & BUFPIPE_OUT)
+		ready |= look_out(p);
+	return ready;
+}
+
+void watch_raise(bufpipe_t *p, unsigned events, uint32_t mode)
+{
+	if (events & BUFPIPE_IN)
+		wait_raise(&p->in.wait, receiver_head(&p->receiver), mode);
+	if (events & BUFPIPE_OUT)
+		wait_raise(&p->out.wait, sender_tail(&p->sender) - roomy(&p->sender, &p->out), mode);
+}
+
+void watch_lower(bufpipe_t *p, unsigned events, uint32_t mode)
+{
+	if (is_shared(p))
+		return;
+	if (events & BUFPIPE_IN)
+		wait_lower(&p->in.wait, mode);
+	if (events & BUFPIPE_OUT)
+		wait_lower(&p->out.wait, mode);
+}
+
+struct wait *watch_any(bufpipe_t *p)
+{
+	return p->in.state & WAY_NONE ? &p->out.wait : &p->in.wait;
+}
