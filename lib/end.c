@@ -277,6 +277,8 @@ void bufpipe_close(bufpipe_t *pipe)
 {
 	if (!pipe)
 		return;
+	if (pipe->leave_set)
+		pipe->leave_set(pipe);
 	if (way_is_open(&pipe->out))
 		way_close(&pipe->out);
 	if (way_is_open(&pipe->in))

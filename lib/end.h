@@ -58,7 +58,8 @@ struct bufpipe {
 	int socket;
 	unsigned flags; /* of the options */
 	struct door door;
-	void *entry; /* in a set: what the set knows of this end */
+	void *entry;			     /* in a set: what the set knows of this end, */
+	void (*leave_set)(struct bufpipe *); /* and how to take it out */
 };
 
 /* Copies options with defaults filled in, or the defaults for NULL.  -EINVAL. */

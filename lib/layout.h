@@ -85,7 +85,7 @@ struct bell {
 /* What the publisher remembers of the other side's bell, so that a quiet one costs one compare. */
 struct notify {
 	_Atomic uint32_t quiet; /* the flags that call for nothing */
-	_Atomic uint64_t rung;	/* the raise that was answered */
+	_Atomic uint64_t rung;	/* the raise that was answered, and the flags it had: raises << 8 | flags */
 };
 
 /* The sender's positions.  Bytes since the pipe was made; the place is the position modulo data_size. */

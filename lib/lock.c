@@ -4,6 +4,8 @@
 #include "sys.h"
 #include "wait.h"
 
+#define SLICE (2 * NSEC_PER_SEC)
+
 int lock_init(pthread_mutex_t *lock)
 {
 	pthread_mutexattr_t attributes;
@@ -39,6 +41,7 @@ int lock_take(pthread_mutex_t *lock, int64_t deadline)
 	/* Most owners hold it for some tens of nanoseconds; a sleep costs a thousand times that. */
 	enum { ROUNDS = 100 };
 	struct timespec until;
+	int64_t slice;
 	int r;
 
 	for (int i = 0; i < ROUNDS; i++) {
@@ -48,10 +51,17 @@ int lock_take(pthread_mutex_t *lock, int64_t deadline)
 		for (int pause = 0; pause < 4; pause++)
 			wait_relax();
 	}
-	if (deadline == TIME_FOREVER)
-		return settle(lock, pthread_mutex_lock(lock));
-	until = time_spec(deadline);
-	return settle(lock, pthread_mutex_clocklock(lock, CLOCK_MONOTONIC, &until));
+	/*
+	 * Not for ever at once.  An owner that dies between freeing the lock and
+	 * waking the next, while a third takes it, leaves the sleeper asleep: the
+	 * kernel finds a lock that is not the dead one's, the third sees no waiter.
+	 */
+	do {
+		slice = time_sooner(deadline, time_now() + SLICE);
+		until = time_spec(slice);
+		r = settle(lock, pthread_mutex_clocklock(lock, CLOCK_MONOTONIC, &until));
+	} while (r == -ETIMEDOUT && slice < deadline);
+	return r;
 }
 
 void lock_drop(pthread_mutex_t *lock)

@@ -146,7 +146,7 @@ int packet_recv(int socket, void *bytes, size_t len, int *fds, int n, int flags)
 		close_all(got, count < PACKET_FDS ? count : PACKET_FDS);
 		return r;
 	}
-	memcpy(fds, got, (size_t)n * sizeof(int));
+	copy_bytes(fds, got, (size_t)n * sizeof(int));
 	return 0;
 }
 

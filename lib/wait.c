@@ -34,16 +34,17 @@
 /* A step of the wait that ended with nothing: go on with the next. */
 #define NOTHING 1
 
-/* Whether this process takes part in membarriers; fork inherits that, and this word with it. */
+/* Whether membarriers work for this process; fork inherits the registration, and this word with it. */
+enum { UNKNOWN, USABLE, UNUSABLE };
+static _Atomic int membarrier_state;
+
 static bool membarrier_usable(void)
 {
-	enum { UNKNOWN, USABLE, UNUSABLE };
-	static _Atomic int known;
-	int state = atomic_load_explicit(&known, memory_order_relaxed);
+	int state = atomic_load_explicit(&membarrier_state, memory_order_relaxed);
 
 	if (state == UNKNOWN) {
 		state = sys_membarrier(MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED) ? UNUSABLE : USABLE;
-		atomic_store_explicit(&known, state, memory_order_relaxed);
+		atomic_store_explicit(&membarrier_state, state, memory_order_relaxed);
 	}
 	return state == USABLE;
 }
@@ -97,12 +98,13 @@ static bool may_ring_later(uint32_t flags)
 /* Answers a raised flag, once for each raise.  -EPIPE if the one that raised it seems to be dead. */
 static int ring(struct wait *wait, uint32_t flags, uint64_t position)
 {
-	uint64_t raise;
+	uint64_t answer;
 
 	/* Pairs with the release in wait_raise: this is the raise that set the flags, or a later one. */
 	atomic_thread_fence(memory_order_acquire);
-	raise = atomic_load_explicit(&wait->theirs->raises, memory_order_relaxed);
-	if (raise == atomic_load_explicit(&wait->notify->rung, memory_order_relaxed))
+	answer = atomic_load_explicit(&wait->theirs->raises, memory_order_relaxed) << 8 |
+		 (flags & BELL_ASLEEP);
+	if (answer == atomic_load_explicit(&wait->notify->rung, memory_order_relaxed))
 		return wait_glance(wait);
 	if (may_ring_later(flags) &&
 	    (int64_t)(position - atomic_load_explicit(&wait->theirs->wanted, memory_order_relaxed)) < 0)
@@ -117,7 +119,7 @@ static int ring(struct wait *wait, uint32_t flags, uint64_t position)
 	    errno != EAGAIN)
 		return 0; /* the next publication tries again; a full socket rings already */
 	/* Last: a co-owner must ring again for one that died before it had. */
-	atomic_store_explicit(&wait->notify->rung, raise, memory_order_relaxed);
+	atomic_store_explicit(&wait->notify->rung, answer, memory_order_relaxed);
 	return 0;
 }
 
@@ -236,6 +238,8 @@ static int spin(struct wait *wait, const struct look *look, int64_t budget, int6
 
 void wait_raise(struct wait *wait, uint64_t wanted, uint32_t mode)
 {
+	if (!membarrier_usable())
+		mode |= BELL_FENCE;
 	atomic_store_explicit(&wait->ours->wanted, wanted, memory_order_relaxed);
 	atomic_fetch_add_explicit(&wait->ours->raises, 1, memory_order_relaxed);
 	/* Release pairs with the acquire in ring: with the mode goes the count, and what is wanted. */
@@ -249,15 +253,19 @@ void wait_lower(struct wait *wait, uint32_t mode)
 
 bool wait_order(struct wait *wait)
 {
-	uint32_t before;
+	bool told = wait->told;
 
-	if (!wait->fence && sys_membarrier(MEMBARRIER_CMD_GLOBAL_EXPEDITED) == 0)
-		return true;
-	/* A sandbox may have come after wait_init: then publishers fence from now on, and we are safe next time. */
-	before = atomic_fetch_or_explicit(&wait->ours->flags, BELL_FENCE, memory_order_relaxed);
+	if (membarrier_usable()) {
+		if (sys_membarrier(MEMBARRIER_CMD_GLOBAL_EXPEDITED) == 0)
+			return true;
+		/* A sandbox has come.  With the next raise publishers are told to fence. */
+		atomic_store_explicit(&membarrier_state, UNUSABLE, memory_order_relaxed);
+		return false;
+	}
+	wait->told = true;
 	/* Pairs with the fence in wait_ring, or in wait_notify. */
 	atomic_thread_fence(memory_order_seq_cst);
-	return before & BELL_FENCE;
+	return told;
 }
 
 /* What a sleep that returned r means. */

@@ -39,6 +39,7 @@ struct wait {
 	uint32_t moved; /* publications since the last wait */
 	uint32_t waits; /* counts, to try a pause now and then */
 	bool fence;	/* no membarrier can reach us: fence at each notify */
+	bool told;	/* publishers were told to fence, at the latest at our last sleep */
 	bool interruptible;
 	int64_t spin_ns;  /* as in bufpipe_options */
 	int64_t patience; /* how long to sleep on the futex before the socket */

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The inside of a set, shared by set.c and the two ways in which it can sleep.
+ *
+ * Each entry is hot or asleep.  A hot entry is looked at in each call: it was
+ * ready lately, or is new.  When no hot entry is ready, all of them are put to
+ * sleep: their flags are raised, one membarrier orders them all, each is looked
+ * at once more, and the kernel is asked to watch it.  What fires becomes hot
+ * again.  So a call costs what the hot entries cost, however many there are.
+ */
+#ifndef BUFPIPE_SET_H
+#define BUFPIPE_SET_H
+
+#include "watch.h"
+
+#include <sys/epoll.h>
+
+struct entry {
+	struct entry *next; /* in the circle of hot entries; NULL when asleep */
+	struct entry *previous;
+	struct bufpipe_set *set;
+	bufpipe_t *pipe; /* NULL for a plain descriptor */
+	int fd;		 /* the descriptor, or the socket of the pipe */
+	uint32_t slot;
+	uint32_t generation; /* of the slot: an answer to an earlier entry is not for us */
+	unsigned events;
+	unsigned fired; /* what poll said of a plain descriptor, not yet reported */
+	bool hung_up;
+	unsigned watched; /* io_uring: the events whose futex the kernel watches, */
+	bool polled;	  /* and whether it watches the descriptor */
+	uint32_t tokens[2];
+	void *user;
+};
+
+struct sleeper;
+
+struct bufpipe_set {
+	pthread_mutex_t lock; /* not held while asleep */
+	pid_t owner;
+	const struct sleeper *sleeper;
+	void *inside; /* the sleeper's own */
+	int poke;     /* an eventfd: wakes the thread that sleeps */
+	bool asleep;
+	struct entry *hot;
+	struct entry **slots;
+	uint32_t *generations;
+	uint32_t slot_count;
+	uint32_t next_free;    /* no slot below it is free */
+	unsigned shared_count; /* of shared ends */
+	struct entry **by_fd;  /* plain descriptors */
+	unsigned by_fd_count;
+};
+
+/* How a set sleeps.  All but poke are called with the lock held. */
+struct sleeper {
+	uint32_t mode; /* BELL_WATCH: we sleep on the futexes; BELL_FD: on the sockets */
+	int (*open)(struct bufpipe_set *set);
+	void (*close)(struct bufpipe_set *set);
+	int (*join)(struct bufpipe_set *set, struct entry *entry);
+	void (*leave)(struct bufpipe_set *set, struct entry *entry);
+	/* Before the flags are raised. */
+	void (*prepare)(struct entry *entry);
+	/* After the last look: the kernel shall watch it. */
+	int (*watch)(struct bufpipe_set *set, struct entry *entry);
+	/* Passes on what has fired; sleeps for it until then, without the lock, unless that is TIME_TRY. */
+	int (*sleep)(struct bufpipe_set *set, int64_t until);
+};
+
+extern const struct sleeper sleep_on_epoll;
+extern const struct sleeper sleep_on_uring;
+
+/* The entry that an answer is for, or NULL. */
+struct entry *set_find(const struct bufpipe_set *set, uint32_t slot, uint32_t generation);
+
+/* Something fired. */
+void set_heat(struct bufpipe_set *set, struct entry *entry);
+
+static inline bool poll_says_gone(unsigned revents)
+{
+	return revents & (EPOLLHUP | EPOLLRDHUP | EPOLLERR);
+}
+
+#endif

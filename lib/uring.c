@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT */
+#include "uring.h"
+
+#include "sys.h"
+#include "watch.h"
+
+#include <poll.h>
+#include <sys/mman.h>
+
+/* Exported; the public header declares them with the types of liburing, which the library proper can do without. */
+int bufpipe_prep_wait(struct io_uring_sqe *sqe, bufpipe_t *pipe);
+int bufpipe_prep_wait_room(struct io_uring_sqe *sqe, bufpipe_t *pipe);
+int bufpipe_prep_wait_hup(struct io_uring_sqe *sqe, bufpipe_t *pipe);
+
+static bool probe(void)
+{
+	enum { OPS = 64 };
+	_Alignas(struct io_uring_probe) char
+		space[sizeof(struct io_uring_probe) + OPS * sizeof(struct io_uring_probe_op)];
+	struct io_uring_probe *known = (struct io_uring_probe *)space;
+	struct io_uring_params params = { 0 };
+	int fd = (int)syscall(SYS_io_uring_setup, 1, &params);
+	bool has;
+
+	if (fd < 0)
+		return false;
+	memset(space, 0, sizeof(space));
+	has = syscall(SYS_io_uring_register, fd, IORING_REGISTER_PROBE, known, OPS) >= 0 &&
+	      known->last_op >= URING_OP_FUTEX_WAIT &&
+	      known->ops[URING_OP_FUTEX_WAIT].flags & IO_URING_OP_SUPPORTED;
+	close(fd);
+	return has;
+}
+
+bool uring_has_futex(void)
+{
+	enum { UNKNOWN, YES, NO };
+	static _Atomic int known;
+	int state = atomic_load_explicit(&known, memory_order_relaxed);
+
+	if (state == UNKNOWN) {
+		state = probe() ? YES : NO;
+		atomic_store_explicit(&known, state, memory_order_relaxed);
+	}
+	return state == YES;
+}
+
+/* A no-op completes at once. */
+static void prep_nop(struct io_uring_sqe *sqe)
+{
+	memset(sqe, 0, sizeof(*sqe));
+	sqe->opcode = IORING_OP_NOP;
+}
+
+static int prep(struct io_uring_sqe *sqe, bufpipe_t *p, unsigned event)
+{
+	struct wait *wait;
+	uint32_t token;
+	int r = sqe && p ? watch_check(p, event) : -EINVAL;
+
+	if (r < 0)
+		return r;
+	if (!uring_has_futex())
+		return -ENOSYS;
+	wait = event == BUFPIPE_IN ? &p->in.wait : &p->out.wait;
+	token = wait_events(wait);
+	watch_raise(p, event, BELL_WATCH);
+	/* When publishers do not know yet that they must fence, the caller has to come again. */
+	if (!wait_order(wait) || watch_look(p, event)) {
+		watch_lower(p, event, BELL_WATCH);
+		prep_nop(sqe);
+	} else {
+		uring_prep_futex_wait(sqe, &wait->theirs->events, token);
+	}
+	return 0;
+}
+
+int bufpipe_prep_wait(struct io_uring_sqe *sqe, bufpipe_t *p)
+{
+	return prep(sqe, p, BUFPIPE_IN);
+}
+
+int bufpipe_prep_wait_room(struct io_uring_sqe *sqe, bufpipe_t *p)
+{
+	return prep(sqe, p, BUFPIPE_OUT);
+}
+
+int bufpipe_prep_wait_hup(struct io_uring_sqe *sqe, bufpipe_t *p)
+{
+	if (!sqe || !p)
+		return -EINVAL;
+	if (!uring_has_futex())
+		return -ENOSYS;
+	memset(sqe, 0, sizeof(*sqe));
+	sqe->opcode = IORING_OP_POLL_ADD;
+	sqe->fd = p->socket;
+	sqe->poll32_events = POLLRDHUP;
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+	sqe->poll32_events = sqe->poll32_events << 16;
+#endif
+	return 0;
+}
