@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The pieces of the runner, from the bottom up:
+ *
+ *   text      sizes, times and rates for people
+ *   cpus      which CPUs there are, and pinning
+ *   worker    what the two processes of a measurement do
+ *   pair      starts both, watches over them and gathers what they found
+ *   results   every measurement of a run, and the ratios between them
+ *   plan      the interleaved order in which the measurements are made
+ *   report, save, chart   tables, JSON and CSV, and the picture
+ *   options, main
+ */
+#ifndef PERF_BENCH_H
+#define PERF_BENCH_H
+
+#include "../transport.h"
+
+#include <stdint.h>
+#include <stdio.h>
+
+#define MAX_TRANSPORTS 16
+#define MAX_SIZES      32
+#define MAX_ROUNDS     99
+
+enum mode { MODE_TRIP, MODE_STREAM, MODE_IDLE, MODE_RATE, MODES };
+enum placement { TWO_CORES, ONE_CORE, PLACEMENTS };
+
+/* One measurement: what the pair of processes is told. */
+struct job {
+	const struct transport *transport;
+	enum mode mode;
+	enum placement placement;
+	int cpu[2]; /* by enum side */
+	struct shape shape;
+	uint64_t duration_ns;
+};
+
+/*
+ * What came of it; not all of it has a meaning in every mode.  In the idle case
+ * a "message" is the whole wait.
+ */
+struct sample {
+	bool valid;
+	double ns;		 /* per message; in a round trip per round trip; low rate: median latency */
+	double cpu_ns;		 /* user and system time of both processes per message */
+	double recv_cpu_ns;	 /* the same of the receiver alone */
+	double switches;	 /* context switches of both processes per message */
+	double recv_switches;	 /* of the receiver alone */
+	double settled_switches; /* idle: those of the receiver after it had time to settle */
+	double settled_ns;	 /* idle: how long that was */
+};
+
+/* text.c; each writes into buf and returns it. */
+#define TEXT_MAX 32
+char *text_size(char buf[TEXT_MAX], size_t size);
+char *text_time(char buf[TEXT_MAX], double ns);
+char *text_count(char buf[TEXT_MAX], double count);
+const char *mode_name(enum mode mode);
+const char *placement_name(enum placement placement);
+
+/* cpus.c */
+struct cpus {
+	int count;     /* that this process may use */
+	int pair[2];   /* of two cores; on one core both sides run on the second */
+	bool siblings; /* the two are threads of one core, for want of others */
+};
+int cpus_find(struct cpus *cpus, const int wanted[2]);
+int cpus_pin(int cpu);
+uint64_t clock_ns(void);
+
+/* What the CPUs of the pair have done so far. */
+struct load {
+	uint64_t at_ns;
+	uint64_t busy_ns;   /* for anybody */
+	uint64_t own_ns;    /* for the processes of this program that have ended */
+	uint64_t stolen_ns; /* by the host of a virtual machine */
+	int capacity;	    /* how many CPUs that is */
+};
+void cpus_load(const struct cpus *cpus, struct load *load);
+
+/* worker.c */
+enum { USAGE_BEGIN, USAGE_END };
+#define WORKER_TEXT 96
+
+struct usage {
+	uint64_t cpu_ns;
+	uint64_t switches;
+};
+
+/* In memory that both processes and the runner share; each side writes its own. */
+struct findings {
+	int error;		/* 0 or a negative errno */
+	char text[WORKER_TEXT]; /* what went wrong */
+	pid_t pid;
+	struct usage usage[2];
+	uint64_t messages;
+	uint64_t elapsed_ns;
+	uint64_t latency_ns;
+	uint64_t settled_switches;
+	uint64_t settled_ns;
+};
+
+struct shared {
+	struct findings side[2];
+};
+
+/* Plays one side to its end; returns the exit status of its process. */
+int worker_run(const struct job *job, void *state, enum side side, struct shared *shared);
+
+/* pair.c; -EOPNOTSUPP: the transport cannot do this.  Other errors have been reported. */
+int pair_run(const struct job *job, struct sample *sample);
+
+/* options.c */
+struct options {
+	const struct transport *transports[MAX_TRANSPORTS + 1];
+	int transport_count;
+	size_t sizes[MAX_SIZES];
+	int size_count;
+	size_t ring;
+	int rounds;
+	uint64_t duration_ns;	   /* of one measurement */
+	uint64_t rate_duration_ns; /* of one measurement at the low rate */
+	uint64_t idle_duration_ns;
+	bool modes[MODES];
+	bool placements[PLACEMENTS];
+	int cpu[2]; /* -1: to be chosen */
+	const char *json;
+	const char *csv;
+	const char *svg;
+	bool progress;
+};
+
+/* 0: go on; 1: everything is said, exit 0; -EINVAL: told on stderr, exit 2. */
+int options_parse(struct options *options, int argc, char **argv);
+
+/* results.c */
+struct cell {
+	enum mode mode;
+	enum placement placement;
+	size_t len;
+	int rounds;
+	struct sample (*samples)[MAX_TRANSPORTS]; /* [round][transport] */
+};
+
+struct results {
+	const struct options *options;
+	struct cpus cpus;
+	struct cell *cells;
+	int cell_count;
+	uint64_t elapsed_ns;
+	double others; /* part of the CPUs' time that went to other programs */
+	double stolen; /* and to the host's other guests */
+};
+
+struct spread {
+	int count; /* of rounds that had both; 0: nothing to say */
+	double min;
+	double median;
+	double max;
+};
+
+typedef double (*measure)(const struct sample *);
+double sample_ns(const struct sample *sample);
+double sample_cpu(const struct sample *sample);
+double sample_recv_cpu(const struct sample *sample);
+double sample_switches(const struct sample *sample);
+double sample_recv_switches(const struct sample *sample);
+double sample_settled_switches(const struct sample *sample);
+
+int results_init(struct results *results, const struct options *options, const struct cpus *cpus);
+void results_free(struct results *results);
+/* The spread over the rounds of one transport's figure. */
+struct spread results_value(const struct cell *cell, int transport, measure what);
+/* The spread over the rounds of one transport's figure divided by another's of the same round. */
+struct spread results_ratio(const struct cell *cell, int over, int under, measure what);
+/* The transport that is the floor of this cell, or -1. */
+int results_floor(const struct results *results, const struct cell *cell);
+
+/* plan.c: fills in the results; negative errno when a measurement failed. */
+int plan_run(struct results *results);
+
+/* report.c, save.c, chart.c */
+void report_head(const struct results *results);
+void report_tables(const struct results *results);
+int save_json(const struct results *results, const char *path);
+int save_csv(const struct results *results, const char *path);
+int chart_save(const struct results *results, const char *path);
+/* Opens path for writing, "-" being standard output, and closes it; both tell on stderr. */
+FILE *save_open(const char *path);
+int save_close(FILE *file, const char *path);
+
+#endif

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT */
+#include "bench.h"
+
+#include <errno.h>
+#include <string.h>
+
+static int save(const struct results *results)
+{
+	const struct options *options = results->options;
+	int err = 0;
+
+	if (options->json)
+		err = save_json(results, options->json);
+	if (!err && options->csv)
+		err = save_csv(results, options->csv);
+	if (!err && options->svg)
+		err = chart_save(results, options->svg);
+	return err;
+}
+
+static int find_cpus(struct options *options, struct cpus *cpus)
+{
+	int err = cpus_find(cpus, options->cpu);
+
+	if (err == -EINVAL) {
+		fprintf(stderr, "bufpipe-bench: --cpus: not both CPUs may be used here\n");
+		return err;
+	}
+	if (err) {
+		fprintf(stderr, "bufpipe-bench: the CPUs: %s\n", strerror(-err));
+		return err;
+	}
+	if (cpus->pair[0] != cpus->pair[1] || !options->placements[TWO_CORES])
+		return 0;
+	fprintf(stderr, "bufpipe-bench: there is one CPU only, so the two-core part is left out\n");
+	options->placements[TWO_CORES] = false;
+	/* When it alone was asked for there is nothing to do, and that is no success. */
+	if (!options->placements[ONE_CORE])
+		return -ENODEV;
+	return 0;
+}
+
+/* A measurement that failed ends the run, but what was found before it is not lost. */
+static int run(struct results *results)
+{
+	int err, save_err;
+
+	report_head(results);
+	err = plan_run(results);
+	report_tables(results);
+	save_err = save(results);
+	if (err)
+		fprintf(stderr, "bufpipe-bench: the run is not complete, because a measurement failed\n");
+	return err ? err : save_err;
+}
+
+int main(int argc, char **argv)
+{
+	struct options options;
+	struct results results;
+	struct cpus cpus;
+	int err;
+
+	err = options_parse(&options, argc, argv);
+	if (err)
+		return err > 0 ? 0 : 2;
+	err = find_cpus(&options, &cpus);
+	if (err)
+		return err == -EINVAL ? 2 : 1;
+	err = results_init(&results, &options, &cpus);
+	if (err)
+		fprintf(stderr, "bufpipe-bench: %s\n", strerror(-err));
+	else
+		err = run(&results);
+	results_free(&results);
+	if (fflush(stdout) && !err) {
+		perror("bufpipe-bench: standard output");
+		err = -EIO;
+	}
+	return err ? 1 : 0;
+}

@@ -1,0 +1,361 @@
+/* SPDX-License-Identifier: MIT */
+#include "bench.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define MS UINT64_C(1000000)
+
+static const char usage[] = "Usage: bufpipe-bench [OPTION]...\n"
+			    "Compares bufpipe with the Unix pipe and with the least that is possible.\n"
+			    "\n"
+			    "How much\n"
+			    "  --quick             a few sizes, 3 short rounds: well under 20 seconds\n"
+			    "  --full              all sizes and transports, 7 rounds: about ten minutes\n"
+			    "  --sizes LIST        message sizes, as in 8,512,64k,1M; from 8 to 64M\n"
+			    "  --rounds N          rounds, 1 to 99; in each, all transports take turns\n"
+			    "  --time MS           milliseconds of each measurement\n"
+			    "  --idle SECONDS      how long the idle receiver is watched\n"
+			    "  --ring SIZE         bytes in flight, also of the Unix pipe; default 64k\n"
+			    "\n"
+			    "Which part\n"
+			    "  --only NAME[,NAME]  these transports, and the Unix pipe\n"
+			    "  --tests LIST        of trip, stream, idle, rate\n"
+			    "  --placement LIST    of two, one: how many cores both processes have\n"
+			    "  --cpus A,B          the two CPUs; on one core both are on B\n"
+			    "  --list              names the transports and exits\n"
+			    "\n"
+			    "Where to; FILE may be - for standard output\n"
+			    "  --json FILE         everything that was measured\n"
+			    "  --csv FILE          the same, a line for each measurement\n"
+			    "  --svg FILE          a picture of the ratios\n"
+			    "\n"
+			    "  --help\n";
+
+enum option_id {
+	OPT_QUICK = 1,
+	OPT_FULL,
+	OPT_SIZES,
+	OPT_ROUNDS,
+	OPT_TIME,
+	OPT_IDLE,
+	OPT_RING,
+	OPT_ONLY,
+	OPT_TESTS,
+	OPT_PLACEMENT,
+	OPT_CPUS,
+	OPT_LIST,
+	OPT_JSON,
+	OPT_CSV,
+	OPT_SVG,
+	OPT_HELP,
+};
+
+static const struct option long_options[] = {
+	{ "quick", no_argument, NULL, OPT_QUICK },
+	{ "full", no_argument, NULL, OPT_FULL },
+	{ "sizes", required_argument, NULL, OPT_SIZES },
+	{ "rounds", required_argument, NULL, OPT_ROUNDS },
+	{ "time", required_argument, NULL, OPT_TIME },
+	{ "idle", required_argument, NULL, OPT_IDLE },
+	{ "ring", required_argument, NULL, OPT_RING },
+	{ "only", required_argument, NULL, OPT_ONLY },
+	{ "tests", required_argument, NULL, OPT_TESTS },
+	{ "placement", required_argument, NULL, OPT_PLACEMENT },
+	{ "cpus", required_argument, NULL, OPT_CPUS },
+	{ "list", no_argument, NULL, OPT_LIST },
+	{ "json", required_argument, NULL, OPT_JSON },
+	{ "csv", required_argument, NULL, OPT_CSV },
+	{ "svg", required_argument, NULL, OPT_SVG },
+	{ "help", no_argument, NULL, OPT_HELP },
+	{ NULL, 0, NULL, 0 },
+};
+
+static int complain(const char *option, const char *value, const char *hint)
+{
+	fprintf(stderr, "bufpipe-bench: --%s: '%s' %s\n", option, value, hint);
+	return -EINVAL;
+}
+
+static int parse_size(const char *text, size_t *size)
+{
+	unsigned long long value;
+	char *end;
+	int shift;
+
+	if (*text < '0' || *text > '9')
+		return -EINVAL;
+	errno = 0;
+	value = strtoull(text, &end, 10);
+	shift = *end == 'k' || *end == 'K' ? 10 : *end == 'M' ? 20 : 0;
+	if (shift)
+		end++;
+	if (errno || *end || value > 1 << 30)
+		return -EINVAL;
+	*size = (size_t)value << shift;
+	return 0;
+}
+
+static int parse_number(const char *option, const char *text, double min, double max, double *number)
+{
+	char *end, hint[64];
+
+	*number = strtod(text, &end);
+	if (end != text && !*end && isfinite(*number) && *number >= min && *number <= max)
+		return 0;
+	snprintf(hint, sizeof(hint), "is not a number from %g to %g", min, max);
+	return complain(option, text, hint);
+}
+
+static int parse_sizes(struct options *options, char *list)
+{
+	char *save = NULL;
+
+	options->size_count = 0;
+	for (char *item = strtok_r(list, ",", &save); item; item = strtok_r(NULL, ",", &save)) {
+		size_t size;
+
+		if (parse_size(item, &size) || size < 8 || size > 64 << 20)
+			return complain("sizes", item, "is not a size from 8 to 64M");
+		if (options->size_count == MAX_SIZES)
+			return complain("sizes", item, "is one too many");
+		options->sizes[options->size_count++] = size;
+	}
+	return options->size_count ? 0 : complain("sizes", list, "names no size");
+}
+
+static int parse_only(struct options *options, char *list)
+{
+	char *save = NULL;
+
+	options->transports[0] = &transport_pipe;
+	options->transport_count = 1;
+	for (char *item = strtok_r(list, ",", &save); item; item = strtok_r(NULL, ",", &save)) {
+		const struct transport *found = NULL;
+		bool known = false;
+
+		for (int i = 0; transports[i]; i++) {
+			if (strcmp(transports[i]->name, item) == 0)
+				found = transports[i];
+		}
+		if (!found)
+			return complain("only", item, "is no transport; see --list");
+		for (int i = 0; i < options->transport_count; i++)
+			known |= options->transports[i] == found;
+		if (!known)
+			options->transports[options->transport_count++] = found;
+	}
+	return 0;
+}
+
+static int parse_tests(struct options *options, char *list)
+{
+	char *save = NULL;
+
+	memset(options->modes, 0, sizeof(options->modes));
+	for (char *item = strtok_r(list, ",", &save); item; item = strtok_r(NULL, ",", &save)) {
+		int mode = 0;
+
+		while (mode < MODES && strcmp(mode_name((enum mode)mode), item) != 0)
+			mode++;
+		if (mode == MODES)
+			return complain("tests", item, "is none of trip, stream, idle, rate");
+		options->modes[mode] = true;
+	}
+	return 0;
+}
+
+static int parse_placement(struct options *options, char *list)
+{
+	char *save = NULL;
+
+	memset(options->placements, 0, sizeof(options->placements));
+	for (char *item = strtok_r(list, ",", &save); item; item = strtok_r(NULL, ",", &save)) {
+		int placement = 0;
+
+		while (placement < PLACEMENTS && strcmp(placement_name((enum placement)placement), item) != 0)
+			placement++;
+		if (placement == PLACEMENTS)
+			return complain("placement", item, "is none of two, one");
+		options->placements[placement] = true;
+	}
+	return 0;
+}
+
+static int parse_cpus(struct options *options, const char *text)
+{
+	int used = 0;
+
+	if (sscanf(text, "%d,%d%n", &options->cpu[0], &options->cpu[1], &used) != 2 || text[used] ||
+	    options->cpu[0] < 0 || options->cpu[1] < 0)
+		return complain("cpus", text, "is not of the form A,B");
+	return 0;
+}
+
+static int parse_ring(struct options *options, const char *text)
+{
+	if (parse_size(text, &options->ring) || options->ring < 4096 || options->ring > 64 << 20)
+		return complain("ring", text, "is not a size from 4k to 64M");
+	return 0;
+}
+
+static int parse_scalar(struct options *options, int id, const char *text)
+{
+	double number;
+	int err;
+
+	switch (id) {
+	case OPT_ROUNDS:
+		err = parse_number("rounds", text, 1, MAX_ROUNDS, &number);
+		if (!err && number != (double)(int)number)
+			err = complain("rounds", text, "is not whole");
+		if (!err)
+			options->rounds = (int)number;
+		return err;
+	case OPT_TIME:
+		err = parse_number("time", text, 1, 10000, &number);
+		if (!err)
+			options->duration_ns = (uint64_t)(number * 1e6);
+		return err;
+	default:
+		err = parse_number("idle", text, 0.5, 600, &number);
+		if (!err)
+			options->idle_duration_ns = (uint64_t)(number * 1e9);
+		return err;
+	}
+}
+
+static int apply(struct options *options, int id, char *value)
+{
+	switch (id) {
+	case OPT_QUICK:
+	case OPT_FULL:
+		return 0;
+	case OPT_SIZES:
+		return parse_sizes(options, value);
+	case OPT_RING:
+		return parse_ring(options, value);
+	case OPT_ONLY:
+		return parse_only(options, value);
+	case OPT_TESTS:
+		return parse_tests(options, value);
+	case OPT_PLACEMENT:
+		return parse_placement(options, value);
+	case OPT_CPUS:
+		return parse_cpus(options, value);
+	case OPT_JSON:
+		options->json = value;
+		return 0;
+	case OPT_CSV:
+		options->csv = value;
+		return 0;
+	case OPT_SVG:
+		options->svg = value;
+		return 0;
+	default:
+		return parse_scalar(options, id, value);
+	}
+}
+
+static const size_t few_sizes[] = { 8, 512, 16384, 1 << 20, 0 };
+static const size_t usual_sizes[] = { 8, 64, 512, 4096, 32768, 262144, 1 << 20, 0 };
+static const size_t all_sizes[] = { 8,	  16,	 32,	64,    128,    256,    512,    1024,	2048, 4096,
+				    8192, 16384, 32768, 65536, 131072, 262144, 524288, 1048576, 0 };
+
+struct preset {
+	const size_t *sizes;
+	int rounds;
+	unsigned ms;
+	unsigned rate_ms;
+	unsigned idle_ms;
+};
+
+static const struct preset quick = { few_sizes, 3, 10, 100, 800 };
+static const struct preset usual = { usual_sizes, 5, 60, 400, 2000 };
+static const struct preset full = { all_sizes, 7, 100, 1000, 10000 };
+
+static void set_defaults(struct options *options, int id)
+{
+	const struct preset *preset = id == OPT_QUICK ? &quick : id == OPT_FULL ? &full : &usual;
+
+	*options = (struct options){
+		.ring = 65536,
+		.rounds = preset->rounds,
+		.duration_ns = MS * preset->ms,
+		.rate_duration_ns = MS * preset->rate_ms,
+		.idle_duration_ns = MS * preset->idle_ms,
+		.modes = { true, true, true, true },
+		.placements = { true, true },
+		.cpu = { -1, -1 },
+		.progress = isatty(STDERR_FILENO) == 1,
+	};
+	while (preset->sizes[options->size_count]) {
+		options->sizes[options->size_count] = preset->sizes[options->size_count];
+		options->size_count++;
+	}
+	for (int i = 0; transports[i]; i++) {
+		if (id == OPT_FULL || !(transports[i]->flags & TRANSPORT_EXTRA))
+			options->transports[options->transport_count++] = transports[i];
+	}
+}
+
+static void list_transports(void)
+{
+	for (int i = 0; transports[i]; i++)
+		printf("%-16s%s%s\n", transports[i]->name, transports[i]->about,
+		       transports[i]->flags & TRANSPORT_EXTRA ? " (by name or with --full)" : "");
+}
+
+/* The preset comes first wherever it stands, so that the other options refine it. */
+static int find_preset(int argc, char **argv)
+{
+	int preset = 0, id;
+
+	while ((id = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
+		if (id == '?')
+			return -EINVAL;
+		if (id == OPT_HELP) {
+			fputs(usage, stdout);
+			return 0;
+		}
+		if (id == OPT_LIST) {
+			list_transports();
+			return 0;
+		}
+		if ((id == OPT_QUICK || id == OPT_FULL) && preset && preset != id) {
+			fprintf(stderr, "bufpipe-bench: --quick and --full exclude each other\n");
+			return -EINVAL;
+		}
+		if (id == OPT_QUICK || id == OPT_FULL)
+			preset = id;
+	}
+	if (optind < argc) {
+		fprintf(stderr, "bufpipe-bench: '%s' is not an option\n", argv[optind]);
+		return -EINVAL;
+	}
+	return preset ? preset : OPT_HELP;
+}
+
+int options_parse(struct options *options, int argc, char **argv)
+{
+	int preset, id, err = 0;
+
+	preset = find_preset(argc, argv);
+	if (preset == 0)
+		return 1;
+	if (preset > 0) {
+		set_defaults(options, preset);
+		optind = 0; /* glibc and musl: from the beginning again */
+		while (!err && (id = getopt_long(argc, argv, "", long_options, NULL)) != -1)
+			err = apply(options, id, optarg);
+	}
+	if (preset < 0 || err) {
+		fputs("Try 'bufpipe-bench --help'.\n", stderr);
+		return -EINVAL;
+	}
+	return 0;
+}

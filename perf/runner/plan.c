@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The order of the measurements.  A machine that others use too is fast and
+ * slow by turns, so only neighbours in time are compared: in each round, each
+ * cell runs all its transports one after the other.  Each round begins with
+ * another one, so that none profits from its place.
+ */
+#include "bench.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+static bool is_fit(const struct transport *transport, enum mode mode)
+{
+	if (mode == MODE_STREAM)
+		return !(transport->flags & TRANSPORT_NO_STREAM);
+	if (mode == MODE_IDLE || mode == MODE_RATE)
+		return !(transport->flags & TRANSPORT_SPINS);
+	return true;
+}
+
+static uint64_t duration(const struct options *options, enum mode mode)
+{
+	if (mode == MODE_IDLE)
+		return options->idle_duration_ns;
+	return mode == MODE_RATE ? options->rate_duration_ns : options->duration_ns;
+}
+
+static int run_cell(struct results *results, struct cell *cell, int round)
+{
+	const struct options *options = results->options;
+	const struct cpus *cpus = &results->cpus;
+	struct job job = {
+		.mode = cell->mode,
+		.placement = cell->placement,
+		.cpu = { cpus->pair[cell->placement == ONE_CORE], cpus->pair[1] },
+		.shape = { .len = cell->len, .ring = options->ring },
+		.duration_ns = duration(options, cell->mode),
+	};
+
+	job.shape.one_core = job.cpu[0] == job.cpu[1];
+	job.shape.stream = cell->mode == MODE_STREAM;
+	for (int i = 0; i < options->transport_count; i++) {
+		int which = (i + round) % options->transport_count;
+		int err;
+
+		job.transport = options->transports[which];
+		if (!is_fit(job.transport, cell->mode))
+			continue;
+		err = pair_run(&job, &cell->samples[round][which]);
+		if (err && err != -EOPNOTSUPP)
+			return err;
+	}
+	return 0;
+}
+
+static void show_progress(const struct results *results, const struct cell *cell, int round)
+{
+	char size[TEXT_MAX];
+
+	if (!results->options->progress)
+		return;
+	fprintf(stderr, "\r\033[Kround %d of %d: %s, %s core%s, %s", round + 1, results->options->rounds,
+		mode_name(cell->mode), placement_name(cell->placement),
+		cell->placement == TWO_CORES ? "s" : "", text_size(size, cell->len));
+}
+
+/* What ran on the CPUs beside our own processes, as a part of all their time. */
+static double load_of_others(const struct load *before, const struct load *after)
+{
+	double busy = (double)(after->busy_ns - before->busy_ns);
+	double own = (double)(after->own_ns - before->own_ns);
+	double all = (double)(after->at_ns - before->at_ns) * after->capacity;
+
+	return busy > own ? (busy - own) / all : 0;
+}
+
+int plan_run(struct results *results)
+{
+	struct load before, after;
+	int err = 0;
+
+	cpus_load(&results->cpus, &before);
+
+	for (int round = 0; round < results->options->rounds && !err; round++) {
+		for (int i = 0; i < results->cell_count && !err; i++) {
+			struct cell *cell = &results->cells[i];
+
+			if (round >= cell->rounds)
+				continue;
+			show_progress(results, cell, round);
+			err = run_cell(results, cell, round);
+		}
+	}
+	if (results->options->progress)
+		fprintf(stderr, "\r\033[K");
+	cpus_load(&results->cpus, &after);
+	results->elapsed_ns = after.at_ns - before.at_ns;
+	results->others = load_of_others(&before, &after);
+	results->stolen =
+		(double)(after.stolen_ns - before.stolen_ns) / after.capacity / (double)results->elapsed_ns;
+	return err;
+}

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: MIT */
+#include "bench.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/utsname.h>
+
+#define SPREAD_MAX 48
+
+/* "12.3 (11.9 - 12.8)", or nothing. */
+static char *text_spread(char buf[SPREAD_MAX], struct spread spread)
+{
+	int decimals = spread.median < 9.995 ? 2 : 1;
+
+	buf[0] = '\0';
+	if (spread.count)
+		snprintf(buf, SPREAD_MAX, "%.*f (%.*f - %.*f)", decimals, spread.median, decimals, spread.min,
+			 decimals, spread.max);
+	return buf;
+}
+
+static void print_cpu_model(void)
+{
+	char line[256], *colon;
+	FILE *file = fopen("/proc/cpuinfo", "re");
+
+	if (!file)
+		return;
+	while (fgets(line, sizeof(line), file)) {
+		colon = strchr(line, ':');
+		if (strncmp(line, "model name", 10) != 0 || !colon)
+			continue;
+		printf(", %.*s", (int)strcspn(colon + 2, "\n"), colon + 2);
+		break;
+	}
+	fclose(file);
+}
+
+static void print_placements(const struct results *results)
+{
+	const struct cpus *cpus = &results->cpus;
+
+	if (results->options->placements[TWO_CORES])
+		printf("Two cores: lead on CPU %d, echo on CPU %d%s.  ", cpus->pair[0], cpus->pair[1],
+		       cpus->siblings ? ", which are threads of one core" : "");
+	if (results->options->placements[ONE_CORE])
+		printf("One core: both on CPU %d.", cpus->pair[1]);
+	printf("\n");
+}
+
+void report_head(const struct results *results)
+{
+	const struct options *options = results->options;
+	char text[TEXT_MAX], size[TEXT_MAX];
+	double load[1];
+	struct utsname uts;
+
+	uname(&uts);
+	printf("%s %s, %s", uts.sysname, uts.release, uts.machine);
+	print_cpu_model();
+	printf(", %d CPU%s", results->cpus.count, results->cpus.count == 1 ? "" : "s");
+	if (getloadavg(load, 1) == 1)
+		printf(", load %.2f", load[0]);
+	printf("\n%d round%s of %s, interleaved; two processes; buffer and pipe capacity %s.\n",
+	       options->rounds, options->rounds == 1 ? "" : "s",
+	       text_time(text, (double)options->duration_ns), text_size(size, options->ring));
+	print_placements(results);
+	fflush(stdout);
+}
+
+static void print_cell(const struct results *results, const struct cell *cell)
+{
+	int floor = results_floor(results, cell);
+	char size[TEXT_MAX], cpu[TEXT_MAX], text[TEXT_MAX], spread[SPREAD_MAX];
+
+	text_size(size, cell->len);
+	for (int i = 0; i < results->options->transport_count; i++) {
+		double ns = results_value(cell, i, sample_ns).median;
+
+		if (!results_value(cell, i, sample_ns).count)
+			continue;
+		printf("%8s  %-15s", size, results->options->transports[i]->name);
+		if (cell->mode == MODE_TRIP)
+			printf(" %8s", text_time(text, ns));
+		else
+			printf(" %8s %8.3g", text_count(text, 1e9 / ns), (double)cell->len / ns);
+		text_time(cpu, results_value(cell, i, sample_cpu).median);
+		printf(" %8s %6.2f", cpu, results_value(cell, i, sample_switches).median);
+		text_spread(spread, results_ratio(cell, 0, i, sample_ns));
+		printf("   %-22s", i == 0 ? "1" : spread);
+		if (floor >= 0 && floor != i)
+			printf(" %s", text_spread(spread, results_ratio(cell, i, floor, sample_ns)));
+		else if (floor == i)
+			printf(" 1");
+		printf("\n");
+		size[0] = '\0';
+	}
+}
+
+static void print_exchange(const struct results *results, enum mode mode, enum placement placement)
+{
+	bool first = true;
+
+	for (int i = 0; i < results->cell_count; i++) {
+		const struct cell *cell = &results->cells[i];
+
+		if (cell->mode != mode || cell->placement != placement)
+			continue;
+		if (first)
+			printf("\n%s, %s\n    size  transport       %8s%s      CPU switch   %-22s %s\n",
+			       mode == MODE_TRIP ? "Round trips" : "Streams",
+			       placement == TWO_CORES ? "two cores" : "one core",
+			       mode == MODE_TRIP ? "time" : "msgs/s", mode == MODE_TRIP ? "" : "     GB/s",
+			       "speed / pipe", "time / floor");
+		first = false;
+		print_cell(results, cell);
+	}
+}
+
+static void print_idle(const struct results *results, const struct cell *cell)
+{
+	char whole[TEXT_MAX], settled[TEXT_MAX], cpu[TEXT_MAX];
+	bool first = true;
+
+	for (int i = 0; i < results->options->transport_count; i++) {
+		const struct sample *sample = &cell->samples[0][i];
+
+		if (!sample->valid)
+			continue;
+		text_time(whole, (double)results->options->idle_duration_ns);
+		text_time(settled, sample->settled_ns);
+		if (first)
+			printf("\nAn idle receiver: its context switches in %s, and in the last %s of these\n"
+			       "  transport          in all   settled        CPU\n",
+			       whole, settled);
+		first = false;
+		printf("  %-15s %9.0f %9.0f %10s\n", results->options->transports[i]->name,
+		       sample->recv_switches, sample->settled_switches, text_time(cpu, sample->recv_cpu_ns));
+	}
+}
+
+static void print_rate(const struct results *results, const struct cell *cell)
+{
+	char latency[TEXT_MAX], cpu[TEXT_MAX], spread[SPREAD_MAX];
+
+	printf("\nA message of %zu bytes each millisecond, figures per message\n"
+	       "  transport         latency  receiver's CPU  switches   receiver's CPU / pipe's\n",
+	       cell->len);
+	for (int i = 0; i < results->options->transport_count; i++) {
+		if (!results_value(cell, i, sample_ns).count)
+			continue;
+		text_time(latency, results_value(cell, i, sample_ns).median);
+		text_time(cpu, results_value(cell, i, sample_recv_cpu).median);
+		text_spread(spread, results_ratio(cell, i, 0, sample_recv_cpu));
+		printf("  %-15s %9s %15s %9.2f   %s\n", results->options->transports[i]->name, latency, cpu,
+		       results_value(cell, i, sample_recv_switches).median, i == 0 ? "1" : spread);
+	}
+}
+
+static void print_notes(const struct results *results)
+{
+	char text[TEXT_MAX];
+
+	printf("\nMedians of the rounds; in brackets the smallest and the largest.  Ratios are taken within\n"
+	       "a round: 'speed / pipe' above 1 is faster than the Unix pipe, 'time / floor' is how many\n"
+	       "times the time of the fastest bare exchange.  CPU and switches: both processes, per "
+	       "message.\n"
+	       "Took %s; meanwhile other programs had %.0f %% of these CPUs and the host took %.0f %%.\n",
+	       text_time(text, (double)results->elapsed_ns), 100 * results->others, 100 * results->stolen);
+}
+
+void report_tables(const struct results *results)
+{
+	for (int placement = 0; placement < PLACEMENTS; placement++) {
+		print_exchange(results, MODE_TRIP, (enum placement)placement);
+		print_exchange(results, MODE_STREAM, (enum placement)placement);
+	}
+	for (int i = 0; i < results->cell_count; i++) {
+		if (results->cells[i].mode == MODE_IDLE)
+			print_idle(results, &results->cells[i]);
+		else if (results->cells[i].mode == MODE_RATE)
+			print_rate(results, &results->cells[i]);
+	}
+	print_notes(results);
+}

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: MIT */
+#include "bench.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+double sample_ns(const struct sample *sample)
+{
+	return sample->ns;
+}
+
+double sample_cpu(const struct sample *sample)
+{
+	return sample->cpu_ns;
+}
+
+double sample_recv_cpu(const struct sample *sample)
+{
+	return sample->recv_cpu_ns;
+}
+
+double sample_switches(const struct sample *sample)
+{
+	return sample->switches;
+}
+
+double sample_recv_switches(const struct sample *sample)
+{
+	return sample->recv_switches;
+}
+
+double sample_settled_switches(const struct sample *sample)
+{
+	return sample->settled_switches;
+}
+
+static int add_cell(struct results *results, enum mode mode, enum placement placement, size_t len, int rounds)
+{
+	struct cell *cell = &results->cells[results->cell_count];
+
+	cell->mode = mode;
+	cell->placement = placement;
+	cell->len = len;
+	cell->rounds = rounds;
+	cell->samples = calloc((size_t)rounds, sizeof(*cell->samples));
+	if (!cell->samples)
+		return -ENOMEM;
+	results->cell_count++;
+	return 0;
+}
+
+/* Long enough for the time in it, short enough to be one line. */
+#define SLOW_LEN 64
+
+static int add_mode(struct results *results, enum mode mode, enum placement placement)
+{
+	const struct options *options = results->options;
+	int err = 0;
+
+	if (!options->modes[mode])
+		return 0;
+	/* Nothing can be learned by watching an idle receiver more than once. */
+	if (mode == MODE_IDLE)
+		return add_cell(results, mode, placement, SLOW_LEN, 1);
+	if (mode == MODE_RATE)
+		return add_cell(results, mode, placement, SLOW_LEN, options->rounds);
+	for (int i = 0; i < options->size_count && !err; i++)
+		err = add_cell(results, mode, placement, options->sizes[i], options->rounds);
+	return err;
+}
+
+int results_init(struct results *results, const struct options *options, const struct cpus *cpus)
+{
+	size_t most = (size_t)PLACEMENTS * (2 * (size_t)options->size_count + 2);
+	bool slow_done = false;
+	int err = 0;
+
+	*results = (struct results){ .options = options, .cpus = *cpus };
+	results->cells = calloc(most, sizeof(*results->cells));
+	if (!results->cells)
+		return -ENOMEM;
+	for (int p = 0; p < PLACEMENTS && !err; p++) {
+		if (!options->placements[p])
+			continue;
+		err = add_mode(results, MODE_TRIP, (enum placement)p);
+		if (!err)
+			err = add_mode(results, MODE_STREAM, (enum placement)p);
+	}
+	/* Where a sleeper sleeps matters little, so the slow cases have one placement. */
+	for (int p = 0; p < PLACEMENTS && !err && !slow_done; p++) {
+		if (!options->placements[p])
+			continue;
+		slow_done = true;
+		err = add_mode(results, MODE_IDLE, (enum placement)p);
+		if (!err)
+			err = add_mode(results, MODE_RATE, (enum placement)p);
+	}
+	return err;
+}
+
+void results_free(struct results *results)
+{
+	for (int i = 0; i < results->cell_count; i++)
+		free(results->cells[i].samples);
+	free(results->cells);
+}
+
+static int compare(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+static struct spread spread_of(double *values, int n)
+{
+	struct spread spread = { .count = n };
+
+	if (n == 0)
+		return spread;
+	qsort(values, (size_t)n, sizeof(*values), compare);
+	spread.min = values[0];
+	spread.max = values[n - 1];
+	spread.median = n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
+	return spread;
+}
+
+struct spread results_value(const struct cell *cell, int transport, measure what)
+{
+	double values[MAX_ROUNDS];
+	int n = 0;
+
+	for (int round = 0; round < cell->rounds; round++) {
+		const struct sample *sample = &cell->samples[round][transport];
+
+		if (sample->valid)
+			values[n++] = what(sample);
+	}
+	return spread_of(values, n);
+}
+
+struct spread results_ratio(const struct cell *cell, int over, int under, measure what)
+{
+	double values[MAX_ROUNDS];
+	int n = 0;
+
+	for (int round = 0; round < cell->rounds; round++) {
+		const struct sample *a = &cell->samples[round][over], *b = &cell->samples[round][under];
+
+		if (a->valid && b->valid && what(b) > 0)
+			values[n++] = what(a) / what(b);
+	}
+	return spread_of(values, n);
+}
+
+/* The fastest of those that call themselves one. */
+int results_floor(const struct results *results, const struct cell *cell)
+{
+	const struct options *options = results->options;
+	unsigned flag = cell->mode == MODE_TRIP ? TRANSPORT_FLOOR_TRIP : TRANSPORT_FLOOR_STREAM;
+	double best = 0;
+	int floor = -1;
+
+	if (cell->mode != MODE_TRIP && cell->mode != MODE_STREAM)
+		return -1;
+	for (int i = 0; i < options->transport_count; i++) {
+		struct spread ns;
+
+		if (!(options->transports[i]->flags & flag))
+			continue;
+		ns = results_value(cell, i, sample_ns);
+		if (ns.count && (floor < 0 || ns.median < best)) {
+			floor = i;
+			best = ns.median;
+		}
+	}
+	return floor;
+}

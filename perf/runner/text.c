@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+#include "bench.h"
+
+char *text_size(char buf[TEXT_MAX], size_t size)
+{
+	static const char *const units[] = { "B", "KiB", "MiB", "GiB" };
+	int unit = 0;
+
+	while (unit < 3 && size >= 1024 && size % 1024 == 0) {
+		size /= 1024;
+		unit++;
+	}
+	snprintf(buf, TEXT_MAX, "%zu %s", size, units[unit]);
+	return buf;
+}
+
+/* Three significant digits, so that columns of unlike figures stay readable. */
+static char *three_digits(char buf[TEXT_MAX], double value, const char *unit)
+{
+	int decimals = value < 9.995 ? 2 : value < 99.95 ? 1 : 0;
+
+	snprintf(buf, TEXT_MAX, "%.*f%s", decimals, value, unit);
+	return buf;
+}
+
+char *text_time(char buf[TEXT_MAX], double ns)
+{
+	if (ns < 999.5)
+		return three_digits(buf, ns, " ns");
+	if (ns < 999.5e3)
+		return three_digits(buf, ns / 1e3, " us");
+	if (ns < 999.5e6)
+		return three_digits(buf, ns / 1e6, " ms");
+	return three_digits(buf, ns / 1e9, " s");
+}
+
+char *text_count(char buf[TEXT_MAX], double count)
+{
+	if (count < 999.5)
+		return three_digits(buf, count, "");
+	if (count < 999.5e3)
+		return three_digits(buf, count / 1e3, " k");
+	if (count < 999.5e6)
+		return three_digits(buf, count / 1e6, " M");
+	return three_digits(buf, count / 1e9, " G");
+}
+
+const char *mode_name(enum mode mode)
+{
+	static const char *const names[] = { "trip", "stream", "idle", "rate" };
+
+	return names[mode];
+}
+
+const char *placement_name(enum placement placement)
+{
+	return placement == TWO_CORES ? "two" : "one";
+}

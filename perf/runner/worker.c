@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the two processes of a measurement do.
+ *
+ * Each message begins and ends with a word that holds its number and some
+ * marks; both are checked, so that what is counted is a real exchange.  The
+ * marks tell the echo all it needs to know: it answers each message of a round
+ * trip, and in the other modes the one marked END, so that the lead's clock
+ * stops when the last message has arrived.
+ */
+#include "bench.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MARK_BEGIN (UINT64_C(1) << 63) /* the measured part begins */
+#define MARK_END   (UINT64_C(1) << 62) /* something ends: answer this */
+#define MARK_LAST  (UINT64_C(1) << 61) /* and so does the measured part, and all */
+#define MARK_BACK  (UINT64_C(1) << 60) /* from the echo, lest one finds one's own message */
+#define MARKS	   (MARK_BEGIN | MARK_END | MARK_LAST)
+
+#define RATE_INTERVAL_NS 1000000
+#define LATENCIES_MAX	 100000
+
+struct worker {
+	const struct job *job;
+	const struct transport *transport;
+	void *state;
+	unsigned char *buf;
+	size_t len;
+	uint64_t out_mark; /* MARK_BACK or 0 */
+	uint64_t sent;
+	uint64_t received;
+	struct findings *found;
+	const struct findings *peer;
+	uint32_t *latencies;
+	size_t latency_count;
+};
+
+static int fail(struct worker *w, int err, const char *what)
+{
+	w->found->error = err;
+	if (w->found->text[0] == '\0')
+		snprintf(w->found->text, WORKER_TEXT, "%s: %s", what, strerror(-err));
+	return err;
+}
+
+static void take_usage(struct usage *usage)
+{
+	struct rusage self;
+
+	getrusage(RUSAGE_SELF, &self);
+	usage->cpu_ns = (uint64_t)(self.ru_utime.tv_sec + self.ru_stime.tv_sec) * 1000000000 +
+			(uint64_t)(self.ru_utime.tv_usec + self.ru_stime.tv_usec) * 1000;
+	usage->switches = (uint64_t)(self.ru_nvcsw + self.ru_nivcsw);
+}
+
+static inline int put(struct worker *w, uint64_t marks)
+{
+	uint64_t word = ++w->sent | marks | w->out_mark;
+	int err;
+
+	memcpy(w->buf, &word, 8);
+	if (w->len >= 16)
+		memcpy(w->buf + w->len - 8, &word, 8);
+	err = w->transport->send(w->state, w->buf, w->len);
+	return err ? fail(w, err, "send") : 0;
+}
+
+static int bad_message(struct worker *w, ssize_t got, uint64_t first, uint64_t last)
+{
+	if ((size_t)got != w->len)
+		snprintf(w->found->text, WORKER_TEXT, "message %llu has %zd bytes instead of %zu",
+			 (unsigned long long)w->received, got, w->len);
+	else
+		snprintf(w->found->text, WORKER_TEXT, "message %llu begins with %#llx and ends with %#llx",
+			 (unsigned long long)w->received, (unsigned long long)first,
+			 (unsigned long long)last);
+	return fail(w, -EPROTO, "recv");
+}
+
+static inline int take(struct worker *w, uint64_t *marks)
+{
+	uint64_t first, last;
+	ssize_t got;
+
+	got = w->transport->recv(w->state, w->buf, w->len);
+	if (got < 0)
+		return fail(w, (int)got, "recv");
+	w->received++;
+	memcpy(&first, w->buf, 8);
+	last = first;
+	if (w->len >= 16)
+		memcpy(&last, w->buf + w->len - 8, 8);
+	if ((size_t)got != w->len || first != last ||
+	    (first & ~MARKS) != (w->received | (w->out_mark ^ MARK_BACK)))
+		return bad_message(w, got, first, last);
+	*marks = first & MARKS;
+	return 0;
+}
+
+/* A message that is answered, whatever the mode. */
+static int ask(struct worker *w, uint64_t marks)
+{
+	int err = put(w, marks);
+
+	return err ? err : take(w, &marks);
+}
+
+static int burst(struct worker *w, uint64_t n)
+{
+	uint64_t marks;
+	int err = 0;
+
+	if (w->job->mode == MODE_TRIP) {
+		while (n-- && !err) {
+			err = put(w, 0);
+			if (!err)
+				err = take(w, &marks);
+		}
+	} else {
+		while (n-- && !err)
+			err = put(w, 0);
+	}
+	return err;
+}
+
+/*
+ * Warms up for a quarter of the time and finds how many messages are worth a
+ * look at the clock: about a 32nd of the time.
+ */
+static int warm_up(struct worker *w, uint64_t *chunk)
+{
+	uint64_t start = clock_ns(), before = start, now;
+	int err;
+
+	*chunk = 1;
+	for (;;) {
+		err = burst(w, *chunk);
+		if (err)
+			return err;
+		now = clock_ns();
+		if (now - start > w->job->duration_ns / 4)
+			break;
+		if (now - before < w->job->duration_ns / 32)
+			*chunk *= 2;
+		before = now;
+	}
+	return ask(w, MARK_END);
+}
+
+/* BEGIN is not answered in a stream; the way back is not part of it. */
+static int begin(struct worker *w)
+{
+	return w->job->mode == MODE_TRIP ? ask(w, MARK_BEGIN) : put(w, MARK_BEGIN);
+}
+
+static int lead_busy(struct worker *w)
+{
+	struct findings *found = w->found;
+	uint64_t start, chunk, before;
+	int err;
+
+	err = warm_up(w, &chunk);
+	if (err)
+		return err;
+	before = w->sent;
+	take_usage(&found->usage[USAGE_BEGIN]);
+	start = clock_ns();
+	err = begin(w);
+	while (!err && clock_ns() - start < w->job->duration_ns)
+		err = burst(w, chunk);
+	if (!err)
+		err = ask(w, MARK_END | MARK_LAST);
+	found->elapsed_ns = clock_ns() - start;
+	take_usage(&found->usage[USAGE_END]);
+	found->messages = w->sent - before;
+	return err;
+}
+
+static void sleep_until(uint64_t ns)
+{
+	struct timespec at = { .tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000) };
+
+	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL) == EINTR)
+		;
+}
+
+/* Sends the time along in each message, where there is room for it. */
+static int lead_rate(struct worker *w)
+{
+	struct findings *found = w->found;
+	uint64_t next, now, end;
+	int err;
+
+	err = ask(w, MARK_END);
+	if (err)
+		return err;
+	take_usage(&found->usage[USAGE_BEGIN]);
+	err = put(w, MARK_BEGIN);
+	next = clock_ns();
+	end = next + w->job->duration_ns;
+	while (!err && next < end) {
+		next += RATE_INTERVAL_NS;
+		sleep_until(next);
+		now = clock_ns();
+		memcpy(w->buf + 8, &now, 8);
+		err = put(w, 0);
+		found->messages++;
+	}
+	take_usage(&found->usage[USAGE_END]);
+	return err ? err : ask(w, MARK_END | MARK_LAST);
+}
+
+static uint64_t switches_of(pid_t pid)
+{
+	unsigned long long sum = 0, n;
+	char path[64], line[128];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+	file = fopen(path, "re");
+	if (!file)
+		return 0;
+	while (fgets(line, sizeof(line), file)) {
+		if (sscanf(line, "voluntary_ctxt_switches: %llu", &n) == 1 ||
+		    sscanf(line, "nonvoluntary_ctxt_switches: %llu", &n) == 1)
+			sum += n;
+	}
+	fclose(file);
+	return sum;
+}
+
+/* Leaves the receiver alone for the whole time and looks at it twice from outside. */
+static int lead_idle(struct worker *w)
+{
+	struct findings *found = w->found;
+	uint64_t start, settled, end, before;
+	int err;
+
+	err = ask(w, MARK_END);
+	if (err)
+		return err;
+	take_usage(&found->usage[USAGE_BEGIN]);
+	err = put(w, MARK_BEGIN);
+	if (err)
+		return err;
+	start = clock_ns();
+	end = start + w->job->duration_ns;
+	settled = start + (w->job->duration_ns < 2000000000 ? w->job->duration_ns / 4 : 500000000);
+	sleep_until(settled);
+	before = switches_of(w->peer->pid);
+	sleep_until(end);
+	found->settled_switches = switches_of(w->peer->pid) - before;
+	found->settled_ns = end - settled;
+	found->elapsed_ns = clock_ns() - start;
+	take_usage(&found->usage[USAGE_END]);
+	found->messages = 1;
+	return ask(w, MARK_END | MARK_LAST);
+}
+
+static int compare_latencies(const void *a, const void *b)
+{
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+static void note_latency(struct worker *w)
+{
+	uint64_t sent;
+
+	memcpy(&sent, w->buf + 8, 8);
+	if (w->latency_count < LATENCIES_MAX)
+		w->latencies[w->latency_count++] = (uint32_t)(clock_ns() - sent);
+}
+
+static int echo(struct worker *w)
+{
+	bool trip = w->job->mode == MODE_TRIP, rate = w->job->mode == MODE_RATE;
+	uint64_t marks = 0;
+	int err = 0;
+
+	while (!err && !(marks & MARK_LAST)) {
+		err = take(w, &marks);
+		if (err)
+			return err;
+		if (marks & MARK_BEGIN)
+			take_usage(&w->found->usage[USAGE_BEGIN]);
+		if (marks & MARK_LAST)
+			take_usage(&w->found->usage[USAGE_END]);
+		if (rate && !marks)
+			note_latency(w);
+		if (trip || (marks & MARK_END))
+			err = put(w, 0);
+	}
+	if (w->latency_count) {
+		qsort(w->latencies, w->latency_count, sizeof(*w->latencies), compare_latencies);
+		w->found->latency_ns = w->latencies[w->latency_count / 2];
+	}
+	return err;
+}
+
+static int prepare(struct worker *w, enum side side)
+{
+	int err;
+
+	err = cpus_pin(w->job->cpu[side]);
+	if (err)
+		return fail(w, err, "pin");
+	err = w->transport->take(w->state, side);
+	if (err)
+		return fail(w, err, "take");
+	w->buf = malloc(w->len);
+	if (!w->buf)
+		return fail(w, -ENOMEM, "malloc");
+	memset(w->buf, 0x5a, w->len);
+	if (w->job->mode == MODE_RATE) {
+		w->latencies = malloc(LATENCIES_MAX * sizeof(*w->latencies));
+		if (!w->latencies)
+			return fail(w, -ENOMEM, "malloc");
+	}
+	return 0;
+}
+
+int worker_run(const struct job *job, void *state, enum side side, struct shared *shared)
+{
+	struct worker w = {
+		.job = job,
+		.transport = job->transport,
+		.state = state,
+		.len = job->shape.len,
+		.out_mark = side == SIDE_ECHO ? MARK_BACK : 0,
+		.found = &shared->side[side],
+		.peer = &shared->side[!side],
+	};
+	int err;
+
+	w.found->pid = getpid();
+	err = prepare(&w, side);
+	if (!err) {
+		if (side == SIDE_ECHO)
+			err = echo(&w);
+		else if (job->mode == MODE_IDLE)
+			err = lead_idle(&w);
+		else if (job->mode == MODE_RATE)
+			err = lead_rate(&w);
+		else
+			err = lead_busy(&w);
+	}
+	job->transport->close(state);
+	free(w.latencies);
+	free(w.buf);
+	return err ? 1 : 0;
+}

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A way to carry messages between two processes, as the benchmark sees it.
+ *
+ * A transport joins two sides with a channel in each direction.  The runner
+ * opens it, forks the process of each side, and closes its own copy; each side
+ * then calls take once and from there on only send and recv, from one thread.
+ */
+#ifndef PERF_TRANSPORT_H
+#define PERF_TRANSPORT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+/* The lead starts each exchange and takes the time; the echo answers. */
+enum side { SIDE_LEAD, SIDE_ECHO };
+
+enum {
+	/* It spins, and so is no subject for the idle and the low-rate case. */
+	TRANSPORT_SPINS = 1 << 0,
+	/* The others are compared with it: the lower bound of a round trip, or of a stream. */
+	TRANSPORT_FLOOR_TRIP = 1 << 1,
+	TRANSPORT_FLOOR_STREAM = 1 << 2,
+	/* It can hold one message only, which makes a stream of it meaningless. */
+	TRANSPORT_NO_STREAM = 1 << 3,
+	/* Runs only when it is asked for by name, or with --full. */
+	TRANSPORT_EXTRA = 1 << 4,
+};
+
+/* What the transport is to be good for. */
+struct shape {
+	size_t len;    /* of every message, at least 8 */
+	size_t ring;   /* bytes in flight in each direction */
+	bool one_core; /* both sides run on the same CPU */
+	bool stream;   /* many messages one way, not one to and fro */
+};
+
+/*
+ * Every function that returns an int returns 0 or a negative errno.
+ *
+ * open   makes both sides; *state is then the transport's own.  -EOPNOTSUPP
+ *        means that it cannot carry this shape, and the cell stays empty.
+ * take   runs in the process of one side, which lets go of the other.
+ * send   sends buf as one message of shape.len bytes and blocks while it must.
+ * recv   receives one message into buf and returns its length.
+ * close  undoes open, before or after take.
+ */
+struct transport {
+	const char *name;
+	const char *about;
+	unsigned flags;
+	int (*open)(void **state, const struct shape *shape);
+	int (*take)(void *state, enum side side);
+	int (*send)(void *state, const void *buf, size_t len);
+	ssize_t (*recv)(void *state, void *buf, size_t len);
+	void (*close)(void *state);
+};
+
+/* All of them, the baseline first, ended by NULL. */
+extern const struct transport *const transports[];
+
+/* The one that every ratio refers to. */
+extern const struct transport transport_pipe;
+
+#endif

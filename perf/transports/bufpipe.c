@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * bufpipe: a one-way pipe in each direction, with the default options but for
+ * the size.  The variants differ in how the pipe is made, or in how it is used.
+ */
+#include "../transport.h"
+
+#include <bufpipe.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct bufpipes {
+	bufpipe_t *there[2]; /* from the lead to the echo */
+	bufpipe_t *back[2];
+	bufpipe_t *in;
+	bufpipe_t *out;
+};
+
+static void drop(bufpipe_t **pipe)
+{
+	bufpipe_close(*pipe);
+	*pipe = NULL;
+}
+
+static void close_all(void *state)
+{
+	struct bufpipes *b = state;
+
+	for (int i = 0; i < 2; i++) {
+		drop(&b->there[i]);
+		drop(&b->back[i]);
+	}
+	free(b);
+}
+
+static int open_with(void **state, const struct bufpipe_options *options)
+{
+	struct bufpipes *b = calloc(1, sizeof(*b));
+	int err;
+
+	if (!b)
+		return -ENOMEM;
+	err = bufpipe_create(b->there, options);
+	if (!err)
+		err = bufpipe_create(b->back, options);
+	if (err) {
+		close_all(b);
+		return err;
+	}
+	*state = b;
+	return 0;
+}
+
+static int open_generic(void **state, const struct shape *shape)
+{
+	return open_with(state, &(struct bufpipe_options){ .buffer_size = shape->ring });
+}
+
+static int open_shared(void **state, const struct shape *shape)
+{
+	return open_with(state,
+			 &(struct bufpipe_options){ .buffer_size = shape->ring, .flags = BUFPIPE_SHARED });
+}
+
+/* As many objects as the others hold bytes, but two at least, so that both sides can work. */
+static int open_static(void **state, const struct shape *shape)
+{
+	size_t count = shape->ring / shape->len;
+
+	return open_with(state, &(struct bufpipe_options){
+					.object_size = shape->len,
+					.object_count = count > 2 ? count : 2,
+				});
+}
+
+static int open_zero(void **state, const struct shape *shape)
+{
+	/* What is reserved has to fit as a whole, and twice for both sides to work. */
+	size_t size = shape->len * 2 > shape->ring ? shape->len * 2 : shape->ring;
+
+	return open_with(state, &(struct bufpipe_options){ .buffer_size = size });
+}
+
+static int take(void *state, enum side side)
+{
+	struct bufpipes *b = state;
+
+	/* The ends of the other side are closed, or its death would go unseen. */
+	if (side == SIDE_LEAD) {
+		drop(&b->there[0]);
+		drop(&b->back[1]);
+		b->out = b->there[1];
+		b->in = b->back[0];
+	} else {
+		drop(&b->there[1]);
+		drop(&b->back[0]);
+		b->out = b->back[1];
+		b->in = b->there[0];
+	}
+	return 0;
+}
+
+static int send_copy(void *state, const void *buf, size_t len)
+{
+	const struct bufpipes *b = state;
+
+	return bufpipe_send(b->out, buf, len, -1);
+}
+
+static ssize_t recv_copy(void *state, void *buf, size_t len)
+{
+	const struct bufpipes *b = state;
+
+	return bufpipe_recv(b->in, buf, len, -1);
+}
+
+/* The program writes its message into the ring instead of into a buffer of its own. */
+static int send_zero(void *state, const void *buf, size_t len)
+{
+	const struct bufpipes *b = state;
+	void *room;
+	int err;
+
+	err = bufpipe_reserve(b->out, &room, len, -1);
+	if (err)
+		return err;
+	memcpy(room, buf, len);
+	return bufpipe_commit(b->out, len);
+}
+
+/* What a program looks at that reads the message where it lies: the first line and the last word. */
+#define GLANCE 64
+
+static ssize_t recv_zero(void *state, void *buf, size_t len)
+{
+	const struct bufpipes *b = state;
+	const void *message;
+	ssize_t n;
+	int err;
+
+	n = bufpipe_peek(b->in, &message, -1);
+	if (n < 0)
+		return n;
+	if ((size_t)n == len && len > GLANCE) {
+		memcpy(buf, message, GLANCE);
+		memcpy((char *)buf + len - 8, (const char *)message + len - 8, 8);
+	} else if ((size_t)n == len) {
+		memcpy(buf, message, len);
+	}
+	err = bufpipe_release(b->in);
+	return err ? err : n;
+}
+
+const struct transport transport_bufpipe = {
+	.name = "bufpipe",
+	.about = "bufpipe, generic, bufpipe_send and bufpipe_recv",
+	.open = open_generic,
+	.take = take,
+	.send = send_copy,
+	.recv = recv_copy,
+	.close = close_all,
+};
+
+const struct transport transport_bufpipe_static = {
+	.name = "bufpipe-static",
+	.about = "bufpipe, static: objects of the size of the message",
+	.open = open_static,
+	.take = take,
+	.send = send_copy,
+	.recv = recv_copy,
+	.close = close_all,
+};
+
+const struct transport transport_bufpipe_zero = {
+	.name = "bufpipe-zero",
+	.about = "bufpipe, generic, written by reserve and read in place by peek",
+	.flags = TRANSPORT_EXTRA,
+	.open = open_zero,
+	.take = take,
+	.send = send_zero,
+	.recv = recv_zero,
+	.close = close_all,
+};
+
+const struct transport transport_bufpipe_shared = {
+	.name = "bufpipe-shared",
+	.about = "bufpipe, generic, with BUFPIPE_SHARED but one user at each end",
+	.flags = TRANSPORT_EXTRA,
+	.open = open_shared,
+	.take = take,
+	.send = send_copy,
+	.recv = recv_copy,
+	.close = close_all,
+};
