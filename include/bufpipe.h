@@ -82,7 +82,10 @@ enum {
 	BUFPIPE_PREFAULT = 1 << 3,
 	/* mlock the ring: -ENOMEM or -EPERM beyond RLIMIT_MEMLOCK. */
 	BUFPIPE_LOCKED = 1 << 4,
-	/* A signal handler that runs while a call sleeps ends it with -EINTR. */
+	/*
+	 * A signal handler that runs while a call sleeps ends it with -EINTR; not
+	 * while it waits for another holder of a shared end to finish.
+	 */
 	BUFPIPE_INTERRUPTIBLE = 1 << 5,
 	/*
 	 * bufpipe_listen and bufpipe_connect of a one-way pipe: this side

@@ -201,19 +201,22 @@ static void let_it_grow(struct wait *wait)
 		wait_relax();
 }
 
+/* Hints of both sides: where the other last ran, it cannot run while we spin. */
+static bool same_cpu(const struct wait *wait)
+{
+	return atomic_load_explicit(&wait->theirs->cpu, memory_order_relaxed) ==
+	       atomic_load_explicit(&wait->ours->cpu, memory_order_relaxed);
+}
+
 int64_t wait_budget(struct wait *wait)
 {
+	note_cpu(wait);
 	if (wait->spin_ns > 0)
 		return wait->spin_ns;
 	if (wait->spin_ns == BUFPIPE_NO_SPIN)
 		return 0;
 	if (wait->spin_ns == BUFPIPE_SPIN_ALWAYS)
 		return INT64_MAX;
-	note_cpu(wait);
-	/* Where the other side last ran, it cannot run while we spin. */
-	if (atomic_load_explicit(&wait->theirs->cpu, memory_order_relaxed) ==
-	    atomic_load_explicit(&wait->ours->cpu, memory_order_relaxed))
-		return 0;
 	if (wait->expected > SPIN_MAX)
 		return 0;
 	if (wait->expected * 4 < SPIN_MIN)
@@ -225,8 +228,13 @@ int64_t wait_budget(struct wait *wait)
 static int spin(struct wait *wait, const struct look *look, int64_t budget, int64_t begin, int64_t deadline,
 		int64_t *now)
 {
+	bool yield = same_cpu(wait);
+
 	for (*now = begin; *now - begin < budget; *now = time_now()) {
-		if (poll_word(look, 32))
+		/* On one CPU the other side gets on by our giving way, at a third of the cost of a sleep. */
+		if (yield)
+			sched_yield();
+		if (poll_word(look, yield ? 1 : 32))
 			return 0;
 		if (*now >= deadline)
 			return -ETIMEDOUT;
@@ -380,7 +388,7 @@ slow_path int wait_until(struct wait *wait, const struct look *look, int64_t dea
 
 	budget = wait_budget(wait);
 	/* The quickest answers come before it is worth looking at the clock. */
-	if (budget) {
+	if (budget && !same_cpu(wait)) {
 		let_it_grow(wait);
 		if (poll_word(look, 64)) {
 			wait_learn(wait, 0);
