@@ -61,7 +61,7 @@ static int refusal(int error)
 /* The answer, with the listener's region in *fd; or the error with which it refused. */
 static int receive_offer(int socket, struct greeting *offer, int *fd)
 {
-	struct greeting peeked;
+	struct greeting peeked = { 0 };
 	ssize_t n = recv(socket, &peeked, sizeof(peeked), MSG_PEEK | MSG_DONTWAIT);
 
 	if (n == 0)
@@ -110,8 +110,8 @@ static int make_end(bufpipe_t **pipe, int socket, const struct greeting *offer, 
 {
 	struct greeting reply = greeting_make(REGION);
 	struct identity id = options_identity(o, ways_identity(offer->flags, o));
-	struct region ours;
-	int shared_fd;
+	struct region ours = REGION_NONE;
+	int shared_fd = -1;
 	int r = region_create(&ours, &shared_fd, &id, o->name, o->flags);
 
 	if (r < 0)
@@ -136,9 +136,9 @@ static int shake_hands(bufpipe_t **pipe, int socket, const struct bufpipe_option
 {
 	struct bufpipe_options o;
 	struct identity expected;
-	struct greeting offer;
-	struct region theirs;
-	int fd;
+	struct greeting offer = { 0 };
+	struct region theirs = REGION_NONE;
+	int fd = -1;
 	int r = send_wishes(socket, options);
 
 	if (r == 0)
@@ -167,7 +167,7 @@ int bufpipe_connect(bufpipe_t **pipe, const char *address, const struct bufpipe_
 {
 	int64_t deadline = time_deadline(timeout_ns);
 	struct bufpipe_options checked;
-	bufpipe_t *made;
+	bufpipe_t *made = NULL;
 	int socket;
 	int r;
 

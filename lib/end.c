@@ -146,6 +146,7 @@ static void init_in(struct bufpipe *p)
 		.notify = &ours->recv_notify,
 		.patience = DATA_PATIENCE,
 	};
+	p->in.held = &p->receiver;
 	way_init(&p->in, &p->theirs.identity, &ours->recv_lock,
 		 p->ours.identity.flags & LAYOUT_SHARED ? WAY_SHARED : 0);
 }
@@ -336,13 +337,18 @@ int way_enter(struct way *way, int64_t deadline)
 	if (atomic_load_explicit(&way->owner, memory_order_relaxed) == &this_thread)
 		return -EBUSY;
 	r = lock_take(way->lock, deadline);
+	if (r == 0 && way->held)
+		ring_hold(way->held);
 	return r == -ETIMEDOUT && deadline == TIME_TRY ? -EAGAIN : r;
 }
 
 void way_leave(struct way *way)
 {
-	if (way->state & WAY_SHARED)
-		lock_drop(way->lock);
+	if (!(way->state & WAY_SHARED))
+		return;
+	if (way->held)
+		ring_unhold(way->held);
+	lock_drop(way->lock);
 }
 
 void way_open(struct way *way, uint64_t len)

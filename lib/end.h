@@ -27,6 +27,7 @@ struct way {
 	uint64_t span;
 	struct wait wait;
 	pthread_mutex_t *lock;	     /* of co-owners; taken if WAY_SHARED */
+	const struct receiver *held; /* whose head is held with it; NULL for sending */
 	uint64_t open_len;	     /* of the record that is reserved or peeked */
 	_Atomic(const void *) owner; /* shared: the thread that has it open */
 };
@@ -43,7 +44,6 @@ struct partial {
 struct door {
 	int epoll; /* -1 until bufpipe_fd is called */
 	int event;
-	bool rung;
 };
 
 struct bufpipe {

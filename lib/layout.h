@@ -99,7 +99,7 @@ struct control {
 	_Alignas(LAYOUT_LINE) struct identity identity;
 	_Alignas(LAYOUT_LINE) struct bell send_bell;
 	_Alignas(LAYOUT_LINE) struct bell recv_bell;
-	_Alignas(LAYOUT_LINE) _Atomic uint64_t head; /* everything before it has been consumed */
+	_Alignas(LAYOUT_LINE) _Atomic uint64_t head; /* everything before it has been consumed; HEAD_HELD */
 	_Alignas(LAYOUT_LINE) struct tail tail;
 	_Alignas(LAYOUT_LINE) struct notify recv_notify;
 	_Alignas(LAYOUT_LINE)
@@ -108,6 +108,12 @@ struct control {
 	_Alignas(LAYOUT_LINE) pthread_mutex_t lead_lock; /* shared ends: one waits for messages */
 	_Alignas(LAYOUT_LINE) pthread_mutex_t door_lock; /* one sleeps on the socket */
 };
+
+/*
+ * In the head of a shared end: who holds recv_lock works on the record there.
+ * Else anyone may consume it, by moving the head with a compare-and-swap.
+ */
+#define HEAD_HELD ((uint64_t)1)
 
 /*
  * A record: an 8-byte header and the payload, 8-byte aligned.  The header is

@@ -176,7 +176,7 @@ static void learn_from(const struct crowd *c, int64_t took)
 	for (unsigned i = 0; i < c->n; i++) {
 		const struct bufpipe_pollfd *e = &c->pipes[i];
 
-		if (e->pipe && (is_ready(e) || took > watch_any(e->pipe)->expected))
+		if (e->pipe && (is_ready(e) || took > wait_expected(watch_any(e->pipe))))
 			wait_learn(watch_any(e->pipe), took);
 	}
 }
@@ -203,9 +203,7 @@ static int sleep_round(const struct crowd *c, int64_t deadline, int *result)
 	int r = sleep_on_futexes(c, time_sooner(deadline, now + FUTEX_PATIENCE));
 
 	/* Nobody rang for a while, or there are too many futexes: listen on the sockets. */
-	if (r == -ETIMEDOUT && time_now() >= deadline)
-		r = poll_sockets(c, 0, TIME_TRY);
-	else if (r == -ETIMEDOUT && c->shared)
+	if (r == -ETIMEDOUT && (c->shared || time_now() >= deadline))
 		r = poll_sockets(c, 0, TIME_TRY);
 	else if (r == -ETIMEDOUT || r == -ENOSYS || r == -EPERM)
 		r = sleep_on_sockets(

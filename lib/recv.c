@@ -99,7 +99,8 @@ static void forget_partial(bufpipe_t *p)
 {
 	free(p->partial.data);
 	p->partial = (struct partial){ 0 };
-	p->in.state &= ~(unsigned)WAY_PARTIAL;
+	if (p->in.state & WAY_PARTIAL)
+		p->in.state &= ~(unsigned)WAY_PARTIAL;
 }
 
 /*
@@ -293,11 +294,44 @@ slow_path static ssize_t recv_any(bufpipe_t *p, void *buf, size_t cap, int64_t t
 	return restart && r == -ETIMEDOUT && deadline == TIME_TRY ? -EAGAIN : r;
 }
 
+/* A larger message is copied under the lock, lest several receivers copy it and all but one in vain. */
+#define TAKE_MAX 4096
+
+/*
+ * A shared end, and nothing unusual: copies the message before it, and takes it
+ * if nobody else was quicker.  -EAGAIN when the long way must be gone.
+ */
+static ssize_t take_shared(bufpipe_t *p, void *buf, size_t cap)
+{
+	for (;;) {
+		/* Acquire: if another took the record before, we see what the ring held when it did. */
+		uint64_t head = atomic_load_explicit(p->receiver.head, memory_order_acquire);
+		const char *at = p->receiver.data + (head & p->receiver.mask);
+		uint64_t header;
+		uint64_t len;
+
+		if (head & HEAD_HELD)
+			return -EAGAIN;
+		/* Pairs with the release in ring_commit. */
+		header = atomic_load_explicit((const _Atomic uint64_t *)(const void *)at,
+					      memory_order_acquire);
+		len = header - RECORD_WHOLE;
+		if (!whole(&p->in, header) || len > cap || len > TAKE_MAX)
+			return -EAGAIN;
+		copy_bytes(buf, at + RECORD_HEADER, len);
+		if (ring_take(&p->receiver, head, len)) {
+			wait_notify(&p->in.wait, head + record_size(len));
+			return (ssize_t)len;
+		}
+	}
+}
+
 ssize_t bufpipe_recv(bufpipe_t *p, void *buf, size_t cap, int64_t timeout_ns)
 {
 	const char *payload;
 	uint64_t header;
 	uint64_t len;
+	ssize_t r;
 
 	if (unlikely(!p || (!buf && cap) || !timeout_valid(timeout_ns)))
 		return -EINVAL;
@@ -309,6 +343,10 @@ ssize_t bufpipe_recv(bufpipe_t *p, void *buf, size_t cap, int64_t timeout_ns)
 			consume(p, len);
 			return (ssize_t)len;
 		}
+	} else if (p->in.state == WAY_SHARED) {
+		r = take_shared(p, buf, cap);
+		if (r >= 0)
+			return r;
 	}
 	return recv_any(p, buf, cap, timeout_ns);
 }

@@ -27,7 +27,7 @@ slow_path int ring_make_room(const struct sender *s, uint64_t len)
 		return -EPIPE;
 	tail = sender_tail(s);
 	/* Pairs with the release in ring_release; without it our payload could overtake the receiver's reads. */
-	head = atomic_load_explicit(s->head, memory_order_acquire);
+	head = atomic_load_explicit(s->head, memory_order_acquire) & ~HEAD_HELD;
 	/* Between what we saw last and what we sent, and where a record can begin: anything else is a lie. */
 	if (head - seen > tail - seen || head % 8)
 		return -EPROTO;

@@ -59,7 +59,7 @@ static inline uint64_t sender_tail(const struct sender *s)
 
 static inline uint64_t receiver_head(const struct receiver *r)
 {
-	return atomic_load_explicit(r->head, memory_order_relaxed);
+	return atomic_load_explicit(r->head, memory_order_relaxed) & ~HEAD_HELD;
 }
 
 /* Room for a record of len payload bytes, or NULL: then ring_make_room tells why. */
@@ -128,11 +128,36 @@ static inline int ring_valid(const struct receiver *r, uint64_t header)
 /* Consumes the record at head, of len payload bytes.  Returns the new head. */
 static inline uint64_t ring_release(const struct receiver *r, uint64_t len)
 {
-	uint64_t head = receiver_head(r) + record_size(len);
+	uint64_t head = atomic_load_explicit(r->head, memory_order_relaxed) + record_size(len);
 
 	/* Pairs with the acquire in ring_make_room: our reads of the payload come before its room is used again. */
 	atomic_store_explicit(r->head, head, memory_order_release);
-	return head;
+	return head & ~HEAD_HELD;
+}
+
+/*
+ * The same for one of several receivers without a lock: it has copied the payload
+ * already, and what it copied counts only if the head has not moved meanwhile.
+ * So who dies here has consumed the record or has not.
+ */
+static inline int ring_take(const struct receiver *r, uint64_t head, uint64_t len)
+{
+	/* Release as in ring_release. */
+	return atomic_compare_exchange_strong_explicit(r->head, &head, head + record_size(len),
+						       memory_order_release, memory_order_relaxed);
+}
+
+/* Keeps ring_take out, for the holder of the lock; and lets it in again. */
+static inline void ring_hold(const struct receiver *r)
+{
+	/* Acquire: what we read of the record comes after. */
+	atomic_fetch_or_explicit(r->head, HEAD_HELD, memory_order_acquire);
+}
+
+static inline void ring_unhold(const struct receiver *r)
+{
+	/* Release, for a head that we have moved. */
+	atomic_fetch_and_explicit(r->head, ~HEAD_HELD, memory_order_release);
 }
 
 #endif

@@ -52,7 +52,7 @@ static bool membarrier_usable(void)
 void wait_init(struct wait *wait)
 {
 	wait->fence = !membarrier_usable();
-	wait->expected = SPIN_MAX / 4;
+	atomic_store_explicit(&wait->expected, SPIN_MAX / 4, memory_order_relaxed);
 	if (wait->fence)
 		atomic_fetch_or_explicit(&wait->ours->flags, BELL_FENCE, memory_order_relaxed);
 }
@@ -150,11 +150,12 @@ slow_path int wait_glance(struct wait *wait)
 	uint32_t quiet = atomic_load_explicit(&wait->notify->quiet, memory_order_relaxed);
 	int64_t now = time_of(CLOCK_MONOTONIC_COARSE);
 
-	if ((flags ^ quiet) < BELL_LEAVE && now - wait->checked < GLANCE)
+	if ((flags ^ quiet) < BELL_LEAVE &&
+	    now - atomic_load_explicit(&wait->checked, memory_order_relaxed) < GLANCE)
 		return 0;
 	if (wait_hung_up(wait))
 		return -EPIPE;
-	wait->checked = now;
+	atomic_store_explicit(&wait->checked, now, memory_order_relaxed);
 	atomic_store_explicit(&wait->notify->quiet, flags & ~(uint32_t)(BELL_ASLEEP | BELL_FENCE),
 			      memory_order_relaxed);
 	return 0;
@@ -189,13 +190,15 @@ static bool poll_word(const struct look *look, int times)
 static void let_it_grow(struct wait *wait)
 {
 	enum { MANY = 4, LONGEST = 128, TRY_EVERY = 64, TRY_FOR = 16 };
-	uint32_t moved = wait->moved;
+	uint32_t moved = atomic_load_explicit(&wait->moved, memory_order_relaxed);
+	uint32_t waits = atomic_load_explicit(&wait->waits, memory_order_relaxed) + 1;
 	uint32_t pauses = 0;
 
-	wait->moved = 0;
+	atomic_store_explicit(&wait->moved, 0, memory_order_relaxed);
+	atomic_store_explicit(&wait->waits, waits, memory_order_relaxed);
 	if (moved >= MANY)
 		pauses = moved < LONGEST / 4 ? moved * 4 : LONGEST;
-	else if (++wait->waits % TRY_EVERY == 0)
+	else if (waits % TRY_EVERY == 0)
 		pauses = TRY_FOR;
 	while (pauses--)
 		wait_relax();
@@ -210,6 +213,8 @@ static bool same_cpu(const struct wait *wait)
 
 int64_t wait_budget(struct wait *wait)
 {
+	int64_t expected;
+
 	note_cpu(wait);
 	if (wait->spin_ns > 0)
 		return wait->spin_ns;
@@ -217,11 +222,12 @@ int64_t wait_budget(struct wait *wait)
 		return 0;
 	if (wait->spin_ns == BUFPIPE_SPIN_ALWAYS)
 		return INT64_MAX;
-	if (wait->expected > SPIN_MAX)
+	expected = wait_expected(wait);
+	if (expected > SPIN_MAX)
 		return 0;
-	if (wait->expected * 4 < SPIN_MIN)
+	if (expected * 4 < SPIN_MIN)
 		return SPIN_MIN;
-	return time_sooner(wait->expected * 4, SPIN_MAX);
+	return time_sooner(expected * 4, SPIN_MAX);
 }
 
 /* Spins from begin for the budget.  *now becomes the time when it gave up or, nearly, when it succeeded. */
@@ -261,7 +267,7 @@ void wait_lower(struct wait *wait, uint32_t mode)
 
 bool wait_order(struct wait *wait)
 {
-	bool told = wait->told;
+	bool told = atomic_load_explicit(&wait->told, memory_order_relaxed);
 
 	if (membarrier_usable()) {
 		if (sys_membarrier(MEMBARRIER_CMD_GLOBAL_EXPEDITED) == 0)
@@ -270,7 +276,7 @@ bool wait_order(struct wait *wait)
 		atomic_store_explicit(&membarrier_state, UNUSABLE, memory_order_relaxed);
 		return false;
 	}
-	wait->told = true;
+	atomic_store_explicit(&wait->told, true, memory_order_relaxed);
 	/* Pairs with the fence in wait_ring, or in wait_notify. */
 	atomic_thread_fence(memory_order_seq_cst);
 	return told;
@@ -376,7 +382,10 @@ static int sleep_once(struct wait *wait, const struct look *look, int64_t deadli
 
 void wait_learn(struct wait *wait, int64_t took)
 {
-	wait->expected += (time_sooner(took, EXPECTED_MAX) - wait->expected) / 8;
+	int64_t expected = wait_expected(wait);
+
+	expected += (time_sooner(took, EXPECTED_MAX) - expected) / 8;
+	atomic_store_explicit(&wait->expected, expected, memory_order_relaxed);
 }
 
 slow_path int wait_until(struct wait *wait, const struct look *look, int64_t deadline)
@@ -404,7 +413,7 @@ slow_path int wait_until(struct wait *wait, const struct look *look, int64_t dea
 	/* A peer may ring without end and have nothing to say. */
 	if (r == 0 && now >= deadline && !changed(look))
 		r = -ETIMEDOUT;
-	if (r == 0 || now - begin > wait->expected)
+	if (r == 0 || now - begin > wait_expected(wait))
 		wait_learn(wait, now - begin);
 	return r;
 }

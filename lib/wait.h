@@ -36,15 +36,15 @@ struct wait {
 	pthread_mutex_t *door_lock; /* whose owner may sleep on the socket */
 	const struct bell *other;   /* of our other direction, on the same socket */
 	int socket;
-	uint32_t moved; /* publications since the last wait */
-	uint32_t waits; /* counts, to try a pause now and then */
-	bool fence;	/* no membarrier can reach us: fence at each notify */
-	bool told;	/* publishers were told to fence, at the latest at our last sleep */
+	_Atomic uint32_t moved; /* publications since the last wait */
+	_Atomic uint32_t waits; /* counts, to try a pause now and then */
+	bool fence;		/* no membarrier can reach us: fence at each notify */
+	atomic_bool told;	/* publishers were told to fence, at the latest at our last sleep */
 	bool interruptible;
-	int64_t spin_ns;  /* as in bufpipe_options */
-	int64_t patience; /* how long to sleep on the futex before the socket */
-	int64_t expected; /* how long recent waits took */
-	int64_t checked;  /* when we last looked whether the other side lives */
+	int64_t spin_ns;	  /* as in bufpipe_options */
+	int64_t patience;	  /* how long to sleep on the futex before the socket */
+	_Atomic int64_t expected; /* how long recent waits took */
+	_Atomic int64_t checked;  /* when we last looked whether the other side lives */
 };
 
 /* What to wait for: *word is no longer value; or *own is no longer own_value, moved by a co-owner. */
@@ -118,7 +118,20 @@ bool wait_hung_up(const struct wait *wait);
 int64_t wait_budget(struct wait *wait);
 void wait_learn(struct wait *wait, int64_t took);
 
+static inline int64_t wait_expected(const struct wait *wait)
+{
+	return atomic_load_explicit(&wait->expected, memory_order_relaxed);
+}
+
 int wait_ring(struct wait *wait, uint32_t flags, uint64_t position);
+
+/* Only an estimate, which the threads of a process share: a lost step does no harm. */
+static inline void wait_count(struct wait *wait)
+{
+	uint32_t moved = atomic_load_explicit(&wait->moved, memory_order_relaxed);
+
+	atomic_store_explicit(&wait->moved, moved + 1, memory_order_relaxed);
+}
 
 /*
  * Called after each publication; position is compared to what a waiter wanted.
@@ -128,7 +141,7 @@ static inline int wait_notify(struct wait *wait, uint64_t position)
 {
 	uint32_t flags;
 
-	wait->moved++;
+	wait_count(wait);
 	/* Orders the publication before the load of the flags; see the table above. */
 	if (unlikely(wait->fence))
 		atomic_thread_fence(memory_order_seq_cst);

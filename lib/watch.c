@@ -33,7 +33,8 @@ static unsigned look_in(const bufpipe_t *p)
 static unsigned look_out(const bufpipe_t *p)
 {
 	/* Relaxed: whoever then sends looks again, with the order that needs. */
-	uint64_t used = sender_tail(&p->sender) - atomic_load_explicit(p->sender.head, memory_order_relaxed);
+	uint64_t used = sender_tail(&p->sender) -
+			(atomic_load_explicit(p->sender.head, memory_order_relaxed) & ~HEAD_HELD);
 
 	return used <= roomy(&p->sender, &p->out) ? BUFPIPE_OUT : 0;
 }

@@ -337,26 +337,32 @@ taken_address()
 	[ "$(cat file)" = data ] || fail "the file was touched"
 }
 
-# Two senders want the one address, and each gets a receiver.
-two_senders()
+# Many senders want the one address, and each gets a receiver.  A few of them
+# have connected to a receiver that then takes another.
+many_senders()
 {
-	local first second
+	local i round senders
 
-	echo 1 >one
-	echo 2 >two
-	"$bufpipe" send "$name" <one 2>send1.err &
-	first=$!
-	"$bufpipe" send "$name" <two 2>send2.err &
-	second=$!
-	timeout 60 "$bufpipe" recv "$name" >out 2>recv.err
-	expect_status 0 $? recv
-	timeout 60 "$bufpipe" recv "$name" >>out 2>recv.err
-	expect_status 0 $? recv
-	finish $first
-	expect_status 0 $? "send: $(cat send1.err)"
-	finish $second
-	expect_status 0 $? "send: $(cat send2.err)"
-	[ "$(sort out)" = "$(cat one two)" ] || fail "got $(cat out)"
+	for round in 1 2 3 4 5; do
+		senders=()
+		for i in $(seq 10 29); do
+			echo "$round $i" | "$bufpipe" send "$name" 2>"send$i.err" &
+			senders+=($!)
+		done
+		for i in $(seq 10 29); do
+			timeout 60 "$bufpipe" recv "$name" >>out 2>recv.err
+			expect_status 0 $? "recv: $(cat recv.err)"
+		done
+		for i in "${senders[@]}"; do
+			finish "$i"
+			expect_status 0 $? "send: $(cat send*.err)"
+		done
+		for i in $(seq 10 29); do
+			echo "$round $i" >>in
+		done
+	done
+	sort out >sorted
+	expect_same in sorted
 }
 
 waits_end()
@@ -534,7 +540,7 @@ command -v script >/dev/null || progress() { echo "skipped: no script(1)"; }
 
 for each in receiver_first sender_first sizes tar_through_path lines lines_at_once killed_sender \
 	killed_sender_of_lines killed_receiver killed_receiver_at_the_end closed_output full_output \
-	bad_input sender_waits signals stale_socket taken_address two_senders waits_end no_wait \
+	bad_input sender_waits signals stale_socket taken_address many_senders waits_end no_wait \
 	too_large_wish other_users usage help demo progress; do
 	begin $each
 done
