@@ -97,7 +97,7 @@ enum {
 };
 
 /* Values of bufpipe_options.spin_ns beside a number of nanoseconds. */
-#define BUFPIPE_NO_SPIN	    (-1) /* sleep at once */
+#define BUFPIPE_NO_SPIN     (-1) /* sleep at once */
 #define BUFPIPE_SPIN_ALWAYS (-2) /* never sleep; burns a CPU, answers soonest */
 
 /*
@@ -340,7 +340,8 @@ enum {
  * for the same event, nor be waited for elsewhere at the same time unless it
  * is shared.
  *
- * Errors: -EINVAL, -EINTR (any entry interruptible), -ENOMEM; -EBADF: an entry asks
+ * Errors: -EINVAL, also when no entry has a pipe; -EINTR (any entry is
+ * interruptible), -ENOMEM; -EBADF: an entry asks
  *   for a direction that its end does not have.
  */
 struct bufpipe_pollfd {

@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 
 #define LISTEN_FDS_START 3
-#define BACKLOG		 SOMAXCONN
+#define BACKLOG          SOMAXCONN
 
 static int fill(struct sockaddr_un *to, socklen_t *len, const char *address)
 {

@@ -26,9 +26,9 @@ struct way {
 	uint64_t shortest;
 	uint64_t span;
 	struct wait wait;
-	pthread_mutex_t *lock;	     /* of co-owners; taken if WAY_SHARED */
+	pthread_mutex_t *lock;       /* of co-owners; taken if WAY_SHARED */
 	const struct receiver *held; /* whose head is held with it; NULL for sending */
-	uint64_t open_len;	     /* of the record that is reserved or peeked */
+	uint64_t open_len;           /* of the record that is reserved or peeked */
 	_Atomic(const void *) owner; /* shared: the thread that has it open */
 };
 
@@ -58,7 +58,7 @@ struct bufpipe {
 	int socket;
 	unsigned flags; /* of the options */
 	struct door door;
-	void *entry;			     /* in a set: what the set knows of this end, */
+	void *entry;                         /* in a set: what the set knows of this end, */
 	void (*leave_set)(struct bufpipe *); /* and how to take it out */
 };
 

@@ -55,12 +55,12 @@ struct identity {
 	uint64_t buffer_size; /* the longest message that is one record */
 	uint64_t object_size; /* not 0: static, every message has this length */
 	uint64_t data_size;   /* bytes of ring: a power of two, at least a page */
-	uint64_t limit;	      /* bytes of records in the ring at once, at most data_size - 8 */
+	uint64_t limit;       /* bytes of records in the ring at once, at most data_size - 8 */
 };
 
 /* Flags of a bell. */
 enum {
-	BELL_FUTEX = 1 << 0,	/* asleep on the other side's events */
+	BELL_FUTEX = 1 << 0,    /* asleep on the other side's events */
 	BELL_DOORBELL = 1 << 1, /* asleep on the socket */
 	BELL_MODE = BELL_FUTEX | BELL_DOORBELL,
 	BELL_FENCE = 1 << 2, /* we cannot issue membarriers: the publisher must fence */
@@ -79,13 +79,13 @@ struct bell {
 	_Atomic uint32_t events; /* futex word; bumped before each wake-up */
 	_Atomic uint64_t raises; /* how often the mode was raised: one ring each */
 	_Atomic uint64_t wanted; /* sender: the head worth a wake-up from BELL_FUTEX */
-	_Atomic uint32_t cpu;	 /* a hint: where this end last waited or rang */
+	_Atomic uint32_t cpu;    /* a hint: where this end last waited or rang */
 };
 
 /* What the publisher remembers of the other side's bell, so that a quiet one costs one compare. */
 struct notify {
 	_Atomic uint32_t quiet; /* the flags that call for nothing */
-	_Atomic uint64_t rung;	/* the raise that was answered, and the flags it had: raises << 8 | flags */
+	_Atomic uint64_t rung;  /* the raise that was answered, and the flags it had: raises << 8 | flags */
 };
 
 /* The sender's positions.  Bytes since the pipe was made; the place is the position modulo data_size. */

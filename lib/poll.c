@@ -9,17 +9,17 @@
 #include <stdlib.h>
 
 #define FUTEX_WAITV_LIMIT 128
-#define FEW		  32 /* without asking for memory */
-#define FUTEX_PATIENCE	  100000000ll
-#define SOCKET_PATIENCE	  (5 * NSEC_PER_SEC)
+#define FEW               32 /* without asking for memory */
+#define FUTEX_PATIENCE    100000000ll
+#define GLANCE            4000000ll
+#define SOCKET_PATIENCE   (5 * NSEC_PER_SEC)
 
 struct crowd {
-	struct bufpipe_pollfd *pipes;
+	struct bufpipe_pollfd **live; /* the entries that have a pipe */
+	struct pollfd *sockets;       /* of these */
 	unsigned n;
 	bool interruptible;
-	bool shared; /* a co-owner may take a byte off the socket that was for us too */
-	struct wait *any;
-	struct pollfd *sockets;
+	bool crowded; /* somebody else may take a byte off a socket that was for us */
 };
 
 static int is_ready(const struct bufpipe_pollfd *e)
@@ -33,10 +33,8 @@ static int look_at_all(const struct crowd *c)
 	int ready = 0;
 
 	for (unsigned i = 0; i < c->n; i++) {
-		struct bufpipe_pollfd *e = &c->pipes[i];
+		struct bufpipe_pollfd *e = c->live[i];
 
-		if (!e->pipe)
-			continue;
 		if (!(e->revents & BUFPIPE_HUP))
 			e->revents = (short)watch_look(e->pipe, (unsigned)e->events);
 		ready += is_ready(e);
@@ -48,9 +46,9 @@ static int look_at_all(const struct crowd *c)
 static void note_hang_ups(const struct crowd *c)
 {
 	for (unsigned i = 0; i < c->n; i++) {
-		struct bufpipe_pollfd *e = &c->pipes[i];
+		struct bufpipe_pollfd *e = c->live[i];
 
-		if (e->pipe && c->sockets[i].revents & (POLLHUP | POLLRDHUP | POLLERR | POLLNVAL))
+		if (c->sockets[i].revents & (POLLHUP | POLLRDHUP | POLLERR | POLLNVAL))
 			e->revents = (short)(e->events | BUFPIPE_HUP);
 	}
 }
@@ -62,12 +60,11 @@ static int poll_sockets(const struct crowd *c, short events, int64_t until)
 	struct timespec left = time_spec(until > now ? until - now : 0);
 	int r;
 
-	for (unsigned i = 0; i < c->n; i++) {
-		bufpipe_t *p = c->pipes[i].pipe;
-
-		c->sockets[i] =
-			(struct pollfd){ .fd = p ? p->socket : -1, .events = (short)(events | POLLRDHUP) };
-	}
+	for (unsigned i = 0; i < c->n; i++)
+		c->sockets[i] = (struct pollfd){
+			.fd = c->live[i]->pipe->socket,
+			.events = (short)(events | POLLRDHUP),
+		};
 	r = ppoll(c->sockets, c->n, &left, NULL);
 	if (r < 0)
 		return -errno;
@@ -77,18 +74,14 @@ static int poll_sockets(const struct crowd *c, short events, int64_t until)
 
 static void raise_all(const struct crowd *c, uint32_t mode)
 {
-	for (unsigned i = 0; i < c->n; i++) {
-		if (c->pipes[i].pipe)
-			watch_raise(c->pipes[i].pipe, (unsigned)c->pipes[i].events, mode);
-	}
+	for (unsigned i = 0; i < c->n; i++)
+		watch_raise(c->live[i]->pipe, (unsigned)c->live[i]->events, mode);
 }
 
 static void lower_all(const struct crowd *c, uint32_t mode)
 {
-	for (unsigned i = 0; i < c->n; i++) {
-		if (c->pipes[i].pipe)
-			watch_lower(c->pipes[i].pipe, (unsigned)c->pipes[i].events, mode);
-	}
+	for (unsigned i = 0; i < c->n; i++)
+		watch_lower(c->live[i]->pipe, (unsigned)c->live[i]->events, mode);
 }
 
 static struct futex_waitv futex_on(const struct wait *wait)
@@ -106,10 +99,8 @@ static unsigned collect_futexes(const struct crowd *c, struct futex_waitv futexe
 	unsigned count = 0;
 
 	for (unsigned i = 0; i < c->n; i++) {
-		const struct bufpipe_pollfd *e = &c->pipes[i];
+		const struct bufpipe_pollfd *e = c->live[i];
 
-		if (!e->pipe)
-			continue;
 		if (count + 2 > FUTEX_WAITV_LIMIT)
 			return 0;
 		if (e->events & BUFPIPE_IN)
@@ -131,7 +122,7 @@ static int sleep_on_futexes(const struct crowd *c, int64_t until)
 	if (!count)
 		return r;
 	raise_all(c, BELL_WATCH);
-	if (!wait_order(c->any))
+	if (!wait_order_all())
 		r = -ETIMEDOUT;
 	else if (look_at_all(c))
 		r = 0;
@@ -145,12 +136,10 @@ static int sleep_on_sockets(const struct crowd *c, int64_t until)
 {
 	int r = 0;
 
-	for (unsigned i = 0; i < c->n; i++) {
-		if (c->pipes[i].pipe)
-			wait_drain(c->pipes[i].pipe->socket);
-	}
+	for (unsigned i = 0; i < c->n; i++)
+		wait_drain(c->live[i]->pipe->socket);
 	raise_all(c, BELL_FD);
-	if (!wait_order(c->any))
+	if (!wait_order_all())
 		until = time_sooner(until, time_now() + NSEC_PER_SEC / 250);
 	if (!look_at_all(c))
 		r = poll_sockets(c, POLLIN, until);
@@ -163,7 +152,7 @@ static int64_t budget_of_all(const struct crowd *c)
 	int64_t budget = 0;
 
 	for (unsigned i = 0; i < c->n; i++) {
-		int64_t one = c->pipes[i].pipe ? wait_budget(watch_any(c->pipes[i].pipe)) : 0;
+		int64_t one = wait_budget(watch_any(c->live[i]->pipe));
 
 		if (one > budget)
 			budget = one;
@@ -174,11 +163,23 @@ static int64_t budget_of_all(const struct crowd *c)
 static void learn_from(const struct crowd *c, int64_t took)
 {
 	for (unsigned i = 0; i < c->n; i++) {
-		const struct bufpipe_pollfd *e = &c->pipes[i];
+		const struct bufpipe_pollfd *e = c->live[i];
 
-		if (e->pipe && (is_ready(e) || took > wait_expected(watch_any(e->pipe))))
+		if (is_ready(e) || took > wait_expected(watch_any(e->pipe)))
 			wait_learn(watch_any(e->pipe), took);
 	}
+}
+
+/* Ready ones must not hide for ever that another's peer was killed; but not at each call, as it enters the kernel. */
+static int glance_at_sockets(const struct crowd *c)
+{
+	struct wait *first = watch_any(c->live[0]->pipe);
+	int64_t now = time_of(CLOCK_MONOTONIC_COARSE);
+
+	if (now - atomic_load_explicit(&first->checked, memory_order_relaxed) < GLANCE)
+		return 0;
+	atomic_store_explicit(&first->checked, now, memory_order_relaxed);
+	return poll_sockets(c, 0, TIME_TRY);
 }
 
 static int spin_on_all(const struct crowd *c, int64_t begin, int64_t deadline)
@@ -192,6 +193,8 @@ static int spin_on_all(const struct crowd *c, int64_t begin, int64_t deadline)
 			wait_relax();
 			ready = look_at_all(c);
 		}
+		if (!ready && glance_at_sockets(c) > 0)
+			ready = look_at_all(c);
 	}
 	return ready;
 }
@@ -203,11 +206,11 @@ static int sleep_round(const struct crowd *c, int64_t deadline, int *result)
 	int r = sleep_on_futexes(c, time_sooner(deadline, now + FUTEX_PATIENCE));
 
 	/* Nobody rang for a while, or there are too many futexes: listen on the sockets. */
-	if (r == -ETIMEDOUT && (c->shared || time_now() >= deadline))
+	if (r == -ETIMEDOUT && (c->crowded || time_now() >= deadline))
 		r = poll_sockets(c, 0, TIME_TRY);
 	else if (r == -ETIMEDOUT || r == -ENOSYS || r == -EPERM)
 		r = sleep_on_sockets(
-			c, time_sooner(deadline, now + (c->shared ? FUTEX_PATIENCE : SOCKET_PATIENCE)));
+			c, time_sooner(deadline, now + (c->crowded ? FUTEX_PATIENCE : SOCKET_PATIENCE)));
 	else if (r >= 0 && !look_at_all(c))
 		r = poll_sockets(c, 0, TIME_TRY); /* rung for nothing: somebody may have left */
 	if (r >= 0 || r == -EAGAIN || r == -ETIMEDOUT || (r == -EINTR && !c->interruptible))
@@ -222,10 +225,8 @@ static int wait_for_all(const struct crowd *c, int64_t deadline)
 	int ready = look_at_all(c);
 	int failed;
 
-	if (ready)
-		return ready;
-	if (deadline == TIME_TRY) {
-		failed = poll_sockets(c, 0, TIME_TRY);
+	if (ready || deadline == TIME_TRY) {
+		failed = ready ? glance_at_sockets(c) : poll_sockets(c, 0, TIME_TRY);
 		return failed < 0 ? failed : look_at_all(c);
 	}
 	begin = time_now();
@@ -241,10 +242,10 @@ static int wait_for_all(const struct crowd *c, int64_t deadline)
 	return ready;
 }
 
-static int admit(struct crowd *c)
+static int admit(struct crowd *c, struct bufpipe_pollfd *pipes, unsigned n)
 {
-	for (unsigned i = 0; i < c->n; i++) {
-		struct bufpipe_pollfd *e = &c->pipes[i];
+	for (unsigned i = 0; i < n; i++) {
+		struct bufpipe_pollfd *e = &pipes[i];
 		int r = e->pipe ? watch_check(e->pipe, (unsigned short)e->events) : 0;
 
 		if (r < 0)
@@ -252,31 +253,36 @@ static int admit(struct crowd *c)
 		e->revents = 0;
 		if (!e->pipe)
 			continue;
-		c->any = watch_any(e->pipe);
-		c->shared |= is_shared(e->pipe);
-		c->interruptible |= c->any->interruptible;
+		c->live[c->n++] = e;
+		c->crowded |= watch_crowded(e->pipe);
+		c->interruptible |= watch_any(e->pipe)->interruptible;
 	}
-	return c->any ? 0 : -EINVAL;
+	return c->n ? 0 : -EINVAL;
 }
 
 int bufpipe_wait(struct bufpipe_pollfd *pipes, unsigned n, int64_t timeout_ns)
 {
-	struct pollfd few[FEW];
-	struct crowd c = { .pipes = pipes, .n = n, .sockets = few };
+	struct bufpipe_pollfd *few_live[FEW];
+	struct pollfd few_sockets[FEW];
+	struct crowd c = { .live = few_live, .sockets = few_sockets };
+	void *memory = NULL;
 	int r;
 
 	if (!pipes || !n || !timeout_valid(timeout_ns))
 		return -EINVAL;
-	r = admit(&c);
-	if (r < 0)
-		return r;
 	if (n > FEW) {
-		c.sockets = calloc(n, sizeof(*c.sockets));
-		if (!c.sockets)
+		memory = calloc(n, sizeof(*few_live) + sizeof(*few_sockets));
+		if (!memory)
 			return -ENOMEM;
+		c.live = memory;
+		c.sockets = (struct pollfd *)(c.live + n);
 	}
-	r = wait_for_all(&c, time_deadline(timeout_ns));
-	if (c.sockets != few)
-		free(c.sockets);
+	r = admit(&c, pipes, n);
+	if (r == 0)
+		r = wait_for_all(&c, time_deadline(timeout_ns));
+	/* We may have taken, or silenced, what bufpipe_fd counts on. */
+	for (unsigned i = 0; i < c.n; i++)
+		watch_done(c.live[i]->pipe);
+	free(memory);
 	return r;
 }

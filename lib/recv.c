@@ -10,7 +10,7 @@
  * A shared end that has begun to receive a long message does not give it up at
  * the caller's deadline, but when the sender is slower than this.
  */
-#define LONG_GRACE	   NSEC_PER_SEC
+#define LONG_GRACE         NSEC_PER_SEC
 #define LONG_BYTES_PER_SEC ((uint64_t)16 << 20)
 
 struct record {

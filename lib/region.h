@@ -13,10 +13,10 @@
 #include "layout.h"
 
 struct region {
-	int fd;			 /* as this process holds it */
+	int fd;                  /* as this process holds it */
 	struct control *control; /* read-only memory in a region of the other end */
-	char *data;		 /* NULL if the region's end does not send */
-	size_t span;		 /* of the whole mapping */
+	char *data;              /* NULL if the region's end does not send */
+	size_t span;             /* of the whole mapping */
 	struct identity identity;
 };
 

@@ -7,9 +7,10 @@
 #include <sys/eventfd.h>
 
 #define PATIENCE_SHARED 100000000ll /* without io_uring a co-owner can take a byte that was for us */
-#define LONG_SLEEP	(5 * NSEC_PER_SEC)
-#define BLIND_SLEEP	4000000ll
-#define SPIN_MOST	64 /* hot entries that are worth a spin */
+#define LONG_SLEEP      (5 * NSEC_PER_SEC)
+#define BLIND_SLEEP     4000000ll
+#define SPIN_MOST       64 /* hot entries that are worth a spin */
+#define SPIN_MAX        50000
 
 static int enter(bufpipe_set_t *set)
 {
@@ -132,9 +133,10 @@ static void forget(struct bufpipe_set *set, struct entry *e)
 	set->sleeper->leave(set, e);
 	if (e->pipe) {
 		watch_lower(e->pipe, e->events, set->sleeper->mode);
-		set->shared_count -= (unsigned)is_shared(e->pipe);
+		set->crowded_count -= (unsigned)watch_crowded(e->pipe);
 		e->pipe->entry = NULL;
 		e->pipe->leave_set = NULL;
+		watch_done(e->pipe);
 	} else {
 		set->by_fd[e->fd] = NULL;
 	}
@@ -147,7 +149,10 @@ static void leave_on_close(bufpipe_t *p)
 {
 	struct entry *e = p->entry;
 
-	bufpipe_set_remove(e->set, p);
+	if (e->set->owner == getpid())
+		bufpipe_set_remove(e->set, p);
+	else
+		e->pipe = NULL; /* the copy of a set that was forked */
 }
 
 static int add(struct bufpipe_set *set, const struct entry *new)
@@ -173,7 +178,7 @@ static int add(struct bufpipe_set *set, const struct entry *new)
 	if (e->pipe) {
 		e->pipe->entry = e;
 		e->pipe->leave_set = leave_on_close;
-		set->shared_count += (unsigned)is_shared(e->pipe);
+		set->crowded_count += (unsigned)watch_crowded(e->pipe);
 	} else {
 		set->by_fd[e->fd] = e;
 	}
@@ -401,10 +406,10 @@ static int64_t spin_budget(struct bufpipe_set *set)
 	return budget;
 }
 
-/* Others may change the set meanwhile only after it; it is short. */
+/* With the lock, so it must be short, whatever a pipe was told of spinning. */
 static bool spin(struct bufpipe_set *set, int64_t begin, int64_t deadline)
 {
-	int64_t budget = spin_budget(set);
+	int64_t budget = time_sooner(spin_budget(set), SPIN_MAX);
 
 	for (int64_t now = begin; now - begin < budget && now < deadline; now = time_now()) {
 		for (int i = 0; i < 16; i++) {
@@ -424,19 +429,16 @@ static bool spin(struct bufpipe_set *set, int64_t begin, int64_t deadline)
 static bool cool_down(struct bufpipe_set *set)
 {
 	unsigned hot = count_hot(set, UINT32_MAX);
-	struct wait *any = NULL;
 	struct entry *e = set->hot;
-	bool ordered = true;
+	bool ordered;
 
 	for (unsigned i = 0; i < hot; i++, e = e->next) {
 		if (!e->pipe)
 			continue;
 		set->sleeper->prepare(e);
 		watch_raise(e->pipe, e->events, set->sleeper->mode);
-		any = watch_any(e->pipe);
 	}
-	if (any)
-		ordered = wait_order(any);
+	ordered = wait_order_all();
 	for (unsigned i = 0; i < hot; i++) {
 		struct entry *next = e->next;
 
@@ -456,7 +458,7 @@ static bool cool_down(struct bufpipe_set *set)
 /* Without the lock; what fires is hot when it returns. */
 static int sleep_until(struct bufpipe_set *set, int64_t until)
 {
-	bool swallowed = set->shared_count && set->sleeper->mode == BELL_FD;
+	bool swallowed = set->crowded_count && set->sleeper->mode == BELL_FD;
 	int64_t limit = time_now() + (swallowed ? PATIENCE_SHARED : LONG_SLEEP);
 	int r = set->sleeper->sleep(set, time_sooner(until, limit));
 

@@ -20,14 +20,14 @@ struct entry {
 	struct entry *previous;
 	struct bufpipe_set *set;
 	bufpipe_t *pipe; /* NULL for a plain descriptor */
-	int fd;		 /* the descriptor, or the socket of the pipe */
+	int fd;          /* the descriptor, or the socket of the pipe */
 	uint32_t slot;
 	uint32_t generation; /* of the slot: an answer to an earlier entry is not for us */
 	unsigned events;
 	unsigned fired; /* what poll said of a plain descriptor, not yet reported */
 	bool hung_up;
 	unsigned watched; /* io_uring: the events whose futex the kernel watches, */
-	bool polled;	  /* and whether it watches the descriptor */
+	bool polled;      /* and whether it watches the descriptor */
 	uint32_t tokens[2];
 	void *user;
 };
@@ -45,9 +45,9 @@ struct bufpipe_set {
 	struct entry **slots;
 	uint32_t *generations;
 	uint32_t slot_count;
-	uint32_t next_free;    /* no slot below it is free */
-	unsigned shared_count; /* of shared ends */
-	struct entry **by_fd;  /* plain descriptors */
+	uint32_t next_free;     /* no slot below it is free */
+	unsigned crowded_count; /* of ends where somebody else may take our byte */
+	struct entry **by_fd;   /* plain descriptors */
 	unsigned by_fd_count;
 };
 

@@ -76,7 +76,13 @@ static int open_uring(struct bufpipe_set *set)
 static void close_uring(struct bufpipe_set *set)
 {
 	struct inside *in = set->inside;
+	struct io_uring_sqe *sqe;
 
+	/* A child may have inherited the ring, and would keep the requests, and what they hold, alive. */
+	if (set->owner == getpid() && (sqe = next_sqe(&in->ring))) {
+		io_uring_prep_cancel64(sqe, 0, IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL);
+		io_uring_submit(&in->ring);
+	}
 	io_uring_queue_exit(&in->ring);
 	free(in->cancels);
 	free(in);
@@ -85,18 +91,44 @@ static void close_uring(struct bufpipe_set *set)
 static int join(struct bufpipe_set *set, struct entry *e)
 {
 	struct inside *in = set->inside;
+	/* Room for the three cancels that its leaving may take, so that leaving cannot fail. */
+	unsigned needed = 3 * set->slot_count + in->cancel_count;
 	uint64_t *cancels;
 
 	(void)e;
-	/* Room for the three cancels that its leaving may take, so that leaving cannot fail. */
-	if (in->cancel_room < 3 * set->slot_count + in->cancel_count) {
-		in->cancel_room = 4 * set->slot_count + 2 * in->cancel_count;
-		cancels = realloc(in->cancels, in->cancel_room * sizeof(*cancels));
-		if (!cancels)
-			return -ENOMEM;
-		in->cancels = cancels;
-	}
+	if (in->cancel_room >= needed)
+		return 0;
+	cancels = realloc(in->cancels, 2 * needed * sizeof(*cancels));
+	if (!cancels)
+		return -ENOMEM;
+	in->cancels = cancels;
+	in->cancel_room = 2 * needed;
 	return 0;
+}
+
+/* What other threads have left to us, and the eventfd by which they wake us. */
+static void prepare_wishes(struct bufpipe_set *set)
+{
+	struct inside *in = set->inside;
+	struct io_uring_sqe *sqe;
+
+	while (in->cancel_count && (sqe = next_sqe(&in->ring))) {
+		io_uring_prep_cancel64(sqe, in->cancels[--in->cancel_count], 0);
+		io_uring_sqe_set_data64(sqe, DATA_IGNORE);
+	}
+	if (in->poked && (sqe = next_sqe(&in->ring))) {
+		io_uring_prep_poll_add(sqe, set->poke, POLLIN);
+		io_uring_sqe_set_data64(sqe, DATA_POKE);
+		in->poked = false;
+	}
+}
+
+static void submit(struct bufpipe_set *set)
+{
+	struct inside *in = set->inside;
+
+	if (io_uring_sq_ready(&in->ring))
+		io_uring_submit(&in->ring);
 }
 
 static void part(struct bufpipe_set *set, struct entry *e)
@@ -109,6 +141,11 @@ static void part(struct bufpipe_set *set, struct entry *e)
 		in->cancels[in->cancel_count++] = data_of(e, KIND_OUT);
 	if (e->polled)
 		in->cancels[in->cancel_count++] = data_of(e, KIND_POLL);
+	/* At once, as these requests keep the memory and the socket; who sleeps in the ring is poked to do it. */
+	if (!set->asleep) {
+		prepare_wishes(set);
+		submit(set);
+	}
 }
 
 static void prepare(struct entry *e)
@@ -184,8 +221,10 @@ static void pass_on(struct bufpipe_set *set, const struct io_uring_cqe *cqe)
 		e->polled = false;
 		if (e->pipe)
 			e->hung_up |= cqe->res > 0;
-		else
-			e->fired = cqe->res < 0 ? POLLNVAL : (unsigned)cqe->res;
+		else if (cqe->res >= 0)
+			e->fired = (unsigned)cqe->res;
+		else if (cqe->res != -ECANCELED) /* that is the end of the thread that asked */
+			e->fired = POLLNVAL;
 	}
 	set_heat(set, e);
 }
@@ -201,61 +240,57 @@ static void collect(struct bufpipe_set *set)
 	}
 }
 
-/* What other threads have left to us, and the eventfd by which they wake us. */
-static void submit_wishes(struct bufpipe_set *set)
+/*
+ * For hot entries, about which only the kernel knows: whether a plain descriptor
+ * is ready again, and whether the other side of a pipe has hung up.
+ */
+static void ask_for_hot(struct bufpipe_set *set)
 {
-	struct inside *in = set->inside;
-	struct io_uring_sqe *sqe;
-
-	while (in->cancel_count && (sqe = next_sqe(&in->ring))) {
-		io_uring_prep_cancel64(sqe, in->cancels[--in->cancel_count], 0);
-		io_uring_sqe_set_data64(sqe, DATA_IGNORE);
-	}
-	if (in->poked && (sqe = next_sqe(&in->ring))) {
-		io_uring_prep_poll_add(sqe, set->poke, POLLIN);
-		io_uring_sqe_set_data64(sqe, DATA_POKE);
-		in->poked = false;
-	}
-}
-
-/* Hot plain descriptors are asked for at once: only the kernel knows whether they are ready again. */
-static void ask_for_fds(struct bufpipe_set *set)
-{
-	struct inside *in = set->inside;
 	struct entry *e = set->hot;
-	bool asked = false;
 
 	if (!e)
 		return;
 	do {
-		if (!e->pipe && !e->fired && !e->polled)
-			asked |= watch_fd(in, e) == 0;
+		if (!e->pipe)
+			e->fired = 0;
+		if (!e->hung_up)
+			watch_fd(set->inside, e);
 		e = e->next;
 	} while (e != set->hot);
-	if (asked)
-		io_uring_submit(&in->ring);
 }
 
-static int sleep_in_uring(struct bufpipe_set *set, int64_t until)
+/* Without the lock. */
+static int sleep_in_ring(struct bufpipe_set *set, int64_t until)
 {
 	struct inside *in = set->inside;
 	struct __kernel_timespec limit;
 	struct io_uring_cqe *cqe;
-	int64_t now;
+	int64_t now = time_now();
+	int r;
+
+	limit.tv_sec = until > now ? (until - now) / NSEC_PER_SEC : 0;
+	limit.tv_nsec = until > now ? (until - now) % NSEC_PER_SEC : 0;
+	set->asleep = true;
+	pthread_mutex_unlock(&set->lock);
+	r = io_uring_submit_and_wait_timeout(&in->ring, &cqe, 1, &limit, NULL);
+	/* What was submitted hides that a signal ended the sleep. */
+	if (r == -ETIME && time_now() < until)
+		r = -EINTR;
+	pthread_mutex_lock(&set->lock);
+	set->asleep = false;
+	return r;
+}
+
+static int sleep_in_uring(struct bufpipe_set *set, int64_t until)
+{
 	int r = 0;
 
+	prepare_wishes(set);
 	if (until == TIME_TRY) {
-		ask_for_fds(set);
+		ask_for_hot(set);
+		submit(set);
 	} else {
-		submit_wishes(set);
-		now = time_now();
-		limit.tv_sec = until > now ? (until - now) / NSEC_PER_SEC : 0;
-		limit.tv_nsec = until > now ? (until - now) % NSEC_PER_SEC : 0;
-		set->asleep = true;
-		pthread_mutex_unlock(&set->lock);
-		r = io_uring_submit_and_wait_timeout(&in->ring, &cqe, 1, &limit, NULL);
-		pthread_mutex_lock(&set->lock);
-		set->asleep = false;
+		r = sleep_in_ring(set, until);
 	}
 	collect(set);
 	return r < 0 && r != -ETIME && r != -EAGAIN && r != -EBUSY ? r : 0;

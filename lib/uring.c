@@ -12,7 +12,10 @@ int bufpipe_prep_wait(struct io_uring_sqe *sqe, bufpipe_t *pipe);
 int bufpipe_prep_wait_room(struct io_uring_sqe *sqe, bufpipe_t *pipe);
 int bufpipe_prep_wait_hup(struct io_uring_sqe *sqe, bufpipe_t *pipe);
 
-static bool probe(void)
+/* What is found out; UNKNOWN if it was only short of something. */
+enum { UNKNOWN, YES, NO };
+
+static int probe(void)
 {
 	enum { OPS = 64 };
 	_Alignas(struct io_uring_probe) char
@@ -23,23 +26,22 @@ static bool probe(void)
 	bool has;
 
 	if (fd < 0)
-		return false;
+		return errno == EMFILE || errno == ENFILE || errno == ENOMEM ? UNKNOWN : NO;
 	memset(space, 0, sizeof(space));
 	has = syscall(SYS_io_uring_register, fd, IORING_REGISTER_PROBE, known, OPS) >= 0 &&
 	      known->last_op >= URING_OP_FUTEX_WAIT &&
 	      known->ops[URING_OP_FUTEX_WAIT].flags & IO_URING_OP_SUPPORTED;
 	close(fd);
-	return has;
+	return has ? YES : NO;
 }
 
 bool uring_has_futex(void)
 {
-	enum { UNKNOWN, YES, NO };
 	static _Atomic int known;
 	int state = atomic_load_explicit(&known, memory_order_relaxed);
 
 	if (state == UNKNOWN) {
-		state = probe() ? YES : NO;
+		state = probe();
 		atomic_store_explicit(&known, state, memory_order_relaxed);
 	}
 	return state == YES;
@@ -65,8 +67,11 @@ static int prep(struct io_uring_sqe *sqe, bufpipe_t *p, unsigned event)
 	wait = event == BUFPIPE_IN ? &p->in.wait : &p->out.wait;
 	token = wait_events(wait);
 	watch_raise(p, event, BELL_WATCH);
-	/* When publishers do not know yet that they must fence, the caller has to come again. */
-	if (!wait_order(wait) || watch_look(p, event)) {
+	/*
+	 * Also when the other side is known to be gone; and when publishers do not
+	 * know yet that they must fence, so that the caller comes again.
+	 */
+	if (!wait_order(wait) || watch_look(p, event) || wait_glance(wait) < 0) {
 		watch_lower(p, event, BELL_WATCH);
 		prep_nop(sqe);
 	} else {

@@ -10,7 +10,7 @@
 #include <string.h>
 
 #define URING_OP_FUTEX_WAIT 51 /* IORING_OP_FUTEX_WAIT, from Linux 6.7 */
-#define URING_FUTEX_U32	    2  /* FUTEX2_SIZE_U32, shared */
+#define URING_FUTEX_U32     2  /* FUTEX2_SIZE_U32, shared */
 
 /* Whether io_uring may be used here, and knows futexes.  Found out once. */
 bool uring_has_futex(void);

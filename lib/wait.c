@@ -265,21 +265,41 @@ void wait_lower(struct wait *wait, uint32_t mode)
 	atomic_fetch_and_explicit(&wait->ours->flags, ~mode, memory_order_relaxed);
 }
 
+/* False when membarriers do not work, or do not work any more: a sandbox may have come. */
+static bool issue_membarrier(void)
+{
+	if (!membarrier_usable())
+		return false;
+	if (sys_membarrier(MEMBARRIER_CMD_GLOBAL_EXPEDITED) == 0)
+		return true;
+	/* With the next raise publishers are told to fence. */
+	atomic_store_explicit(&membarrier_state, UNUSABLE, memory_order_relaxed);
+	return false;
+}
+
 bool wait_order(struct wait *wait)
 {
 	bool told = atomic_load_explicit(&wait->told, memory_order_relaxed);
+	bool known = !membarrier_usable();
 
-	if (membarrier_usable()) {
-		if (sys_membarrier(MEMBARRIER_CMD_GLOBAL_EXPEDITED) == 0)
-			return true;
-		/* A sandbox has come.  With the next raise publishers are told to fence. */
-		atomic_store_explicit(&membarrier_state, UNUSABLE, memory_order_relaxed);
-		return false;
-	}
-	atomic_store_explicit(&wait->told, true, memory_order_relaxed);
+	if (issue_membarrier())
+		return true;
+	if (known)
+		atomic_store_explicit(&wait->told, true, memory_order_relaxed);
 	/* Pairs with the fence in wait_ring, or in wait_notify. */
 	atomic_thread_fence(memory_order_seq_cst);
 	return told;
+}
+
+bool wait_order_all(void)
+{
+	bool known = !membarrier_usable();
+
+	if (issue_membarrier())
+		return true;
+	/* As above.  They were told when they were made, or at the last raise; if not, the long sleep has an end. */
+	atomic_thread_fence(memory_order_seq_cst);
+	return known;
 }
 
 /* What a sleep that returned r means. */

@@ -31,18 +31,18 @@
 /* The private half: how this process sleeps and wakes in one direction of one end. */
 struct wait {
 	const struct bell *theirs; /* read: are they asleep; slept on: have they rung */
-	struct notify *notify;	   /* what we know of their bell */
+	struct notify *notify;     /* what we know of their bell */
 	struct bell *ours;
 	pthread_mutex_t *door_lock; /* whose owner may sleep on the socket */
 	const struct bell *other;   /* of our other direction, on the same socket */
 	int socket;
 	_Atomic uint32_t moved; /* publications since the last wait */
 	_Atomic uint32_t waits; /* counts, to try a pause now and then */
-	bool fence;		/* no membarrier can reach us: fence at each notify */
-	atomic_bool told;	/* publishers were told to fence, at the latest at our last sleep */
+	bool fence;             /* no membarrier can reach us: fence at each notify */
+	atomic_bool told;       /* publishers were told to fence, at the latest at our last sleep */
 	bool interruptible;
-	int64_t spin_ns;	  /* as in bufpipe_options */
-	int64_t patience;	  /* how long to sleep on the futex before the socket */
+	int64_t spin_ns;          /* as in bufpipe_options */
+	int64_t patience;         /* how long to sleep on the futex before the socket */
 	_Atomic int64_t expected; /* how long recent waits took */
 	_Atomic int64_t checked;  /* when we last looked whether the other side lives */
 };
@@ -108,6 +108,9 @@ void wait_lower(struct wait *wait, uint32_t mode);
  * yet, and a sleep must be short.
  */
 bool wait_order(struct wait *wait);
+
+/* The same when many were raised. */
+bool wait_order_all(void);
 
 /* Takes the bytes off the socket.  They say only "look".  Bounded, as the other side might send without end. */
 void wait_drain(int socket);

@@ -60,12 +60,25 @@ void watch_raise(bufpipe_t *p, unsigned events, uint32_t mode)
 
 void watch_lower(bufpipe_t *p, unsigned events, uint32_t mode)
 {
-	if (is_shared(p))
+	if (p->ours.identity.flags & LAYOUT_SHARED)
 		return;
 	if (events & BUFPIPE_IN)
 		wait_lower(&p->in.wait, mode);
 	if (events & BUFPIPE_OUT)
 		wait_lower(&p->out.wait, mode);
+}
+
+int watch_crowded(const bufpipe_t *p)
+{
+	bool duplex = !((p->in.state | p->out.state) & WAY_NONE);
+
+	return duplex || p->ours.identity.flags & LAYOUT_SHARED ? 1 : 0;
+}
+
+void watch_done(bufpipe_t *p)
+{
+	if (p->door.epoll >= 0)
+		door_arm(p);
 }
 
 struct wait *watch_any(bufpipe_t *p)

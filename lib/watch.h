@@ -17,12 +17,13 @@ void watch_raise(bufpipe_t *pipe, unsigned events, uint32_t mode);
 /* Lowers them, unless co-owners may count on them. */
 void watch_lower(bufpipe_t *pipe, unsigned events, uint32_t mode);
 
-/* Anything of the end that is enough to issue a membarrier or to look at the socket. */
+/* After watch_raise and watch_lower with BELL_FD: if bufpipe_fd is in use, it needs to be armed again. */
+void watch_done(bufpipe_t *pipe);
+
+/* Anything of the end that is enough to learn how long to spin, or to look at the socket. */
 struct wait *watch_any(bufpipe_t *pipe);
 
-static inline int is_shared(const bufpipe_t *pipe)
-{
-	return pipe->ours.identity.flags & LAYOUT_SHARED ? 1 : 0;
-}
+/* Whether another waiter may take a byte off the socket that was for us: a co-owner, or one in the other direction. */
+int watch_crowded(const bufpipe_t *pipe);
 
 #endif
