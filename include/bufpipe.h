@@ -162,7 +162,7 @@ void bufpipe_close(bufpipe_t *pipe);
  * Sends len bytes as one message; buf may be NULL if len is 0.  Blocks while
  * the pipe is full.  A message longer than buffer_size streams through in
  * pieces and needs a receiver to finish; if the time is up in its middle, the
- * receiver never sees any of it.
+ * receiver never sees any of it, and the next call begins anew.
  *
  * Errors: -EINVAL, -EBADF, -EAGAIN, -ETIMEDOUT, -EINTR, -EPIPE, -EBUSY, -EPROTO;
  *   -EMSGSIZE: a static pipe and len is not object_size; a try (timeout 0) and
@@ -192,6 +192,8 @@ ssize_t bufpipe_recv(bufpipe_t *pipe, void *buf, size_t cap, int64_t timeout_ns)
 /*
  * The length of the next message, which stays in place.  Waits for one as
  * bufpipe_recv does; also for a message that is longer than the ring.
+ *
+ * The sender chooses it: bound what you allocate for it.
  *
  * Errors: those of bufpipe_recv but -EMSGSIZE.
  */
@@ -234,7 +236,8 @@ int bufpipe_cancel(bufpipe_t *pipe);
  * release.
  *
  * Errors of peek: -EINVAL, -EBADF, -EAGAIN, -ETIMEDOUT, -EINTR, -EPIPE, -EBUSY,
- *   -EPROTO; -EMSGSIZE: the message is longer than the ring: use bufpipe_recv.
+ *   -EPROTO; -EMSGSIZE: the message came in pieces, as it is longer than buffer_size:
+ *   use bufpipe_recv.
  * Errors of release: -EINVAL, also when nothing is peeked.
  */
 ssize_t bufpipe_peek(bufpipe_t *pipe, const void **buf, int64_t timeout_ns);
@@ -298,9 +301,11 @@ int bufpipe_recv_end(int socket, bufpipe_t **pipe);
  *
  * bufpipe_accept returns the next client whose handshake is complete; one that
  * connects and says nothing never delays another and is dropped after some
- * seconds.  bufpipe_connect waits for the listener to accept it; -ETIMEDOUT
- * and 0 mean what they do everywhere, but a connect with timeout 0 succeeds
- * only if the listener answers at once, so give it time.
+ * seconds.  bufpipe_connect waits until the listener has answered; should that
+ * then be closed, or accept fail, the end finds its peer gone: -EPIPE.  With
+ * timeout 0 it succeeds only if the answer comes at once, so give it time.  It
+ * does not wait for a listener to appear: after -ENOENT or -ECONNREFUSED try
+ * again later.  BUFPIPE_INTERRUPTIBLE counts for all three.
  *
  * A listener is used by one thread at a time.
  *

@@ -65,6 +65,7 @@ static int await_change(bufpipe_t *p, int64_t deadline)
 	look.own_value = receiver_head(&p->receiver);
 	look.word = receiver_header(&p->receiver, look.own_value);
 	look.value = 0;
+	look.ignore = HEAD_HELD;
 	look.wanted = look.own_value;
 	r = wait_until(&p->in.wait, &look, deadline);
 	if (p->in.state & WAY_SHARED)

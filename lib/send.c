@@ -47,7 +47,7 @@ static uint64_t worth_waking(const struct sender *s, uint64_t len)
 static int await_room(bufpipe_t *p, void **room, size_t len, int64_t deadline)
 {
 	const struct sender *s = &p->sender;
-	struct look look = { .word = s->head, .own = &s->own->tail };
+	struct look look = { .word = s->head, .own = &s->own->tail, .ignore = HEAD_HELD };
 	int r;
 
 	while (!(*room = ring_reserve(s, len))) {

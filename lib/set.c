@@ -488,13 +488,28 @@ static void learn(struct bufpipe_set *set, int64_t took)
 	}
 }
 
+/* What was not reported may be true no more; the kernel is asked again. */
+static void forget_fired(const struct bufpipe_set *set)
+{
+	struct entry *e = set->hot;
+
+	if (!e)
+		return;
+	do {
+		e->fired = 0;
+		e = e->next;
+	} while (e != set->hot);
+}
+
 static int wait_for_any(struct bufpipe_set *set, struct bufpipe_event *events, unsigned max, int64_t deadline)
 {
 	int64_t begin;
 	unsigned n;
 	bool ordered;
-	int r = set->sleeper->sleep(set, TIME_TRY);
+	int r;
 
+	forget_fired(set);
+	r = set->sleeper->sleep(set, TIME_TRY);
 	if (r < 0)
 		return r;
 	n = harvest(set, events, max);

@@ -251,8 +251,6 @@ static void ask_for_hot(struct bufpipe_set *set)
 	if (!e)
 		return;
 	do {
-		if (!e->pipe)
-			e->fired = 0;
 		if (!e->hung_up)
 			watch_fd(set->inside, e);
 		e = e->next;

@@ -60,8 +60,10 @@ void wait_init(struct wait *wait)
 static bool changed(const struct look *look)
 {
 	/* Pairs with the release store of the publisher: what it published is visible. */
-	return atomic_load_explicit(look->word, memory_order_acquire) != look->value ||
-	       atomic_load_explicit(look->own, memory_order_relaxed) != look->own_value;
+	uint64_t moved = (atomic_load_explicit(look->word, memory_order_acquire) ^ look->value) |
+			 (atomic_load_explicit(look->own, memory_order_relaxed) ^ look->own_value);
+
+	return moved & ~look->ignore;
 }
 
 bool wait_hung_up(const struct wait *wait)

@@ -53,6 +53,7 @@ struct look {
 	const _Atomic uint64_t *own;
 	uint64_t value;
 	uint64_t own_value;
+	uint64_t ignore; /* bits of both words that say nothing */
 	uint64_t wanted; /* the publisher's position from which on it should wake us from the futex */
 };
 

@@ -178,8 +178,8 @@ bool parse_settings(struct settings *settings, const struct command *command, in
 	/* The options of send alone, before those that recv has, too. */
 	static const struct option options[] = {
 		{ "block", required_argument, NULL, 'b' }, { "lines", no_argument, NULL, 'l' },
-		{ "any-user", no_argument, NULL, 'a' },	   { "buffer", required_argument, NULL, 'B' },
-		{ "help", no_argument, NULL, 'h' },	   { "progress", no_argument, NULL, 'p' },
+		{ "any-user", no_argument, NULL, 'a' },    { "buffer", required_argument, NULL, 'B' },
+		{ "help", no_argument, NULL, 'h' },        { "progress", no_argument, NULL, 'p' },
 		{ "wait", required_argument, NULL, 'w' },  { 0 },
 	};
 	const struct option *known = options + (command == &command_send ? 0 : 2);

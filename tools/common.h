@@ -36,8 +36,8 @@ extern const struct command command_send, command_recv, command_demo;
 /* What the arguments of send and recv say. */
 struct settings {
 	const char *address;
-	size_t buffer;	 /* 0: not given */
-	size_t block;	 /* 0: not given */
+	size_t buffer;   /* 0: not given */
+	size_t block;    /* 0: not given */
 	int64_t wait_ns; /* -1: for ever */
 	bool lines;
 	bool progress;

@@ -17,7 +17,7 @@
 /* Long enough for the waits to learn, then long enough to measure. */
 #define WARM_UP_NS  (5 * MS)
 #define ROUND_NS    (45 * MS)
-#define ROUNDS	    5
+#define ROUNDS      5
 #define MAX_MESSAGE ((size_t)64 << 10)
 /* How many messages pass between two looks at the clock. */
 #define CLOCK_EVERY 32

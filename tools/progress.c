@@ -6,7 +6,7 @@
 #include "progress.h"
 
 #define SECOND_NS 1000000000LL
-#define TICK_NS	  (SECOND_NS / 4)
+#define TICK_NS   (SECOND_NS / 4)
 
 static struct {
 	bool shown;

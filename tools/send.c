@@ -19,7 +19,7 @@
 #define SECOND_NS 1000000000LL
 /* What a pipe of the shell holds: more is rarely there to be read at once. */
 #define DEFAULT_BLOCK ((size_t)64 << 10)
-#define BATCH	      64u
+#define BATCH         64u
 
 struct sender {
 	bufpipe_t *pipe;
@@ -31,7 +31,7 @@ struct sender {
 struct lines {
 	char *data;
 	size_t cap;
-	size_t start;	/* the first line that is not sent */
+	size_t start;   /* the first line that is not sent */
 	size_t scanned; /* up to here there is no newline after start */
 	size_t end;
 };
