@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: MIT
+"""Message pipes through shared memory, for threads and processes on one Linux machine.
+
+    from buffered_pipe import Pipe
+
+    receiver, sender = Pipe(buffer_size=65536)
+    sender.send({"hello": "world"})
+    receiver.recv()
+
+An end goes to other processes as an argument of multiprocessing.Process, with
+any start method, and any number of processes and threads may use it at once.
+"""
+
+import operator as _operator
+import time as _time
+
+from . import _aio
+from . import _core
+from . import _processes
+from ._core import MessageView
+
+__all__ = [
+    "End",
+    "Generic_Pipe",
+    "Listener",
+    "MessageView",
+    "Pipe",
+    "Static_Pipe",
+    "connect",
+    "listen",
+    "wait",
+]
+
+
+class End(_core.End):
+    __doc__ = _core.End.__doc__
+    __slots__ = ("__weakref__",)
+
+    def close(self):
+        super().close()
+        _aio.wake()
+
+    close.__doc__ = _core.End.close.__doc__
+
+    async def async_send(self, obj, /):
+        """send() for asyncio.  If it is cancelled, the object may have been sent or not."""
+        await _aio.send(self, self._dump(obj))
+
+    async def async_send_bytes(self, buf, /, offset=0, size=None):
+        """send_bytes() for asyncio.  If it is cancelled, the message may have been sent or not."""
+        await _aio.send(self, buf, offset, size)
+
+    async def async_recv(self):
+        """recv() for asyncio.  If it is cancelled, nothing was received."""
+        return self._load(await _aio.receive(self, self._recv_raw))
+
+    async def async_recv_bytes(self):
+        """recv_bytes() for asyncio.  If it is cancelled, nothing was received."""
+        return await _aio.receive(self, self.recv_bytes)
+
+
+class Listener(_core.Listener):
+    __doc__ = _core.Listener.__doc__
+    __slots__ = ("__weakref__",)
+
+    def accept(self, *, timeout=None):
+        """The end that speaks with the next program that connects."""
+        return self._accept(End, timeout)
+
+    async def async_accept(self):
+        """accept() for asyncio."""
+        return await _aio.accept(self)
+
+
+def _positive(name, value):
+    value = _operator.index(value)
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, not {value}")
+    return value
+
+
+def _check_hints(**hints):
+    for name, value in hints.items():
+        if not isinstance(value, (int, float)):
+            raise TypeError(f"{name} must be a number, not {value!r}")
+
+
+def Generic_Pipe(buffer_size, minimum_write=64, SMT_recv=16, SMT_send=16, polling=0.1, duplex=False):
+    """A pipe for messages of any length: (receiving end, sending end), or two ends that do both if duplex.
+
+    It holds at least buffer_size bytes of messages of 16 bytes or more; longer messages stream
+    through.  minimum_write, SMT_recv, SMT_send and polling are hints that this implementation does
+    not need.
+    """
+    _check_hints(minimum_write=minimum_write, SMT_recv=SMT_recv, SMT_send=SMT_send, polling=polling)
+    return End._pair(buffer_size=_positive("buffer_size", buffer_size), duplex=duplex)
+
+
+Pipe = Generic_Pipe
+
+
+def Static_Pipe(object_size, object_count, SMT_recv=16, SMT_send=16, polling=0.1, duplex=False):
+    """A pipe for messages of exactly object_size bytes, of which it holds object_count.
+
+    Both send() and send_bytes() take bytes-like objects, and recv() and recv_bytes() return bytes.
+    SMT_recv, SMT_send and polling are hints that this implementation does not need.
+    """
+    _check_hints(SMT_recv=SMT_recv, SMT_send=SMT_send, polling=polling)
+    return End._pair(
+        object_size=_positive("object_size", object_size),
+        object_count=_positive("object_count", object_count),
+        duplex=duplex,
+    )
+
+
+def listen(address, mode=None, *, buffer_size=0, object_size=0, object_count=0):
+    """Wait at an address for other programs, in any language, to connect.
+
+    The address is "/path", "./path", "@name" (abstract), "fd:N", "systemd:" or "systemd:NAME".
+    mode is "r" if this side receives, "w" if it sends and "rw" if both do both; with None, the side
+    that accepts receives.  The sizes are limits and defaults for those who connect; an object_size makes
+    the pipes static.
+    """
+    return _core.listen(
+        Listener,
+        address,
+        mode=mode,
+        buffer_size=buffer_size,
+        object_size=object_size,
+        object_count=object_count,
+    )
+
+
+def connect(address, mode=None, *, buffer_size=0, object_size=0, object_count=0, timeout=None):
+    """Connect to a program that listens at the address, and return this side's end.
+
+    mode is as in listen(), and must fit to the listener's.  A size of 0 takes what the listener has.
+    FileNotFoundError and ConnectionRefusedError: nobody listens there.
+    """
+    return _core.connect(
+        End,
+        address,
+        mode=mode,
+        buffer_size=buffer_size,
+        object_size=object_size,
+        object_count=object_count,
+        timeout=timeout,
+    )
+
+
+def wait(object_list, timeout=None):
+    """Wait until some of the objects are ready, and return a list of these.
+
+    An end that receives is ready when there is a message or the end of the stream; an end that only
+    sends when there is room.  Among ends that receive, other objects that multiprocessing.connection.wait
+    takes may be waited for.
+    """
+    objects = list(object_list)
+    if all(isinstance(each, End) for each in objects):
+        return _core.wait_ends(objects, timeout)
+    return _wait_mixed(objects, timeout)
+
+
+def _wait_mixed(objects, timeout):
+    from multiprocessing import connection
+
+    if timeout is not None and not timeout >= 0:
+        raise ValueError(f"timeout must be None or at least 0, not {timeout!r}")
+    deadline = None if timeout is None else _time.monotonic() + timeout
+    while True:
+        left = None if deadline is None else max(0, deadline - _time.monotonic())
+        ready = connection.wait(objects, left)
+        # Another process may have taken the message that made a descriptor ready.
+        ready = [each for each in ready if not isinstance(each, End) or each.poll(0)]
+        if ready or left == 0:
+            return ready
+
+
+_processes.install(End)

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: MIT */
+#include "core.h"
+
+#include <math.h>
+#include <string.h>
+#include <time.h>
+
+static int find_name(const struct signature *s, PyObject *name)
+{
+	for (int i = 0; s->names[i]; i++) {
+		if (PyUnicode_CompareWithASCIIString(name, s->names[i]) == 0)
+			return i;
+	}
+	PyErr_Format(PyExc_TypeError, "%s() got an unexpected keyword argument '%U'", s->function, name);
+	return -1;
+}
+
+bool args_parse(const struct signature *s, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
+		PyObject **values)
+{
+	Py_ssize_t named = kwnames ? PyTuple_GET_SIZE(kwnames) : 0;
+
+	if (nargs > s->positional) {
+		PyErr_Format(PyExc_TypeError, "%s() takes at most %d positional arguments (%zd given)",
+			     s->function, s->positional, nargs);
+		return false;
+	}
+	for (int i = 0; s->names[i]; i++)
+		values[i] = i < nargs ? args[i] : NULL;
+	for (Py_ssize_t k = 0; k < named; k++) {
+		int i = find_name(s, PyTuple_GET_ITEM(kwnames, k));
+
+		if (i < 0)
+			return false;
+		if (values[i]) {
+			PyErr_Format(PyExc_TypeError, "%s() got multiple values for argument '%s'",
+				     s->function, s->names[i]);
+			return false;
+		}
+		values[i] = args[nargs + k];
+	}
+	for (int i = 0; i < s->required; i++) {
+		if (!values[i]) {
+			PyErr_Format(PyExc_TypeError, "%s() missing required argument: '%s'", s->function,
+				     s->names[i]);
+			return false;
+		}
+	}
+	return true;
+}
+
+static int64_t now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * NSEC_PER_SEC + t.tv_nsec;
+}
+
+int64_t deadline_from(int64_t timeout_ns)
+{
+	int64_t deadline;
+
+	if (timeout_ns == 0)
+		return DEADLINE_TRY;
+	if (timeout_ns < 0 || __builtin_add_overflow(now(), timeout_ns, &deadline))
+		return DEADLINE_NEVER;
+	return deadline;
+}
+
+int64_t deadline_slice(int64_t deadline, int64_t most)
+{
+	int64_t left;
+
+	if (deadline == DEADLINE_TRY)
+		return 0;
+	if (deadline == DEADLINE_NEVER)
+		return most == DEADLINE_NEVER ? -1 : most;
+	left = deadline - now();
+	if (left <= 0)
+		return 0;
+	return left < most ? left : most;
+}
+
+int args_timeout_ns(PyObject *timeout, int64_t *timeout_ns)
+{
+	double seconds;
+
+	*timeout_ns = -1;
+	if (!timeout || timeout == Py_None)
+		return 0;
+	seconds = PyFloat_AsDouble(timeout);
+	if (seconds == -1.0 && PyErr_Occurred())
+		return -1;
+	if (isnan(seconds) || seconds < 0) {
+		PyErr_Format(PyExc_ValueError, "timeout must be None or at least 0, not %R", timeout);
+		return -1;
+	}
+	/* Rounded up, so that what is not 0 is no mere try. */
+	if (seconds < 9e9)
+		*timeout_ns = (int64_t)ceil(seconds * 1e9);
+	return 0;
+}
+
+int args_deadline(PyObject *timeout, int64_t *deadline)
+{
+	int64_t timeout_ns;
+
+	if (args_timeout_ns(timeout, &timeout_ns) < 0)
+		return -1;
+	*deadline = deadline_from(timeout_ns);
+	return 0;
+}
+
+bool args_size(PyObject *value, const char *name, size_t absent, size_t *size)
+{
+	Py_ssize_t n;
+
+	*size = absent;
+	if (!value || value == Py_None)
+		return true;
+	n = PyNumber_AsSsize_t(value, PyExc_OverflowError);
+	if (n == -1 && PyErr_Occurred())
+		return false;
+	if (n < 0) {
+		PyErr_Format(PyExc_ValueError, "%s must not be negative, but is %zd", name, n);
+		return false;
+	}
+	*size = (size_t)n;
+	return true;
+}

@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The extension module behind the package buffered_pipe, over <bufpipe.h> only.
+ *
+ * A call first tries with timeout 0 and keeps the GIL; only when that finds
+ * nothing it lets go of the GIL and blocks.  It blocks in slices, because a
+ * signal that arrives while the library spins or waits for a lock does not end
+ * the call, and because a thread must notice that its handle was closed.
+ *
+ *   module.c  the module, its state          hold.c     one end of the library, counted
+ *   end.c     the type End                   listen.c   the type Listener, connect
+ *   send.c    sending bytes                  recv.c     receiving bytes
+ *   pickle.c  objects                        frame.c    objects with buffers out of band
+ *   view.c    messages in place              wait.c     waiting for many
+ *   error.c   what an error is in Python     args.c     arguments and timeouts
+ */
+#ifndef BUFFERED_PIPE_CORE_H
+#define BUFFERED_PIPE_CORE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <bufpipe.h>
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#if PY_VERSION_HEX < 0x030a0000
+static inline PyObject *core_new_ref(PyObject *object)
+{
+	Py_INCREF(object);
+	return object;
+}
+#define Py_NewRef core_new_ref
+#endif
+
+#define likely(x)   __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+
+#define NSEC_PER_SEC 1000000000ll
+/* Between two looks at signals and at whether the handle was closed. */
+#define SLICE (NSEC_PER_SEC / 5)
+/* From here on a copy is long enough to let other threads run meanwhile. */
+#define LONG_COPY ((size_t)256 << 10)
+
+/* An absolute time on CLOCK_MONOTONIC, or one of these. */
+#define DEADLINE_TRY   0
+#define DEADLINE_NEVER INT64_MAX
+
+struct pickling;
+
+/* One per interpreter.  Its objects live as long as the module, and so as long as each type of it. */
+struct state {
+	PyTypeObject *end_type;
+	PyTypeObject *view_type;
+	PyTypeObject *sink_type;
+	PyTypeObject *listener_type;
+	PyObject *pickler_class;
+	PyObject *loads;
+	PyObject *reducers[2]; /* dicts from type to function, the first has the say; NULL before they are set */
+	PyObject *name_buffers;
+	PyObject *idle; /* called now and then while a call blocks; NULL: nothing to do */
+	struct pickling *spare; /* a pickler that nobody uses now */
+};
+
+/*
+ * An end as the library has it.  It is shared by the handles that fork() makes,
+ * and closed when no handle and no call uses it any more.  Changed under the
+ * GIL only.
+ */
+struct hold {
+	bufpipe_t *pipe;
+	unsigned handles;
+	unsigned uses; /* calls that are at work without the GIL, and open views */
+	pid_t pid;     /* to which the uses belong: fork leaves the other threads behind */
+	struct bufpipe_info info;
+	int fd; /* of bufpipe_fd; -1: nobody asked for it */
+};
+
+/* A handle: what Python calls an End. */
+struct end {
+	PyObject_HEAD
+	struct state *state;
+	struct hold *hold; /* NULL: closed */
+};
+
+struct state *state_of_module(PyObject *module);
+extern struct PyModuleDef core_module;
+
+/* Takes the pipe, also when it fails: then NULL, with an exception. */
+struct hold *hold_new(bufpipe_t *pipe);
+void hold_add(struct hold *hold);
+void hold_drop(struct hold *hold);
+void hold_use(struct hold *hold);
+void hold_unuse(struct hold *hold);
+
+static inline bool hold_static(const struct hold *hold)
+{
+	return hold->info.object_size != 0;
+}
+
+/* The hold of an open handle; NULL with an exception if it is closed. */
+static inline struct hold *end_hold(struct end *self);
+
+/* Arguments: *values get a borrowed reference each, NULL where nothing was given.  False with an exception. */
+struct signature {
+	const char *function;
+	int positional; /* how many may be given by position */
+	int required;
+	const char *names[10];
+};
+bool args_parse(const struct signature *signature, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
+		PyObject **values);
+/* Seconds, None or NULL for ever.  -1 with an exception. */
+int args_deadline(PyObject *timeout, int64_t *deadline);
+int args_timeout_ns(PyObject *timeout, int64_t *timeout_ns);
+/* 0 with an exception if it is negative or no integer; what is absent is 'absent'. */
+bool args_size(PyObject *value, const char *name, size_t absent, size_t *size);
+
+int64_t deadline_from(int64_t timeout_ns);
+/* What is left, at most 'most'; 0 when the time is up; -1 to wait for ever, if most allows that. */
+int64_t deadline_slice(int64_t deadline, int64_t most);
+
+enum direction { SENDING, RECEIVING, NEITHER };
+/* Sets the exception for a negative errno and returns NULL. */
+void *raise_error(const struct hold *hold, enum direction direction, long error);
+void *raise_closed(void);
+void *raise_timeout(enum direction direction);
+void *raise_too_short(PyObject *message);
+/*
+ * After a slice that ended with r: 0: go on, -1: there is an exception.  Looks
+ * at the signals, and whether the handle still is what it was.
+ */
+int after_slice(struct end *self, const struct hold *hold, enum direction direction, long r);
+
+/* Sends the pieces; -1 with an exception. */
+int end_send(struct end *self, const struct iovec *pieces, int n, size_t len, int64_t deadline);
+/* A slice of waiting for a message.  AWAIT_FAILED: with an exception. */
+enum awaited { AWAIT_LOOK, AWAIT_TIME_UP, AWAIT_ENDED, AWAIT_FAILED };
+enum awaited end_await_quietly(struct end *self, int64_t deadline);
+/* The same: 0 to look, or -1 with an exception. */
+int end_await(struct end *self, int64_t deadline);
+/*
+ * Receives a message into a new object: bytes, or a bytearray if 'writable' says
+ * so of its first bytes (NULL: never).
+ */
+typedef bool writable_fn(const void *begin, size_t len);
+PyObject *end_receive(struct end *self, int64_t deadline, writable_fn *writable);
+/* After a message was taken: a descriptor that is polled must not stay ready for nothing. */
+void end_settle(struct hold *hold);
+
+#define METHOD(name) \
+	PyObject *name(struct end *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+METHOD(end_send_bytes);
+METHOD(end_recv_bytes);
+METHOD(end_recv_bytes_into);
+METHOD(end_poll);
+METHOD(end_send_object);
+METHOD(end_recv_object);
+METHOD(end_recv_raw);
+METHOD(end_send_view);
+METHOD(end_recv_view);
+
+/* A handle of this type; takes the hold. */
+PyObject *end_make(PyTypeObject *type, struct state *state, struct hold *hold);
+/* Options from keyword values; false with an exception. */
+bool options_from(struct bufpipe_options *options, PyObject *buffer_size, PyObject *object_size,
+		  PyObject *object_count);
+
+/* The two halves of sending and of receiving an object. */
+PyObject *end_dump(PyObject *self, PyObject *object);
+PyObject *end_load(PyObject *self, PyObject *message);
+void pickling_free(struct pickling *pickling);
+/* frame.c: a message that carries buffers beside the pickle. */
+bool frame_recognise(const void *begin, size_t len);
+PyObject *frame_load(struct state *state, PyObject *bytearray);
+size_t frame_head_size(size_t buffers);
+void frame_head(void *head, size_t pickled, const Py_buffer *buffers, size_t n);
+size_t frame_padding(size_t position);
+
+PyObject *core_wait(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
+PyObject *core_listen(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
+PyObject *core_connect(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
+
+extern PyType_Spec end_spec;
+extern PyType_Spec view_spec;
+extern PyType_Spec sink_spec;
+extern PyType_Spec listener_spec;
+
+static inline struct hold *end_hold(struct end *self)
+{
+	if (unlikely(!self->hold))
+		return raise_closed();
+	return self->hold;
+}
+
+#endif

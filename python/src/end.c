@@ -1,0 +1,365 @@
+/* SPDX-License-Identifier: MIT */
+/* The type End: a handle of one end of a pipe. */
+#include "core.h"
+
+#include <sys/socket.h>
+#include <unistd.h>
+
+PyObject *end_make(PyTypeObject *type, struct state *state, struct hold *hold)
+{
+	struct end *self;
+
+	if (!hold)
+		return NULL;
+	self = (struct end *)type->tp_alloc(type, 0);
+	if (!self) {
+		hold_drop(hold);
+		return NULL;
+	}
+	self->state = state;
+	self->hold = hold;
+	return (PyObject *)self;
+}
+
+bool options_from(struct bufpipe_options *options, PyObject *buffer_size, PyObject *object_size,
+		  PyObject *object_count)
+{
+	*options = (struct bufpipe_options){ .flags = BUFPIPE_SHARED | BUFPIPE_INTERRUPTIBLE };
+	return args_size(buffer_size, "buffer_size", 0, &options->buffer_size) &&
+	       args_size(object_size, "object_size", 0, &options->object_size) &&
+	       args_size(object_count, "object_count", 0, &options->object_count);
+}
+
+static struct state *state_of_class(PyObject *class)
+{
+	PyObject *module = NULL;
+
+	/* A class made in Python is no part of the module, but one of its bases is. */
+	for (PyTypeObject *type = (PyTypeObject *)class; type && !module; type = type->tp_base) {
+		module = PyType_GetModule(type);
+		if (module && PyModule_GetDef(module) != &core_module)
+			module = NULL;
+		PyErr_Clear();
+	}
+	if (module)
+		return PyModule_GetState(module);
+	PyErr_SetString(PyExc_TypeError, "this is no class of ends");
+	return NULL;
+}
+
+static PyObject *end_pair(PyObject *class, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+	static const struct signature signature = {
+		"_pair", 0, 0, { "buffer_size", "object_size", "object_count", "duplex", "name" }
+	};
+	struct state *state = state_of_class(class);
+	struct bufpipe_options options;
+	PyObject *ends[2] = { NULL, NULL };
+	bufpipe_t *pipes[2];
+	PyObject *values[5];
+	int r;
+
+	if (!state || !args_parse(&signature, args, nargs, kwnames, values) ||
+	    !options_from(&options, values[0], values[1], values[2]))
+		return NULL;
+	r = values[3] ? PyObject_IsTrue(values[3]) : 0;
+	if (r < 0)
+		return NULL;
+	if (r)
+		options.flags |= BUFPIPE_DUPLEX;
+	if (values[4] && values[4] != Py_None) {
+		options.name = PyUnicode_AsUTF8(values[4]);
+		if (!options.name)
+			return NULL;
+	}
+	r = bufpipe_create(pipes, &options);
+	if (r < 0)
+		return raise_error(NULL, NEITHER, r);
+	ends[0] = end_make((PyTypeObject *)class, state, hold_new(pipes[0]));
+	if (ends[0])
+		ends[1] = end_make((PyTypeObject *)class, state, hold_new(pipes[1]));
+	else
+		bufpipe_close(pipes[1]);
+	if (ends[1])
+		return Py_BuildValue("(NN)", ends[0], ends[1]);
+	Py_XDECREF(ends[0]);
+	return NULL;
+}
+
+static void end_shut(struct end *self)
+{
+	struct hold *hold = self->hold;
+
+	self->hold = NULL;
+	if (hold)
+		hold_drop(hold);
+}
+
+static void end_dealloc(PyObject *self)
+{
+	PyTypeObject *type = Py_TYPE(self);
+
+	end_shut((struct end *)self);
+	type->tp_free(self);
+	Py_DECREF(type);
+}
+
+static PyObject *end_close(PyObject *self, PyObject *unused)
+{
+	(void)unused;
+	end_shut((struct end *)self);
+	Py_RETURN_NONE;
+}
+
+static PyObject *end_enter(PyObject *self, PyObject *unused)
+{
+	(void)unused;
+	return end_hold((struct end *)self) ? Py_NewRef(self) : NULL;
+}
+
+static PyObject *end_exit(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
+{
+	(void)args;
+	(void)nargs;
+	return end_close(self, NULL);
+}
+
+static PyObject *end_register(PyObject *self, PyObject *unused)
+{
+	(void)unused;
+	if (!end_hold((struct end *)self))
+		return NULL;
+	Py_RETURN_NONE;
+}
+
+static PyObject *end_fork(PyObject *object, PyObject *unused)
+{
+	struct end *self = (struct end *)object;
+	struct hold *hold = end_hold(self);
+
+	(void)unused;
+	if (!hold)
+		return NULL;
+	hold_add(hold);
+	return end_make(Py_TYPE(object), self->state, hold);
+}
+
+/* May wait for another process that sends, but for one message only. */
+static PyObject *end_shutdown(PyObject *object, PyObject *unused)
+{
+	struct hold *hold = end_hold((struct end *)object);
+	int r;
+
+	(void)unused;
+	if (!hold)
+		return NULL;
+	hold_use(hold);
+	Py_BEGIN_ALLOW_THREADS
+	r = bufpipe_shutdown(hold->pipe);
+	Py_END_ALLOW_THREADS
+	if (r < 0)
+		raise_error(hold, SENDING, r);
+	hold_unuse(hold);
+	if (r < 0)
+		return NULL;
+	Py_RETURN_NONE;
+}
+
+static int socket_of(PyObject *socket)
+{
+	return PyObject_AsFileDescriptor(socket);
+}
+
+static PyObject *end_send_to(PyObject *object, PyObject *socket)
+{
+	int fd = socket_of(socket);
+	struct hold *hold = fd < 0 ? NULL : end_hold((struct end *)object);
+	int r;
+
+	if (!hold)
+		return NULL;
+	hold_use(hold);
+	Py_BEGIN_ALLOW_THREADS
+	r = bufpipe_send_end(fd, hold->pipe);
+	Py_END_ALLOW_THREADS
+	if (r < 0)
+		raise_error(NULL, NEITHER, r);
+	hold_unuse(hold);
+	if (r < 0)
+		return NULL;
+	Py_RETURN_NONE;
+}
+
+/* A descriptor with the end inside: whoever holds it keeps the end alive until somebody takes it out. */
+static PyObject *end_parcel(PyObject *object, PyObject *unused)
+{
+	struct hold *hold = end_hold((struct end *)object);
+	int sockets[2];
+	int r;
+
+	(void)unused;
+	if (!hold)
+		return NULL;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) < 0)
+		return PyErr_SetFromErrno(PyExc_OSError);
+	r = bufpipe_send_end(sockets[0], hold->pipe);
+	close(sockets[0]);
+	if (r == 0)
+		return PyLong_FromLong(sockets[1]);
+	close(sockets[1]);
+	return raise_error(hold, NEITHER, r);
+}
+
+static PyObject *end_take(PyObject *class, PyObject *socket)
+{
+	struct state *state = state_of_class(class);
+	int fd = state ? socket_of(socket) : -1;
+	bufpipe_t *pipe;
+	int r;
+
+	if (fd < 0)
+		return NULL;
+	do {
+		Py_BEGIN_ALLOW_THREADS
+		r = bufpipe_recv_end(fd, &pipe);
+		Py_END_ALLOW_THREADS
+	} while (r == -EINTR && PyErr_CheckSignals() == 0);
+	if (PyErr_Occurred())
+		return NULL;
+	if (r < 0)
+		return raise_error(NULL, NEITHER, r);
+	return end_make((PyTypeObject *)class, state, hold_new(pipe));
+}
+
+static PyObject *end_reduce(PyObject *self, PyObject *unused)
+{
+	(void)unused;
+	PyErr_Format(PyExc_TypeError,
+		     "a '%s' can be pickled by multiprocessing only: as an argument of a Process, or through "
+		     "its queues and pipes",
+		     Py_TYPE(self)->tp_name);
+	return NULL;
+}
+
+static PyObject *end_fileno(PyObject *object, PyObject *unused)
+{
+	struct hold *hold = end_hold((struct end *)object);
+	int fd;
+
+	(void)unused;
+	if (!hold)
+		return NULL;
+	fd = bufpipe_fd(hold->pipe);
+	if (fd < 0)
+		return raise_error(hold, RECEIVING, fd);
+	hold->fd = fd;
+	return PyLong_FromLong(fd);
+}
+
+static PyObject *end_get_closed(PyObject *self, void *unused)
+{
+	(void)unused;
+	return PyBool_FromLong(!((struct end *)self)->hold);
+}
+
+enum field { READABLE, WRITABLE, BUFFER_SIZE, OBJECT_SIZE, OBJECT_COUNT, PEER };
+
+static PyObject *end_get(PyObject *self, void *field)
+{
+	struct hold *hold = end_hold((struct end *)self);
+
+	if (!hold)
+		return NULL;
+	switch ((enum field)(uintptr_t)field) {
+	case READABLE:
+		return PyBool_FromLong(hold->info.can_recv);
+	case WRITABLE:
+		return PyBool_FromLong(hold->info.can_send);
+	case BUFFER_SIZE:
+		return PyLong_FromSize_t(hold->info.buffer_size);
+	case OBJECT_SIZE:
+		return PyLong_FromSize_t(hold->info.object_size);
+	case OBJECT_COUNT:
+		return PyLong_FromSize_t(hold->info.object_count);
+	case PEER:
+		return Py_BuildValue("(lll)", (long)hold->info.pid, (long)hold->info.uid,
+				     (long)hold->info.gid);
+	}
+	Py_RETURN_NONE;
+}
+
+static PyObject *end_repr(PyObject *object)
+{
+	struct hold *hold = ((struct end *)object)->hold;
+	const char *name = Py_TYPE(object)->tp_name;
+	const char *way;
+
+	if (!hold)
+		return PyUnicode_FromFormat("<%s closed at %p>", name, (void *)object);
+	way = !hold->info.can_send ? "receiving" : hold->info.can_recv ? "duplex" : "sending";
+	if (hold_static(hold))
+		return PyUnicode_FromFormat("<%s %s, %zu objects of %zu bytes, at %p>", name, way,
+					    hold->info.object_count, hold->info.object_size, (void *)object);
+	return PyUnicode_FromFormat("<%s %s, buffer of %zu bytes, at %p>", name, way, hold->info.buffer_size,
+				    (void *)object);
+}
+
+#include "end_doc.h"
+
+#define FAST(function) ((PyCFunction)(void (*)(void))(function))
+#define FASTCALL       (METH_FASTCALL | METH_KEYWORDS)
+
+static PyMethodDef end_methods[] = {
+	{ "send", FAST(end_send_object), FASTCALL, doc_send },
+	{ "recv", FAST(end_recv_object), FASTCALL, doc_recv },
+	{ "send_bytes", FAST(end_send_bytes), FASTCALL, doc_send_bytes },
+	{ "recv_bytes", FAST(end_recv_bytes), FASTCALL, doc_recv_bytes },
+	{ "recv_bytes_into", FAST(end_recv_bytes_into), FASTCALL, doc_recv_bytes_into },
+	{ "send_view", FAST(end_send_view), FASTCALL, doc_send_view },
+	{ "recv_view", FAST(end_recv_view), FASTCALL, doc_recv_view },
+	{ "poll", FAST(end_poll), FASTCALL, doc_poll },
+	{ "fileno", end_fileno, METH_NOARGS, doc_fileno },
+	{ "close", end_close, METH_NOARGS, doc_close },
+	{ "shutdown", end_shutdown, METH_NOARGS, doc_shutdown },
+	{ "register", end_register, METH_NOARGS, doc_register },
+	{ "fork", end_fork, METH_NOARGS, doc_fork },
+	{ "send_to", end_send_to, METH_O, doc_send_to },
+	{ "recv_from", end_take, METH_O | METH_CLASS, doc_recv_from },
+	{ "_recv_raw", FAST(end_recv_raw), FASTCALL, NULL },
+	{ "_dump", end_dump, METH_O, NULL },
+	{ "_load", end_load, METH_O, NULL },
+	{ "_parcel", end_parcel, METH_NOARGS, NULL },
+	{ "_pair", FAST(end_pair), FASTCALL | METH_CLASS, NULL },
+	{ "__enter__", end_enter, METH_NOARGS, NULL },
+	{ "__exit__", FAST(end_exit), METH_FASTCALL, NULL },
+	{ "__reduce__", end_reduce, METH_NOARGS, NULL },
+	{ NULL, NULL, 0, NULL },
+};
+
+#define GET(name, field, doc) { name, end_get, NULL, doc, (void *)(field) }
+static PyGetSetDef end_getset[] = {
+	{ "closed", end_get_closed, NULL, "Whether this handle was closed.", NULL },
+	GET("readable", READABLE, "Whether this end receives."),
+	GET("writable", WRITABLE, "Whether this end sends."),
+	GET("buffer_size", BUFFER_SIZE, "How many bytes the pipe holds at least; 0 in a static one."),
+	GET("object_size", OBJECT_SIZE, "The length of every message of a static pipe; 0 in a generic one."),
+	GET("object_count", OBJECT_COUNT, "How many messages a static pipe holds; 0 in a generic one."),
+	GET("peer", PEER, "(pid, uid, gid) of the process that made the other end, as the kernel saw them."),
+	{ NULL, NULL, NULL, NULL, NULL },
+};
+
+static PyType_Slot end_slots[] = {
+	{ Py_tp_doc, (void *)(uintptr_t)doc_end },
+	{ Py_tp_dealloc, end_dealloc },
+	{ Py_tp_repr, end_repr },
+	{ Py_tp_methods, end_methods },
+	{ Py_tp_getset, end_getset },
+	{ 0, NULL },
+};
+
+PyType_Spec end_spec = {
+	.name = "buffered_pipe._core.End",
+	.basicsize = sizeof(struct end),
+	.flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+	.slots = end_slots,
+};

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT */
+#include "core.h"
+
+void *raise_closed(void)
+{
+	PyErr_SetString(PyExc_OSError, "handle is closed");
+	return NULL;
+}
+
+void *raise_timeout(enum direction direction)
+{
+	PyErr_SetString(PyExc_TimeoutError, direction == SENDING     ? "no room in the pipe in time" :
+					    direction == RECEIVING ? "no message arrived in time" :
+								     "nobody came in time");
+	return NULL;
+}
+
+static void *raise_os(int error, const char *message)
+{
+	PyObject *args = Py_BuildValue("(is)", error, message);
+
+	if (args) {
+		PyErr_SetObject(PyExc_OSError, args);
+		Py_DECREF(args);
+	}
+	return NULL;
+}
+
+/* The same exception as multiprocessing has, with the message as its argument. */
+void *raise_too_short(PyObject *message)
+{
+	PyObject *context = PyImport_ImportModule("multiprocessing.context");
+	PyObject *type = context ? PyObject_GetAttrString(context, "BufferTooShort") : NULL;
+
+	if (type)
+		PyErr_SetObject(type, message);
+	Py_XDECREF(type);
+	Py_XDECREF(context);
+	return NULL;
+}
+
+void *raise_error(const struct hold *hold, enum direction direction, long error)
+{
+	switch (-error) {
+	case EPIPE:
+		if (direction == RECEIVING)
+			PyErr_SetString(PyExc_EOFError, "the other side is gone, and everything was received");
+		else
+			raise_os(EPIPE, direction == SENDING ? "nobody is left to receive" : "closed");
+		return NULL;
+	case EAGAIN:
+	case ETIMEDOUT:
+		return raise_timeout(direction);
+	case EBADF:
+		return raise_os(EBADF, direction == SENDING ? "this end only receives" : "this end only sends");
+	case EBUSY:
+		PyErr_SetString(PyExc_RuntimeError,
+				"a view of a message is open on this end in this thread: leave its 'with' first");
+		return NULL;
+	case EPROTO:
+		return raise_os(EPROTO, "the other side broke the protocol of the shared memory");
+	case ENOMEM:
+		return PyErr_NoMemory();
+	case EMSGSIZE:
+		if (hold && hold_static(hold))
+			PyErr_Format(PyExc_ValueError, "this pipe carries messages of exactly %zu bytes",
+				     hold->info.object_size);
+		else
+			raise_os(EMSGSIZE, "bad message length");
+		return NULL;
+	default:
+		errno = (int)-error;
+		return PyErr_SetFromErrno(PyExc_OSError);
+	}
+}
+
+static int call_idle(const struct state *state)
+{
+	PyObject *idle = Py_NewRef(state->idle);
+	PyObject *result = PyObject_CallNoArgs(idle);
+
+	Py_XDECREF(result);
+	Py_DECREF(idle);
+	return result ? 0 : -1;
+}
+
+int after_slice(struct end *self, const struct hold *hold, enum direction direction, long r)
+{
+	if (r < 0 && r != -EAGAIN && r != -ETIMEDOUT && r != -EINTR) {
+		raise_error(hold, direction, r);
+		return -1;
+	}
+	if (r < 0 && PyErr_CheckSignals() < 0)
+		return -1;
+	if (r < 0 && self->state->idle && call_idle(self->state) < 0)
+		return -1;
+	/* Another thread, or the signal's handler, may have closed it. */
+	if (self->hold != hold) {
+		raise_closed();
+		return -1;
+	}
+	return 0;
+}

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT */
+#include "core.h"
+
+#include <unistd.h>
+
+struct hold *hold_new(bufpipe_t *pipe)
+{
+	struct hold *hold = PyMem_Calloc(1, sizeof(*hold));
+	int r;
+
+	if (!hold) {
+		bufpipe_close(pipe);
+		PyErr_NoMemory();
+		return NULL;
+	}
+	hold->pipe = pipe;
+	hold->handles = 1;
+	hold->pid = getpid();
+	hold->fd = -1;
+	r = bufpipe_get_info(pipe, &hold->info);
+	if (r == 0 && !(hold->info.flags & BUFPIPE_SHARED)) {
+		PyErr_SetString(PyExc_ValueError,
+				"this end was not made to be shared, and threads of Python would share it");
+		hold_drop(hold);
+		return NULL;
+	}
+	if (r < 0) {
+		raise_error(hold, NEITHER, r);
+		hold_drop(hold);
+		return NULL;
+	}
+	return hold;
+}
+
+/* In a child, forked while other threads were at work: nobody here will ever end their calls. */
+static void adopt(struct hold *hold)
+{
+	pid_t pid = getpid();
+
+	if (hold->pid != pid) {
+		hold->pid = pid;
+		hold->uses = 0;
+	}
+}
+
+static void let_go(struct hold *hold)
+{
+	if (hold->handles || hold->uses)
+		return;
+	bufpipe_close(hold->pipe);
+	PyMem_Free(hold);
+}
+
+void hold_add(struct hold *hold)
+{
+	hold->handles++;
+}
+
+void hold_drop(struct hold *hold)
+{
+	adopt(hold);
+	hold->handles--;
+	let_go(hold);
+}
+
+void hold_use(struct hold *hold)
+{
+	adopt(hold);
+	hold->uses++;
+}
+
+void hold_unuse(struct hold *hold)
+{
+	hold->uses--;
+	let_go(hold);
+}

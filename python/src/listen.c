@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: MIT */
+/* Strangers meet at an address: the type Listener, and connect. */
+#include "core.h"
+
+#include <string.h>
+
+struct listener {
+	PyObject_HEAD
+	struct state *state;
+	bufpipe_listener_t *listener; /* NULL: closed */
+	PyObject *address;
+	bool busy; /* a thread is in accept, which then also closes it */
+	bool closing;
+};
+
+/* 'r': this side receives, 'w': it sends, 'rw': both do both; None: the one that accepts receives. */
+static bool mode_flags(PyObject *mode, unsigned *flags)
+{
+	const char *name = !mode || mode == Py_None ? "" : PyUnicode_Check(mode) ? PyUnicode_AsUTF8(mode) : "?";
+
+	if (!name)
+		return false;
+	if (!strcmp(name, "r"))
+		*flags |= BUFPIPE_RECEIVE;
+	else if (!strcmp(name, "w"))
+		*flags |= BUFPIPE_SEND;
+	else if (!strcmp(name, "rw"))
+		*flags |= BUFPIPE_DUPLEX;
+	else if (*name) {
+		PyErr_Format(PyExc_ValueError, "mode must be 'r', 'w', 'rw' or None, not %R", mode);
+		return false;
+	}
+	return true;
+}
+
+/* Values: address, mode, buffer_size, object_size, object_count.  The address as the file system has it. */
+static bool meeting(PyObject *const *values, struct bufpipe_options *options, PyObject **address)
+{
+	if (!options_from(options, values[2], values[3], values[4]) || !mode_flags(values[1], &options->flags))
+		return false;
+	return PyUnicode_FSConverter(values[0], address);
+}
+
+static bool check_type(PyObject *type, PyTypeObject *base)
+{
+	if (PyType_Check(type) && PyType_IsSubtype((PyTypeObject *)type, base))
+		return true;
+	PyErr_Format(PyExc_TypeError, "a type derived from %s is needed, not %R", base->tp_name, type);
+	return false;
+}
+
+static void listener_shut(struct listener *self)
+{
+	self->closing = true;
+	if (self->busy)
+		return;
+	bufpipe_listener_close(self->listener);
+	self->listener = NULL;
+}
+
+static void listener_dealloc(PyObject *object)
+{
+	struct listener *self = (struct listener *)object;
+	PyTypeObject *type = Py_TYPE(object);
+
+	listener_shut(self);
+	Py_XDECREF(self->address);
+	type->tp_free(object);
+	Py_DECREF(type);
+}
+
+static bool listener_open(const struct listener *self)
+{
+	if (self->listener && !self->closing)
+		return true;
+	raise_closed();
+	return false;
+}
+
+static int accept_slice(struct listener *self, bufpipe_t **pipe, int64_t slice)
+{
+	int r;
+
+	self->busy = true;
+	if (slice == 0) {
+		r = bufpipe_accept(self->listener, pipe, 0);
+	} else {
+		Py_BEGIN_ALLOW_THREADS
+		r = bufpipe_accept(self->listener, pipe, slice);
+		Py_END_ALLOW_THREADS
+	}
+	self->busy = false;
+	if (self->closing)
+		listener_shut(self);
+	return r;
+}
+
+/* _accept(type of the end, timeout) */
+static PyObject *listener_accept(PyObject *object, PyObject *const *args, Py_ssize_t nargs)
+{
+	struct listener *self = (struct listener *)object;
+	int64_t deadline;
+	int64_t slice = 0;
+	bufpipe_t *pipe;
+	int r;
+
+	if (nargs != 2) {
+		PyErr_SetString(PyExc_TypeError, "_accept() takes a type of End and a timeout");
+		return NULL;
+	}
+	if (!check_type(args[0], self->state->end_type) || args_deadline(args[1], &deadline) < 0)
+		return NULL;
+	do {
+		if (!listener_open(self))
+			return NULL;
+		if (self->busy) {
+			PyErr_SetString(PyExc_RuntimeError, "another thread is in accept()");
+			return NULL;
+		}
+		r = accept_slice(self, &pipe, slice);
+		if (r == 0)
+			return end_make((PyTypeObject *)args[0], self->state, hold_new(pipe));
+		if (r != -EAGAIN && r != -ETIMEDOUT && r != -EINTR)
+			return raise_error(NULL, NEITHER, r);
+		if (PyErr_CheckSignals() < 0)
+			return NULL;
+		slice = deadline_slice(deadline, SLICE);
+	} while (slice != 0);
+	return raise_timeout(NEITHER);
+}
+
+static PyObject *listener_fileno(PyObject *object, PyObject *unused)
+{
+	struct listener *self = (struct listener *)object;
+	int fd;
+
+	(void)unused;
+	if (!listener_open(self))
+		return NULL;
+	fd = bufpipe_listener_fd(self->listener);
+	return fd < 0 ? raise_error(NULL, NEITHER, fd) : PyLong_FromLong(fd);
+}
+
+static PyObject *listener_close(PyObject *self, PyObject *unused)
+{
+	(void)unused;
+	listener_shut((struct listener *)self);
+	Py_RETURN_NONE;
+}
+
+static PyObject *listener_enter(PyObject *self, PyObject *unused)
+{
+	(void)unused;
+	return listener_open((struct listener *)self) ? Py_NewRef(self) : NULL;
+}
+
+static PyObject *listener_exit(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
+{
+	(void)args;
+	(void)nargs;
+	return listener_close(self, NULL);
+}
+
+static PyObject *listener_get_closed(PyObject *object, void *unused)
+{
+	struct listener *self = (struct listener *)object;
+
+	(void)unused;
+	return PyBool_FromLong(!self->listener || self->closing);
+}
+
+static PyObject *listener_get_address(PyObject *object, void *unused)
+{
+	PyObject *address = ((struct listener *)object)->address;
+
+	(void)unused;
+	return PyUnicode_DecodeFSDefaultAndSize(PyBytes_AS_STRING(address), PyBytes_GET_SIZE(address));
+}
+
+static PyObject *listener_repr(PyObject *object)
+{
+	struct listener *self = (struct listener *)object;
+	bool open = self->listener && !self->closing;
+
+	return PyUnicode_FromFormat("<%s %s%s>", Py_TYPE(object)->tp_name, open ? "at " : "closed, was at ",
+				    PyBytes_AS_STRING(self->address));
+}
+
+PyObject *core_listen(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+	static const struct signature signature = {
+		"listen", 2, 2, { "type", "address", "mode", "buffer_size", "object_size", "object_count" },
+	};
+	struct state *state = state_of_module(module);
+	struct bufpipe_options options;
+	struct listener *self;
+	PyObject *values[6];
+	PyObject *address;
+	PyTypeObject *type;
+	int r;
+
+	if (!args_parse(&signature, args, nargs, kwnames, values) ||
+	    !check_type(values[0], state->listener_type) || !meeting(values + 1, &options, &address))
+		return NULL;
+	type = (PyTypeObject *)values[0];
+	self = (struct listener *)type->tp_alloc(type, 0);
+	if (!self) {
+		Py_DECREF(address);
+		return NULL;
+	}
+	self->state = state;
+	self->address = address;
+	r = bufpipe_listen(&self->listener, PyBytes_AS_STRING(address), &options);
+	if (r == 0)
+		return (PyObject *)self;
+	errno = -r;
+	PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, values[1]);
+	Py_DECREF((PyObject *)self);
+	return NULL;
+}
+
+PyObject *core_connect(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+	static const struct signature signature = {
+		"connect",
+		2,
+		2,
+		{ "type", "address", "mode", "buffer_size", "object_size", "object_count", "timeout" },
+	};
+	struct state *state = state_of_module(module);
+	struct bufpipe_options options;
+	int64_t deadline, left;
+	PyObject *values[7];
+	PyObject *address;
+	bufpipe_t *pipe;
+	int r;
+
+	if (!args_parse(&signature, args, nargs, kwnames, values) ||
+	    !check_type(values[0], state->end_type) || args_deadline(values[6], &deadline) < 0 ||
+	    !meeting(values + 1, &options, &address))
+		return NULL;
+	do {
+		left = deadline_slice(deadline, DEADLINE_NEVER);
+		Py_BEGIN_ALLOW_THREADS
+		r = bufpipe_connect(&pipe, PyBytes_AS_STRING(address), &options, left);
+		Py_END_ALLOW_THREADS
+	} while (r == -EINTR && PyErr_CheckSignals() == 0);
+	Py_DECREF(address);
+	if (PyErr_Occurred())
+		return NULL;
+	if (r == 0)
+		return end_make((PyTypeObject *)values[0], state, hold_new(pipe));
+	if (r == -EAGAIN || r == -ETIMEDOUT)
+		return raise_timeout(NEITHER);
+	errno = -r;
+	return PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, values[1]);
+}
+
+PyDoc_STRVAR(listener_doc,
+	     "Waits at an address for other programs, in any language, that connect.");
+
+static PyMethodDef listener_methods[] = {
+	{ "_accept", (PyCFunction)(void (*)(void))listener_accept, METH_FASTCALL, NULL },
+	{ "fileno", listener_fileno, METH_NOARGS,
+	  "A descriptor that is readable when accept() has something to do." },
+	{ "close", listener_close, METH_NOARGS, "Stop listening.  Who was not accepted yet is refused." },
+	{ "__enter__", listener_enter, METH_NOARGS, NULL },
+	{ "__exit__", (PyCFunction)(void (*)(void))listener_exit, METH_FASTCALL, NULL },
+	{ NULL, NULL, 0, NULL },
+};
+
+static PyGetSetDef listener_getset[] = {
+	{ "closed", listener_get_closed, NULL, "Whether it was closed.", NULL },
+	{ "address", listener_get_address, NULL, "Where it listens.", NULL },
+	{ NULL, NULL, NULL, NULL, NULL },
+};
+
+static PyType_Slot listener_slots[] = {
+	{ Py_tp_doc, (void *)(uintptr_t)listener_doc },
+	{ Py_tp_dealloc, listener_dealloc },
+	{ Py_tp_repr, listener_repr },
+	{ Py_tp_methods, listener_methods },
+	{ Py_tp_getset, listener_getset },
+	{ 0, NULL },
+};
+
+PyType_Spec listener_spec = {
+	.name = "buffered_pipe._core.Listener",
+	.basicsize = sizeof(struct listener),
+	.flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+	.slots = listener_slots,
+};

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: MIT */
+#include "core.h"
+
+struct state *state_of_module(PyObject *module)
+{
+	return PyModule_GetState(module);
+}
+
+/* set_reducers(special, common): the dicts in which the pickler looks up types. */
+static PyObject *core_set_reducers(PyObject *module, PyObject *args)
+{
+	struct state *state = state_of_module(module);
+	PyObject *tables[2];
+
+	if (!PyArg_ParseTuple(args, "O!O!", &PyDict_Type, &tables[0], &PyDict_Type, &tables[1]))
+		return NULL;
+	for (int i = 0; i < 2; i++)
+		Py_XSETREF(state->reducers[i], Py_NewRef(tables[i]));
+	pickling_free(state->spare);
+	state->spare = NULL;
+	Py_RETURN_NONE;
+}
+
+/* What to call while a call blocks, or None. */
+static PyObject *core_set_idle(PyObject *module, PyObject *idle)
+{
+	Py_XSETREF(state_of_module(module)->idle, idle == Py_None ? NULL : Py_NewRef(idle));
+	Py_RETURN_NONE;
+}
+
+static PyMethodDef core_methods[] = {
+	{ "wait_ends", (PyCFunction)(void (*)(void))core_wait, METH_FASTCALL | METH_KEYWORDS, NULL },
+	{ "connect", (PyCFunction)(void (*)(void))core_connect, METH_FASTCALL | METH_KEYWORDS, NULL },
+	{ "listen", (PyCFunction)(void (*)(void))core_listen, METH_FASTCALL | METH_KEYWORDS, NULL },
+	{ "set_reducers", core_set_reducers, METH_VARARGS, NULL },
+	{ "set_idle", core_set_idle, METH_O, NULL },
+	{ NULL, NULL, 0, NULL },
+};
+
+static PyTypeObject *make_type(PyObject *module, PyType_Spec *spec, bool public)
+{
+	PyTypeObject *type = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, NULL);
+
+	if (type && public && PyModule_AddType(module, type) < 0)
+		Py_CLEAR(type);
+	return type;
+}
+
+/* These come from functions that know their state, never from a call of the type. */
+static void make_by_hand_only(PyTypeObject *type)
+{
+	if (type)
+		type->tp_new = NULL;
+}
+
+static int core_exec(PyObject *module)
+{
+	struct state *state = state_of_module(module);
+	PyObject *pickle;
+
+	state->end_type = make_type(module, &end_spec, true);
+	state->view_type = make_type(module, &view_spec, true);
+	state->sink_type = make_type(module, &sink_spec, false);
+	state->listener_type = make_type(module, &listener_spec, true);
+	make_by_hand_only(state->end_type);
+	make_by_hand_only(state->view_type);
+	make_by_hand_only(state->sink_type);
+	make_by_hand_only(state->listener_type);
+	if (!state->end_type || !state->view_type || !state->sink_type || !state->listener_type)
+		return -1;
+	state->name_buffers = PyUnicode_InternFromString("buffers");
+	pickle = PyImport_ImportModule("pickle");
+	if (pickle) {
+		state->pickler_class = PyObject_GetAttrString(pickle, "Pickler");
+		state->loads = PyObject_GetAttrString(pickle, "loads");
+		Py_DECREF(pickle);
+	}
+	return state->pickler_class && state->loads && state->name_buffers ? 0 : -1;
+}
+
+static int core_traverse(PyObject *module, visitproc visit, void *arg)
+{
+	struct state *state = state_of_module(module);
+
+	Py_VISIT(state->end_type);
+	Py_VISIT(state->view_type);
+	Py_VISIT(state->sink_type);
+	Py_VISIT(state->listener_type);
+	Py_VISIT(state->pickler_class);
+	Py_VISIT(state->loads);
+	Py_VISIT(state->idle);
+	Py_VISIT(state->reducers[0]);
+	Py_VISIT(state->reducers[1]);
+	return 0;
+}
+
+static int core_clear(PyObject *module)
+{
+	struct state *state = state_of_module(module);
+
+	pickling_free(state->spare);
+	state->spare = NULL;
+	Py_CLEAR(state->end_type);
+	Py_CLEAR(state->view_type);
+	Py_CLEAR(state->sink_type);
+	Py_CLEAR(state->listener_type);
+	Py_CLEAR(state->pickler_class);
+	Py_CLEAR(state->loads);
+	Py_CLEAR(state->idle);
+	Py_CLEAR(state->reducers[0]);
+	Py_CLEAR(state->reducers[1]);
+	Py_CLEAR(state->name_buffers);
+	return 0;
+}
+
+static void core_free(void *module)
+{
+	core_clear(module);
+}
+
+static PyModuleDef_Slot core_slots[] = {
+	{ Py_mod_exec, core_exec },
+#ifdef Py_mod_multiple_interpreters
+	{ Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED },
+#endif
+	{ 0, NULL },
+};
+
+struct PyModuleDef core_module = {
+	PyModuleDef_HEAD_INIT,
+	.m_name = "buffered_pipe._core",
+	.m_doc = "The part of buffered_pipe that is written in C.",
+	.m_size = sizeof(struct state),
+	.m_methods = core_methods,
+	.m_slots = core_slots,
+	.m_traverse = core_traverse,
+	.m_clear = core_clear,
+	.m_free = core_free,
+};
+
+PyMODINIT_FUNC PyInit__core(void);
+PyMODINIT_FUNC PyInit__core(void)
+{
+	return PyModuleDef_Init(&core_module);
+}

@@ -1,0 +1,452 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Objects.  A pickler writes into a sink, which keeps the pieces as they come,
+ * so that a large bytes object or a buffer goes from where it is into the ring.
+ * The pickler is kept for the next object: to make one costs more than to
+ * pickle a small dict.
+ */
+#include "core.h"
+
+#include <limits.h>
+#include <string.h>
+#include <sys/uio.h>
+
+/* Smaller buffers go with the pickle: they are copied sooner than they are listed. */
+#define SMALL_BUFFER 1024
+/* A pickler that met many objects keeps a large table. */
+#define LARGE_PICKLE ((size_t)64 << 10)
+
+struct list {
+	Py_buffer *views;
+	size_t n;
+	size_t room;
+	size_t bytes;
+};
+
+struct sink {
+	PyObject_HEAD
+	struct list chunks;  /* of the pickle */
+	struct list buffers; /* out of band */
+	PyObject *reducers[2];
+};
+
+struct pickling {
+	struct sink *sink;
+	PyObject *dump;
+	PyObject *clear_memo;
+};
+
+static Py_buffer *list_grow(struct list *list)
+{
+	if (list->n == list->room) {
+		size_t room = list->room ? 2 * list->room : 8;
+		Py_buffer *views = PyMem_Realloc(list->views, room * sizeof(*views));
+
+		if (!views) {
+			PyErr_NoMemory();
+			return NULL;
+		}
+		list->views = views;
+		list->room = room;
+	}
+	return &list->views[list->n];
+}
+
+static void list_clear(struct list *list)
+{
+	while (list->n)
+		PyBuffer_Release(&list->views[--list->n]);
+	list->bytes = 0;
+}
+
+static int list_add(struct list *list, PyObject *object, int flags)
+{
+	Py_buffer *view = list_grow(list);
+
+	if (!view || PyObject_GetBuffer(object, view, flags) < 0)
+		return -1;
+	list->n++;
+	list->bytes += (size_t)view->len;
+	return 0;
+}
+
+static PyObject *sink_write(PyObject *self, PyObject *data)
+{
+	struct sink *sink = (struct sink *)self;
+
+	if (list_add(&sink->chunks, data, PyBUF_SIMPLE) < 0)
+		return NULL;
+	return PyLong_FromSsize_t(sink->chunks.views[sink->chunks.n - 1].len);
+}
+
+/* The buffer callback: true leaves a buffer in the pickle. */
+static PyObject *sink_call(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+	struct list *buffers = &((struct sink *)self)->buffers;
+	Py_buffer *view;
+	PyObject *buffer;
+
+	if (!PyArg_ParseTuple(args, "O", &buffer) || kwargs)
+		return NULL;
+	if (list_add(buffers, buffer, PyBUF_FULL_RO) < 0)
+		return NULL;
+	view = &buffers->views[buffers->n - 1];
+	if (view->len >= SMALL_BUFFER && PyBuffer_IsContiguous(view, 'A'))
+		Py_RETURN_FALSE;
+	buffers->bytes -= (size_t)view->len;
+	buffers->n--;
+	PyBuffer_Release(view);
+	Py_RETURN_TRUE;
+}
+
+/* The pickler's dispatch table: always what is registered now. */
+static PyObject *sink_subscript(PyObject *self, PyObject *type)
+{
+	struct sink *sink = (struct sink *)self;
+
+	for (int i = 0; i < 2; i++) {
+		PyObject *found = sink->reducers[i] ? PyDict_GetItemWithError(sink->reducers[i], type) : NULL;
+
+		if (found)
+			return Py_NewRef(found);
+		if (PyErr_Occurred())
+			return NULL;
+	}
+	PyErr_SetObject(PyExc_KeyError, type);
+	return NULL;
+}
+
+static void sink_dealloc(PyObject *self)
+{
+	struct sink *sink = (struct sink *)self;
+	PyTypeObject *type = Py_TYPE(self);
+
+	list_clear(&sink->chunks);
+	list_clear(&sink->buffers);
+	PyMem_Free(sink->chunks.views);
+	PyMem_Free(sink->buffers.views);
+	Py_XDECREF(sink->reducers[0]);
+	Py_XDECREF(sink->reducers[1]);
+	type->tp_free(self);
+	Py_DECREF(type);
+}
+
+static PyMethodDef sink_methods[] = { { "write", sink_write, METH_O, NULL }, { NULL, NULL, 0, NULL } };
+
+static PyType_Slot sink_slots[] = {
+	{ Py_tp_dealloc, sink_dealloc },
+	{ Py_tp_call, sink_call },
+	{ Py_mp_subscript, sink_subscript },
+	{ Py_tp_methods, sink_methods },
+	{ 0, NULL },
+};
+
+PyType_Spec sink_spec = {
+	.name = "buffered_pipe._core.Sink",
+	.basicsize = sizeof(struct sink),
+	.flags = Py_TPFLAGS_DEFAULT,
+	.slots = sink_slots,
+};
+
+void pickling_free(struct pickling *p)
+{
+	if (!p)
+		return;
+	Py_XDECREF(p->dump);
+	Py_XDECREF(p->clear_memo);
+	Py_XDECREF((PyObject *)p->sink);
+	PyMem_Free(p);
+}
+
+static PyObject *make_pickler(struct state *state, struct sink *sink)
+{
+	PyObject *kwargs = Py_BuildValue("{sO}", "buffer_callback", (PyObject *)sink);
+	PyObject *args = Py_BuildValue("(Oi)", (PyObject *)sink, 5);
+	PyObject *pickler = args && kwargs ? PyObject_Call(state->pickler_class, args, kwargs) : NULL;
+
+	Py_XDECREF(args);
+	Py_XDECREF(kwargs);
+	if (pickler && sink->reducers[0] &&
+	    PyObject_SetAttrString(pickler, "dispatch_table", (PyObject *)sink) < 0)
+		Py_CLEAR(pickler);
+	return pickler;
+}
+
+static struct pickling *pickling_new(struct state *state)
+{
+	struct pickling *p = PyMem_Calloc(1, sizeof(*p));
+	PyObject *pickler = NULL;
+
+	if (!p) {
+		PyErr_NoMemory();
+		return NULL;
+	}
+	p->sink = (struct sink *)state->sink_type->tp_alloc(state->sink_type, 0);
+	for (int i = 0; p->sink && i < 2; i++) {
+		Py_XINCREF(state->reducers[i]);
+		p->sink->reducers[i] = state->reducers[i];
+	}
+	if (p->sink)
+		pickler = make_pickler(state, p->sink);
+	if (pickler) {
+		p->dump = PyObject_GetAttrString(pickler, "dump");
+		p->clear_memo = PyObject_GetAttrString(pickler, "clear_memo");
+		Py_DECREF(pickler);
+	}
+	if (p->dump && p->clear_memo)
+		return p;
+	pickling_free(p);
+	return NULL;
+}
+
+/* Pickling runs any code, which may send other objects: whoever has the spare one takes it away. */
+static struct pickling *pickling_take(struct state *state)
+{
+	struct pickling *p = state->spare;
+
+	if (!p)
+		return pickling_new(state);
+	state->spare = NULL;
+	return p;
+}
+
+static void pickling_give_back(struct state *state, struct pickling *p, bool good)
+{
+	good = good && !state->spare && p->sink->chunks.bytes < LARGE_PICKLE;
+	list_clear(&p->sink->chunks);
+	list_clear(&p->sink->buffers);
+	/* What was released above may have run code that put one back. */
+	if (good && !state->spare)
+		state->spare = p;
+	else
+		pickling_free(p);
+}
+
+/* After dump nothing of the object may stay referenced from the pickler. */
+static int pickling_dump(struct pickling *p, PyObject *object)
+{
+	PyObject *result = PyObject_CallOneArg(p->dump, object);
+
+	if (!result)
+		return -1;
+	Py_DECREF(result);
+	result = PyObject_CallNoArgs(p->clear_memo);
+	Py_XDECREF(result);
+	return result ? 0 : -1;
+}
+
+/* A message in pieces, from what a sink has. */
+struct message {
+	struct iovec *pieces;
+	size_t n;
+	size_t len;
+	void *head;
+	struct iovec few[16];
+	char small[256];
+};
+
+static void message_free(struct message *m)
+{
+	if (m->pieces != m->few)
+		PyMem_Free(m->pieces);
+	if (m->head != m->small)
+		PyMem_Free(m->head);
+}
+
+static void add_piece(struct message *m, const void *data, size_t len)
+{
+	if (len)
+		m->pieces[m->n++] = (struct iovec){ (void *)(uintptr_t)data, len };
+	m->len += len;
+}
+
+static void add_pieces(struct message *m, const struct sink *sink)
+{
+	static const char zeros[16];
+	const struct list *chunks = &sink->chunks;
+	const struct list *buffers = &sink->buffers;
+
+	if (buffers->n) {
+		frame_head(m->head, chunks->bytes, buffers->views, buffers->n);
+		add_piece(m, m->head, frame_head_size(buffers->n));
+	}
+	for (size_t i = 0; i < chunks->n; i++)
+		add_piece(m, chunks->views[i].buf, (size_t)chunks->views[i].len);
+	for (size_t i = 0; i < buffers->n; i++) {
+		add_piece(m, zeros, frame_padding(m->len));
+		add_piece(m, buffers->views[i].buf, (size_t)buffers->views[i].len);
+	}
+}
+
+/* To be freed also if it fails. */
+static int message_make(struct message *m, const struct sink *sink)
+{
+	size_t most = 1 + sink->chunks.n + 2 * sink->buffers.n;
+	size_t head = frame_head_size(sink->buffers.n);
+
+	m->n = 0;
+	m->len = 0;
+	m->pieces = most > sizeof(m->few) / sizeof(m->few[0]) ? PyMem_Malloc(most * sizeof(*m->pieces)) :
+								 m->few;
+	m->head = head > sizeof(m->small) ? PyMem_Malloc(head) : m->small;
+	if (!m->pieces || !m->head) {
+		PyErr_NoMemory();
+		return -1;
+	}
+	add_pieces(m, sink);
+	return 0;
+}
+
+static PyObject *message_join(const struct message *m)
+{
+	PyObject *joined = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)m->len);
+	char *at = joined ? PyBytes_AS_STRING(joined) : NULL;
+
+	for (size_t i = 0; joined && i < m->n; i++) {
+		memcpy(at, m->pieces[i].iov_base, m->pieces[i].iov_len);
+		at += m->pieces[i].iov_len;
+	}
+	return joined;
+}
+
+static int message_send(const struct message *m, struct end *self, int64_t deadline)
+{
+	PyObject *joined;
+	struct iovec whole;
+	int r;
+
+	if (m->n <= IOV_MAX)
+		return end_send(self, m->pieces, (int)m->n, m->len, deadline);
+	joined = message_join(m);
+	if (!joined)
+		return -1;
+	whole = (struct iovec){ PyBytes_AS_STRING(joined), m->len };
+	r = end_send(self, &whole, 1, m->len, deadline);
+	Py_DECREF(joined);
+	return r;
+}
+
+static PyObject *send_object(struct end *self, PyObject *object, int64_t deadline)
+{
+	struct state *state = self->state;
+	struct pickling *p = pickling_take(state);
+	struct message message;
+	bool pickled;
+	int r = -1;
+
+	if (!p)
+		return NULL;
+	pickled = pickling_dump(p, object) == 0;
+	if (pickled) {
+		r = message_make(&message, p->sink);
+		if (r == 0)
+			r = message_send(&message, self, deadline);
+		message_free(&message);
+	}
+	pickling_give_back(state, p, pickled);
+	if (r < 0)
+		return NULL;
+	Py_RETURN_NONE;
+}
+
+/* What send() would send, as bytes. */
+PyObject *end_dump(PyObject *self, PyObject *object)
+{
+	struct hold *hold = end_hold((struct end *)self);
+	struct state *state = ((struct end *)self)->state;
+	struct pickling *p;
+	struct message message;
+	PyObject *joined = NULL;
+	bool pickled;
+
+	if (!hold)
+		return NULL;
+	if (hold_static(hold))
+		return Py_NewRef(object);
+	p = pickling_take(state);
+	if (!p)
+		return NULL;
+	pickled = pickling_dump(p, object) == 0;
+	if (pickled) {
+		if (message_make(&message, p->sink) == 0)
+			joined = message_join(&message);
+		message_free(&message);
+	}
+	pickling_give_back(state, p, pickled);
+	return joined;
+}
+
+METHOD(end_send_object)
+{
+	static const struct signature signature = { "send", 1, 1, { "obj", "timeout" } };
+	int64_t deadline = DEADLINE_NEVER;
+	struct hold *hold = end_hold(self);
+	PyObject *values[2];
+
+	if (!hold)
+		return NULL;
+	/* Before the object's own code runs. */
+	if (!hold->info.can_send)
+		return raise_error(hold, SENDING, -EBADF);
+	if (hold_static(hold) && nargs == 1)
+		return end_send_bytes(self, args, nargs, kwnames);
+	if (likely(nargs == 1 && !kwnames))
+		return send_object(self, args[0], deadline);
+	if (!args_parse(&signature, args, nargs, kwnames, values) || args_deadline(values[1], &deadline) < 0)
+		return NULL;
+	return send_object(self, values[0], deadline);
+}
+
+static PyObject *load(struct state *state, PyObject *message)
+{
+	if (PyByteArray_Check(message) &&
+	    frame_recognise(PyByteArray_AS_STRING(message), (size_t)PyByteArray_GET_SIZE(message)))
+		return frame_load(state, message);
+	return PyObject_CallOneArg(state->loads, message);
+}
+
+static PyObject *recv_object(struct end *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
+			     bool raw)
+{
+	static const struct signature signature = { "recv", 0, 0, { "timeout" } };
+	int64_t deadline = DEADLINE_NEVER;
+	struct hold *hold = end_hold(self);
+	PyObject *message, *object;
+	PyObject *values[1];
+	bool bytes;
+
+	if (!hold)
+		return NULL;
+	bytes = hold_static(hold);
+	if (unlikely(nargs || kwnames) && (!args_parse(&signature, args, nargs, kwnames, values) ||
+					   args_deadline(values[0], &deadline) < 0))
+		return NULL;
+	message = end_receive(self, deadline, bytes ? NULL : frame_recognise);
+	if (!message || bytes || raw)
+		return message;
+	object = load(self->state, message);
+	Py_DECREF(message);
+	return object;
+}
+
+METHOD(end_recv_object)
+{
+	return recv_object(self, args, nargs, kwnames, false);
+}
+
+METHOD(end_recv_raw)
+{
+	return recv_object(self, args, nargs, kwnames, true);
+}
+
+/* Of what _recv_raw gave. */
+PyObject *end_load(PyObject *self, PyObject *message)
+{
+	struct hold *hold = end_hold((struct end *)self);
+
+	if (!hold)
+		return NULL;
+	if (hold_static(hold))
+		return Py_NewRef(message);
+	return load(((struct end *)self)->state, message);
+}

@@ -1,0 +1,333 @@
+/* SPDX-License-Identifier: MIT */
+#include "core.h"
+
+#include <string.h>
+
+enum awaited end_await_quietly(struct end *self, int64_t deadline)
+{
+	int64_t slice = deadline_slice(deadline, SLICE);
+	struct hold *hold = end_hold(self);
+	enum awaited result;
+	ssize_t r;
+
+	if (!hold)
+		return AWAIT_FAILED;
+	if (slice == 0)
+		return AWAIT_TIME_UP;
+	hold_use(hold);
+	Py_BEGIN_ALLOW_THREADS
+	r = bufpipe_next(hold->pipe, slice);
+	Py_END_ALLOW_THREADS
+	if (r == -EPIPE)
+		result = AWAIT_ENDED;
+	else
+		result = after_slice(self, hold, RECEIVING, r) < 0 ? AWAIT_FAILED : AWAIT_LOOK;
+	hold_unuse(hold);
+	return result;
+}
+
+int end_await(struct end *self, int64_t deadline)
+{
+	switch (end_await_quietly(self, deadline)) {
+	case AWAIT_LOOK:
+		return 0;
+	case AWAIT_TIME_UP:
+		raise_timeout(RECEIVING);
+		return -1;
+	case AWAIT_ENDED:
+		raise_error(NULL, RECEIVING, -EPIPE);
+		return -1;
+	default:
+		return -1;
+	}
+}
+
+void end_settle(struct hold *hold)
+{
+	if (unlikely(hold->fd >= 0))
+		(void)bufpipe_next(hold->pipe, 0);
+}
+
+static PyObject *new_object(size_t len, bool writable, char **data)
+{
+	PyObject *made;
+
+	if (len > PY_SSIZE_T_MAX)
+		return PyErr_NoMemory();
+	if (writable) {
+		made = PyByteArray_FromStringAndSize(NULL, (Py_ssize_t)len);
+		*data = made ? PyByteArray_AS_STRING(made) : NULL;
+	} else {
+		made = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)len);
+		*data = made ? PyBytes_AS_STRING(made) : NULL;
+	}
+	return made;
+}
+
+/* Copies what is peeked and consumes it. */
+static PyObject *take_peeked(struct hold *hold, const void *at, size_t len, writable_fn *writable)
+{
+	PyObject *made;
+	char *data = NULL;
+
+	made = new_object(len, writable && writable(at, len), &data);
+	if (likely(made && len < LONG_COPY)) {
+		memcpy(data, at, len);
+	} else if (made) {
+		hold_use(hold);
+		Py_BEGIN_ALLOW_THREADS
+		memcpy(data, at, len);
+		/* Here, not later: another process must not wait for it until we get the GIL. */
+		bufpipe_release(hold->pipe);
+		end_settle(hold);
+		Py_END_ALLOW_THREADS
+		hold_unuse(hold);
+		return made;
+	}
+	bufpipe_release(hold->pipe);
+	end_settle(hold);
+	return made;
+}
+
+/* Without the GIL, for a message that may not lie in the ring as a whole.  Leaves the hold in use. */
+static ssize_t recv_slice(struct hold *hold, void *data, size_t cap, int64_t timeout)
+{
+	ssize_t r;
+
+	hold_use(hold);
+	Py_BEGIN_ALLOW_THREADS
+	r = bufpipe_recv(hold->pipe, data, cap, timeout);
+	Py_END_ALLOW_THREADS
+	return r;
+}
+
+static int resize(PyObject **made, bool writable, ssize_t len)
+{
+	if (!writable)
+		return _PyBytes_Resize(made, len);
+	if (PyByteArray_Resize(*made, len) == 0)
+		return 0;
+	Py_CLEAR(*made);
+	return -1;
+}
+
+/*
+ * Receives a message of len bytes, or another of at most that: its object; or
+ * NULL, with an exception unless another handle took it, and a longer one follows.
+ * Half a message cannot be given back to a shared end, so the slice is the whole time.
+ */
+static PyObject *take_known(struct end *self, struct hold *hold, size_t len, int64_t deadline, bool writable)
+{
+	int64_t left = deadline_slice(deadline, DEADLINE_NEVER);
+	PyObject *made;
+	char *data = NULL;
+	int failed;
+	ssize_t r;
+
+	made = new_object(len, writable, &data);
+	if (!made)
+		return NULL;
+	r = recv_slice(hold, data, len, left);
+	if (r < 0) {
+		Py_DECREF(made);
+		failed = r == -EMSGSIZE ? 0 : after_slice(self, hold, RECEIVING, r);
+		hold_unuse(hold);
+		if (!failed && left == 0)
+			raise_timeout(RECEIVING);
+		return NULL;
+	}
+	/* A handle that was closed meanwhile does not lose the message. */
+	hold_unuse(hold);
+	if ((size_t)r < len && resize(&made, writable, r) < 0)
+		return NULL;
+	return made;
+}
+
+/* Looks at the length before it takes anything.  NULL without an exception: try again. */
+static PyObject *take_careful(struct end *self, struct hold *hold, int64_t deadline, size_t most, bool writable)
+{
+	ssize_t len = bufpipe_next(hold->pipe, 0);
+
+	if (len == -EAGAIN) {
+		end_await(self, deadline);
+		return NULL;
+	}
+	if (len < 0)
+		return raise_error(hold, RECEIVING, len);
+	if ((size_t)len > most) {
+		PyErr_Format(PyExc_OSError, "bad message length: %zd bytes came, at most %zu are allowed", len,
+			     most);
+		return NULL;
+	}
+	return take_known(self, hold, (size_t)len, deadline, writable);
+}
+
+PyObject *end_receive(struct end *self, int64_t deadline, writable_fn *writable)
+{
+	PyObject *made = NULL;
+
+	while (!made && !PyErr_Occurred()) {
+		struct hold *hold = end_hold(self);
+		const void *at;
+		ssize_t len;
+
+		if (unlikely(!hold))
+			return NULL;
+		len = bufpipe_peek(hold->pipe, &at, 0);
+		if (likely(len >= 0))
+			return take_peeked(hold, at, (size_t)len, writable);
+		if (len == -EMSGSIZE)
+			made = take_careful(self, hold, deadline, SIZE_MAX, writable != NULL);
+		else if (len != -EAGAIN)
+			raise_error(hold, RECEIVING, len);
+		else
+			end_await(self, deadline);
+	}
+	if (made && self->hold)
+		end_settle(self->hold);
+	return made;
+}
+
+static PyObject *receive_at_most(struct end *self, int64_t deadline, size_t most)
+{
+	PyObject *made = NULL;
+
+	while (!made && !PyErr_Occurred()) {
+		struct hold *hold = end_hold(self);
+
+		if (!hold)
+			return NULL;
+		made = take_careful(self, hold, deadline, most, false);
+	}
+	if (made && self->hold)
+		end_settle(self->hold);
+	return made;
+}
+
+METHOD(end_recv_bytes)
+{
+	static const struct signature signature = { "recv_bytes", 1, 0, { "maxlength", "timeout" } };
+	int64_t deadline = DEADLINE_NEVER;
+	PyObject *values[2];
+	size_t most;
+
+	if (likely(nargs == 0 && !kwnames))
+		return end_receive(self, deadline, NULL);
+	if (!args_parse(&signature, args, nargs, kwnames, values) || args_deadline(values[1], &deadline) < 0)
+		return NULL;
+	if (!values[0] || values[0] == Py_None)
+		return end_receive(self, deadline, NULL);
+	if (!args_size(values[0], "maxlength", 0, &most))
+		return NULL;
+	return receive_at_most(self, deadline, most);
+}
+
+/* The message is longer than the buffer: as in multiprocessing, it comes in the exception. */
+static int refuse_longer(struct end *self)
+{
+	PyObject *message = end_receive(self, deadline_from(NSEC_PER_SEC), NULL);
+
+	if (message) {
+		raise_too_short(message);
+		Py_DECREF(message);
+	}
+	return -1;
+}
+
+static ssize_t receive_into(struct end *self, void *data, size_t cap, int64_t deadline)
+{
+	for (;;) {
+		struct hold *hold = end_hold(self);
+		const void *at;
+		int failed;
+		ssize_t r;
+
+		if (!hold)
+			return -1;
+		r = bufpipe_next(hold->pipe, 0);
+		if (r >= 0 && (size_t)r > cap)
+			return refuse_longer(self);
+		if (r >= 0 && (r = bufpipe_peek(hold->pipe, &at, 0)) >= 0) {
+			/* Of several receivers, another took the one that would have fitted. */
+			if ((size_t)r > cap) {
+				PyObject *message = take_peeked(hold, at, (size_t)r, NULL);
+
+				if (message)
+					raise_too_short(message);
+				Py_XDECREF(message);
+				return -1;
+			}
+			memcpy(data, at, (size_t)r);
+			bufpipe_release(hold->pipe);
+			end_settle(hold);
+			return r;
+		}
+		if (r == -EMSGSIZE) {
+			r = recv_slice(hold, data, cap, deadline_slice(deadline, DEADLINE_NEVER));
+			failed = r < 0 && r != -EMSGSIZE ? after_slice(self, hold, RECEIVING, r) : 0;
+			hold_unuse(hold);
+			if (failed || r >= 0)
+				return failed ? -1 : r;
+		} else if (r != -EAGAIN) {
+			raise_error(hold, RECEIVING, r);
+			return -1;
+		}
+		if (end_await(self, deadline) < 0)
+			return -1;
+	}
+}
+
+METHOD(end_recv_bytes_into)
+{
+	static const struct signature signature = { "recv_bytes_into", 2, 1, { "buf", "offset", "timeout" } };
+	PyObject *values[3];
+	int64_t deadline;
+	Py_buffer view;
+	size_t offset;
+	ssize_t r = -1;
+
+	if (!args_parse(&signature, args, nargs, kwnames, values) || args_deadline(values[2], &deadline) < 0 ||
+	    !args_size(values[1], "offset", 0, &offset))
+		return NULL;
+	if (PyObject_GetBuffer(values[0], &view, PyBUF_WRITABLE) < 0)
+		return NULL;
+	if (offset > (size_t)view.len)
+		PyErr_SetString(PyExc_ValueError, "offset too large");
+	else
+		r = receive_into(self, (char *)view.buf + offset, (size_t)view.len - offset, deadline);
+	PyBuffer_Release(&view);
+	return r < 0 ? NULL : PyLong_FromSsize_t(r);
+}
+
+METHOD(end_poll)
+{
+	static const struct signature signature = { "poll", 1, 0, { "timeout" } };
+	int64_t deadline = DEADLINE_TRY;
+	PyObject *values[1];
+
+	if (!args_parse(&signature, args, nargs, kwnames, values) ||
+	    (values[0] && args_deadline(values[0], &deadline) < 0))
+		return NULL;
+	for (;;) {
+		struct hold *hold = end_hold(self);
+		ssize_t r;
+
+		if (!hold)
+			return NULL;
+		r = bufpipe_next(hold->pipe, 0);
+		if (r >= 0 || r == -EPIPE)
+			Py_RETURN_TRUE;
+		if (r != -EAGAIN)
+			return raise_error(hold, RECEIVING, r);
+		switch (end_await_quietly(self, deadline)) {
+		case AWAIT_LOOK:
+			break;
+		case AWAIT_TIME_UP:
+			Py_RETURN_FALSE;
+		case AWAIT_ENDED:
+			Py_RETURN_TRUE;
+		default:
+			return NULL;
+		}
+	}
+}

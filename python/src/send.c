@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: MIT */
+#include "core.h"
+
+/* How fast a long message moves at least, before a slice of it grows. */
+#define LONG_BYTES_PER_SEC (16 << 20)
+
+/* One slice without the GIL.  Leaves the hold in use. */
+static int send_slice(struct hold *hold, const struct iovec *pieces, int n, int64_t timeout)
+{
+	int r;
+
+	hold_use(hold);
+	Py_BEGIN_ALLOW_THREADS
+	r = bufpipe_sendv(hold->pipe, pieces, n, timeout);
+	Py_END_ALLOW_THREADS
+	return r;
+}
+
+/*
+ * Waits for the turn and for some room, so that the send that follows, which
+ * cannot go in small slices, moves.  Leaves the hold in use.
+ */
+static int room_slice(struct hold *hold, int64_t timeout)
+{
+	void *room;
+	int r;
+
+	hold_use(hold);
+	Py_BEGIN_ALLOW_THREADS
+	r = bufpipe_reserve(hold->pipe, &room, 0, timeout);
+	if (r == 0)
+		bufpipe_cancel(hold->pipe);
+	Py_END_ALLOW_THREADS
+	return r;
+}
+
+/*
+ * A message longer than the ring that is given up at the end of a slice starts
+ * again from its beginning, so slices grow until one is long enough.
+ */
+static int send_long(struct end *self, struct hold *hold, const struct iovec *pieces, int n, size_t len,
+		     int64_t deadline)
+{
+	int64_t most = NSEC_PER_SEC + (int64_t)(len / LONG_BYTES_PER_SEC) * NSEC_PER_SEC;
+	bool ready = false;
+	int64_t slice;
+	int r, failed;
+
+	while ((slice = deadline_slice(deadline, ready ? most : SLICE)) != 0) {
+		r = ready ? send_slice(hold, pieces, n, slice) : room_slice(hold, slice);
+		failed = r == 0 && ready ? 0 : after_slice(self, hold, SENDING, r);
+		hold_unuse(hold);
+		if (failed)
+			return -1;
+		if (r == 0 && ready)
+			return 0;
+		if (r == -ETIMEDOUT && ready)
+			most *= 2;
+		ready = r == 0;
+	}
+	raise_timeout(SENDING);
+	return -1;
+}
+
+static int send_short(struct end *self, struct hold *hold, const struct iovec *pieces, int n, int64_t deadline)
+{
+	int64_t slice;
+	int r, failed;
+
+	while ((slice = deadline_slice(deadline, SLICE)) != 0) {
+		r = send_slice(hold, pieces, n, slice);
+		failed = r == 0 ? 0 : after_slice(self, hold, SENDING, r);
+		hold_unuse(hold);
+		if (failed)
+			return -1;
+		if (r == 0)
+			return 0;
+	}
+	raise_timeout(SENDING);
+	return -1;
+}
+
+/* The try ended with r, or was not worth making. */
+static int send_blocking(struct end *self, struct hold *hold, const struct iovec *pieces, int n, size_t len,
+			 int64_t deadline, int r)
+{
+	bool too_long = !hold_static(hold) && len > hold->info.buffer_size;
+
+	if (hold_static(hold) && len != hold->info.object_size) {
+		PyErr_Format(PyExc_ValueError, "this pipe carries messages of exactly %zu bytes, not %zu",
+			     hold->info.object_size, len);
+		return -1;
+	}
+	if (r == -EMSGSIZE && too_long && deadline == DEADLINE_TRY) {
+		PyErr_Format(PyExc_ValueError,
+			     "a message of %zu bytes is longer than the buffer of %zu, and so needs a timeout "
+			     "above 0",
+			     len, hold->info.buffer_size);
+		return -1;
+	}
+	if (r != -EAGAIN && !(r == -EMSGSIZE && too_long)) {
+		raise_error(hold, SENDING, r);
+		return -1;
+	}
+	if (too_long)
+		return send_long(self, hold, pieces, n, len, deadline);
+	return send_short(self, hold, pieces, n, deadline);
+}
+
+int end_send(struct end *self, const struct iovec *pieces, int n, size_t len, int64_t deadline)
+{
+	struct hold *hold = end_hold(self);
+	int r = -EAGAIN;
+
+	if (!hold)
+		return -1;
+	if (likely(len < LONG_COPY || deadline == DEADLINE_TRY)) {
+		r = bufpipe_sendv(hold->pipe, pieces, n, 0);
+		if (likely(r == 0))
+			return 0;
+	}
+	return send_blocking(self, hold, pieces, n, len, deadline, r);
+}
+
+/* The part that offset and size choose, as multiprocessing.Connection does. */
+static bool choose_part(struct iovec *piece, PyObject *offset, PyObject *size)
+{
+	size_t from;
+	size_t n;
+
+	if (!args_size(offset, "offset", 0, &from))
+		return false;
+	if (from > piece->iov_len) {
+		PyErr_SetString(PyExc_ValueError, "buffer length < offset");
+		return false;
+	}
+	if (!args_size(size, "size", piece->iov_len - from, &n))
+		return false;
+	if (n > piece->iov_len - from) {
+		PyErr_SetString(PyExc_ValueError, "buffer length < offset + size");
+		return false;
+	}
+	piece->iov_base = (char *)piece->iov_base + from;
+	piece->iov_len = n;
+	return true;
+}
+
+static PyObject *send_chosen(struct end *self, PyObject **values)
+{
+	int64_t deadline;
+	struct iovec piece;
+	Py_buffer view;
+	int r = -1;
+
+	if (args_deadline(values[3], &deadline) < 0)
+		return NULL;
+	if (PyObject_GetBuffer(values[0], &view, PyBUF_SIMPLE) < 0)
+		return NULL;
+	piece = (struct iovec){ view.buf, (size_t)view.len };
+	if (choose_part(&piece, values[1], values[2]))
+		r = end_send(self, &piece, 1, piece.iov_len, deadline);
+	PyBuffer_Release(&view);
+	if (r < 0)
+		return NULL;
+	Py_RETURN_NONE;
+}
+
+METHOD(end_send_bytes)
+{
+	static const struct signature signature = { "send_bytes", 3, 1, { "buf", "offset", "size", "timeout" } };
+	PyObject *values[4];
+
+	/* What nearly every call is. */
+	if (likely(nargs == 1 && !kwnames && PyBytes_CheckExact(args[0]) && self->hold)) {
+		size_t len = (size_t)PyBytes_GET_SIZE(args[0]);
+
+		if (likely(len < LONG_COPY &&
+			   bufpipe_send(self->hold->pipe, PyBytes_AS_STRING(args[0]), len, 0) == 0))
+			Py_RETURN_NONE;
+	}
+	if (!args_parse(&signature, args, nargs, kwnames, values))
+		return NULL;
+	return send_chosen(self, values);
+}

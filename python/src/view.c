@@ -1,0 +1,420 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A message in place: a context manager whose 'with' gives a memoryview into
+ * the ring.  The library holds the lock of the end for this time, so the same
+ * thread must leave the block; and the memory must not go while something in
+ * Python points to it, so the message ends with the last view of it.
+ */
+#include "core.h"
+
+#include <string.h>
+#include <unistd.h>
+
+enum view_state {
+	VIEW_NEW,
+	VIEW_OPEN,
+	VIEW_COPIED, /* the message was longer than the ring */
+	VIEW_ENDING, /* left, but something still points into it */
+	VIEW_DONE,
+};
+
+struct view {
+	PyObject_HEAD
+	struct end *end;
+	struct hold *hold; /* in use while open */
+	bool sends;
+	enum view_state state;
+	int64_t timeout_ns;
+	void *at;
+	size_t len;
+	size_t commit_len;
+	size_t exports;
+	unsigned long thread;
+	pid_t pid;
+	PyObject *memory; /* the memoryview that was given out */
+};
+
+static PyObject *view_make(struct end *end, bool sends, size_t len, int64_t timeout_ns)
+{
+	PyTypeObject *type = end->state->view_type;
+	struct view *view = (struct view *)type->tp_alloc(type, 0);
+
+	if (!view)
+		return NULL;
+	view->end = (struct end *)Py_NewRef((PyObject *)end);
+	view->sends = sends;
+	view->timeout_ns = timeout_ns;
+	view->len = len;
+	view->commit_len = len;
+	return (PyObject *)view;
+}
+
+METHOD(end_send_view)
+{
+	static const struct signature signature = { "send_view", 1, 0, { "size", "timeout" } };
+	struct hold *hold = end_hold(self);
+	PyObject *values[2];
+	int64_t timeout_ns;
+	size_t len;
+
+	if (!hold)
+		return NULL;
+	len = hold->info.object_size;
+	if (!hold->info.can_send)
+		return raise_error(hold, SENDING, -EBADF);
+	if (!args_parse(&signature, args, nargs, kwnames, values) ||
+	    args_timeout_ns(values[1], &timeout_ns) < 0 || !args_size(values[0], "size", len, &len))
+		return NULL;
+	if (!self->hold)
+		return raise_closed();
+	if (!hold_static(self->hold) && (!values[0] || values[0] == Py_None)) {
+		PyErr_SetString(PyExc_TypeError, "send_view() missing required argument: 'size'");
+		return NULL;
+	}
+	return view_make(self, true, len, timeout_ns);
+}
+
+METHOD(end_recv_view)
+{
+	static const struct signature signature = { "recv_view", 0, 0, { "timeout" } };
+	struct hold *hold = end_hold(self);
+	PyObject *values[1];
+	int64_t timeout_ns;
+
+	if (!hold)
+		return NULL;
+	if (!hold->info.can_recv)
+		return raise_error(hold, RECEIVING, -EBADF);
+	if (!args_parse(&signature, args, nargs, kwnames, values) ||
+	    args_timeout_ns(values[0], &timeout_ns) < 0)
+		return NULL;
+	return view_make(self, false, 0, timeout_ns);
+}
+
+static void opened(struct view *view, struct hold *hold, void *at, size_t len)
+{
+	view->state = VIEW_OPEN;
+	view->hold = hold;
+	view->at = at;
+	view->len = len;
+	view->thread = PyThread_get_thread_ident();
+	view->pid = getpid();
+	hold_use(hold);
+}
+
+static PyObject *raise_unfit(const struct hold *hold, size_t len)
+{
+	if (hold_static(hold))
+		PyErr_Format(PyExc_ValueError, "this pipe carries messages of exactly %zu bytes, not %zu",
+			     hold->info.object_size, len);
+	else
+		PyErr_Format(PyExc_ValueError, "%zu bytes do not fit in place: the buffer has %zu", len,
+			     hold->info.buffer_size);
+	return NULL;
+}
+
+static int open_sending(struct view *view)
+{
+	int64_t deadline = deadline_from(view->timeout_ns);
+	int64_t slice = 0;
+
+	for (;;) {
+		struct hold *hold = end_hold(view->end);
+		int failed = 0;
+		void *room;
+		int r;
+
+		if (!hold)
+			return -1;
+		hold_use(hold);
+		if (slice == 0) {
+			r = bufpipe_reserve(hold->pipe, &room, view->len, 0);
+		} else {
+			Py_BEGIN_ALLOW_THREADS
+			r = bufpipe_reserve(hold->pipe, &room, view->len, slice);
+			Py_END_ALLOW_THREADS
+		}
+		if (r == -EMSGSIZE) {
+			raise_unfit(hold, view->len);
+			failed = -1;
+		} else if (r == 0) {
+			opened(view, hold, room, view->len);
+		} else {
+			failed = after_slice(view->end, hold, SENDING, r);
+		}
+		hold_unuse(hold);
+		if (failed || r == 0)
+			return failed;
+		slice = deadline_slice(deadline, SLICE);
+		if (slice == 0) {
+			raise_timeout(SENDING);
+			return -1;
+		}
+	}
+}
+
+/* A message that is longer than the ring cannot be seen in place. */
+static int open_copied(struct view *view, int64_t deadline)
+{
+	PyObject *message = end_receive(view->end, deadline, NULL);
+
+	if (!message)
+		return -1;
+	view->memory = PyMemoryView_FromObject(message);
+	Py_DECREF(message);
+	view->state = VIEW_COPIED;
+	return view->memory ? 0 : -1;
+}
+
+static int open_receiving(struct view *view)
+{
+	int64_t deadline = deadline_from(view->timeout_ns);
+
+	for (;;) {
+		struct hold *hold = end_hold(view->end);
+		const void *at;
+		ssize_t len;
+
+		if (!hold)
+			return -1;
+		len = bufpipe_peek(hold->pipe, &at, 0);
+		if (len >= 0) {
+			opened(view, hold, (void *)(uintptr_t)at, (size_t)len);
+			return 0;
+		}
+		if (len == -EMSGSIZE)
+			return open_copied(view, deadline);
+		if (len != -EAGAIN) {
+			raise_error(hold, RECEIVING, len);
+			return -1;
+		}
+		if (end_await(view->end, deadline) < 0)
+			return -1;
+	}
+}
+
+/*
+ * Ends what the library has open.  In a child that fork has made it is the
+ * parent's; and another thread cannot drop the lock, which so goes with its owner.
+ */
+static int view_end(struct view *view, bool commit)
+{
+	struct hold *hold = view->hold;
+	int r = 0;
+
+	view->state = VIEW_DONE;
+	view->hold = NULL;
+	if (view->pid != getpid()) {
+		PyErr_SetString(PyExc_RuntimeError, "the view of this message belongs to the parent process");
+		return -1;
+	}
+	if (view->thread != PyThread_get_thread_ident()) {
+		PyErr_SetString(PyExc_RuntimeError, "a view must be left by the thread that entered it");
+		return -1;
+	}
+	if (!view->sends) {
+		r = bufpipe_release(hold->pipe);
+		end_settle(hold);
+	} else {
+		r = commit ? bufpipe_commit(hold->pipe, view->commit_len) : bufpipe_cancel(hold->pipe);
+	}
+	if (r < 0)
+		raise_error(hold, SENDING, r);
+	hold_unuse(hold);
+	return r < 0 ? -1 : 0;
+}
+
+static PyObject *view_enter(PyObject *self, PyObject *unused)
+{
+	struct view *view = (struct view *)self;
+
+	(void)unused;
+	if (view->state != VIEW_NEW) {
+		PyErr_SetString(PyExc_RuntimeError, "a view can be entered once");
+		return NULL;
+	}
+	if ((view->sends ? open_sending(view) : open_receiving(view)) < 0)
+		return NULL;
+	if (!view->memory)
+		view->memory = PyMemoryView_FromObject(self);
+	if (!view->memory) {
+		PyObject *type, *value, *trace;
+
+		PyErr_Fetch(&type, &value, &trace);
+		if (view_end(view, false) < 0)
+			PyErr_Clear();
+		PyErr_Restore(type, value, trace);
+		return NULL;
+	}
+	return Py_NewRef(view->memory);
+}
+
+static PyObject *view_exit(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
+{
+	struct view *view = (struct view *)self;
+	bool failed = nargs > 0 && args[0] != Py_None;
+	PyObject *memory = view->memory;
+	PyObject *released;
+
+	if (view->state == VIEW_COPIED) {
+		view->state = VIEW_DONE;
+		Py_CLEAR(view->memory);
+		Py_RETURN_NONE;
+	}
+	if (view->state != VIEW_OPEN) {
+		PyErr_SetString(PyExc_RuntimeError, "this view is not open");
+		return NULL;
+	}
+	/* Before the memoryview is released, which would end the message if nothing else points there. */
+	view->exports++;
+	view->memory = NULL;
+	released = PyObject_CallMethod(memory, "release", NULL);
+	if (!released)
+		PyErr_Clear(); /* something was exported from it: that is counted */
+	Py_XDECREF(released);
+	Py_DECREF(memory);
+	if (--view->exports) {
+		view->state = VIEW_ENDING;
+		if (failed)
+			Py_RETURN_NONE;
+		PyErr_SetString(PyExc_BufferError,
+				view->sends ? "not sent: something still points into the message" :
+					      "something still points into the message; the pipe waits for it");
+		return NULL;
+	}
+	if (view_end(view, !failed) < 0)
+		return NULL;
+	Py_RETURN_NONE;
+}
+
+static int view_getbuffer(PyObject *self, Py_buffer *buffer, int flags)
+{
+	struct view *view = (struct view *)self;
+
+	if (view->state != VIEW_OPEN) {
+		PyErr_SetString(PyExc_BufferError, "this view is not open");
+		return -1;
+	}
+	if (PyBuffer_FillInfo(buffer, self, view->at, (Py_ssize_t)view->len, !view->sends, flags) < 0)
+		return -1;
+	view->exports++;
+	return 0;
+}
+
+static void end_unheard(struct view *view)
+{
+	PyObject *type, *value, *trace;
+
+	PyErr_Fetch(&type, &value, &trace);
+	if (view_end(view, false) < 0) {
+		if (view->pid == getpid())
+			PyErr_WriteUnraisable((PyObject *)view);
+		else
+			PyErr_Clear();
+	}
+	PyErr_Restore(type, value, trace);
+}
+
+static void view_releasebuffer(PyObject *self, Py_buffer *buffer)
+{
+	struct view *view = (struct view *)self;
+
+	(void)buffer;
+	view->exports--;
+	if (view->exports == 0 && view->state == VIEW_ENDING)
+		end_unheard(view);
+}
+
+/* 'with' was entered and never left. */
+static void view_dealloc(PyObject *self)
+{
+	struct view *view = (struct view *)self;
+	PyTypeObject *type = Py_TYPE(self);
+
+	PyObject_GC_UnTrack(self);
+	if (view->hold)
+		end_unheard(view);
+	Py_CLEAR(view->memory);
+	Py_CLEAR(view->end);
+	type->tp_free(self);
+	Py_DECREF(type);
+}
+
+static int view_traverse(PyObject *self, visitproc visit, void *arg)
+{
+	struct view *view = (struct view *)self;
+
+	Py_VISIT(Py_TYPE(self));
+	Py_VISIT(view->memory);
+	return 0;
+}
+
+/* The memoryview points to us and we to it. */
+static int view_clear(PyObject *self)
+{
+	Py_CLEAR(((struct view *)self)->memory);
+	return 0;
+}
+
+static PyObject *view_get_size(PyObject *self, void *unused)
+{
+	struct view *view = (struct view *)self;
+
+	(void)unused;
+	return PyLong_FromSize_t(view->sends ? view->commit_len : view->len);
+}
+
+static int view_set_size(PyObject *self, PyObject *value, void *unused)
+{
+	struct view *view = (struct view *)self;
+	size_t size;
+
+	(void)unused;
+	if (!view->sends || !value) {
+		PyErr_SetString(PyExc_AttributeError, "only the size of a message that is to be sent can be set");
+		return -1;
+	}
+	if (!args_size(value, "size", 0, &size))
+		return -1;
+	if (size > view->len || (view->end->hold && hold_static(view->end->hold) && size != view->len)) {
+		PyErr_Format(PyExc_ValueError, "%zu bytes were reserved", view->len);
+		return -1;
+	}
+	view->commit_len = size;
+	return 0;
+}
+
+PyDoc_STRVAR(view_doc, "A message inside the pipe's memory: a context manager that gives a memoryview of it.\n\n"
+		       "Made by End.send_view() and End.recv_view().  The thread that enters the block must\n"
+		       "leave it, and may not use the same direction of the end in between.");
+
+static PyMethodDef view_methods[] = {
+	{ "__enter__", view_enter, METH_NOARGS, NULL },
+	{ "__exit__", (PyCFunction)(void (*)(void))view_exit, METH_FASTCALL, NULL },
+	{ NULL, NULL, 0, NULL },
+};
+
+static PyGetSetDef view_getset[] = {
+	{ "size", view_get_size, view_set_size,
+	  "How many bytes the message has; before it is sent, it may be made shorter.", NULL },
+	{ NULL, NULL, NULL, NULL, NULL },
+};
+
+static PyType_Slot view_slots[] = {
+	{ Py_tp_doc, (void *)(uintptr_t)view_doc },
+	{ Py_tp_dealloc, view_dealloc },
+	{ Py_tp_traverse, view_traverse },
+	{ Py_tp_clear, view_clear },
+	{ Py_tp_methods, view_methods },
+	{ Py_tp_getset, view_getset },
+	{ Py_bf_getbuffer, view_getbuffer },
+	{ Py_bf_releasebuffer, view_releasebuffer },
+	{ 0, NULL },
+};
+
+PyType_Spec view_spec = {
+	.name = "buffered_pipe._core.MessageView",
+	.basicsize = sizeof(struct view),
+	.flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+	.slots = view_slots,
+};

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT */
+/* Waiting for many ends at once: those that receive are ready to receive, the others to send. */
+#include "core.h"
+
+struct crowd {
+	struct bufpipe_pollfd *pipes; /* one for each hold */
+	struct hold **holds;
+	unsigned *entry; /* of each object, the number of its hold */
+	Py_ssize_t n;
+	unsigned count;
+};
+
+static void crowd_free(struct crowd *c)
+{
+	for (unsigned i = 0; i < c->count; i++)
+		hold_unuse(c->holds[i]);
+	PyMem_Free(c->pipes);
+	PyMem_Free(c->holds);
+	PyMem_Free(c->entry);
+}
+
+/* Two handles of one end are waited for once. */
+static unsigned entry_of(struct crowd *c, struct hold *hold)
+{
+	for (unsigned i = 0; i < c->count; i++) {
+		if (c->holds[i] == hold)
+			return i;
+	}
+	hold_use(hold);
+	c->holds[c->count] = hold;
+	c->pipes[c->count].pipe = hold->pipe;
+	c->pipes[c->count].events = hold->info.can_recv ? BUFPIPE_IN : BUFPIPE_OUT;
+	return c->count++;
+}
+
+static bool crowd_fill(struct crowd *c, struct state *state, PyObject *list)
+{
+	c->n = PyList_GET_SIZE(list);
+	c->pipes = PyMem_Calloc((size_t)c->n + 1, sizeof(*c->pipes));
+	c->holds = PyMem_Calloc((size_t)c->n + 1, sizeof(struct hold *));
+	c->entry = PyMem_Calloc((size_t)c->n + 1, sizeof(*c->entry));
+	if (!c->pipes || !c->holds || !c->entry) {
+		PyErr_NoMemory();
+		return false;
+	}
+	for (Py_ssize_t i = 0; i < c->n; i++) {
+		PyObject *object = PyList_GET_ITEM(list, i);
+		struct hold *hold;
+
+		if (!PyObject_TypeCheck(object, state->end_type)) {
+			PyErr_Format(PyExc_TypeError, "an End is needed, not %R", object);
+			return false;
+		}
+		hold = end_hold((struct end *)object);
+		if (!hold)
+			return false;
+		c->entry[i] = entry_of(c, hold);
+	}
+	return true;
+}
+
+/* How many are ready, 0 when the time is up, -1 with an exception. */
+static int crowd_wait(struct crowd *c, int64_t deadline)
+{
+	int r = bufpipe_wait(c->pipes, c->count, 0);
+	int64_t slice;
+
+	while ((r == 0 || r == -EINTR) && (slice = deadline_slice(deadline, SLICE)) != 0) {
+		Py_BEGIN_ALLOW_THREADS
+		r = bufpipe_wait(c->pipes, c->count, slice);
+		Py_END_ALLOW_THREADS
+		if (PyErr_CheckSignals() < 0)
+			return -1;
+	}
+	if (r == -EINTR)
+		return 0;
+	if (r < 0)
+		raise_error(NULL, RECEIVING, r);
+	return r < 0 ? -1 : r;
+}
+
+static PyObject *crowd_ready(const struct crowd *c, PyObject *list)
+{
+	PyObject *ready = PyList_New(0);
+
+	for (Py_ssize_t i = 0; ready && i < c->n; i++) {
+		if (c->pipes[c->entry[i]].revents && PyList_Append(ready, PyList_GET_ITEM(list, i)) < 0)
+			Py_CLEAR(ready);
+	}
+	return ready;
+}
+
+PyObject *core_wait(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+	static const struct signature signature = { "wait_ends", 2, 1, { "ends", "timeout" } };
+	struct crowd c = { 0 };
+	PyObject *ready = NULL;
+	PyObject *values[2];
+	int64_t deadline;
+	PyObject *list;
+
+	if (!args_parse(&signature, args, nargs, kwnames, values) || args_deadline(values[1], &deadline) < 0)
+		return NULL;
+	list = PySequence_List(values[0]);
+	if (!list)
+		return NULL;
+	if (crowd_fill(&c, state_of_module(module), list) && crowd_wait(&c, deadline) >= 0)
+		ready = crowd_ready(&c, list);
+	crowd_free(&c);
+	Py_DECREF(list);
+	return ready;
+}

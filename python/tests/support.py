@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: MIT
+"""What several tests need: a deadline for each, and threads and processes whose failures are not lost."""
+
+import contextlib
+import ctypes
+import faulthandler
+import gc
+import os
+import signal
+import threading
+import time
+import unittest
+
+LONG = 20  # seconds that nothing here takes
+
+
+class TestCase(unittest.TestCase):
+    def setUp(self):
+        faulthandler.dump_traceback_later(4 * LONG, exit=True)
+        self.addCleanup(faulthandler.cancel_dump_traceback_later)
+
+
+@contextlib.contextmanager
+def thread(function, *args):
+    """Runs the function beside the block, and raises what it raised."""
+    failures = []
+
+    def run():
+        try:
+            function(*args)
+        except BaseException as failure:
+            failures.append(failure)
+
+    running = threading.Thread(target=run, daemon=True)
+    running.start()
+    yield running
+    running.join(LONG)
+    if failures:
+        raise failures[0]
+    assert not running.is_alive(), "the thread does not end"
+
+
+def fork():
+    """os.fork(), but the child does not outlive us."""
+    pid = os.fork()
+    if pid == 0:
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    return pid
+
+
+@contextlib.contextmanager
+def child(function, *args):
+    """Runs the function in a forked process, which must end well.  Gives its pid."""
+    pid = fork()
+    if pid == 0:
+        status = 1
+        try:
+            function(*args)
+            status = 0
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    try:
+        yield pid
+    except BaseException:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
+    assert os.waitpid(pid, 0)[1] == 0, "the child failed"
+
+
+def asleep(task):
+    """Whether a thread sleeps in the kernel; it is a path below /proc."""
+    with open(f"/proc/{task}/stat") as stat:
+        return stat.read().rpartition(")")[2].split()[0] == "S"
+
+
+def wait_asleep(native_id):
+    """Until the thread has slept for a moment: it is blocked in a call."""
+    end = time.monotonic() + LONG
+    seen = 0
+    while seen < 5:
+        seen = seen + 1 if asleep(f"self/task/{native_id}") else 0
+        time.sleep(0.002)
+        assert time.monotonic() < end, "it does not fall asleep"
+
+
+def wait_until(condition):
+    end = time.monotonic() + LONG
+    while not condition():
+        assert time.monotonic() < end, "it does not come true"
+        time.sleep(0.005)
+
+
+def memfds():
+    """How many rings this process has mapped or open."""
+    gc.collect()
+    with open("/proc/self/maps") as maps:
+        mapped = sum("memfd:" in line for line in maps)
+    return mapped + sum(
+        "memfd:" in os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if exists(fd)
+    )
+
+
+def exists(fd):
+    return os.path.islink(f"/proc/self/fd/{fd}")
+
+
+def descriptors():
+    gc.collect()
+    return len(os.listdir("/proc/self/fd"))

@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: MIT
+"""Ends in other processes: every start method, through queues, after the parent let go, after a death."""
+
+import multiprocessing
+import os
+import pickle
+import signal
+import unittest
+
+from buffered_pipe import Generic_Pipe, Static_Pipe
+from support import LONG, TestCase, asleep, child, descriptors, fork, thread, wait_asleep, wait_until
+
+
+def echo(receiver, sender, before=None):
+    if before:
+        before.wait()
+    receiver.register()
+    sender.register()
+    try:
+        while True:
+            sender.send(receiver.recv())
+    except EOFError:
+        pass
+
+
+def send_numbers(sender, name, count):
+    for number in range(count):
+        sender.send((name, number))
+
+
+def send_through(queue, sender):
+    queue.get().send("through a queue")
+    sender.send("done")
+
+
+def wait_for_ever(end, started):
+    started.set()
+    signal.pause()
+
+
+def give_and_leave(sender):
+    sender.send("sent before it left")
+
+
+class StartMethod:
+    """The same for each way to start a process."""
+
+    def setUp(self):
+        super().setUp()
+        self.context = multiprocessing.get_context(self.method)
+
+    def start(self, function, *args):
+        process = self.context.Process(target=function, args=args)
+        process.start()
+        self.addCleanup(process.kill)
+        return process
+
+    def join(self, process):
+        process.join(LONG)
+        self.assertEqual(process.exitcode, 0)
+
+    def test_ends_are_arguments(self):
+        to_child = Generic_Pipe(2048)
+        from_child = Generic_Pipe(2048)
+        process = self.start(echo, to_child[0], from_child[1])
+        to_child[1].send({"some": ["object"]})
+        self.assertEqual(from_child[0].recv(timeout=LONG), {"some": ["object"]})
+        process.kill()
+
+    def test_a_static_end_is_an_argument(self):
+        receiver, sender = Static_Pipe(32, 16)
+        process = self.start(sender_of_bytes, sender)
+        self.assertEqual(receiver.recv(timeout=LONG), b"x" * 32)
+        self.join(process)
+
+    def test_the_parent_lets_go_before_the_child_uses_its_ends(self):
+        to_child = Generic_Pipe(2048)
+        from_child = Generic_Pipe(2048)
+        go = self.context.Event()
+        other = to_child[1].fork()
+        process = self.start(echo, to_child[0], from_child[1], go)
+        to_child[0].close()
+        from_child[1].close()
+        to_child[1].close()
+        go.set()
+        other.send("hello")
+        self.assertEqual(from_child[0].recv(timeout=LONG), "hello")
+        process.kill()
+
+    def test_many_processes_send_on_one_end(self):
+        receiver, sender = Generic_Pipe(500)
+        count = 300
+        processes = [self.start(send_numbers, sender, name, count) for name in range(3)]
+        sender.close()
+        got = []
+        with self.assertRaises(EOFError):
+            while True:
+                got.append(receiver.recv(timeout=LONG))
+        self.assertEqual(sorted(got), [(name, i) for name in range(3) for i in range(count)])
+        for name in range(3):
+            mine = [i for each, i in got if each == name]
+            self.assertEqual(mine, sorted(mine))
+        for process in processes:
+            self.join(process)
+
+    def test_the_end_comes_when_the_last_process_is_killed(self):
+        receiver, sender = Generic_Pipe(2048)
+        started = self.context.Event()
+        process = self.start(wait_for_ever, sender, started)
+        sender.close()
+        self.assertTrue(started.wait(LONG))
+        self.assertFalse(receiver.poll())
+        process.kill()
+        self.assertRaises(EOFError, receiver.recv, timeout=LONG)
+
+    def test_an_end_travels_through_a_queue(self):
+        receiver, sender = Generic_Pipe(2048)
+        queue = self.context.Queue()
+        done = Generic_Pipe(2048)
+        process = self.start(send_through, queue, done[1])
+        queue.put(sender)
+        self.assertEqual(receiver.recv(timeout=LONG), "through a queue")
+        self.assertEqual(done[0].recv(timeout=LONG), "done")
+        self.join(process)
+        queue.close()
+        queue.join_thread()
+
+    def test_an_end_travels_through_a_pipe(self):
+        carrier = Generic_Pipe(2048)
+        answer = Generic_Pipe(2048)
+        process = self.start(use_received, carrier[0], answer[1])
+        receiver, sender = Generic_Pipe(2048)
+        carrier[1].send(sender)
+        self.assertEqual(receiver.recv(timeout=LONG), "through a pipe")
+        self.assertEqual(answer[0].recv(timeout=LONG), "done")
+        self.join(process)
+
+    def test_starting_processes_leaves_no_descriptor(self):
+        receiver, sender = Generic_Pipe(2048)
+
+        def once():
+            process = self.start(give_and_leave, sender)
+            self.assertEqual(receiver.recv(timeout=LONG), "sent before it left")
+            self.join(process)
+            process.close()
+            self.assertFalse(receiver.poll(0.3))
+
+        self._cleanups.clear()
+        once()
+        self._cleanups.clear()
+        before = descriptors()
+        once()
+        once()
+        self._cleanups.clear()
+        self.assertEqual(descriptors(), before)
+
+
+def sender_of_bytes(sender):
+    sender.register()
+    sender.send(b"x" * 32)
+
+
+def use_received(carrier, answer):
+    carrier.recv().send("through a pipe")
+    answer.send("done")
+
+
+class Fork(StartMethod, TestCase):
+    method = "fork"
+
+
+class Spawn(StartMethod, TestCase):
+    method = "spawn"
+
+
+class Forkserver(StartMethod, TestCase):
+    method = "forkserver"
+
+
+class AfterFork(TestCase):
+    def test_parent_and_child_use_the_same_ends(self):
+        receiver, sender = Generic_Pipe(4096)
+        count = 3000
+        with child(send_numbers, sender, "child", count):
+            with thread(send_numbers, sender, "parent", count):
+                got = [receiver.recv(timeout=LONG) for _ in range(2 * count)]
+        self.assertEqual(sorted(got), [(name, i) for name in ("child", "parent") for i in range(count)])
+
+    def test_a_child_that_was_forked_while_threads_were_blocked_can_end_the_pipe(self):
+        receiver, sender = Generic_Pipe(4096)
+        back_receiver, back_sender = Generic_Pipe(4096)
+
+        def close_and_wait():
+            receiver.close()
+            sender.close()
+            back_receiver.close()
+            back_sender.send("closed")
+            signal.pause()
+
+        with thread(lambda: self.assertEqual(receiver.recv(timeout=LONG), "wake")) as running:
+            wait_asleep(running.native_id)
+            pid = fork()
+            if pid == 0:
+                try:
+                    close_and_wait()
+                finally:
+                    os._exit(0)
+            self.assertEqual(back_receiver.recv(timeout=LONG), "closed")
+            # Only this process holds the pipe now: what it does to it is its own.
+            holders = sum(
+                "memfd:" in os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")
+            )
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            sender.send("wake")
+        self.assertLessEqual(holders, 2)  # those of back_sender
+
+    def test_a_killed_sender_leaves_no_part_of_its_message(self):
+        receiver, sender = Generic_Pipe(5)
+        pid = fork()
+        if pid == 0:
+            sender.send_bytes(b"x" * 1000000)
+            os._exit(0)
+        wait_until(receiver.poll)
+        wait_until(lambda: asleep(pid))
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        sender.send_bytes(b"whole")
+        self.assertEqual(receiver.recv_bytes(timeout=LONG), b"whole")
+
+    def test_a_child_that_dies_with_the_turn_does_not_keep_it(self):
+        receiver, sender = Generic_Pipe(4096)
+
+        def die_sending():
+            with sender.send_view(8):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        pid = fork()
+        if pid == 0:
+            die_sending()
+        os.waitpid(pid, 0)
+        sender.send("next")
+        self.assertEqual(receiver.recv(timeout=LONG), "next")
+
+
+class Pickling(TestCase):
+    def test_a_plain_pickle_is_refused(self):
+        receiver, sender = Generic_Pipe(4096)
+        self.assertRaisesRegex(TypeError, "multiprocessing", pickle.dumps, sender)
+
+    def test_a_process_that_never_takes_its_end_does_not_keep_it(self):
+        receiver, sender = Generic_Pipe(4096)
+        context = multiprocessing.get_context("spawn")
+        process = context.Process(target=give_and_leave, args=(sender,))
+        process.start()
+        process.kill()  # long before it has unpickled anything
+        sender.close()
+        with self.assertRaises(EOFError):
+            while True:
+                receiver.recv(timeout=LONG)
+        process.join()
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: MIT */
+/* What the tests of sets share: each runs in both ways in which a set can sleep. */
+#ifndef TESTS_SETS_H
+#define TESTS_SETS_H
+
+#include "support.h"
+
+#include <fcntl.h>
+#include <sys/socket.h>
+
+/* A test with a parameter: what to give to bufpipe_set_create. */
+#define BOTH(suite, name)                     \
+	static void name(unsigned flags);     \
+	Test(suite, name##_by_uring)          \
+	{                                     \
+		name(0);                      \
+	}                                     \
+	Test(suite, name##_by_epoll)          \
+	{                                     \
+		name(BUFPIPE_NO_URING);       \
+	}                                     \
+	static void name(unsigned flags)
+
+/* Long enough to be asleep in it; what is not to come does not come before. */
+#define MOMENT (20 * MSEC)
+
+static inline bufpipe_set_t *set_open(unsigned flags)
+{
+	bufpipe_set_t *set;
+
+	check_eq(bufpipe_set_create(&set, flags), 0);
+	return set;
+}
+
+/* The one event that there is. */
+static inline unsigned set_expect(bufpipe_set_t *set, const void *user, int64_t timeout_ns)
+{
+	struct bufpipe_event events[4] = { 0 };
+
+	check_eq(bufpipe_set_wait(set, events, 4, timeout_ns), 1);
+	check(events[0].user == user);
+	return events[0].events;
+}
+
+static inline void set_expect_nothing(bufpipe_set_t *set)
+{
+	struct bufpipe_event events[4];
+
+	check_eq(bufpipe_set_wait(set, events, 4, 0), 0);
+	check_eq(bufpipe_set_wait(set, events, 4, MOMENT), 0);
+}
+
+/* Waits until one of these events comes for this user; others may come before it.  0: none came. */
+static inline unsigned set_await(bufpipe_set_t *set, const void *user, unsigned wanted, int64_t timeout_ns)
+{
+	struct bufpipe_event events[8];
+	int64_t end = clock_ns() + timeout_ns;
+
+	while (clock_ns() < end) {
+		int n = bufpipe_set_wait(set, events, 8, timeout_ns);
+
+		check(n >= 0);
+		for (int i = 0; i < n; i++) {
+			if (events[i].user == user && events[i].events & wanted)
+				return events[i].events;
+		}
+	}
+	return 0;
+}
+
+/* Returns when a thread of this process (pid 0), or of another, sleeps in one of these calls. */
+static inline bool sleeps_in_set(pid_t pid, pid_t tid)
+{
+	char path[64];
+	char text[128];
+	FILE *file;
+	long call = -1;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/syscall", pid ? pid : getpid(), tid);
+	file = fopen(path, "re");
+	if (!file)
+		return false;
+	if (fgets(text, sizeof(text), file) && text[0] >= '0' && text[0] <= '9')
+		call = strtol(text, NULL, 10);
+	fclose(file);
+#ifdef SYS_epoll_wait
+	if (call == SYS_epoll_wait)
+		return true;
+#endif
+	return call == SYS_io_uring_enter || call == SYS_epoll_pwait;
+}
+
+static inline void wait_until_in_set(pid_t pid, pid_t tid)
+{
+	int64_t end = clock_ns() + PLENTY;
+
+	while (!sleeps_in_set(pid, tid)) {
+		check(clock_ns() < end);
+		sleep_ns(200 * USEC);
+	}
+}
+
+/* How many descriptors of this process are rings of io_uring. */
+static inline int rings_open(void)
+{
+	int n = 0;
+
+	for (int fd = 0; fd < 1024; fd++) {
+		char path[32];
+		char target[64] = "";
+
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+		if (readlink(path, target, sizeof(target) - 1) > 0)
+			n += strstr(target, "io_uring") != NULL;
+	}
+	return n;
+}
+
+/* A child that keeps one end of a pipe, lets go of the other, and waits to be killed. */
+static inline void sit_on(void *arg)
+{
+	bufpipe_close(arg);
+	for (;;)
+		pause();
+}
+
+#endif

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What all tests share: checks that work in any thread and process, a fixture
+ * that finds leaks, children, and ways to know what another process does
+ * without guessing at times.
+ */
+#ifndef TESTS_SUPPORT_H
+#define TESTS_SUPPORT_H
+
+#include "bufpipe.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/types.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Which end of bufpipe_create is which. */
+enum { IN, OUT };
+
+#define USEC 1000ll
+#define MSEC 1000000ll
+#define SEC  1000000000ll
+/* Longer than anything here takes: a call that would wait for ever fails instead of hanging the test. */
+#define PLENTY (15 * SEC)
+/* An upper bound, generous for a busy machine, for what is promised within 100 ms. */
+#define PROMPT (2 * SEC)
+
+/*
+ * Checks.  A failure ends the test from its own thread, and the whole process
+ * from any other thread; in a child it becomes the child's report.
+ */
+#define check(condition)                                                    \
+	do {                                                                \
+		if (!(condition))                                           \
+			support_fail(__FILE__, __LINE__, "%s", #condition); \
+	} while (0)
+
+#define check_eq(is, wanted)                                                                               \
+	do {                                                                                               \
+		long long is_ = (long long)(is);                                                           \
+		long long wanted_ = (long long)(wanted);                                                   \
+		if (is_ != wanted_)                                                                        \
+			support_fail(__FILE__, __LINE__, "%s is %lld and not %s, %lld", #is, is_, #wanted, \
+				     wanted_);                                                             \
+	} while (0)
+
+void support_fail(const char *file, int line, const char *format, ...)
+	__attribute__((noreturn, format(printf, 3, 4)));
+
+/* Before each test: notes descriptors and mappings.  After it: there are no others. */
+void support_begin(void);
+void support_end(void);
+
+#define SUITE(name) TestSuite(name, .init = support_begin, .fini = support_end, .timeout = 30)
+
+/* How many descriptors are open, and how many mappings of memfds there are. */
+int descriptors_open(void);
+int memfds_mapped(void);
+
+/* A pipe, or the test fails. */
+void pipe_open(bufpipe_t *ends[2], const struct bufpipe_options *options);
+void pipe_close(bufpipe_t *ends[2]);
+
+/* Sends or receives one message, a text without its final 0, or fails. */
+void say(bufpipe_t *pipe, const char *text);
+void hear(bufpipe_t *pipe, const char *text);
+
+/* Sends tiny or object-sized messages until a try says -EAGAIN; how many there were. */
+unsigned fill_up(bufpipe_t *pipe, size_t len);
+
+/* Bytes that depend on their position and on a seed. */
+void pattern_fill(void *buf, size_t len, uint64_t seed);
+bool pattern_holds(const void *buf, size_t len, uint64_t seed);
+
+int64_t clock_ns(void);
+
+/* A child that runs a function and exits with 0, unless a check fails in it.  It dies with this thread. */
+struct child {
+	pid_t pid;
+	int report;
+};
+
+struct child child_start(void (*run)(void *), void *arg);
+/* Waits for it, and fails if it failed. */
+void child_join(struct child *child);
+/* SIGKILL, and waits until it is gone. */
+void child_kill(struct child *child);
+
+/* A thread, and its id in the kernel. */
+struct thread {
+	pthread_t handle;
+	pid_t tid;
+	void (*run)(void *);
+	void *arg;
+	_Atomic int started;
+};
+
+void thread_start(struct thread *thread, void (*run)(void *), void *arg);
+void thread_join(struct thread *thread);
+
+/* How a thread sleeps, seen from outside. */
+enum asleep {
+	ASLEEP_SOCKET, /* in poll, where a call goes after some 100 ms: nothing but the other side ends that */
+	ASLEEP_ANY,    /* on a futex or in poll: perhaps only for a moment */
+	ASLEEP_PAUSE,  /* in pause, until a signal comes */
+};
+
+/* Returns when a thread of a process (of this one: 0) sleeps so.  Fails if it does not come to that. */
+void wait_until_asleep(pid_t pid, pid_t tid, enum asleep how);
+
+/* Voluntary context switches so far. */
+long sleeps_so_far(pid_t pid, pid_t tid);
+
+void sleep_ns(int64_t ns);
+void pin_to_cpu(int cpu);
+
+/*
+ * From now on this process gets an error from a system call: always, or, with
+ * a mask, if an argument has one of these bits.
+ */
+struct forbidden {
+	int call;
+	int error;
+	unsigned argument;
+	uint32_t mask;
+};
+
+void forbid(const struct forbidden *rules, int n);
+
+/* A pair of connected Unix sockets, close-on-exec. */
+void sockets_open(int sockets[2], int type);
+void sockets_close(int sockets[2]);
+
+#endif

@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: MIT */
+/* How a stream ends: shutdown, close and death; what had been sent is received first. */
+#include "support.h"
+
+#include <fcntl.h>
+
+SUITE(ending);
+
+Test(ending, shutdown_lets_the_receiver_drain_and_then_says_so)
+{
+	for (int i = 0; i < 2; i++) {
+		struct bufpipe_options options = { .flags = i ? BUFPIPE_SHARED : 0 };
+		bufpipe_t *ends[2];
+		const void *there;
+		char buf[10];
+
+		pipe_open(ends, &options);
+		say(ends[OUT], "one");
+		say(ends[OUT], "two");
+		check_eq(bufpipe_shutdown(ends[OUT]), 0);
+		check_eq(bufpipe_shutdown(ends[OUT]), 0);
+		check_eq(bufpipe_send(ends[OUT], "x", 1, 0), -EPIPE);
+		check_eq(bufpipe_send(ends[OUT], "x", 1, -1), -EPIPE);
+		hear(ends[IN], "one");
+		hear(ends[IN], "two");
+		for (int again = 0; again < 2; again++) {
+			check_eq(bufpipe_recv(ends[IN], buf, sizeof(buf), 0), -EPIPE);
+			check_eq(bufpipe_recv(ends[IN], buf, sizeof(buf), -1), -EPIPE);
+			check_eq(bufpipe_next(ends[IN], -1), -EPIPE);
+			check_eq(bufpipe_peek(ends[IN], &there, -1), -EPIPE);
+		}
+		pipe_close(ends);
+	}
+}
+
+Test(ending, shutdown_needs_no_room)
+{
+	struct bufpipe_options options = { .object_size = 8, .object_count = 511 }; /* just a page */
+	bufpipe_t *ends[2];
+	char object[8];
+
+	for (int laps = 0; laps < 3; laps++) {
+		pipe_open(ends, &options);
+		for (int i = 0; i < laps * 300; i++) {
+			check_eq(bufpipe_send(ends[OUT], "12345678", 8, 0), 0);
+			check_eq(bufpipe_recv(ends[IN], object, 8, 0), 8);
+		}
+		check_eq(fill_up(ends[OUT], 8), 511);
+		check_eq(bufpipe_shutdown(ends[OUT]), 0);
+		for (int i = 0; i < 511; i++)
+			check_eq(bufpipe_recv(ends[IN], object, 8, 0), 8);
+		check_eq(bufpipe_recv(ends[IN], object, 8, 0), -EPIPE);
+		check_eq(bufpipe_send(ends[OUT], object, 8, 0), -EPIPE);
+		pipe_close(ends);
+	}
+}
+
+Test(ending, shutdown_of_the_receiver_breaks_the_pipe_but_keeps_what_came)
+{
+	bufpipe_t *ends[2];
+	char buf[10];
+
+	pipe_open(ends, NULL);
+	say(ends[OUT], "one");
+	say(ends[OUT], "two");
+	check_eq(bufpipe_shutdown(ends[IN]), 0);
+	check_eq(bufpipe_shutdown(ends[IN]), 0);
+	check_eq(bufpipe_send(ends[OUT], "x", 1, -1), -EPIPE);
+	hear(ends[IN], "one");
+	hear(ends[IN], "two");
+	while (bufpipe_recv(ends[IN], buf, sizeof(buf), 0) == 1) /* the one that crossed it */
+		;
+	check_eq(bufpipe_recv(ends[IN], buf, sizeof(buf), -1), -EPIPE);
+	pipe_close(ends);
+}
+
+Test(ending, a_closed_sender_leaves_what_it_sent)
+{
+	bufpipe_t *ends[2];
+	char buf[10];
+
+	pipe_open(ends, NULL);
+	say(ends[OUT], "left");
+	bufpipe_close(ends[OUT]);
+	hear(ends[IN], "left");
+	check_eq(bufpipe_recv(ends[IN], buf, sizeof(buf), -1), -EPIPE);
+	check_eq(bufpipe_recv(ends[IN], buf, sizeof(buf), 0), -EPIPE);
+	bufpipe_close(ends[IN]);
+}
+
+Test(ending, a_closed_receiver_breaks_the_pipe)
+{
+	struct bufpipe_options options = { .object_size = 8, .object_count = 4 };
+	bufpipe_t *ends[2];
+
+	for (int fill = 0; fill < 2; fill++) {
+		pipe_open(ends, &options);
+		say(ends[OUT], "unread 1");
+		if (fill)
+			fill_up(ends[OUT], 8);
+		bufpipe_close(ends[IN]);
+		check_eq(bufpipe_send(ends[OUT], "unread 2", 8, -1), -EPIPE);
+		check_eq(bufpipe_send(ends[OUT], "unread 3", 8, 0), -EPIPE);
+		check_eq(bufpipe_send(ends[OUT], "unread 4", 8, -1), -EPIPE);
+		bufpipe_close(ends[OUT]);
+	}
+}
+
+struct job {
+	bufpipe_t *pipe;
+	int sends;
+	int64_t result;
+};
+
+static void blocked_call(void *arg)
+{
+	struct job *job = arg;
+	char object[8] = { 0 };
+
+	job->result =
+		job->sends ? bufpipe_send(job->pipe, object, 8, -1) : bufpipe_recv(job->pipe, object, 8, -1);
+}
+
+enum how { CLOSE, SHUTDOWN, CHILD_KILLED, CHILD_EXITS };
+
+static void hold(void *arg)
+{
+	char byte;
+
+	/* Ends when the parent closes its side. */
+	if (read(*(int *)arg, &byte, 1) < 0)
+		_exit(1);
+}
+
+/* A blocked call on one end learns that the other one has gone in some way. */
+static void notices(struct job job, unsigned flags, enum how how, enum asleep asleep)
+{
+	struct bufpipe_options options = { .object_size = 8, .object_count = 4, .flags = flags };
+	int us = job.sends ? OUT : IN;
+	struct child child = { 0 };
+	struct thread thread;
+	bufpipe_t *ends[2];
+	int64_t begin;
+	int line[2];
+
+	check_eq(pipe2(line, O_CLOEXEC), 0);
+	pipe_open(ends, &options);
+	if (job.sends)
+		fill_up(ends[OUT], 8);
+	job.pipe = ends[us];
+	if (how >= CHILD_KILLED) {
+		child = child_start(hold, &line[0]);
+		bufpipe_close(ends[!us]);
+	}
+	thread_start(&thread, blocked_call, &job);
+	wait_until_asleep(0, thread.tid, asleep);
+	begin = clock_ns();
+	if (how == CLOSE)
+		bufpipe_close(ends[!us]);
+	else if (how == SHUTDOWN)
+		check_eq(bufpipe_shutdown(ends[!us]), 0);
+	else if (how == CHILD_KILLED)
+		child_kill(&child);
+	/* hold() waits for its own copy of the writing side too, so a byte it is. */
+	else if (write(line[1], "", 1) == 1)
+		child_join(&child);
+	thread_join(&thread);
+	check(clock_ns() - begin < PROMPT);
+	check_eq(job.result, -EPIPE);
+	bufpipe_close(ends[us]);
+	if (how == SHUTDOWN)
+		bufpipe_close(ends[!us]);
+	close(line[0]);
+	close(line[1]);
+}
+
+static void notices_in_all_ways(int sends)
+{
+	static const unsigned flags[] = { 0, BUFPIPE_SHARED, BUFPIPE_DUPLEX };
+
+	for (unsigned i = 0; i < 3 * 4 * 2; i++) {
+		enum how how = i / 3 % 4;
+
+		/* A duplex shutdown ends what it sends, and goes on receiving. */
+		if (sends && how == SHUTDOWN && flags[i % 3] == BUFPIPE_DUPLEX)
+			continue;
+		notices((struct job){ .sends = sends }, flags[i % 3], how,
+			i / 12 ? ASLEEP_SOCKET : ASLEEP_ANY);
+	}
+}
+
+Test(ending, a_blocked_receiver_notices)
+{
+	notices_in_all_ways(0);
+}
+
+Test(ending, a_blocked_sender_notices)
+{
+	notices_in_all_ways(1);
+}
+
+static void send_and_wait(void *arg)
+{
+	bufpipe_t *pipe = arg;
+
+	for (uint64_t i = 0; i < 100; i++)
+		check_eq(bufpipe_send(pipe, &i, 8, PLENTY), 0);
+	for (;;)
+		pause();
+}
+
+Test(ending, what_was_sent_before_sigkill_is_received_after_it)
+{
+	for (int i = 0; i < 2; i++) {
+		struct bufpipe_options options = { .flags = i ? BUFPIPE_SHARED : 0 };
+		struct child child;
+		bufpipe_t *ends[2];
+		uint64_t number;
+
+		pipe_open(ends, &options);
+		child = child_start(send_and_wait, ends[OUT]);
+		bufpipe_close(ends[OUT]);
+		check_eq(bufpipe_recv(ends[IN], &number, 8, PLENTY), 8);
+		check_eq(number, 0);
+		for (uint64_t n = 1; n < 50; n++)
+			check_eq(bufpipe_recv(ends[IN], &number, 8, PLENTY), 8);
+		wait_until_asleep(child.pid, child.pid, ASLEEP_PAUSE);
+		child_kill(&child);
+		for (uint64_t n = 50; n < 100; n++) {
+			check_eq(bufpipe_recv(ends[IN], &number, 8, -1), 8);
+			check_eq(number, n);
+		}
+		check_eq(bufpipe_recv(ends[IN], &number, 8, -1), -EPIPE);
+		bufpipe_close(ends[IN]);
+	}
+}
+
+/* Tries alone find out too, some milliseconds later. */
+Test(ending, tries_notice_a_killed_peer)
+{
+	for (int sends = 0; sends < 2; sends++) {
+		struct bufpipe_options options = { .object_size = 8, .object_count = 4 };
+		char object[8] = { 0 };
+		struct child child;
+		bufpipe_t *ends[2];
+		int64_t begin;
+		int64_t r;
+		int line[2];
+
+		check_eq(pipe2(line, O_CLOEXEC), 0);
+		pipe_open(ends, &options);
+		if (sends)
+			fill_up(ends[OUT], 8);
+		child = child_start(hold, &line[0]);
+		bufpipe_close(ends[sends ? IN : OUT]);
+		child_kill(&child);
+		begin = clock_ns();
+		do {
+			r = sends ? bufpipe_send(ends[OUT], object, 8, 0)
+				  : bufpipe_recv(ends[IN], object, 8, 0);
+			check(clock_ns() - begin < PROMPT);
+		} while (r == -EAGAIN);
+		check_eq(r, -EPIPE);
+		bufpipe_close(ends[sends ? OUT : IN]);
+		close(line[0]);
+		close(line[1]);
+	}
+}
+
+/* Nobody ever reads: the ring is full after at most one lap. */
+Test(ending, sends_into_free_room_notice_a_killed_peer_within_one_ring)
+{
+	struct bufpipe_options options = { .object_size = 8, .object_count = 1000 };
+	char object[8] = { 0 };
+	struct child child;
+	bufpipe_t *ends[2];
+	int line[2];
+	int sent = 0;
+	int r;
+
+	check_eq(pipe2(line, O_CLOEXEC), 0);
+	pipe_open(ends, &options);
+	child = child_start(hold, &line[0]);
+	bufpipe_close(ends[IN]);
+	child_kill(&child);
+	while ((r = bufpipe_send(ends[OUT], object, 8, -1)) == 0)
+		check(++sent <= 1000);
+	check_eq(r, -EPIPE);
+	bufpipe_close(ends[OUT]);
+	close(line[0]);
+	close(line[1]);
+}
+
+Test(ending, one_process_may_close_its_two_ends_in_any_order)
+{
+	for (int i = 0; i < 4; i++) {
+		struct bufpipe_options options = { .flags = i & 2 ? BUFPIPE_DUPLEX : 0 };
+		bufpipe_t *ends[2];
+
+		pipe_open(ends, &options);
+		say(ends[OUT], "unread");
+		bufpipe_close(ends[i & 1]);
+		bufpipe_close(ends[!(i & 1)]);
+	}
+}

@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: MIT */
+/* A signal handler runs while a call sleeps: the call goes on, or gives way if it was told to. */
+#include "support.h"
+
+#include <sys/mman.h>
+
+SUITE(signals);
+
+/* How often the handler ran, seen by all processes of a test. */
+static _Atomic int *handled;
+
+static void on_signal(int number)
+{
+	(void)number;
+	(*handled)++;
+}
+
+struct job {
+	bufpipe_t *pipe;
+	int sends;
+	int restart;
+	int expected;
+};
+
+static void catch_signals(int restart)
+{
+	struct sigaction action = { .sa_handler = on_signal, .sa_flags = restart ? SA_RESTART : 0 };
+
+	check_eq(sigaction(SIGUSR1, &action, NULL), 0);
+}
+
+static void blocked_call(void *arg)
+{
+	const struct job *job = arg;
+	char object[8] = { 0 };
+
+	catch_signals(job->restart);
+	if (job->sends)
+		check_eq(bufpipe_send(job->pipe, object, 8, -1), job->expected);
+	else
+		check_eq(bufpipe_recv(job->pipe, object, 8, -1), job->expected < 0 ? job->expected : 8);
+}
+
+static void share_counter(void)
+{
+	handled = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	check(handled != MAP_FAILED);
+}
+
+static void signal_and_wait(const struct child *child)
+{
+	int before = *handled;
+	int64_t end = clock_ns() + PLENTY;
+
+	check_eq(kill(child->pid, SIGUSR1), 0);
+	while (*handled == before) {
+		check(clock_ns() < end);
+		sleep_ns(100 * USEC);
+	}
+}
+
+static const struct bufpipe_options plain = { .object_size = 8,
+					      .object_count = 2,
+					      .spin_ns = BUFPIPE_NO_SPIN };
+
+static void goes_on(struct job job, enum asleep how)
+{
+	char object[8] = { 0 };
+	struct child child;
+	bufpipe_t *ends[2];
+
+	pipe_open(ends, &plain);
+	if (job.sends)
+		fill_up(ends[OUT], 8);
+	job.pipe = ends[job.sends ? OUT : IN];
+	child = child_start(blocked_call, &job);
+	for (int i = 0; i < 3; i++) {
+		wait_until_asleep(child.pid, child.pid, how);
+		signal_and_wait(&child);
+	}
+	wait_until_asleep(child.pid, child.pid, how);
+	if (job.sends)
+		check_eq(bufpipe_recv(ends[IN], object, 8, 0), 8);
+	else
+		check_eq(bufpipe_send(ends[OUT], object, 8, 0), 0);
+	child_join(&child);
+	pipe_close(ends);
+}
+
+Test(signals, a_call_goes_on_after_a_handler)
+{
+	share_counter();
+	for (int i = 0; i < 8; i++)
+		goes_on((struct job){ .sends = i & 1, .restart = i & 2 }, i & 4 ? ASLEEP_SOCKET : ASLEEP_ANY);
+}
+
+static void gives_way(struct job job, unsigned flags, enum asleep how)
+{
+	struct bufpipe_options options = plain;
+	struct child child;
+	bufpipe_t *ends[2];
+
+	options.flags = BUFPIPE_INTERRUPTIBLE | flags;
+	pipe_open(ends, &options);
+	if (job.sends)
+		fill_up(ends[OUT], 8);
+	job.pipe = ends[job.sends ? OUT : IN];
+	job.expected = -EINTR;
+	child = child_start(blocked_call, &job);
+	wait_until_asleep(child.pid, child.pid, how);
+	signal_and_wait(&child);
+	child_join(&child);
+	pipe_close(ends);
+}
+
+/*
+ * Asleep on the socket only: on the way there a handler may run between two
+ * sleeps, which is no sleep that it could end.
+ */
+Test(signals, an_interruptible_call_gives_way)
+{
+	share_counter();
+	for (int i = 0; i < 4; i++)
+		gives_way((struct job){ .sends = i & 1, .restart = i & 2 }, 0, ASLEEP_SOCKET);
+}
+
+Test(signals, an_interruptible_shared_call_gives_way)
+{
+	share_counter();
+	for (int i = 0; i < 4; i++)
+		gives_way((struct job){ .sends = i & 1, .restart = i & 2 }, BUFPIPE_SHARED, ASLEEP_SOCKET);
+}
+
+/* The second sleeper waits for its turn behind the first: it sees nothing of the signal, and gets its turn. */
+Test(signals, a_handler_does_not_disturb_who_waits_for_a_co_owner)
+{
+	share_counter();
+	for (int sends = 0; sends < 2; sends++) {
+		struct bufpipe_options options = plain;
+		struct job job = { .sends = sends };
+		struct child first;
+		struct child second;
+		bufpipe_t *ends[2];
+		char object[8] = { 0 };
+
+		options.flags = BUFPIPE_INTERRUPTIBLE | BUFPIPE_SHARED;
+		pipe_open(ends, &options);
+		if (sends)
+			fill_up(ends[OUT], 8);
+		job.pipe = ends[sends ? OUT : IN];
+		first = child_start(blocked_call, &job);
+		wait_until_asleep(first.pid, first.pid, ASLEEP_SOCKET);
+		second = child_start(blocked_call, &job);
+		wait_until_asleep(second.pid, second.pid, ASLEEP_ANY);
+		signal_and_wait(&second);
+		wait_until_asleep(second.pid, second.pid, ASLEEP_ANY);
+		for (int i = 0; i < 2; i++) {
+			if (sends)
+				check_eq(bufpipe_recv(ends[IN], object, 8, PLENTY), 8);
+			else
+				check_eq(bufpipe_send(ends[OUT], object, 8, PLENTY), 0);
+		}
+		child_join(&first);
+		child_join(&second);
+		pipe_close(ends);
+	}
+}
+
+Test(signals, an_interrupted_receive_keeps_what_it_has_of_a_long_message)
+{
+	struct bufpipe_options options = { .buffer_size = 4096, .flags = BUFPIPE_INTERRUPTIBLE };
+	static char message[100000];
+	struct itimerspec soon = { .it_value.tv_nsec = 50 * MSEC, .it_interval.tv_nsec = 50 * MSEC };
+	bufpipe_t *ends[2];
+	timer_t timer;
+	pid_t pid;
+
+	share_counter();
+	catch_signals(0);
+	pipe_open(ends, &options);
+	pattern_fill(message, sizeof(message), 3);
+	pid = fork();
+	if (pid == 0)
+		_exit(bufpipe_send(ends[OUT], message, sizeof(message), PLENTY) != 0);
+	wait_until_asleep(pid, pid, ASLEEP_SOCKET);
+	check_eq(kill(pid, SIGSTOP), 0);
+	check_eq(waitpid(pid, NULL, WUNTRACED), pid);
+	memset(message, 0, sizeof(message));
+	check_eq(timer_create(CLOCK_MONOTONIC,
+			      &(struct sigevent){ .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1 },
+			      &timer),
+		 0);
+	check_eq(timer_settime(timer, 0, &soon, NULL), 0);
+	check_eq(bufpipe_recv(ends[IN], message, sizeof(message), -1), -EINTR);
+	timer_delete(timer);
+	check_eq(kill(pid, SIGCONT), 0);
+	memset(message, 0, sizeof(message));
+	check_eq(bufpipe_recv(ends[IN], message, sizeof(message), PLENTY), sizeof(message));
+	check(pattern_holds(message, sizeof(message), 3));
+	check_eq(waitpid(pid, NULL, 0), pid);
+	pipe_close(ends);
+}
+
+static void send_numbers(void *arg)
+{
+	bufpipe_t *pipe = arg;
+
+	catch_signals(0);
+	for (uint64_t i = 0; i < 20000; i++)
+		check_eq(bufpipe_send(pipe, &i, 8, -1), 0);
+}
+
+Test(signals, a_storm_of_handlers_loses_nothing)
+{
+	struct itimerspec often = { .it_value.tv_nsec = 100 * USEC, .it_interval.tv_nsec = 100 * USEC };
+	struct child child;
+	bufpipe_t *ends[2];
+	uint64_t number;
+	timer_t timer;
+
+	share_counter();
+	catch_signals(0);
+	pipe_open(ends, &plain);
+	child = child_start(send_numbers, ends[OUT]);
+	check_eq(timer_create(CLOCK_MONOTONIC,
+			      &(struct sigevent){ .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1 },
+			      &timer),
+		 0);
+	check_eq(timer_settime(timer, 0, &often, NULL), 0);
+	for (uint64_t i = 0; i < 20000; i++) {
+		check_eq(bufpipe_recv(ends[IN], &number, 8, -1), 8);
+		check_eq(number, i);
+	}
+	timer_delete(timer);
+	child_join(&child);
+	check(*handled > 0);
+	pipe_close(ends);
+}
