@@ -295,12 +295,26 @@ slow_path static ssize_t recv_any(bufpipe_t *p, void *buf, size_t cap, int64_t t
 	return restart && r == -ETIMEDOUT && deadline == TIME_TRY ? -EAGAIN : r;
 }
 
+/* Nothing unusual: takes the message before us.  -EAGAIN: none is there; -EBUSY: the long way must be gone. */
+static inline ssize_t take_plain(bufpipe_t *p, void *buf, size_t cap)
+{
+	const char *payload;
+	uint64_t header = ring_peek(&p->receiver, &payload);
+	uint64_t len = header - RECORD_WHOLE;
+
+	if (unlikely(!whole(&p->in, header) || len > cap))
+		return header ? -EBUSY : -EAGAIN;
+	copy_bytes(buf, payload, len);
+	consume(p, len);
+	return (ssize_t)len;
+}
+
 /* A larger message is copied under the lock, lest several receivers copy it and all but one in vain. */
 #define TAKE_MAX 4096
 
 /*
  * A shared end, and nothing unusual: copies the message before it, and takes it
- * if nobody else was quicker.  -EAGAIN when the long way must be gone.
+ * if nobody else was quicker.  As above.
  */
 static ssize_t take_shared(bufpipe_t *p, void *buf, size_t cap)
 {
@@ -312,13 +326,13 @@ static ssize_t take_shared(bufpipe_t *p, void *buf, size_t cap)
 		uint64_t len;
 
 		if (head & HEAD_HELD)
-			return -EAGAIN;
+			return -EBUSY;
 		/* Pairs with the release in ring_commit. */
 		header = atomic_load_explicit((const _Atomic uint64_t *)(const void *)at,
 					      memory_order_acquire);
 		len = header - RECORD_WHOLE;
 		if (!whole(&p->in, header) || len > cap || len > TAKE_MAX)
-			return -EAGAIN;
+			return header ? -EBUSY : -EAGAIN;
 		copy_bytes(buf, at + RECORD_HEADER, len);
 		if (ring_take(&p->receiver, head, len)) {
 			wait_notify(&p->in.wait, head + record_size(len));
@@ -329,27 +343,28 @@ static ssize_t take_shared(bufpipe_t *p, void *buf, size_t cap)
 
 ssize_t bufpipe_recv(bufpipe_t *p, void *buf, size_t cap, int64_t timeout_ns)
 {
-	const char *payload;
-	uint64_t header;
-	uint64_t len;
+	int64_t deadline = TIME_TRY;
 	ssize_t r;
 
 	if (unlikely(!p || (!buf && cap) || !timeout_valid(timeout_ns)))
 		return -EINVAL;
-	if (likely(!p->in.state)) {
-		header = ring_peek(&p->receiver, &payload);
-		len = header - RECORD_WHOLE;
-		if (likely(whole(&p->in, header) && len <= cap)) {
-			copy_bytes(buf, payload, len);
-			consume(p, len);
-			return (ssize_t)len;
-		}
-	} else if (p->in.state == WAY_SHARED) {
-		r = take_shared(p, buf, cap);
-		if (r >= 0)
+	for (;;) {
+		if (likely(!p->in.state))
+			r = take_plain(p, buf, cap);
+		else if (p->in.state == WAY_SHARED)
+			r = take_shared(p, buf, cap);
+		else
+			r = -EBUSY;
+		if (likely(r >= 0))
+			return r;
+		if (r != -EAGAIN || timeout_ns == 0)
+			return recv_any(p, buf, cap, timeout_ns);
+		if (deadline == TIME_TRY)
+			deadline = time_deadline(timeout_ns);
+		r = await_change(p, deadline);
+		if (r < 0)
 			return r;
 	}
-	return recv_any(p, buf, cap, timeout_ns);
 }
 
 ssize_t bufpipe_next(bufpipe_t *p, int64_t timeout_ns)

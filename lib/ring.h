@@ -27,6 +27,9 @@
 #include "layout.h"
 #include "sys.h"
 
+/* How far ahead of the tail to ask for cache lines; 512 did best of 64 to 1024. */
+#define RING_AHEAD 512
+
 struct sender {
 	char *data;
 	uint64_t mask;
@@ -90,6 +93,8 @@ static inline uint64_t ring_commit(const struct sender *s, uint64_t len, uint64_
 	 */
 	atomic_store_explicit(sender_header(s, tail), flags | len, memory_order_release);
 	atomic_store_explicit(&s->own->tail, next, memory_order_relaxed);
+	/* The receiver has these lines since the last lap: to get them back takes longer than to write them. */
+	__builtin_prefetch(s->data + ((next + RING_AHEAD) & s->mask), 1);
 	return next;
 }
 
