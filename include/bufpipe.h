@@ -382,7 +382,8 @@ int bufpipe_fd(bufpipe_t *pipe);
  * child every call but bufpipe_set_destroy is -EINVAL.
  *
  * Errors: -EINVAL, -ENOMEM, -EMFILE, -ENFILE
- *   add, add_fd: -EEXIST: it is there already; -EBADF: no such direction, or descriptor
+ *   add, add_fd: -EEXIST: it is there already; -EBADF: no such direction, or
+ *     descriptor; -EPERM: a regular file or a directory is always ready
  *   modify, remove, remove_fd: -ENOENT: it is not there
  *   wait: -EINTR: a signal handler ran
  */

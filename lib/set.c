@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
 
 #define PATIENCE_SHARED 100000000ll /* without io_uring a co-owner can take a byte that was for us */
 #define LONG_SLEEP      (5 * NSEC_PER_SEC)
@@ -260,12 +261,15 @@ int bufpipe_set_add_fd(bufpipe_set_t *set, int fd, unsigned events, void *user)
 {
 	struct entry new = { .fd = fd, .events = events, .user = user };
 	struct pollfd probe = { .fd = fd };
+	struct stat st;
 	int r;
 
 	if (fd < 0 || events & ~0xffffu)
 		return -EINVAL;
-	if (poll(&probe, 1, 0) > 0 && probe.revents & POLLNVAL)
+	if ((poll(&probe, 1, 0) > 0 && probe.revents & POLLNVAL) || fstat(fd, &st) < 0)
 		return -EBADF;
+	if (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode))
+		return -EPERM; /* as epoll says; io_uring would take it, and it is always ready */
 	r = enter(set);
 	if (r < 0)
 		return r;

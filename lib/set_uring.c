@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A set that sleeps in one io_uring: a FUTEX_WAIT for each direction of a pipe,
- * a poll of its socket for the hang-up, a poll of each plain descriptor.  Only
- * the thread that waits touches the ring; others leave their wishes to it.
+ * a poll of each plain descriptor, and one poll of an epoll in which the sockets
+ * of all pipes are, for their hang-ups.  A request would keep such a socket open
+ * until it is cancelled; an epoll lets go at once.  While a thread sleeps in the
+ * ring it alone touches it; others leave their wishes to it.
  */
 #include "set.h"
 
 #include <poll.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 
 #ifdef HAVE_LIBURING
@@ -17,18 +20,22 @@
 
 #define RING_ENTRIES 256
 #define CQ_ENTRIES   4096
+#define HUPS         64
 
 /* What an answer is about: the two lowest bits of the generation's half of user_data. */
 enum kind { KIND_IN, KIND_OUT, KIND_POLL };
 
 #define DATA_POKE   UINT64_MAX
 #define DATA_IGNORE (UINT64_MAX - 1)
+#define DATA_HUPS   (UINT64_MAX - 2)
 /* Thirty bits of the generation travel with a request. */
 #define GENERATION 0x3fffffffu
 
 struct inside {
 	struct io_uring ring;
-	bool poked; /* the poll of the eventfd is not in the ring */
+	int hups;          /* the epoll of the sockets */
+	bool ask_for_poke; /* the poll of the eventfd is not in the ring, */
+	bool ask_for_hups; /* or that of the epoll */
 	uint64_t *cancels;
 	unsigned cancel_count;
 	unsigned cancel_room;
@@ -63,12 +70,16 @@ static int open_uring(struct bufpipe_set *set)
 	in = calloc(1, sizeof(*in));
 	if (!in)
 		return -ENOMEM;
-	r = io_uring_queue_init_params(RING_ENTRIES, &in->ring, &params);
+	in->hups = epoll_create1(EPOLL_CLOEXEC);
+	r = in->hups < 0 ? -errno : io_uring_queue_init_params(RING_ENTRIES, &in->ring, &params);
 	if (r < 0) {
+		if (in->hups >= 0)
+			close(in->hups);
 		free(in);
 		return r;
 	}
-	in->poked = true;
+	in->ask_for_poke = true;
+	in->ask_for_hups = true;
 	set->inside = in;
 	return 0;
 }
@@ -84,18 +95,17 @@ static void close_uring(struct bufpipe_set *set)
 		io_uring_submit(&in->ring);
 	}
 	io_uring_queue_exit(&in->ring);
+	close(in->hups);
 	free(in->cancels);
 	free(in);
 }
 
-static int join(struct bufpipe_set *set, struct entry *e)
+/* Room for the three cancels that the leaving of each may take, so that leaving cannot fail. */
+static int make_cancel_room(struct inside *in, uint32_t slot_count)
 {
-	struct inside *in = set->inside;
-	/* Room for the three cancels that its leaving may take, so that leaving cannot fail. */
-	unsigned needed = 3 * set->slot_count + in->cancel_count;
+	unsigned needed = 3 * slot_count + in->cancel_count;
 	uint64_t *cancels;
 
-	(void)e;
 	if (in->cancel_room >= needed)
 		return 0;
 	cancels = realloc(in->cancels, 2 * needed * sizeof(*cancels));
@@ -104,6 +114,17 @@ static int join(struct bufpipe_set *set, struct entry *e)
 	in->cancels = cancels;
 	in->cancel_room = 2 * needed;
 	return 0;
+}
+
+static int join(struct bufpipe_set *set, struct entry *e)
+{
+	struct inside *in = set->inside;
+	struct epoll_event event = { .events = EPOLLRDHUP | EPOLLET, .data.u64 = data_of(e, KIND_POLL) };
+	int r = make_cancel_room(in, set->slot_count);
+
+	if (r == 0 && e->pipe && epoll_ctl(in->hups, EPOLL_CTL_ADD, e->fd, &event) < 0)
+		r = -errno;
+	return r;
 }
 
 /* What other threads have left to us, and the eventfd by which they wake us. */
@@ -116,10 +137,15 @@ static void prepare_wishes(struct bufpipe_set *set)
 		io_uring_prep_cancel64(sqe, in->cancels[--in->cancel_count], 0);
 		io_uring_sqe_set_data64(sqe, DATA_IGNORE);
 	}
-	if (in->poked && (sqe = next_sqe(&in->ring))) {
+	if (in->ask_for_poke && (sqe = next_sqe(&in->ring))) {
 		io_uring_prep_poll_add(sqe, set->poke, POLLIN);
 		io_uring_sqe_set_data64(sqe, DATA_POKE);
-		in->poked = false;
+		in->ask_for_poke = false;
+	}
+	if (in->ask_for_hups && (sqe = next_sqe(&in->ring))) {
+		io_uring_prep_poll_add(sqe, in->hups, POLLIN);
+		io_uring_sqe_set_data64(sqe, DATA_HUPS);
+		in->ask_for_hups = false;
 	}
 }
 
@@ -141,7 +167,9 @@ static void part(struct bufpipe_set *set, struct entry *e)
 		in->cancels[in->cancel_count++] = data_of(e, KIND_OUT);
 	if (e->polled)
 		in->cancels[in->cancel_count++] = data_of(e, KIND_POLL);
-	/* At once, as these requests keep the memory and the socket; who sleeps in the ring is poked to do it. */
+	if (e->pipe)
+		epoll_ctl(in->hups, EPOLL_CTL_DEL, e->fd, NULL);
+	/* At once, as these requests keep the memory of the pipe; who sleeps in the ring is poked to do it. */
 	if (!set->asleep) {
 		prepare_wishes(set);
 		submit(set);
@@ -176,12 +204,12 @@ static int watch_fd(struct inside *in, struct entry *e)
 {
 	struct io_uring_sqe *sqe;
 
-	if (e->polled)
+	if (e->pipe || e->polled)
 		return 0;
 	sqe = next_sqe(&in->ring);
 	if (!sqe)
 		return -EAGAIN;
-	io_uring_prep_poll_add(sqe, e->fd, e->pipe ? POLLRDHUP : e->events);
+	io_uring_prep_poll_add(sqe, e->fd, e->events);
 	io_uring_sqe_set_data64(sqe, data_of(e, KIND_POLL));
 	e->polled = true;
 	return 0;
@@ -199,34 +227,58 @@ static int watch(struct bufpipe_set *set, struct entry *e)
 	return r;
 }
 
+static struct entry *entry_of(const struct bufpipe_set *set, uint64_t data)
+{
+	uint32_t slot = (uint32_t)(data >> 32);
+	struct entry *e = slot < set->slot_count ? set->slots[slot] : NULL;
+
+	return e && (e->generation & GENERATION) == (uint32_t)data >> 2 ? e : NULL;
+}
+
+static void collect_hups(struct bufpipe_set *set)
+{
+	struct inside *in = set->inside;
+	struct epoll_event events[HUPS];
+	int n;
+
+	do {
+		n = epoll_wait(in->hups, events, HUPS, 0);
+		for (int i = 0; i < n; i++) {
+			struct entry *e = entry_of(set, events[i].data.u64);
+
+			if (!e)
+				continue;
+			e->hung_up |= poll_says_gone(events[i].events);
+			set_heat(set, e);
+		}
+	} while (n == HUPS);
+}
+
 static void pass_on(struct bufpipe_set *set, const struct io_uring_cqe *cqe)
 {
 	struct inside *in = set->inside;
-	uint32_t slot = (uint32_t)(cqe->user_data >> 32);
-	struct entry *e;
+	struct entry *e = entry_of(set, cqe->user_data);
 	eventfd_t count;
 
 	if (cqe->user_data == DATA_POKE) {
 		eventfd_read(set->poke, &count);
-		in->poked = true;
-		return;
-	}
-	e = slot < set->slot_count ? set->slots[slot] : NULL;
-	if (!e || cqe->user_data == DATA_IGNORE ||
-	    (e->generation & GENERATION) != ((uint32_t)cqe->user_data >> 2))
-		return;
-	if ((cqe->user_data & 3) != KIND_POLL) {
-		e->watched &= ~(unsigned)((cqe->user_data & 3) == KIND_IN ? BUFPIPE_IN : BUFPIPE_OUT);
-	} else {
-		e->polled = false;
-		if (e->pipe)
-			e->hung_up |= cqe->res > 0;
+		in->ask_for_poke = true;
+	} else if (cqe->user_data == DATA_HUPS) {
+		in->ask_for_hups = true;
+		collect_hups(set);
+	} else if (cqe->user_data != DATA_IGNORE && e) {
+		enum kind kind = cqe->user_data & 3;
+
+		if (kind != KIND_POLL)
+			e->watched &= ~(unsigned)(kind == KIND_IN ? BUFPIPE_IN : BUFPIPE_OUT);
 		else if (cqe->res >= 0)
 			e->fired = (unsigned)cqe->res;
 		else if (cqe->res != -ECANCELED) /* that is the end of the thread that asked */
 			e->fired = POLLNVAL;
+		if (kind == KIND_POLL)
+			e->polled = false;
+		set_heat(set, e);
 	}
-	set_heat(set, e);
 }
 
 static void collect(struct bufpipe_set *set)
@@ -240,10 +292,7 @@ static void collect(struct bufpipe_set *set)
 	}
 }
 
-/*
- * For hot entries, about which only the kernel knows: whether a plain descriptor
- * is ready again, and whether the other side of a pipe has hung up.
- */
+/* Only the kernel knows whether a hot plain descriptor is ready again. */
 static void ask_for_hot(struct bufpipe_set *set)
 {
 	struct entry *e = set->hot;
@@ -251,8 +300,7 @@ static void ask_for_hot(struct bufpipe_set *set)
 	if (!e)
 		return;
 	do {
-		if (!e->hung_up)
-			watch_fd(set->inside, e);
+		watch_fd(set->inside, e);
 		e = e->next;
 	} while (e != set->hot);
 }
@@ -268,12 +316,11 @@ static int sleep_in_ring(struct bufpipe_set *set, int64_t until)
 
 	limit.tv_sec = until > now ? (until - now) / NSEC_PER_SEC : 0;
 	limit.tv_nsec = until > now ? (until - now) % NSEC_PER_SEC : 0;
+	/* In two calls: one that submits and waits would hide that a signal ended the wait. */
+	submit(set);
 	set->asleep = true;
 	pthread_mutex_unlock(&set->lock);
-	r = io_uring_submit_and_wait_timeout(&in->ring, &cqe, 1, &limit, NULL);
-	/* What was submitted hides that a signal ended the sleep. */
-	if (r == -ETIME && time_now() < until)
-		r = -EINTR;
+	r = io_uring_wait_cqe_timeout(&in->ring, &cqe, &limit);
 	pthread_mutex_lock(&set->lock);
 	set->asleep = false;
 	return r;
@@ -283,14 +330,17 @@ static int sleep_in_uring(struct bufpipe_set *set, int64_t until)
 {
 	int r = 0;
 
-	prepare_wishes(set);
 	if (until == TIME_TRY) {
 		ask_for_hot(set);
+		prepare_wishes(set);
 		submit(set);
 	} else {
 		r = sleep_in_ring(set, until);
 	}
 	collect(set);
+	/* Left to us while we slept; and this thread may not come again soon. */
+	prepare_wishes(set);
+	submit(set);
 	return r < 0 && r != -ETIME && r != -EAGAIN && r != -EBUSY ? r : 0;
 }
 
