@@ -385,7 +385,8 @@ int bufpipe_fd(bufpipe_t *pipe);
  *   add, add_fd: -EEXIST: it is there already; -EBADF: no such direction, or
  *     descriptor; -EPERM: a regular file or a directory is always ready
  *   modify, remove, remove_fd: -ENOENT: it is not there
- *   wait: -EINTR: a signal handler ran
+ *   wait: -EINTR: a signal handler ran; or, without one, the kernel was still
+ *     taking down an io_uring that this thread had closed a moment before
  */
 typedef struct bufpipe_set bufpipe_set_t;
 

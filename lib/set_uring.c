@@ -87,13 +87,19 @@ static int open_uring(struct bufpipe_set *set)
 static void close_uring(struct bufpipe_set *set)
 {
 	struct inside *in = set->inside;
-	struct io_uring_sqe *sqe;
+	struct io_uring_sync_cancel_reg all = {
+		.fd = -1,
+		.flags = IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL,
+		.timeout = { .tv_sec = -1, .tv_nsec = -1 },
+	};
 
-	/* A child may have inherited the ring, and would keep the requests, and what they hold, alive. */
-	if (set->owner == getpid() && (sqe = next_sqe(&in->ring))) {
-		io_uring_prep_cancel64(sqe, 0, IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL);
-		io_uring_submit(&in->ring);
-	}
+	/*
+	 * A child may have inherited the ring, and would keep the requests, and what
+	 * they hold, alive.  And what ends later, by itself, would look like a signal
+	 * to the next system call that sleeps.
+	 */
+	if (set->owner == getpid())
+		io_uring_register_sync_cancel(&in->ring, &all);
 	io_uring_queue_exit(&in->ring);
 	close(in->hups);
 	free(in->cancels);
