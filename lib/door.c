@@ -38,6 +38,9 @@ int door_arm(bufpipe_t *p)
 		ring_self(&p->door);
 		return 0;
 	}
+	/* Who polls for edges has been told of a hang-up already, and will not be told again. */
+	if (wait_hung_up(&p->in.wait))
+		return ring_peek(&p->receiver, &payload) ? 0 : -EPIPE;
 	/* A publisher may miss our flag this once: have the caller come again. */
 	if (!ordered)
 		ring_self(&p->door);

@@ -86,7 +86,8 @@ void way_close(struct way *way);
 
 /*
  * For a try that found nothing, if bufpipe_fd is in use: from here on a
- * message makes it readable.  0 when one has just come.
+ * message makes it readable: -EAGAIN.  0 when one has just come, -EPIPE when
+ * none will.
  */
 int door_arm(bufpipe_t *pipe);
 void door_close(bufpipe_t *pipe);

@@ -133,22 +133,22 @@ static bool strikes(const char *name)
 }
 
 /* Both halves of a wrapped function; its 64-bit name, if large-file support chose that, leads to the same. */
-#define WRAP(type, failure, name, parameters, ...)        \
-	type __real_##name parameters;                    \
-	type __wrap_##name parameters;                    \
-	type __wrap_##name parameters                     \
-	{                                                 \
-		if (strikes(#name))                       \
-			return failure;                   \
-		return __real_##name(__VA_ARGS__);        \
+#define WRAP(type, failure, name, parameters, ...) \
+	type __real_##name parameters;             \
+	type __wrap_##name parameters;             \
+	type __wrap_##name parameters              \
+	{                                          \
+		if (strikes(#name))                \
+			return failure;            \
+		return __real_##name(__VA_ARGS__); \
 	}
 
-#define WRAP_64(type, failure, name, parameters, ...)     \
+#define WRAP_64(type, failure, name, parameters, ...)      \
 	WRAP(type, failure, name, parameters, __VA_ARGS__) \
-	type __wrap_##name##64 parameters;                \
-	type __wrap_##name##64 parameters                 \
-	{                                                 \
-		return __wrap_##name(__VA_ARGS__);        \
+	type __wrap_##name##64 parameters;                 \
+	type __wrap_##name##64 parameters                  \
+	{                                                  \
+		return __wrap_##name(__VA_ARGS__);         \
 	}
 
 #define FAILED ((void *)-1)
@@ -167,26 +167,26 @@ WRAP_64(int, -1, fstat, (int fd, struct stat *st), fd, st)
 WRAP_64(int, -1, fstatfs, (int fd, struct statfs *st), fd, st)
 WRAP_64(int, -1, ftruncate, (int fd, off_t size), fd, size)
 WRAP(int, -1, getpeername, (int fd, struct sockaddr *at, socklen_t *len), fd, at, len)
-WRAP(int, -1, getsockopt, (int fd, int level, int option, void *value, socklen_t *len), fd, level, option, value,
-     len)
+WRAP(int, -1, getsockopt, (int fd, int level, int option, void *value, socklen_t *len), fd, level, option,
+     value, len)
 WRAP(int, -1, listen, (int fd, int backlog), fd, backlog)
 WRAP_64(int, -1, lstat, (const char *path, struct stat *st), path, st)
 WRAP(int, -1, madvise, (void *at, size_t len, int advice), at, len, advice)
 WRAP(void *, NULL, malloc, (size_t size), size)
 WRAP(int, -1, memfd_create, (const char *name, unsigned flags), name, flags)
 WRAP(int, -1, mlock, (const void *at, size_t len), at, len)
-WRAP_64(void *, FAILED, mmap, (void *at, size_t len, int protection, int flags, int fd, off_t offset), at, len,
-	protection, flags, fd, offset)
-WRAP(int, -1, poll, (struct pollfd *fds, nfds_t n, int timeout), fds, n, timeout)
-WRAP(int, -1, ppoll, (struct pollfd *fds, nfds_t n, const struct timespec *limit, const sigset_t *mask), fds, n,
-     limit, mask)
+WRAP_64(void *, FAILED, mmap, (void *at, size_t len, int protection, int flags, int fd, off_t offset), at,
+	len, protection, flags, fd, offset)
+WRAP(int, -1, poll, (struct pollfd * fds, nfds_t n, int timeout), fds, n, timeout)
+WRAP(int, -1, ppoll, (struct pollfd * fds, nfds_t n, const struct timespec *limit, const sigset_t *mask), fds,
+     n, limit, mask)
 WRAP_64(ssize_t, -1, pread, (int fd, void *buf, size_t len, off_t offset), fd, buf, len, offset)
 WRAP(ssize_t, -1, recv, (int fd, void *buf, size_t len, int flags), fd, buf, len, flags)
 WRAP(ssize_t, -1, recvmsg, (int fd, struct msghdr *message, int flags), fd, message, flags)
 WRAP(ssize_t, -1, send, (int fd, const void *buf, size_t len, int flags), fd, buf, len, flags)
 WRAP(ssize_t, -1, sendmsg, (int fd, const struct msghdr *message, int flags), fd, message, flags)
-WRAP(int, -1, setsockopt, (int fd, int level, int option, const void *value, socklen_t len), fd, level, option,
-     value, len)
+WRAP(int, -1, setsockopt, (int fd, int level, int option, const void *value, socklen_t len), fd, level,
+     option, value, len)
 WRAP(int, -1, socket, (int domain, int type, int protocol), domain, type, protocol)
 WRAP(int, -1, socketpair, (int domain, int type, int protocol, int fds[2]), domain, type, protocol, fds)
 WRAP(int, -1, unlink, (const char *path), path)
@@ -201,12 +201,12 @@ int __wrap_open64(const char *path, int flags, ...);
 long __real_syscall(long number, ...);
 long __wrap_syscall(long number, ...);
 
-#define LAST_ARGUMENT(after, to) \
-	do {                     \
-		va_list list;    \
-		va_start(list, after); \
+#define LAST_ARGUMENT(after, to)         \
+	do {                             \
+		va_list list;            \
+		va_start(list, after);   \
 		to = va_arg(list, long); \
-		va_end(list);    \
+		va_end(list);            \
 	} while (0)
 
 int __wrap_fcntl(int fd, int command, ...)

@@ -59,11 +59,25 @@ enum { IN, OUT };
 void support_fail(const char *file, int line, const char *format, ...)
 	__attribute__((noreturn, format(printf, 3, 4)));
 
-/* Before each test: notes descriptors and mappings.  After it: there are no others. */
+/* Before each test: notes descriptors and mappings.  After it: there are no others, and no memory is lost. */
 void support_begin(void);
 void support_end(void);
 
-#define SUITE(name) TestSuite(name, .init = support_begin, .fini = support_end, .timeout = 30)
+/* What a suite's own .init may set: called after the test, before the leaks are looked for. */
+extern void (*support_clean_up)(void);
+
+#define SUITE(name) TestSuite(name, .init = support_begin, .timeout = 30)
+
+/* Within the test, because libcriterion lets a test pass whose .fini fails. */
+#undef Test
+#define Test(Suite, Name, ...)                                              \
+	static void Suite##_##Name##_inside(void);                          \
+	CR_EXPAND(CR_TEST_BASE(Suite, Name, ##__VA_ARGS__, .sentinel_ = 0)) \
+	{                                                                   \
+		Suite##_##Name##_inside();                                  \
+		support_end();                                              \
+	}                                                                   \
+	static void Suite##_##Name##_inside(void)
 
 /* How many descriptors are open, and how many mappings of memfds there are. */
 int descriptors_open(void);

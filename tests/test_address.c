@@ -11,23 +11,23 @@
 static char home[] = "/tmp/bufpipe-test-XXXXXX";
 static char path[64];
 
-static void begin(void)
+static void leave(void)
+{
+	unlink(path);
+	check_eq(chdir("/"), 0);
+	check_eq(rmdir(home), 0); /* nothing else has been left there */
+}
+
+static void enter(void)
 {
 	support_begin();
+	support_clean_up = leave;
 	check(mkdtemp(home) != NULL);
 	check_eq(chdir(home), 0);
 	snprintf(path, sizeof(path), "%s/socket", home);
 }
 
-static void end(void)
-{
-	unlink(path);
-	check_eq(chdir("/"), 0);
-	check_eq(rmdir(home), 0); /* nothing else has been left there */
-	support_end();
-}
-
-TestSuite(address, .init = begin, .fini = end, .timeout = 30);
+TestSuite(address, .init = enter, .timeout = 30);
 
 static bool exists(const char *name)
 {

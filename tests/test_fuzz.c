@@ -169,7 +169,7 @@ static void serve_randomly(int listener)
 
 Test(fuzz, offers_to_a_connector)
 {
-	static const int known[] = { 0,		  -EBADMSG, -EPROTONOSUPPORT, -EPROTOTYPE, -EMSGSIZE,
+	static const int known[] = { 0,           -EBADMSG, -EPROTONOSUPPORT, -EPROTOTYPE, -EMSGSIZE,
 				     -ECONNRESET, -ENOMEM,  -ECONNREFUSED,    -EFBIG };
 	struct tally before = tally_now();
 	int64_t begin = time_now();
@@ -241,7 +241,8 @@ Test(fuzz, parcels)
 /* A ring of records that nearly fit together, read to the end with every call. */
 static void fill_randomly(const struct duel *d, uint64_t *state)
 {
-	static const uint64_t flags[] = { RECORD_WHOLE, RECORD_WHOLE, RECORD_FIRST, RECORD_MORE, RECORD_MORE };
+	static const uint64_t flags[] = { RECORD_WHOLE, RECORD_WHOLE, RECORD_FIRST, RECORD_MORE,
+					  RECORD_MORE };
 	uint64_t end = victim_head(d) + d->rogue->sender.limit;
 
 	for (uint64_t at = victim_head(d); at < end;) {
@@ -251,8 +252,8 @@ static void fill_randomly(const struct duel *d, uint64_t *state)
 		if (random_next(state) % 64 == 0)
 			header = odd_number(state);
 		atomic_store(rogue_header(d, at), header);
-		atomic_store(rogue_header(d, at + 8), random_next(state) % 4 ? random_next(state) % 600 :
-									       odd_number(state));
+		atomic_store(rogue_header(d, at + 8),
+			     random_next(state) % 4 ? random_next(state) % 600 : odd_number(state));
 		at += record_size(len);
 	}
 }

@@ -36,6 +36,7 @@ static ssize_t receive(bufpipe_t *p, enum receiving how, int64_t timeout_ns)
 		cr_assert(r <= 2 && two[0].iov_len <= CAP && two[1].iov_len <= CAP);
 		break;
 	}
+	(void)sum;
 	free(bufs[0]);
 	free(bufs[1]);
 	return r;
@@ -71,8 +72,8 @@ static void assert_recovers(struct duel *d, const char *text, size_t len)
 }
 
 /* Each header in turn stands where the next message should; every call refuses it and consumes nothing. */
-static void refuse_headers(const struct bufpipe_options *options, const uint64_t *headers, size_t n, int wanted,
-			   const char *text, size_t len)
+static void refuse_headers(const struct bufpipe_options *options, const uint64_t *headers, size_t n,
+			   int wanted, const char *text, size_t len)
 {
 	struct duel d = duel_begin(0, options);
 
@@ -121,8 +122,14 @@ Test(hostile_memory, headers_that_no_static_ring_has)
 {
 	const struct bufpipe_options options = { .object_size = 24 };
 	const uint64_t headers[] = {
-		RECORD_WHOLE,	   RECORD_WHOLE | 23, RECORD_WHOLE | 25,	     RECORD_WHOLE | 32,
-		RECORD_FIRST | 24, RECORD_MORE | 24,  RECORD_WHOLE | RECORD_LENGTH, RECORD_MORE | 1,
+		RECORD_WHOLE,
+		RECORD_WHOLE | 23,
+		RECORD_WHOLE | 25,
+		RECORD_WHOLE | 32,
+		RECORD_FIRST | 24,
+		RECORD_MORE | 24,
+		RECORD_WHOLE | RECORD_LENGTH,
+		RECORD_MORE | 1,
 	};
 
 	refuse_headers(&options, headers, sizeof(headers) / sizeof(*headers), -EPROTO,
@@ -356,9 +363,10 @@ Test(hostile_memory, records_after_the_end)
 /* Words that look as good as possible, at random. */
 static uint64_t random_header(uint64_t random)
 {
-	static const uint64_t flags[] = { RECORD_WHOLE, RECORD_WHOLE, RECORD_FIRST, RECORD_MORE,
-					  RECORD_MORE,	RECORD_END,   0 };
-	static const uint64_t lengths[] = { 0,	 1,   8,    16,	  24,	 100,	CAP - 1,
+	static const uint64_t flags[] = {
+		RECORD_WHOLE, RECORD_WHOLE, RECORD_FIRST, RECORD_MORE, RECORD_MORE, RECORD_END, 0
+	};
+	static const uint64_t lengths[] = { 0,   1,       8,    16,    24,    100,    CAP - 1,
 					    CAP, CAP + 1, 4096, 32748, 65536, 131072, RECORD_LENGTH };
 
 	if (random % 64 == 0)
@@ -415,7 +423,8 @@ Test(hostile_memory, headers_flipped_during_the_call_static)
 /* What the victim checked is what it uses: the header, changed after a peek, does not change the release. */
 Test(hostile_memory, header_enlarged_after_the_peek)
 {
-	static const uint64_t later[] = { 0, RECORD_WHOLE | 4096, RECORD_WHOLE | RECORD_LENGTH, UINT64_MAX, RECORD_END };
+	static const uint64_t later[] = { 0, RECORD_WHOLE | 4096, RECORD_WHOLE | RECORD_LENGTH, UINT64_MAX,
+					  RECORD_END };
 	struct duel d = duel_begin(0, NULL);
 	const void *at;
 

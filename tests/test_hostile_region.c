@@ -258,15 +258,17 @@ Test(hostile_region, identities_with_a_wrong_field)
 
 			((uint64_t *)&id)[word] = bad[i];
 			close(p.fds[1]);
-			p.fds[1] = forge_region(&id, honest_size(&id) > 1ll << 42 || honest_size(&id) < 4096 ?
-							     1ll << 42 :
-							     honest_size(&id),
+			p.fds[1] = forge_region(&id,
+						honest_size(&id) > 1ll << 42 || honest_size(&id) < 4096
+							? 1ll << 42
+							: honest_size(&id),
 						SEALS);
 			if (bad[i] != good) {
 				r = offer_to_accept(&p.fds[1], 1, NULL);
 				cr_assert_eq(r, -EAGAIN, "word %zu: %lx", word, bad[i]);
 				r = offer_to_recv_end(&p, p.fds, 3);
-				cr_assert(r == -EBADMSG || r == -EPROTONOSUPPORT || (r == 0 && consistent(&id)),
+				cr_assert(r == -EBADMSG || r == -EPROTONOSUPPORT ||
+						  (r == 0 && consistent(&id)),
 					  "word %zu: %lx gives %d", word, bad[i], r);
 			}
 			parts_drop(&p);
@@ -403,7 +405,8 @@ Test(hostile_region, offer_differs_from_the_wish)
 		struct greeting offer;
 	} table[] = {
 		{ { .buffer_size = 4096 }, { .flags = LAYOUT_RECEIVES, .buffer_size = (uint64_t)1 << 40 } },
-		{ { .buffer_size = 4096 }, { .flags = LAYOUT_RECEIVES, .object_size = 64, .object_count = 1 } },
+		{ { .buffer_size = 4096 },
+		  { .flags = LAYOUT_RECEIVES, .object_size = 64, .object_count = 1 } },
 		{ { .object_size = 64 }, { .flags = LAYOUT_RECEIVES, .object_size = 32, .object_count = 1 } },
 		{ { .object_size = 64 }, { .flags = LAYOUT_RECEIVES, .buffer_size = 65536 } },
 		{ { .flags = 0 }, { .flags = LAYOUT_RECEIVES | LAYOUT_SENDS, .buffer_size = 65536 } },
@@ -413,7 +416,8 @@ Test(hostile_region, offer_differs_from_the_wish)
 		{ { .flags = 0 }, { .flags = UINT32_MAX, .buffer_size = 65536 } },
 		{ { .flags = 0 }, { .flags = LAYOUT_RECEIVES, .buffer_size = UINT64_MAX } },
 		{ { .flags = 0 }, { .flags = LAYOUT_RECEIVES, .buffer_size = 1, .object_size = 1 } },
-		{ { .flags = 0 }, { .flags = LAYOUT_RECEIVES, .object_size = UINT64_MAX, .object_count = 2 } },
+		{ { .flags = 0 },
+		  { .flags = LAYOUT_RECEIVES, .object_size = UINT64_MAX, .object_count = 2 } },
 		{ { .flags = 0 }, { .flags = LAYOUT_RECEIVES, .buffer_size = 1 << 20 } },
 	};
 

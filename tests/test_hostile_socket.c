@@ -390,7 +390,7 @@ Test(hostile_socket, listeners_that_hang_up)
 static bool documented_refusal(int r)
 {
 	static const int known[] = { -EPROTOTYPE, -EMSGSIZE, -EPROTONOSUPPORT, -EBADMSG,     -ENOMEM,
-				     -EMFILE,	  -ENFILE,   -ECONNRESET,      -ECONNREFUSED };
+				     -EMFILE,     -ENFILE,   -ECONNRESET,      -ECONNREFUSED };
 
 	for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++) {
 		if (r == known[i])
@@ -401,8 +401,8 @@ static bool documented_refusal(int r)
 
 Test(hostile_socket, refusals_with_any_number)
 {
-	static const int numbers[] = { 0,     1,      EINTR, EAGAIN, EINVAL, EMSGSIZE, EPROTOTYPE, ETIMEDOUT,
-				       EBADF, EFAULT, 512,   4095,   4096,   INT32_MAX };
+	static const int numbers[] = { 0,         1,     EINTR,  EAGAIN, EINVAL, EMSGSIZE, EPROTOTYPE,
+				       ETIMEDOUT, EBADF, EFAULT, 512,    4095,   4096,     INT32_MAX };
 
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(*numbers); i++) {
 		int r = connect_to(refuse_with, numbers[i], NSEC_PER_SEC);

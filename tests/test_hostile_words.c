@@ -154,7 +154,7 @@ static void exchange(const struct duel *d, int i)
 
 Test(hostile_words, flags_always_up_cost_a_wake_up_and_no_message)
 {
-	static const uint32_t flags[] = { BELL_FUTEX, BELL_DOORBELL, BELL_MODE,	 BELL_MODE | BELL_FENCE,
+	static const uint32_t flags[] = { BELL_FUTEX, BELL_DOORBELL, BELL_MODE,  BELL_MODE | BELL_FENCE,
 					  BELL_FENCE, BELL_LEAVE,    UINT32_MAX, 0x80000000 };
 	const struct bufpipe_options options = { .flags = BUFPIPE_DUPLEX };
 	struct duel d = duel_begin(1, &options);
@@ -172,7 +172,8 @@ Test(hostile_words, flags_always_up_cost_a_wake_up_and_no_message)
 
 static void flip_bells(const struct duel *d, uint64_t random)
 {
-	struct bell *bell = random % 2 ? &d->rogue->ours.control->send_bell : &d->rogue->ours.control->recv_bell;
+	struct bell *bell =
+		random % 2 ? &d->rogue->ours.control->send_bell : &d->rogue->ours.control->recv_bell;
 
 	switch (random / 2 % 6) {
 	case 0:
@@ -209,7 +210,8 @@ Test(hostile_words, bells_flipped_during_the_call)
 		int64_t before = time_now();
 
 		exchange(&d, i);
-		cr_assert_eq(bufpipe_recv(d.victim, &byte, 1, i % 64 ? 0 : MSEC), i % 64 ? -EAGAIN : -ETIMEDOUT);
+		cr_assert_eq(bufpipe_recv(d.victim, &byte, 1, i % 64 ? 0 : MSEC),
+			     i % 64 ? -EAGAIN : -ETIMEDOUT);
 		cr_assert_lt(elapsed(before), SOON);
 	}
 	flipper_stop(pid);
@@ -368,7 +370,8 @@ static void exit_after(int64_t delay, int64_t spin_ns, int receiving)
 
 Test(hostile_words, exits_at_each_moment_of_a_wait)
 {
-	static const int64_t delays[] = { 0, 1, 10001, 100000, 1000001, 5000000, 50000001, 150000000, 250000001 };
+	static const int64_t delays[] = { 0,       1,        10001,     100000,   1000001,
+					  5000000, 50000001, 150000000, 250000001 };
 
 	for (size_t i = 0; i < sizeof(delays) / sizeof(*delays); i++) {
 		for (int receiving = 0; receiving < 2; receiving++) {

@@ -337,7 +337,7 @@ static int run_lock_race(const void *plan, struct trial *t)
 	return -1;
 }
 
-Test(kill_turn, nobody_who_sleeps_for_it_is_forgotten, .init = stepper_require, .timeout = 120)
+Test(kill_turn, nobody_who_sleeps_for_it_is_forgotten, .init = stepper_require, .timeout = 100000)
 {
 	struct campaign c = {
 		.name = "commit of a shared end", .run = run_lock_race, .workers = 6, .budget = 100000
@@ -397,7 +397,7 @@ static int run_silent(const void *plan, struct trial *t)
 	return -1;
 }
 
-Test(kill_turn, a_message_that_nobody_tells_of_is_found, .init = stepper_require, .timeout = 120)
+Test(kill_turn, a_message_that_nobody_tells_of_is_found, .init = stepper_require, .timeout = 100000)
 {
 	struct campaign c = {
 		.name = "send, and silence", .run = run_silent, .workers = 48, .budget = 20000
@@ -418,7 +418,7 @@ static void remove_directory(void)
 	cr_assert(rmdir(directory) == 0, "something is left in %s", directory);
 }
 
-TestSuite(kill_setup, .init = make_directory, .fini = remove_directory, .timeout = 300);
+TestSuite(kill_setup, .init = make_directory, .fini = remove_directory, .timeout = 100000);
 
 Test(kill_setup, create)
 {

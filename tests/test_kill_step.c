@@ -57,7 +57,7 @@ static void run_all_modes(struct plan plan)
 	}
 }
 
-TestSuite(kill_step, .init = stepper_require, .timeout = 300);
+TestSuite(kill_step, .init = stepper_require, .timeout = 100000);
 
 Test(kill_step, sender_while_the_receiver_is_awake)
 {

@@ -344,7 +344,8 @@ static void answer(void *arg)
 Test(poll, no_wake_up_is_lost_in_a_long_dialogue)
 {
 	for (int spin = 0; spin < 2; spin++) {
-		struct bufpipe_options options = { .buffer_size = 1000, .spin_ns = spin ? 0 : BUFPIPE_NO_SPIN };
+		struct bufpipe_options options = { .buffer_size = 1000,
+						   .spin_ns = spin ? 0 : BUFPIPE_NO_SPIN };
 		struct dialogue d = { .rounds = 4000 };
 		bufpipe_t *there[4][2], *back[4][2];
 		struct child child;

@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: MIT */
+/* Sets without io_uring, at the limits of the process, and with more fired at once than a ring of io_uring holds. */
+#include "sets.h"
+
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+
+SUITE(set_limits);
+
+/* A short life of a set: messages, room, a death, a descriptor. */
+static void use(bufpipe_set_t *set)
+{
+	bufpipe_t *ends[2], *doomed[2];
+	struct child child;
+	int fd = eventfd(0, EFD_CLOEXEC);
+
+	pipe_open(ends, NULL);
+	pipe_open(doomed, NULL);
+	child = child_start(sit_on, doomed[IN]);
+	bufpipe_close(doomed[OUT]);
+	check_eq(bufpipe_set_add(set, ends[IN], BUFPIPE_IN, ends), 0);
+	check_eq(bufpipe_set_add(set, ends[OUT], BUFPIPE_OUT, &ends[OUT]), 0);
+	check_eq(bufpipe_set_add(set, doomed[IN], BUFPIPE_IN, doomed), 0);
+	check_eq(bufpipe_set_add_fd(set, fd, POLLIN, &fd), 0);
+	check_eq(set_expect(set, &ends[OUT], PLENTY), BUFPIPE_OUT);
+	check_eq(bufpipe_set_modify(set, ends[OUT], 0, &ends[OUT]), 0);
+	for (int i = 0; i < 10; i++) {
+		set_expect_nothing(set);
+		say(ends[OUT], "x");
+		check_eq(set_expect(set, ends, PLENTY), BUFPIPE_IN);
+		hear(ends[IN], "x");
+	}
+	check_eq(eventfd_write(fd, 1), 0);
+	check_eq(set_expect(set, &fd, PLENTY), POLLIN);
+	check_eq(bufpipe_set_remove_fd(set, fd), 0);
+	child_kill(&child);
+	check(set_expect(set, doomed, PROMPT) & BUFPIPE_HUP);
+	for (int i = 0; i < 2; i++)
+		check_eq(bufpipe_set_remove(set, ends[i]), 0);
+	check_eq(bufpipe_set_remove(set, doomed[IN]), 0);
+	pipe_close(ends);
+	bufpipe_close(doomed[IN]);
+	close(fd);
+}
+
+static void use_without(int call, int error)
+{
+	struct forbidden rule = { .call = call, .error = error };
+	bufpipe_set_t *set;
+
+	forbid(&rule, 1);
+	set = set_open(0);
+	check_eq(rings_open(), 0);
+	use(set);
+	bufpipe_set_destroy(set);
+}
+
+Test(set_limits, works_where_io_uring_is_there)
+{
+	bufpipe_set_t *set = set_open(0);
+
+	if (!rings_open())
+		cr_skip_test("there is no io_uring with futexes");
+	use(set);
+	bufpipe_set_destroy(set);
+}
+
+Test(set_limits, works_where_the_kernel_has_no_io_uring)
+{
+	use_without(SYS_io_uring_setup, ENOSYS);
+}
+
+/* Also what the sysctl kernel.io_uring_disabled says. */
+Test(set_limits, works_where_io_uring_is_forbidden)
+{
+	use_without(SYS_io_uring_setup, EPERM);
+}
+
+Test(set_limits, works_where_io_uring_knows_no_futexes)
+{
+	use_without(SYS_io_uring_register, EINVAL);
+}
+
+/* The first set found out that io_uring is there; then a sandbox comes. */
+Test(set_limits, works_where_io_uring_became_forbidden)
+{
+	struct forbidden rule = { .call = SYS_io_uring_setup, .error = EPERM };
+	bufpipe_set_t *set = set_open(0);
+
+	bufpipe_set_destroy(set);
+	forbid(&rule, 1);
+	set = set_open(0);
+	check_eq(rings_open(), 0);
+	use(set);
+	bufpipe_set_destroy(set);
+}
+
+BOTH(set_limits, works_where_membarriers_become_forbidden)
+{
+	struct forbidden rule = { .call = SYS_membarrier, .error = EPERM };
+	bufpipe_set_t *set = set_open(flags);
+
+	use(set);
+	forbid(&rule, 1);
+	use(set);
+	bufpipe_set_destroy(set);
+}
+
+BOTH(set_limits, needs_no_locked_memory)
+{
+	struct rlimit none = { 0, 0 };
+	bufpipe_set_t *set;
+
+	check_eq(setrlimit(RLIMIT_MEMLOCK, &none), 0);
+	set = set_open(flags);
+	use(set);
+	bufpipe_set_destroy(set);
+}
+
+BOTH(set_limits, says_so_when_there_are_no_descriptors_left_and_recovers)
+{
+	struct rlimit old, limit;
+	bufpipe_set_t *set = NULL;
+	int first;
+	int rings;
+
+	check_eq(getrlimit(RLIMIT_NOFILE, &old), 0);
+	first = eventfd(0, EFD_CLOEXEC);
+	close(first);
+	limit = old;
+	for (int spare = 0; spare < 3; spare++) {
+		limit.rlim_cur = (rlim_t)(first + spare);
+		check_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+		if (bufpipe_set_create(&set, flags) == 0) {
+			bufpipe_set_destroy(set);
+			check(spare == 2); /* that is what one by epoll needs */
+		} else {
+			check_eq(bufpipe_set_create(&set, flags), -EMFILE);
+		}
+	}
+	check_eq(setrlimit(RLIMIT_NOFILE, &old), 0);
+	set = set_open(flags);
+	use(set);
+	/* It was short of descriptors, not of io_uring. */
+	rings = rings_open();
+	bufpipe_set_destroy(set);
+	set = set_open(flags);
+	check_eq(rings_open(), rings);
+	bufpipe_set_destroy(set);
+}
+
+/* The completion queue has 4096 entries: what does not fit is not lost. */
+BOTH(set_limits, reports_all_when_more_fire_at_once_than_the_ring_of_io_uring_holds)
+{
+	enum { DESCRIPTORS = 5000, BATCH = 100 };
+	struct rlimit limit = { DESCRIPTORS + 200, DESCRIPTORS + 200 };
+	static unsigned char seen[DESCRIPTORS];
+	struct bufpipe_event events[BATCH];
+	bufpipe_set_t *set = set_open(flags);
+	int missing = DESCRIPTORS;
+	static int fds[DESCRIPTORS];
+	int trigger;
+
+	check_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	/* All are one object, so that one write makes all of them fire at once. */
+	trigger = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	for (int i = 0; i < DESCRIPTORS; i++) {
+		fds[i] = fcntl(trigger, F_DUPFD_CLOEXEC, 0);
+		check(fds[i] >= 0);
+		check_eq(bufpipe_set_add_fd(set, fds[i], POLLIN, &seen[i]), 0);
+	}
+	set_expect_nothing(set);
+	check_eq(eventfd_write(trigger, 1), 0);
+	for (int round = 0; missing && round < 10 * DESCRIPTORS / BATCH; round++) {
+		int n = bufpipe_set_wait(set, events, BATCH, PLENTY);
+
+		check(n >= 1);
+		for (int i = 0; i < n; i++) {
+			missing -= !*(unsigned char *)events[i].user;
+			*(unsigned char *)events[i].user = 1;
+		}
+	}
+	check_eq(missing, 0);
+	bufpipe_set_destroy(set);
+	for (int i = 0; i < DESCRIPTORS; i++)
+		close(fds[i]);
+	close(trigger);
+}
