@@ -410,19 +410,26 @@ static int64_t spin_budget(struct bufpipe_set *set)
 	return budget;
 }
 
-/* With the lock, so it must be short, whatever a pipe was told of spinning. */
-static bool spin(struct bufpipe_set *set, int64_t begin, int64_t deadline)
+/*
+ * Looks at the hot entries, and for what the kernel has to tell of the others.
+ * With the lock, so it must be short, whatever a pipe was told of spinning.
+ */
+static int spin(struct bufpipe_set *set, int64_t begin, int64_t deadline)
 {
 	int64_t budget = time_sooner(spin_budget(set), SPIN_MAX);
+	unsigned turn = 0;
+	int r = 0;
 
-	for (int64_t now = begin; now - begin < budget && now < deadline; now = time_now()) {
+	for (int64_t now = begin; r == 0 && now - begin < budget && now < deadline; now = time_now()) {
 		for (int i = 0; i < 16; i++) {
 			if (any_ready(set))
-				return true;
+				return 0;
 			wait_relax();
 		}
+		if (set->sleeper->fired(set, turn++))
+			r = set->sleeper->sleep(set, TIME_TRY);
 	}
-	return false;
+	return r;
 }
 
 /*
@@ -505,11 +512,27 @@ static void forget_fired(const struct bufpipe_set *set)
 	} while (e != set->hot);
 }
 
+/* Until a hot entry is ready, or the time is up. */
+static int await_ready(struct bufpipe_set *set, int64_t deadline)
+{
+	int r = spin(set, time_now(), deadline);
+
+	while (r == 0 && !any_ready(set)) {
+		bool ordered = cool_down(set);
+
+		if (any_ready(set))
+			break;
+		if (time_now() >= deadline)
+			break;
+		r = sleep_until(set, ordered ? deadline : time_sooner(deadline, time_now() + BLIND_SLEEP));
+	}
+	return r;
+}
+
 static int wait_for_any(struct bufpipe_set *set, struct bufpipe_event *events, unsigned max, int64_t deadline)
 {
 	int64_t begin;
 	unsigned n;
-	bool ordered;
 	int r;
 
 	forget_fired(set);
@@ -520,18 +543,15 @@ static int wait_for_any(struct bufpipe_set *set, struct bufpipe_event *events, u
 	if (n || deadline == TIME_TRY)
 		return (int)n;
 	begin = time_now();
-	for (bool spun = spin(set, begin, deadline); !spun && !any_ready(set);) {
-		ordered = cool_down(set);
-		if (any_ready(set))
-			break;
-		r = sleep_until(set, ordered ? deadline : time_sooner(deadline, time_now() + BLIND_SLEEP));
+	/* A co-owner may be quicker: then what was ready is no more. */
+	do {
+		r = await_ready(set, deadline);
 		if (r < 0)
 			return r;
-		if (time_now() >= deadline)
-			break;
-	}
+		n = harvest(set, events, max);
+	} while (!n && time_now() < deadline);
 	learn(set, time_now() - begin);
-	return (int)harvest(set, events, max);
+	return (int)n;
 }
 
 int bufpipe_set_wait(bufpipe_set_t *set, struct bufpipe_event *events, unsigned max, int64_t timeout_ns)

@@ -64,6 +64,8 @@ struct sleeper {
 	int (*watch)(struct bufpipe_set *set, struct entry *entry);
 	/* Passes on what has fired; sleeps for it until then, without the lock, unless that is TIME_TRY. */
 	int (*sleep)(struct bufpipe_set *set, int64_t until);
+	/* In a spin: may a sleep with TIME_TRY have something to pass on?  turn counts up. */
+	bool (*fired)(const struct bufpipe_set *set, unsigned turn);
 };
 
 extern const struct sleeper sleep_on_epoll;

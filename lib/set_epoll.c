@@ -101,6 +101,13 @@ static int sleep_in_epoll(struct bufpipe_set *set, int64_t until)
 	return n < 0 ? n : 0;
 }
 
+/* Only a system call can tell: now and then. */
+static bool fired(const struct bufpipe_set *set, unsigned turn)
+{
+	(void)set;
+	return turn % 4 == 3;
+}
+
 const struct sleeper sleep_on_epoll = {
 	.mode = BELL_FD,
 	.open = open_epoll,
@@ -110,4 +117,5 @@ const struct sleeper sleep_on_epoll = {
 	.prepare = prepare,
 	.watch = watch,
 	.sleep = sleep_in_epoll,
+	.fired = fired,
 };

@@ -6,8 +6,14 @@ extern const struct transport transport_bufpipe_static;
 extern const struct transport transport_bufpipe_zero;
 extern const struct transport transport_bufpipe_shared;
 extern const struct transport transport_socketpair;
+extern const struct transport transport_mq;
+#ifdef HAVE_BOOST
+extern const struct transport transport_boost;
+#endif
 extern const struct transport transport_line;
 extern const struct transport transport_ring;
+extern const struct transport transport_set;
+extern const struct transport transport_set_epoll;
 
 /* clang-format off */
 const struct transport *const transports[] = {
@@ -17,8 +23,15 @@ const struct transport *const transports[] = {
 	&transport_bufpipe_zero,
 	&transport_bufpipe_shared,
 	&transport_socketpair,
+	&transport_mq,
+#ifdef HAVE_BOOST
+	&transport_boost,
+#endif
 	&transport_line,
 	&transport_ring,
+	&transport_epoll,
+	&transport_set,
+	&transport_set_epoll,
 	NULL,
 };
 /* clang-format on */

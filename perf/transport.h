@@ -24,16 +24,21 @@ enum {
 	TRANSPORT_FLOOR_STREAM = 1 << 2,
 	/* It can hold one message only, which makes a stream of it meaningless. */
 	TRANSPORT_NO_STREAM = 1 << 3,
-	/* Runs only when it is asked for by name, or with --full. */
+	/* In the exchanges of two it runs only when it is asked for by name, or with --full. */
 	TRANSPORT_EXTRA = 1 << 4,
+	/* Many processes may share each side. */
+	TRANSPORT_MANY = 1 << 5,
+	/* Many pipes into one receiver, by send_to and recv_any, and nothing else. */
+	TRANSPORT_SET = 1 << 6,
 };
 
 /* What the transport is to be good for. */
 struct shape {
-	size_t len;    /* of every message, at least 8 */
-	size_t ring;   /* bytes in flight in each direction */
-	bool one_core; /* both sides run on the same CPU */
-	bool stream;   /* many messages one way, not one to and fro */
+	size_t len;     /* of every message, at least 8 */
+	size_t ring;    /* bytes in flight in each direction */
+	bool one_core;  /* both sides run on the same CPU */
+	bool stream;    /* many messages one way, not one to and fro */
+	unsigned pipes; /* of a TRANSPORT_SET; 0 for the others */
 };
 
 /*
@@ -45,6 +50,12 @@ struct shape {
  * send   sends buf as one message of shape.len bytes and blocks while it must.
  * recv   receives one message into buf and returns its length.
  * close  undoes open, before or after take.
+ *
+ * With many processes at a side, each calls take.  A TRANSPORT_SET has shape.pipes
+ * pipes from the lead to the echo, numbered from 0, and one back:
+ *
+ * send_to   the lead's; send is the echo's, and recv the lead's.
+ * recv_any  the echo's: one message from any of them; *which tells from where.
  */
 struct transport {
 	const char *name;
@@ -54,13 +65,16 @@ struct transport {
 	int (*take)(void *state, enum side side);
 	int (*send)(void *state, const void *buf, size_t len);
 	ssize_t (*recv)(void *state, void *buf, size_t len);
+	int (*send_to)(void *state, unsigned which, const void *buf, size_t len);
+	ssize_t (*recv_any)(void *state, unsigned *which, void *buf, size_t len);
 	void (*close)(void *state);
 };
 
 /* All of them, the baseline first, ended by NULL. */
 extern const struct transport *const transports[];
 
-/* The one that every ratio refers to. */
+/* The one that every ratio refers to, and the one that those of sets do. */
 extern const struct transport transport_pipe;
+extern const struct transport transport_epoll;
 
 #endif

@@ -26,10 +26,10 @@ struct message {
 /* In memory that all processes of a trial share. */
 struct scene {
 	const struct plan *plan;
-	int result;		/* of the victim's call, when it has returned */
+	int result;             /* of the victim's call, when it has returned */
 	uint32_t sent[WRITERS]; /* messages that the worker prepared */
 	uint32_t next[WRITERS]; /* the reader: what should come next */
-	uint32_t missing;	/* the reader: how many did not come */
+	uint32_t missing;       /* the reader: how many did not come */
 	int reader_error;
 	int writer_error;
 	atomic_int reader_done; /* the last message has come, or the end */

@@ -36,8 +36,8 @@ struct plan {
 	enum fill fill;
 	enum peer peer;
 	unsigned delay_ms; /* of a busy peer */
-	bool last;	   /* the victim is the only holder of its end */
-	bool crowd;	   /* the co-owner uses the end at the same time */
+	bool last;         /* the victim is the only holder of its end */
+	bool crowd;        /* the co-owner uses the end at the same time */
 	size_t object_size;
 };
 

@@ -20,9 +20,9 @@
 struct trial {
 	unsigned long point; /* how many instructions the victim may execute */
 	unsigned long steps; /* how many it did */
-	bool finished;	     /* the call returned before that */
-	uintptr_t ip;	     /* where the victim was killed */
-	unsigned seed;	     /* for rand_r */
+	bool finished;       /* the call returned before that */
+	uintptr_t ip;        /* where the victim was killed */
+	unsigned seed;       /* for rand_r */
 };
 
 struct campaign {

@@ -23,9 +23,9 @@
 #include <unistd.h>
 
 enum {
-	LIVES = 2048,	 /* processes in one round */
+	LIVES = 2048,    /* processes in one round */
 	MESSAGES = 8192, /* of one sender's life */
-	CREW = 4,	 /* at most, on each side */
+	CREW = 4,        /* at most, on each side */
 	LONGEST = 20000,
 	ROUND_MS = 2000,
 	PATIENCE_MS = 10000, /* more is a hang */
@@ -40,7 +40,7 @@ struct message {
 
 /* One process's life. */
 struct life {
-	atomic_uint confirmed;	/* a sender: how many sends have returned 0 */
+	atomic_uint confirmed;  /* a sender: how many sends have returned 0 */
 	uint8_t seen[MESSAGES]; /* by number: SEEN, TAKEN */
 };
 enum { SEEN = 1, TAKEN = 2 };

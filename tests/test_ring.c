@@ -276,7 +276,7 @@ Test(ring, ends_in_the_header_that_is_kept)
 
 Test(ring, refuses_a_head_that_cannot_be)
 {
-	static const int64_t lies[] = { 8,     5,	  -8,		-1,	   3,	     DATA,
+	static const int64_t lies[] = { 8,     5,         -8,           -1,        3,        DATA,
 					-DATA, 1ll << 32, -(1ll << 32), INT64_MAX, INT64_MIN };
 
 	for (const uint64_t *start = starts; start < starts + STARTS; start++) {

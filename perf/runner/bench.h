@@ -5,7 +5,10 @@
  *   text      sizes, times and rates for people
  *   cpus      which CPUs there are, and pinning
  *   worker    what the two processes of a measurement do
+ *   gather    the same where many pipes lead into one receiver
+ *   memory    what that takes
  *   pair      starts both, watches over them and gathers what they found
+ *   crowd     the same with many processes at each side of one pipe
  *   results   every measurement of a run, and the ratios between them
  *   plan      the interleaved order in which the measurements are made
  *   report, save, chart   tables, JSON and CSV, and the picture
@@ -22,8 +25,20 @@
 #define MAX_TRANSPORTS 16
 #define MAX_SIZES      32
 #define MAX_ROUNDS     99
+#define MAX_CROWD      8
 
-enum mode { MODE_TRIP, MODE_STREAM, MODE_IDLE, MODE_RATE, MODES };
+enum mode {
+	MODE_TRIP,
+	MODE_STREAM,
+	MODE_IDLE,
+	MODE_RATE,
+	MODE_MANY,
+	/* Round trips through one of many pipes: always the same, or each time another; all of them busy. */
+	MODE_SET_ONE,
+	MODE_SET_ANY,
+	MODE_SET_BUSY,
+	MODES
+};
 enum placement { TWO_CORES, ONE_CORE, PLACEMENTS };
 
 /* One measurement: what the pair of processes is told. */
@@ -33,6 +48,8 @@ struct job {
 	enum placement placement;
 	int cpu[2]; /* by enum side */
 	struct shape shape;
+	int senders; /* MODE_MANY: processes */
+	int receivers;
 	uint64_t duration_ns;
 };
 
@@ -42,13 +59,25 @@ struct job {
  */
 struct sample {
 	bool valid;
-	double ns;		 /* per message; in a round trip per round trip; low rate: median latency */
-	double cpu_ns;		 /* user and system time of both processes per message */
-	double recv_cpu_ns;	 /* the same of the receiver alone */
-	double switches;	 /* context switches of both processes per message */
-	double recv_switches;	 /* of the receiver alone */
+	double ns;               /* per message; in a round trip per round trip; low rate: median latency */
+	double cpu_ns;           /* user and system time of both processes per message */
+	double recv_cpu_ns;      /* the same of the receiver alone */
+	double switches;         /* context switches of both processes per message */
+	double recv_switches;    /* of the receiver alone */
 	double settled_switches; /* idle: those of the receiver after it had time to settle */
-	double settled_ns;	 /* idle: how long that was */
+	double settled_ns;       /* idle: how long that was */
+	double send_share[3];    /* many: the least, median and most of a process; 1 is fair */
+	double recv_share[3];
+	double setup_ns;      /* sets, per pipe: to make it, hand it over and add it, */
+	double memory;        /* bytes of both processes when it is idle, */
+	double kernel_memory; /* and of the kernel */
+};
+
+struct spread {
+	int count; /* of rounds that had both; 0: nothing to say */
+	double min;
+	double median;
+	double max;
 };
 
 /* text.c; each writes into buf and returns it. */
@@ -56,6 +85,8 @@ struct sample {
 char *text_size(char buf[TEXT_MAX], size_t size);
 char *text_time(char buf[TEXT_MAX], double ns);
 char *text_count(char buf[TEXT_MAX], double count);
+#define SPREAD_MAX 48
+char *text_spread(char buf[SPREAD_MAX], struct spread spread);
 const char *mode_name(enum mode mode);
 const char *placement_name(enum placement placement);
 
@@ -75,7 +106,7 @@ struct load {
 	uint64_t busy_ns;   /* for anybody */
 	uint64_t own_ns;    /* for the processes of this program that have ended */
 	uint64_t stolen_ns; /* by the host of a virtual machine */
-	int capacity;	    /* how many CPUs that is */
+	int capacity;       /* how many CPUs that is */
 };
 void cpus_load(const struct cpus *cpus, struct load *load);
 
@@ -90,7 +121,7 @@ struct usage {
 
 /* In memory that both processes and the runner share; each side writes its own. */
 struct findings {
-	int error;		/* 0 or a negative errno */
+	int error;              /* 0 or a negative errno */
 	char text[WORKER_TEXT]; /* what went wrong */
 	pid_t pid;
 	struct usage usage[2];
@@ -99,6 +130,9 @@ struct findings {
 	uint64_t latency_ns;
 	uint64_t settled_switches;
 	uint64_t settled_ns;
+	uint64_t setup_ns;
+	uint64_t memory[2];
+	uint64_t kernel_memory[2];
 };
 
 struct shared {
@@ -107,9 +141,22 @@ struct shared {
 
 /* Plays one side to its end; returns the exit status of its process. */
 int worker_run(const struct job *job, void *state, enum side side, struct shared *shared);
+void usage_take(struct usage *usage);
+
+/* gather.c */
+int gather_run(const struct job *job, void *state, enum side side, struct shared *shared);
+
+/* memory.c; in bytes, 0 where the kernel does not tell */
+uint64_t memory_of_self(void);
+uint64_t memory_of_kernel(void);
 
 /* pair.c; -EOPNOTSUPP: the transport cannot do this.  Other errors have been reported. */
 int pair_run(const struct job *job, struct sample *sample);
+/* As fork(2), but the child dies with the runner, and signals are as usual in it. */
+pid_t worker_fork(void);
+
+/* crowd.c; as pair_run */
+int crowd_run(const struct job *job, struct sample *sample);
 
 /* options.c */
 struct options {
@@ -119,12 +166,14 @@ struct options {
 	int size_count;
 	size_t ring;
 	int rounds;
-	uint64_t duration_ns;	   /* of one measurement */
+	uint64_t duration_ns;      /* of one measurement */
 	uint64_t rate_duration_ns; /* of one measurement at the low rate */
 	uint64_t idle_duration_ns;
 	bool modes[MODES];
 	bool placements[PLACEMENTS];
-	int cpu[2]; /* -1: to be chosen */
+	unsigned most_pipes; /* into one receiver */
+	bool extra;          /* those that run in the exchanges of two only when asked for */
+	int cpu[2];          /* -1: to be chosen */
 	const char *json;
 	const char *csv;
 	const char *svg;
@@ -139,6 +188,9 @@ struct cell {
 	enum mode mode;
 	enum placement placement;
 	size_t len;
+	int senders; /* MODE_MANY */
+	int receivers;
+	unsigned pipes; /* MODE_SET_* */
 	int rounds;
 	struct sample (*samples)[MAX_TRANSPORTS]; /* [round][transport] */
 };
@@ -149,15 +201,9 @@ struct results {
 	struct cell *cells;
 	int cell_count;
 	uint64_t elapsed_ns;
-	double others; /* part of the CPUs' time that went to other programs */
-	double stolen; /* and to the host's other guests */
-};
-
-struct spread {
-	int count; /* of rounds that had both; 0: nothing to say */
-	double min;
-	double median;
-	double max;
+	double others;     /* part of the CPUs' time that went to other programs */
+	double stolen;     /* and to the host's other guests */
+	unsigned left_out; /* that many pipes into one receiver were more than there may be descriptors */
 };
 
 typedef double (*measure)(const struct sample *);
@@ -167,6 +213,9 @@ double sample_recv_cpu(const struct sample *sample);
 double sample_switches(const struct sample *sample);
 double sample_recv_switches(const struct sample *sample);
 double sample_settled_switches(const struct sample *sample);
+double sample_setup(const struct sample *sample);
+double sample_memory(const struct sample *sample);
+double sample_kernel_memory(const struct sample *sample);
 
 int results_init(struct results *results, const struct options *options, const struct cpus *cpus);
 void results_free(struct results *results);
@@ -174,15 +223,18 @@ void results_free(struct results *results);
 struct spread results_value(const struct cell *cell, int transport, measure what);
 /* The spread over the rounds of one transport's figure divided by another's of the same round. */
 struct spread results_ratio(const struct cell *cell, int over, int under, measure what);
+/* The transport that the ratios of this cell refer to, or -1 if it does not take part. */
+int results_base(const struct results *results, const struct cell *cell);
 /* The transport that is the floor of this cell, or -1. */
 int results_floor(const struct results *results, const struct cell *cell);
 
 /* plan.c: fills in the results; negative errno when a measurement failed. */
 int plan_run(struct results *results);
 
-/* report.c, save.c, chart.c */
+/* report.c, report_many.c, save.c, chart.c */
 void report_head(const struct results *results);
 void report_tables(const struct results *results);
+void report_many(const struct results *results);
 int save_json(const struct results *results, const char *path);
 int save_csv(const struct results *results, const char *path);
 int chart_save(const struct results *results, const char *path);

@@ -17,7 +17,7 @@
 #define MARGIN_RIGHT  16
 #define MARGIN_TOP    34
 #define MARGIN_BOTTOM 40
-#define HEAD	      78
+#define HEAD          78
 #define PLOT_WIDTH    (PANEL_WIDTH - MARGIN_LEFT - MARGIN_RIGHT)
 #define PLOT_HEIGHT   (PANEL_HEIGHT - MARGIN_TOP - MARGIN_BOTTOM)
 
@@ -210,6 +210,18 @@ static int find_panels(const struct results *results, struct panel panels[4])
 	return count;
 }
 
+static bool is_drawn(const struct results *results, int which)
+{
+	for (int i = 0; i < results->cell_count; i++) {
+		const struct cell *cell = &results->cells[i];
+
+		if ((cell->mode == MODE_TRIP || cell->mode == MODE_STREAM) &&
+		    results_value(cell, which, sample_ns).count)
+			return true;
+	}
+	return false;
+}
+
 static void draw_legend(FILE *file, const struct results *results)
 {
 	double x = MARGIN_LEFT;
@@ -217,6 +229,8 @@ static void draw_legend(FILE *file, const struct results *results)
 	for (int i = 0; i < results->options->transport_count; i++) {
 		const struct transport *transport = results->options->transports[i];
 
+		if (!is_drawn(results, i))
+			continue;
 		fprintf(file,
 			"<line x1='%.1f' y1='62' x2='%.1f' y2='62' stroke='%s' stroke-width='2' "
 			"stroke-dasharray='%s'/>\n",

@@ -3,6 +3,10 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/resource.h>
+
+/* For ten thousand pipes into one receiver. */
+#define WANTED_FILES 40000
 
 static int save(const struct results *results)
 {
@@ -16,6 +20,22 @@ static int save(const struct results *results)
 	if (!err && options->svg)
 		err = chart_save(results, options->svg);
 	return err;
+}
+
+/* Many pipes need many descriptors; what cannot be had is seen when it is missing. */
+static void raise_limit(void)
+{
+	struct rlimit files;
+
+	if (getrlimit(RLIMIT_NOFILE, &files))
+		return;
+	files.rlim_cur = files.rlim_max;
+	if (files.rlim_max < WANTED_FILES)
+		files.rlim_cur = files.rlim_max = WANTED_FILES;
+	if (setrlimit(RLIMIT_NOFILE, &files) && getrlimit(RLIMIT_NOFILE, &files) == 0) {
+		files.rlim_cur = files.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
 }
 
 static int find_cpus(struct options *options, struct cpus *cpus)
@@ -67,6 +87,7 @@ int main(int argc, char **argv)
 	err = find_cpus(&options, &cpus);
 	if (err)
 		return err == -EINVAL ? 2 : 1;
+	raise_limit();
 	err = results_init(&results, &options, &cpus);
 	if (err)
 		fprintf(stderr, "bufpipe-bench: %s\n", strerror(-err));

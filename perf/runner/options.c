@@ -24,7 +24,7 @@ static const char usage[] = "Usage: bufpipe-bench [OPTION]...\n"
 			    "\n"
 			    "Which part\n"
 			    "  --only NAME[,NAME]  these transports, and the Unix pipe\n"
-			    "  --tests LIST        of trip, stream, idle, rate\n"
+			    "  --tests LIST        of trip, stream, idle, rate, many, set\n"
 			    "  --placement LIST    of two, one: how many cores both processes have\n"
 			    "  --cpus A,B          the two CPUs; on one core both are on B\n"
 			    "  --list              names the transports and exits\n"
@@ -130,10 +130,12 @@ static int parse_sizes(struct options *options, char *list)
 
 static int parse_only(struct options *options, char *list)
 {
+	bool sets = false, epoll = false;
 	char *save = NULL;
 
 	options->transports[0] = &transport_pipe;
 	options->transport_count = 1;
+	options->extra = true;
 	for (char *item = strtok_r(list, ",", &save); item; item = strtok_r(NULL, ",", &save)) {
 		const struct transport *found = NULL;
 		bool known = false;
@@ -148,7 +150,11 @@ static int parse_only(struct options *options, char *list)
 			known |= options->transports[i] == found;
 		if (!known)
 			options->transports[options->transport_count++] = found;
+		sets |= found->flags & TRANSPORT_SET && found != &transport_epoll;
+		epoll |= found == &transport_epoll;
 	}
+	if (sets && !epoll)
+		options->transports[options->transport_count++] = &transport_epoll;
 	return 0;
 }
 
@@ -158,13 +164,20 @@ static int parse_tests(struct options *options, char *list)
 
 	memset(options->modes, 0, sizeof(options->modes));
 	for (char *item = strtok_r(list, ",", &save); item; item = strtok_r(NULL, ",", &save)) {
-		int mode = 0;
+		bool found = false;
 
-		while (mode < MODES && strcmp(mode_name((enum mode)mode), item) != 0)
-			mode++;
-		if (mode == MODES)
-			return complain("tests", item, "is none of trip, stream, idle, rate");
-		options->modes[mode] = true;
+		for (int mode = 0; mode < MODES; mode++) {
+			const char *name = mode_name((enum mode)mode);
+
+			/* "set" names all that begin with "set-". */
+			if (strcmp(name, item) != 0 &&
+			    (strcmp(item, "set") != 0 || strncmp(name, "set-", 4) != 0))
+				continue;
+			options->modes[mode] = true;
+			found = true;
+		}
+		if (!found)
+			return complain("tests", item, "is none of trip, stream, idle, rate, many, set");
 	}
 	return 0;
 }
@@ -263,7 +276,7 @@ static int apply(struct options *options, int id, char *value)
 
 static const size_t few_sizes[] = { 8, 512, 16384, 1 << 20, 0 };
 static const size_t usual_sizes[] = { 8, 64, 512, 4096, 32768, 262144, 1 << 20, 0 };
-static const size_t all_sizes[] = { 8,	  16,	 32,	64,    128,    256,    512,    1024,	2048, 4096,
+static const size_t all_sizes[] = { 8,    16,    32,    64,    128,    256,    512,    1024,    2048, 4096,
 				    8192, 16384, 32768, 65536, 131072, 262144, 524288, 1048576, 0 };
 
 struct preset {
@@ -272,11 +285,12 @@ struct preset {
 	unsigned ms;
 	unsigned rate_ms;
 	unsigned idle_ms;
+	unsigned most_pipes;
 };
 
-static const struct preset quick = { few_sizes, 3, 10, 100, 800 };
-static const struct preset usual = { usual_sizes, 5, 60, 400, 2000 };
-static const struct preset full = { all_sizes, 7, 100, 1000, 10000 };
+static const struct preset quick = { few_sizes, 3, 10, 100, 800, 1000 };
+static const struct preset usual = { usual_sizes, 5, 60, 400, 2000, 10000 };
+static const struct preset full = { all_sizes, 7, 100, 1000, 10000, 10000 };
 
 static void set_defaults(struct options *options, int id)
 {
@@ -288,8 +302,10 @@ static void set_defaults(struct options *options, int id)
 		.duration_ns = MS * preset->ms,
 		.rate_duration_ns = MS * preset->rate_ms,
 		.idle_duration_ns = MS * preset->idle_ms,
-		.modes = { true, true, true, true },
+		.modes = { true, true, true, true, true, true, true, true },
 		.placements = { true, true },
+		.most_pipes = preset->most_pipes,
+		.extra = id == OPT_FULL,
 		.cpu = { -1, -1 },
 		.progress = isatty(STDERR_FILENO) == 1,
 	};
@@ -297,10 +313,8 @@ static void set_defaults(struct options *options, int id)
 		options->sizes[options->size_count] = preset->sizes[options->size_count];
 		options->size_count++;
 	}
-	for (int i = 0; transports[i]; i++) {
-		if (id == OPT_FULL || !(transports[i]->flags & TRANSPORT_EXTRA))
-			options->transports[options->transport_count++] = transports[i];
-	}
+	for (int i = 0; transports[i]; i++)
+		options->transports[options->transport_count++] = transports[i];
 }
 
 static void list_transports(void)

@@ -38,7 +38,7 @@ static void complain(const struct job *job, const char *who, const char *text)
 		job->placement == TWO_CORES ? "s" : "", who, *who ? ": " : "", text);
 }
 
-static pid_t start(const struct job *job, void *state, enum side side, struct shared *shared)
+pid_t worker_fork(void)
 {
 	pid_t runner = getpid(), pid;
 	sigset_t none;
@@ -53,6 +53,17 @@ static pid_t start(const struct job *job, void *state, enum side side, struct sh
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	return 0;
+}
+
+static pid_t start(const struct job *job, void *state, enum side side, struct shared *shared)
+{
+	pid_t pid = worker_fork();
+
+	if (pid)
+		return pid;
+	if (job->shape.pipes)
+		_exit(gather_run(job, state, side, shared));
 	_exit(worker_run(job, state, side, shared));
 }
 
@@ -154,6 +165,24 @@ static double difference(const struct findings *found, bool cpu)
 	return cpu ? (double)(to->cpu_ns - from->cpu_ns) : (double)(to->switches - from->switches);
 }
 
+static double growth(const uint64_t memory[2])
+{
+	return (double)memory[USAGE_END] - (double)memory[USAGE_BEGIN];
+}
+
+static void evaluate_pipes(const struct pair *p, struct sample *sample)
+{
+	const struct findings *lead = &p->shared->side[SIDE_LEAD], *echo = &p->shared->side[SIDE_ECHO];
+	double n = p->job->shape.pipes;
+
+	/* Both set up at the same time; the slower one counts. */
+	sample->setup_ns = (double)(lead->setup_ns > echo->setup_ns ? lead->setup_ns : echo->setup_ns) / n;
+	sample->memory = (growth(lead->memory) + growth(echo->memory)) / n;
+	sample->kernel_memory = growth(lead->kernel_memory) / n;
+	if (p->job->mode != MODE_SET_BUSY)
+		sample->ns = (double)lead->latency_ns;
+}
+
 static void evaluate(const struct pair *p, struct sample *sample)
 {
 	const struct findings *lead = &p->shared->side[SIDE_LEAD], *echo = &p->shared->side[SIDE_ECHO];
@@ -171,6 +200,8 @@ static void evaluate(const struct pair *p, struct sample *sample)
 	};
 	if (p->job->mode == MODE_RATE)
 		sample->ns = (double)echo->latency_ns;
+	if (p->job->shape.pipes)
+		evaluate_pipes(p, sample);
 }
 
 static int start_both(struct pair *p, void *state)

@@ -10,8 +10,20 @@
 #include <errno.h>
 #include <unistd.h>
 
-static bool is_fit(const struct transport *transport, enum mode mode)
+static bool is_fit(const struct options *options, const struct transport *transport, const struct cell *cell)
 {
+	enum mode mode = cell->mode;
+
+	if (cell->pipes || transport->flags & TRANSPORT_SET)
+		return cell->pipes && transport->flags & TRANSPORT_SET;
+	/* Between two processes, those for one user at each end can be compared with. */
+	if (mode == MODE_MANY && cell->senders == 1 && cell->receivers == 1)
+		return !(transport->flags & (TRANSPORT_SPINS | TRANSPORT_EXTRA)) ||
+		       transport->flags & TRANSPORT_MANY;
+	if (mode == MODE_MANY)
+		return transport->flags & TRANSPORT_MANY;
+	if (transport->flags & TRANSPORT_EXTRA && !options->extra)
+		return false;
 	if (mode == MODE_STREAM)
 		return !(transport->flags & TRANSPORT_NO_STREAM);
 	if (mode == MODE_IDLE || mode == MODE_RATE)
@@ -23,6 +35,9 @@ static uint64_t duration(const struct options *options, enum mode mode)
 {
 	if (mode == MODE_IDLE)
 		return options->idle_duration_ns;
+	/* Many processes take their turns, of some milliseconds each; and setting many pipes up takes long. */
+	if (mode >= MODE_MANY)
+		return options->duration_ns * 4;
 	return mode == MODE_RATE ? options->rate_duration_ns : options->duration_ns;
 }
 
@@ -34,20 +49,23 @@ static int run_cell(struct results *results, struct cell *cell, int round)
 		.mode = cell->mode,
 		.placement = cell->placement,
 		.cpu = { cpus->pair[cell->placement == ONE_CORE], cpus->pair[1] },
-		.shape = { .len = cell->len, .ring = options->ring },
+		.shape = { .len = cell->len, .ring = options->ring, .pipes = cell->pipes },
+		.senders = cell->senders,
+		.receivers = cell->receivers,
 		.duration_ns = duration(options, cell->mode),
 	};
 
 	job.shape.one_core = job.cpu[0] == job.cpu[1];
-	job.shape.stream = cell->mode == MODE_STREAM;
+	job.shape.stream =
+		cell->mode == MODE_STREAM || cell->mode == MODE_MANY || cell->mode == MODE_SET_BUSY;
 	for (int i = 0; i < options->transport_count; i++) {
 		int which = (i + round) % options->transport_count;
 		int err;
 
 		job.transport = options->transports[which];
-		if (!is_fit(job.transport, cell->mode))
+		if (!is_fit(options, job.transport, cell))
 			continue;
-		err = pair_run(&job, &cell->samples[round][which]);
+		err = (cell->mode == MODE_MANY ? crowd_run : pair_run)(&job, &cell->samples[round][which]);
 		if (err && err != -EOPNOTSUPP)
 			return err;
 	}

@@ -5,20 +5,6 @@
 #include <string.h>
 #include <sys/utsname.h>
 
-#define SPREAD_MAX 48
-
-/* "12.3 (11.9 - 12.8)", or nothing. */
-static char *text_spread(char buf[SPREAD_MAX], struct spread spread)
-{
-	int decimals = spread.median < 9.995 ? 2 : 1;
-
-	buf[0] = '\0';
-	if (spread.count)
-		snprintf(buf, SPREAD_MAX, "%.*f (%.*f - %.*f)", decimals, spread.median, decimals, spread.min,
-			 decimals, spread.max);
-	return buf;
-}
-
 static void print_cpu_model(void)
 {
 	char line[256], *colon;
@@ -61,9 +47,9 @@ void report_head(const struct results *results)
 	printf(", %d CPU%s", results->cpus.count, results->cpus.count == 1 ? "" : "s");
 	if (getloadavg(load, 1) == 1)
 		printf(", load %.2f", load[0]);
-	printf("\n%d round%s of %s, interleaved; two processes; buffer and pipe capacity %s.\n",
-	       options->rounds, options->rounds == 1 ? "" : "s",
-	       text_time(text, (double)options->duration_ns), text_size(size, options->ring));
+	printf("\n%d round%s of %s, interleaved; buffer and pipe capacity %s.\n", options->rounds,
+	       options->rounds == 1 ? "" : "s", text_time(text, (double)options->duration_ns),
+	       text_size(size, options->ring));
 	print_placements(results);
 	fflush(stdout);
 }
@@ -181,5 +167,6 @@ void report_tables(const struct results *results)
 		else if (results->cells[i].mode == MODE_RATE)
 			print_rate(results, &results->cells[i]);
 	}
+	report_many(results);
 	print_notes(results);
 }

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 
 double sample_ns(const struct sample *sample)
 {
@@ -34,6 +35,21 @@ double sample_settled_switches(const struct sample *sample)
 	return sample->settled_switches;
 }
 
+double sample_setup(const struct sample *sample)
+{
+	return sample->setup_ns;
+}
+
+double sample_memory(const struct sample *sample)
+{
+	return sample->memory;
+}
+
+double sample_kernel_memory(const struct sample *sample)
+{
+	return sample->kernel_memory;
+}
+
 static int add_cell(struct results *results, enum mode mode, enum placement placement, size_t len, int rounds)
 {
 	struct cell *cell = &results->cells[results->cell_count];
@@ -51,6 +67,68 @@ static int add_cell(struct results *results, enum mode mode, enum placement plac
 
 /* Long enough for the time in it, short enough to be one line. */
 #define SLOW_LEN 64
+
+/* One pipe, and many processes at each side of it; the last case has far more than there are CPUs. */
+static int add_many(struct results *results, enum placement placement)
+{
+	static const int crowds[][2] = { { 1, 1 }, { 4, 1 }, { 4, 4 }, { 8, 8 } };
+	int err = 0;
+
+	if (!results->options->modes[MODE_MANY])
+		return 0;
+	for (size_t i = 0; i < sizeof(crowds) / sizeof(crowds[0]) && !err; i++) {
+		err = add_cell(results, MODE_MANY, placement, SLOW_LEN, results->options->rounds);
+		if (err)
+			break;
+		results->cells[results->cell_count - 1].senders = crowds[i][0];
+		results->cells[results->cell_count - 1].receivers = crowds[i][1];
+	}
+	return err;
+}
+
+/* A pipe takes three descriptors in each process, and some are needed for other things. */
+static unsigned pipes_possible(void)
+{
+	struct rlimit files;
+
+	if (getrlimit(RLIMIT_NOFILE, &files) || files.rlim_cur > 1 << 20)
+		return 1 << 18;
+	return files.rlim_cur > 128 ? (unsigned)(files.rlim_cur - 128) / 3 : 0;
+}
+
+/* Where so many pipes are not possible there are as many as are, so that the trend can be seen. */
+static int add_set(struct results *results, enum mode mode, enum placement placement, unsigned pipes)
+{
+	unsigned possible = pipes_possible();
+	int err;
+
+	if (!results->options->modes[mode])
+		return 0;
+	if (pipes > possible) {
+		results->left_out = pipes;
+		pipes = possible / 1000 * 1000;
+		if (pipes * 2 < results->left_out)
+			return 0;
+	}
+	err = add_cell(results, mode, placement, SLOW_LEN, results->options->rounds);
+	if (!err)
+		results->cells[results->cell_count - 1].pipes = pipes;
+	return err;
+}
+
+static int add_sets(struct results *results, enum placement placement)
+{
+	int err = 0;
+
+	for (unsigned pipes = 10; pipes <= results->options->most_pipes && !err; pipes *= 10) {
+		err = add_set(results, MODE_SET_ONE, placement, pipes);
+		if (!err)
+			err = add_set(results, MODE_SET_ANY, placement, pipes);
+		if (!err && pipes == 1000)
+			err = add_set(results, MODE_SET_BUSY, placement, pipes);
+	}
+	return err;
+}
 
 static int add_mode(struct results *results, enum mode mode, enum placement placement)
 {
@@ -71,7 +149,7 @@ static int add_mode(struct results *results, enum mode mode, enum placement plac
 
 int results_init(struct results *results, const struct options *options, const struct cpus *cpus)
 {
-	size_t most = (size_t)PLACEMENTS * (2 * (size_t)options->size_count + 2);
+	size_t most = (size_t)PLACEMENTS * (2 * (size_t)options->size_count + 2) + 4 + 12;
 	bool slow_done = false;
 	int err = 0;
 
@@ -94,6 +172,10 @@ int results_init(struct results *results, const struct options *options, const s
 		err = add_mode(results, MODE_IDLE, (enum placement)p);
 		if (!err)
 			err = add_mode(results, MODE_RATE, (enum placement)p);
+		if (!err)
+			err = add_many(results, (enum placement)p);
+		if (!err)
+			err = add_sets(results, (enum placement)p);
 	}
 	return err;
 }
@@ -144,6 +226,9 @@ struct spread results_ratio(const struct cell *cell, int over, int under, measur
 	double values[MAX_ROUNDS];
 	int n = 0;
 
+	if (over < 0 || under < 0)
+		return spread_of(values, 0);
+
 	for (int round = 0; round < cell->rounds; round++) {
 		const struct sample *a = &cell->samples[round][over], *b = &cell->samples[round][under];
 
@@ -151,6 +236,18 @@ struct spread results_ratio(const struct cell *cell, int over, int under, measur
 			values[n++] = what(a) / what(b);
 	}
 	return spread_of(values, n);
+}
+
+int results_base(const struct results *results, const struct cell *cell)
+{
+	const struct options *options = results->options;
+	const struct transport *base = cell->pipes ? &transport_epoll : &transport_pipe;
+
+	for (int i = 0; i < options->transport_count; i++) {
+		if (options->transports[i] == base)
+			return i;
+	}
+	return -1;
 }
 
 /* The fastest of those that call themselves one. */

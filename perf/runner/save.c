@@ -28,6 +28,14 @@ int save_close(FILE *file, const char *path)
 	return 0;
 }
 
+static void json_who(FILE *file, const struct cell *cell)
+{
+	if (cell->mode == MODE_MANY)
+		fprintf(file, ", \"senders\": %d, \"receivers\": %d", cell->senders, cell->receivers);
+	if (cell->pipes)
+		fprintf(file, ", \"pipes\": %u", cell->pipes);
+}
+
 /* What identifies a cell is repeated in each line, so that a line can stand alone. */
 static void json_sample(FILE *file, const struct results *results, const struct cell *cell, int round,
 			int which)
@@ -44,6 +52,16 @@ static void json_sample(FILE *file, const struct results *results, const struct 
 		s->switches, s->recv_switches);
 	if (cell->mode == MODE_IDLE)
 		fprintf(file, ", \"settled_switches\": %.0f", s->settled_switches);
+	if (cell->mode == MODE_MANY)
+		fprintf(file,
+			", \"send_share\": [%.4f, %.4f, %.4f], "
+			"\"recv_share\": [%.4f, %.4f, %.4f]",
+			s->send_share[0], s->send_share[1], s->send_share[2], s->recv_share[0],
+			s->recv_share[1], s->recv_share[2]);
+	if (cell->pipes)
+		fprintf(file, ", \"setup_ns\": %.0f, \"memory\": %.0f, \"kernel_memory\": %.0f", s->setup_ns,
+			s->memory, s->kernel_memory);
+	json_who(file, cell);
 	fputs("}", file);
 }
 
@@ -56,11 +74,19 @@ static void json_spread(FILE *file, const char *name, struct spread spread)
 static void json_ratio(FILE *file, const struct results *results, const struct cell *cell, int which)
 {
 	int floor = results_floor(results, cell);
+	int base = results_base(results, cell);
 
 	fprintf(file, "{\"test\": \"%s\", \"placement\": \"%s\", \"size\": %zu, \"transport\": \"%s\"",
 		mode_name(cell->mode), placement_name(cell->placement), cell->len,
 		results->options->transports[which]->name);
-	if (cell->mode == MODE_TRIP || cell->mode == MODE_STREAM)
+	json_who(file, cell);
+	if (cell->pipes) {
+		json_spread(file, "speed_over_epoll", results_ratio(cell, base, which, sample_ns));
+		json_spread(file, "cpu_over_epoll", results_ratio(cell, which, base, sample_cpu));
+		fputs("}", file);
+		return;
+	}
+	if (cell->mode == MODE_TRIP || cell->mode == MODE_STREAM || cell->mode == MODE_MANY)
 		json_spread(file, "speed_over_pipe", results_ratio(cell, 0, which, sample_ns));
 	if (floor >= 0)
 		json_spread(file, "time_over_floor", results_ratio(cell, which, floor, sample_ns));
@@ -130,7 +156,9 @@ int save_csv(const struct results *results, const char *path)
 	if (!file)
 		return -EIO;
 	fputs("test,placement,size,transport,round,"
-	      "ns,cpu_ns,recv_cpu_ns,switches,recv_switches,settled_switches\n",
+	      "ns,cpu_ns,recv_cpu_ns,switches,recv_switches,settled_switches,"
+	      "senders,receivers,least_sent,most_sent,least_received,most_received,"
+	      "pipes,setup_ns,memory,kernel_memory\n",
 	      file);
 	for (int i = 0; i < results->cell_count; i++) {
 		const struct cell *cell = &results->cells[i];
@@ -140,10 +168,13 @@ int save_csv(const struct results *results, const char *path)
 
 			if (!s->valid)
 				continue;
-			fprintf(file, "%s,%s,%zu,%s,%d,%.2f,%.2f,%.2f,%.5f,%.5f,%.0f\n",
-				mode_name(cell->mode), placement_name(cell->placement), cell->len,
+			fprintf(file, "%s,%s,%zu,%s,%d,%.2f,%.2f,%.2f,%.5f,%.5f,%.0f,", mode_name(cell->mode),
+				placement_name(cell->placement), cell->len,
 				results->options->transports[k % count]->name, k / count, s->ns, s->cpu_ns,
 				s->recv_cpu_ns, s->switches, s->recv_switches, s->settled_switches);
+			fprintf(file, "%d,%d,%.4f,%.4f,%.4f,%.4f,%u,%.0f,%.0f,%.0f\n", cell->senders,
+				cell->receivers, s->send_share[0], s->send_share[2], s->recv_share[0],
+				s->recv_share[2], cell->pipes, s->setup_ns, s->memory, s->kernel_memory);
 		}
 	}
 	return save_close(file, path);

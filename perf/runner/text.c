@@ -45,9 +45,22 @@ char *text_count(char buf[TEXT_MAX], double count)
 	return three_digits(buf, count / 1e9, " G");
 }
 
+/* "12.3 (11.9 - 12.8)", or nothing. */
+char *text_spread(char buf[SPREAD_MAX], struct spread spread)
+{
+	int decimals = spread.median < 9.995 ? 2 : 1;
+
+	buf[0] = '\0';
+	if (spread.count)
+		snprintf(buf, SPREAD_MAX, "%.*f (%.*f - %.*f)", decimals, spread.median, decimals, spread.min,
+			 decimals, spread.max);
+	return buf;
+}
+
 const char *mode_name(enum mode mode)
 {
-	static const char *const names[] = { "trip", "stream", "idle", "rate" };
+	static const char *const names[] = { "trip", "stream",  "idle",    "rate",
+					     "many", "set-one", "set-any", "set-busy" };
 
 	return names[mode];
 }

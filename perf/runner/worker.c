@@ -21,10 +21,10 @@
 #define MARK_END   (UINT64_C(1) << 62) /* something ends: answer this */
 #define MARK_LAST  (UINT64_C(1) << 61) /* and so does the measured part, and all */
 #define MARK_BACK  (UINT64_C(1) << 60) /* from the echo, lest one finds one's own message */
-#define MARKS	   (MARK_BEGIN | MARK_END | MARK_LAST)
+#define MARKS      (MARK_BEGIN | MARK_END | MARK_LAST)
 
 #define RATE_INTERVAL_NS 1000000
-#define LATENCIES_MAX	 100000
+#define LATENCIES_MAX    100000
 
 struct worker {
 	const struct job *job;
@@ -49,7 +49,7 @@ static int fail(struct worker *w, int err, const char *what)
 	return err;
 }
 
-static void take_usage(struct usage *usage)
+void usage_take(struct usage *usage)
 {
 	struct rusage self;
 
@@ -169,7 +169,7 @@ static int lead_busy(struct worker *w)
 	if (err)
 		return err;
 	before = w->sent;
-	take_usage(&found->usage[USAGE_BEGIN]);
+	usage_take(&found->usage[USAGE_BEGIN]);
 	start = clock_ns();
 	err = begin(w);
 	while (!err && clock_ns() - start < w->job->duration_ns)
@@ -177,7 +177,7 @@ static int lead_busy(struct worker *w)
 	if (!err)
 		err = ask(w, MARK_END | MARK_LAST);
 	found->elapsed_ns = clock_ns() - start;
-	take_usage(&found->usage[USAGE_END]);
+	usage_take(&found->usage[USAGE_END]);
 	found->messages = w->sent - before;
 	return err;
 }
@@ -200,7 +200,7 @@ static int lead_rate(struct worker *w)
 	err = ask(w, MARK_END);
 	if (err)
 		return err;
-	take_usage(&found->usage[USAGE_BEGIN]);
+	usage_take(&found->usage[USAGE_BEGIN]);
 	err = put(w, MARK_BEGIN);
 	next = clock_ns();
 	end = next + w->job->duration_ns;
@@ -212,7 +212,7 @@ static int lead_rate(struct worker *w)
 		err = put(w, 0);
 		found->messages++;
 	}
-	take_usage(&found->usage[USAGE_END]);
+	usage_take(&found->usage[USAGE_END]);
 	return err ? err : ask(w, MARK_END | MARK_LAST);
 }
 
@@ -245,7 +245,7 @@ static int lead_idle(struct worker *w)
 	err = ask(w, MARK_END);
 	if (err)
 		return err;
-	take_usage(&found->usage[USAGE_BEGIN]);
+	usage_take(&found->usage[USAGE_BEGIN]);
 	err = put(w, MARK_BEGIN);
 	if (err)
 		return err;
@@ -258,7 +258,7 @@ static int lead_idle(struct worker *w)
 	found->settled_switches = switches_of(w->peer->pid) - before;
 	found->settled_ns = end - settled;
 	found->elapsed_ns = clock_ns() - start;
-	take_usage(&found->usage[USAGE_END]);
+	usage_take(&found->usage[USAGE_END]);
 	found->messages = 1;
 	return ask(w, MARK_END | MARK_LAST);
 }
@@ -290,9 +290,9 @@ static int echo(struct worker *w)
 		if (err)
 			return err;
 		if (marks & MARK_BEGIN)
-			take_usage(&w->found->usage[USAGE_BEGIN]);
+			usage_take(&w->found->usage[USAGE_BEGIN]);
 		if (marks & MARK_LAST)
-			take_usage(&w->found->usage[USAGE_END]);
+			usage_take(&w->found->usage[USAGE_END]);
 		if (rate && !marks)
 			note_latency(w);
 		if (trip || (marks & MARK_END))

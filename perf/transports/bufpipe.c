@@ -185,8 +185,8 @@ const struct transport transport_bufpipe_zero = {
 
 const struct transport transport_bufpipe_shared = {
 	.name = "bufpipe-shared",
-	.about = "bufpipe, generic, with BUFPIPE_SHARED but one user at each end",
-	.flags = TRANSPORT_EXTRA,
+	.about = "bufpipe, generic, with BUFPIPE_SHARED",
+	.flags = TRANSPORT_EXTRA | TRANSPORT_MANY,
 	.open = open_shared,
 	.take = take,
 	.send = send_copy,

@@ -128,6 +128,7 @@ static ssize_t pipe_recv(void *state, void *buf, size_t len)
 const struct transport transport_pipe = {
 	.name = "pipe",
 	.about = "Unix pipes, write(2) and read(2); the baseline",
+	.flags = TRANSPORT_MANY,
 	.open = pipe_open,
 	.take = pipe_take,
 	.send = pipe_send,

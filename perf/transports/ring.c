@@ -22,7 +22,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define LINE	    64
+#define LINE        64
 #define LAZY_PAUSES 128
 #define PIECE_MAX   8192
 

@@ -91,6 +91,7 @@ static ssize_t socketpair_recv(void *state, void *buf, size_t len)
 const struct transport transport_socketpair = {
 	.name = "socketpair",
 	.about = "Unix SOCK_SEQPACKET socket pair with its default buffers",
+	.flags = TRANSPORT_MANY,
 	.open = socketpair_open,
 	.take = socketpair_take,
 	.send = socketpair_send,

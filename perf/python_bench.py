@@ -1,0 +1,284 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""buffered_pipe against multiprocessing.Pipe: streams, round trips, objects and arrays.
+
+Two processes, each pinned to a CPU.  In each round all candidates of a case
+take turns, some tenths of a second apart, and ratios are taken within a round:
+on a machine that others use, absolute times of different moments say nothing.
+What is printed is the median over the rounds and, in brackets, the extremes.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import pickle
+import statistics
+import sys
+import time
+
+from buffered_pipe import Generic_Pipe, Static_Pipe
+
+BUFFER = 1 << 20
+SIZES = (16, 64, 256, 1024, 4096)
+DICT = {"name": "sensor", "id": 17, "value": 3.25, "tags": ["a", "b"], "ok": True}
+ARRAY = 8 << 20
+SECONDS = 0.2  # about how long one measurement takes
+
+
+def pin(cpu):
+    cpus = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cpus[cpu % len(cpus)]})
+
+
+def in_child(function, *args):
+    """Runs the function in a child on the other CPU; gives what to wait for."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.sched_setaffinity(0, CPUS)
+            pin(1)
+            function(*args)
+        except (EOFError, BrokenPipeError):
+            pass
+        finally:
+            os._exit(0)
+    return pid
+
+
+def end_of(pid):
+    if os.waitpid(pid, 0)[1]:
+        sys.exit("a child failed")
+
+
+def mp_pipe():
+    return multiprocessing.Pipe(False)
+
+
+def generic_pipe():
+    return Generic_Pipe(BUFFER)
+
+
+def static_pipe(size):
+    return Static_Pipe(size, BUFFER // size)
+
+
+def stream(make, send, receive, message, count):
+    """Messages a second."""
+    receiver, sender = make()
+
+    def fill(warm):
+        put = getattr(sender, send)
+        for _ in range(warm + count):
+            put(message)
+
+    warm = max(2, count // 10)
+    pid = in_child(fill, warm)
+    sender.close()
+    get = getattr(receiver, receive)
+    for _ in range(warm):
+        get()
+    begin = time.perf_counter()
+    for _ in range(count):
+        get()
+    took = time.perf_counter() - begin
+    receiver.close()
+    end_of(pid)
+    return count / took
+
+
+def round_trips(make, message, count):
+    """Round trips a second."""
+    ours, theirs = make()
+
+    def echo():
+        ours.close()
+        while True:
+            theirs.send_bytes(theirs.recv_bytes())
+
+    pid = in_child(echo)
+    theirs.close()
+    begin = 0
+    for number in range(count + count // 10):
+        if number == count // 10:
+            begin = time.perf_counter()
+        ours.send_bytes(message)
+        ours.recv_bytes()
+    took = time.perf_counter() - begin
+    ours.close()
+    end_of(pid)
+    return count / took
+
+
+def pickling(count):
+    """Dicts a second: the slower of pickling and loading, which two processes do at once."""
+    dumps, loads = pickle.dumps, pickle.loads
+    data = dumps(DICT)
+    begin = time.perf_counter()
+    for _ in range(count):
+        dumps(DICT)
+    middle = time.perf_counter()
+    for _ in range(count):
+        loads(data)
+    end = time.perf_counter()
+    return count / max(middle - begin, end - middle)
+
+
+def array_of(size):
+    try:
+        import numpy
+
+        return numpy.ones(size, dtype="u1")
+    except ImportError:
+        return pickle.PickleBuffer(bytearray(b"\1") * size)
+
+
+def memcpy(size, count):
+    """Copies a second, between two pieces of memory that are in use."""
+    source, target = memoryview(bytearray(b"\1") * size), memoryview(bytearray(b"\2") * size)
+    target[:] = source
+    begin = time.perf_counter()
+    for _ in range(count):
+        target[:] = source
+    return count / (time.perf_counter() - begin)
+
+
+def cases():
+    """(name, {candidate: function of a count}); the first candidate is what the others are compared to."""
+    for size in SIZES:
+        message = b"x" * size
+        yield f"stream {size} B", {
+            "multiprocessing": lambda n, m=message: stream(mp_pipe, "send_bytes", "recv_bytes", m, n),
+            "generic": lambda n, m=message: stream(generic_pipe, "send_bytes", "recv_bytes", m, n),
+            "static": lambda n, m=message: stream(
+                lambda: static_pipe(len(m)), "send_bytes", "recv_bytes", m, n
+            ),
+        }
+    yield "round trip 64 B", {
+        "multiprocessing": lambda n: round_trips(multiprocessing.Pipe, b"x" * 64, n),
+        "generic": lambda n: round_trips(lambda: Generic_Pipe(65536, duplex=True), b"x" * 64, n),
+        "static": lambda n: round_trips(lambda: Static_Pipe(64, 1024, duplex=True), b"x" * 64, n),
+    }
+    yield "small dict", {
+        "multiprocessing": lambda n: stream(mp_pipe, "send", "recv", DICT, n),
+        "generic": lambda n: stream(generic_pipe, "send", "recv", DICT, n),
+        "pickle alone": pickling,
+    }
+    array = array_of(ARRAY)
+    yield "8 MB array", {
+        "multiprocessing": lambda n: stream(mp_pipe, "send", "recv", array, n),
+        "generic": lambda n: stream(generic_pipe, "send", "recv", array, n),
+        "memcpy": lambda n: memcpy(ARRAY, n),
+    }
+
+
+def calibrate(measure):
+    """A count that takes about SECONDS."""
+    count = 4
+    while True:
+        begin = time.perf_counter()
+        rate = measure(count)
+        if time.perf_counter() - begin > SECONDS / 4 or count > 1e7:
+            return max(4, int(rate * SECONDS))
+        count *= 4
+
+
+def run(candidates, rounds):
+    """{candidate: [rate of each round]}"""
+    counts = {name: calibrate(measure) for name, measure in candidates.items()}
+    rates = {name: [] for name in candidates}
+    for _ in range(rounds):
+        for name, measure in candidates.items():
+            rates[name].append(measure(counts[name]))
+    return rates
+
+
+def summary(values):
+    return statistics.median(values), min(values), max(values)
+
+
+def ratios(rates):
+    base = rates["multiprocessing"]
+    return {
+        name: summary([a / b for a, b in zip(each, base)])
+        for name, each in rates.items()
+        if name != "multiprocessing"
+    }
+
+
+def svg(results):
+    """Bars, by hand: how many times multiprocessing.Pipe, on a logarithmic scale."""
+    import math
+
+    colours = {"generic": "#2563eb", "static": "#0d9488", "pickle alone": "#9ca3af", "memcpy": "#9ca3af"}
+    bars = [(case, name, *each) for case, found in results for name, each in ratios(found).items()]
+    left, width, row = 190, 560, 22
+    top = max(high for *_, high in bars) * 1.3
+    height = 60 + row * len(bars)
+
+    def x(value):
+        return left + width * max(0, math.log(max(value, 1))) / math.log(top)
+
+    out = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + width + 90} {height}" '
+        'font-family="sans-serif" font-size="12">',
+        f'<rect width="{left + width + 90}" height="{height}" fill="white"/>',
+        '<text x="10" y="20" font-size="14">Times the rate of multiprocessing.Pipe '
+        "(median, and the extremes of all rounds)</text>",
+    ]
+    for tick in (1, 2, 5, 10, 20, 50, 100):
+        if tick < top:
+            out.append(
+                f'<path d="M{x(tick):.1f} 34V{height - 8}" stroke="#e5e7eb"/>'
+                f'<text x="{x(tick):.1f}" y="{height - 1}" font-size="9" fill="#6b7280" '
+                f'text-anchor="middle">{tick}</text>'
+            )
+    for number, (case, name, median, low, high) in enumerate(bars):
+        y = 38 + row * number
+        out.append(
+            f'<text x="{left - 8}" y="{y + 12}" text-anchor="end">{case}, {name}</text>'
+            f'<rect x="{left}" y="{y}" width="{x(median) - left:.1f}" height="15" fill="{colours[name]}"/>'
+            f'<path d="M{x(low):.1f} {y + 7.5}H{x(high):.1f}" stroke="black"/>'
+            f'<text x="{x(high) + 6:.1f}" y="{y + 12}">{median:.1f}</text>'
+        )
+    return "\n".join(out + ["</svg>", ""])
+
+
+def report(case, rates):
+    for name, each in rates.items():
+        rate = summary(each)[0]
+        line = f"{case:16} {name:16} {rate:12,.0f} /s"
+        if name != "multiprocessing":
+            median, low, high = ratios(rates)[name]
+            line += f"   {median:6.1f} times  [{low:.1f} {high:.1f}]"
+        if "array" in case:
+            line += f"   {rate * ARRAY / 1e9:.2f} GB/s"
+        print(line, flush=True)
+
+
+def main():
+    global CPUS
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--only", help="cases whose name contains this")
+    parser.add_argument("--json", metavar="FILE")
+    parser.add_argument("--svg", metavar="FILE")
+    options = parser.parse_args()
+    CPUS = os.sched_getaffinity(0)
+    pin(0)
+    results = []
+    for case, candidates in cases():
+        if options.only and options.only not in case:
+            continue
+        results.append((case, run(candidates, options.rounds)))
+        report(*results[-1])
+    if options.json:
+        with open(options.json, "w") as file:
+            json.dump(dict(results), file, indent=1)
+    if options.svg:
+        with open(options.svg, "w") as file:
+            file.write(svg(results))
+
+
+if __name__ == "__main__":
+    main()

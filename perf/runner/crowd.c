@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Many processes at each side of one pipe.
+ *
+ * Senders send until they are told to stop; the last of them then sends a
+ * message END for each receiver.  Each other message holds its sender and its
+ * number: to a receiver, those of one sender must come in order, and at the end
+ * the counts and the sums over all messages must be equal on both sides.  What
+ * is measured is looked at from outside, by counters that each process keeps.
+ */
+#include "bench.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define GRACE_NS UINT64_C(30000000000)
+#define END      UINT64_MAX
+#define LEN_MAX  256
+
+/* Its process writes it; alone in its cache lines. */
+struct member {
+	_Alignas(128) _Atomic uint64_t count;
+	uint64_t sum;
+	struct usage usage[2];
+	int error;
+	char text[WORKER_TEXT];
+};
+
+struct crowd_memory {
+	_Alignas(128) atomic_bool go;
+	atomic_bool stop;
+	_Alignas(128) atomic_int ready;
+	atomic_int sending;
+	struct member members[2 * MAX_CROWD];
+};
+
+struct crowd {
+	const struct job *job;
+	struct crowd_memory *shared;
+	int count;
+	int running;
+	pid_t pid[2 * MAX_CROWD];
+	uint64_t from[2 * MAX_CROWD]; /* the counts when the measured part began, */
+	uint64_t to[2 * MAX_CROWD];   /* and when it ended */
+	uint64_t elapsed_ns;
+};
+
+static int fail(struct member *me, int err, const char *what)
+{
+	me->error = err;
+	snprintf(me->text, WORKER_TEXT, "%s: %s", what, strerror(-err));
+	return err;
+}
+
+static void nap(uint64_t ns)
+{
+	nanosleep(
+		&(struct timespec){ .tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000) },
+		NULL);
+}
+
+/* Spreads what is summed, so that errors do not cancel out. */
+static uint64_t mix(uint64_t word)
+{
+	word *= UINT64_C(0x9e3779b97f4a7c15);
+	return word ^ word >> 29;
+}
+
+static int put(const struct crowd *c, void *state, uint64_t word)
+{
+	unsigned char buf[LEN_MAX] = { 0 };
+	size_t len = c->job->shape.len;
+
+	memcpy(buf, &word, 8);
+	memcpy(buf + len - 8, &word, 8);
+	return c->job->transport->send(state, buf, len);
+}
+
+static int send_all(const struct crowd *c, void *state, struct member *me, int number)
+{
+	struct crowd_memory *shared = c->shared;
+	uint64_t count = 0, sum = 0;
+	int err = 0;
+
+	while (!err && !atomic_load_explicit(&shared->stop, memory_order_relaxed)) {
+		uint64_t word = (uint64_t)number << 48 | ++count;
+
+		err = put(c, state, word);
+		sum += mix(word);
+		atomic_store_explicit(&me->count, count, memory_order_relaxed);
+	}
+	me->sum = sum;
+	if (!err && atomic_fetch_sub(&shared->sending, 1) == 1) {
+		for (int i = 0; i < c->job->receivers && !err; i++)
+			err = put(c, state, END);
+	}
+	return err ? fail(me, err, "send") : 0;
+}
+
+static int recv_all(const struct crowd *c, void *state, struct member *me)
+{
+	uint64_t last[MAX_CROWD] = { 0 }, count = 0, sum = 0;
+	unsigned char buf[LEN_MAX];
+	size_t len = c->job->shape.len;
+
+	for (;;) {
+		ssize_t n = c->job->transport->recv(state, buf, len);
+		uint64_t word, again, sender;
+
+		if (n < 0)
+			return fail(me, (int)n, "recv");
+		memcpy(&word, buf, 8);
+		memcpy(&again, buf + len - 8, 8);
+		if ((size_t)n != len || word != again)
+			return fail(me, -EPROTO, "a message is torn");
+		if (word == END)
+			break;
+		sender = word >> 48;
+		word &= (UINT64_C(1) << 48) - 1;
+		if (sender >= (uint64_t)c->job->senders || word <= last[sender])
+			return fail(me, -EPROTO, "a message is out of order");
+		last[sender] = word;
+		sum += mix(again);
+		atomic_store_explicit(&me->count, ++count, memory_order_relaxed);
+	}
+	me->sum = sum;
+	return 0;
+}
+
+/* They may run wherever the test takes place; who runs where is the scheduler's. */
+static int spread_out(const struct job *job)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(job->cpu[0], &set);
+	CPU_SET(job->cpu[1], &set);
+	return sched_setaffinity(0, sizeof(set), &set) ? -errno : 0;
+}
+
+static int member_run(const struct crowd *c, void *state, int number)
+{
+	struct member *me = &c->shared->members[number];
+	bool sends = number < c->job->senders;
+	int err = spread_out(c->job);
+
+	if (!err)
+		err = c->job->transport->take(state, sends ? SIDE_LEAD : SIDE_ECHO);
+	if (err)
+		return fail(me, err, "take");
+	atomic_fetch_add(&c->shared->ready, 1);
+	while (!atomic_load(&c->shared->go))
+		nap(100000);
+	usage_take(&me->usage[USAGE_BEGIN]);
+	err = sends ? send_all(c, state, me, number) : recv_all(c, state, me);
+	usage_take(&me->usage[USAGE_END]);
+	c->job->transport->close(state);
+	return err;
+}
+
+static int complain(const struct crowd *c, const char *text)
+{
+	fprintf(stderr, "bufpipe-bench: %s, %d senders, %d receivers: %s\n", c->job->transport->name,
+		c->job->senders, c->job->receivers, text);
+	return -ECHILD;
+}
+
+static void stop_all(struct crowd *c)
+{
+	for (int i = 0; i < c->count; i++) {
+		if (c->pid[i] > 0) {
+			kill(c->pid[i], SIGKILL);
+			waitpid(c->pid[i], NULL, 0);
+		}
+		c->pid[i] = 0;
+	}
+}
+
+/* Takes note of those that have ended; negative when one did not end well. */
+static int reap(struct crowd *c)
+{
+	for (int i = 0; i < c->count; i++) {
+		char text[WORKER_TEXT + 32];
+		int status;
+
+		if (c->pid[i] <= 0 || waitpid(c->pid[i], &status, WNOHANG) <= 0)
+			continue;
+		c->pid[i] = 0;
+		c->running--;
+		if (status == 0)
+			continue;
+		if (WIFSIGNALED(status))
+			snprintf(text, sizeof(text), "process %d died of signal %d", i, WTERMSIG(status));
+		else
+			snprintf(text, sizeof(text), "process %d: %s", i, c->shared->members[i].text);
+		return complain(c, text);
+	}
+	return 0;
+}
+
+/* Until the time is over, or nobody runs any more. */
+static int watch_for(struct crowd *c, uint64_t ns)
+{
+	uint64_t end = clock_ns() + ns, now;
+	int err = 0;
+
+	while (!err && c->running && (now = clock_ns()) < end) {
+		nap(end - now < 5000000 ? end - now : 5000000);
+		err = reap(c);
+	}
+	return err;
+}
+
+static void look(const struct crowd *c, uint64_t *counts)
+{
+	for (int i = 0; i < c->count; i++)
+		counts[i] = atomic_load_explicit(&c->shared->members[i].count, memory_order_relaxed);
+}
+
+static int measure_crowd(struct crowd *c)
+{
+	uint64_t start = clock_ns();
+	int err = 0;
+
+	while (!err && atomic_load(&c->shared->ready) < c->count) {
+		nap(200000);
+		err = reap(c);
+		if (!err && clock_ns() - start > GRACE_NS)
+			err = complain(c, "did not begin");
+	}
+	if (err)
+		return err;
+	atomic_store(&c->shared->go, true);
+	err = watch_for(c, c->job->duration_ns / 4);
+	start = clock_ns();
+	look(c, c->from);
+	if (!err)
+		err = watch_for(c, c->job->duration_ns);
+	look(c, c->to);
+	c->elapsed_ns = clock_ns() - start;
+	atomic_store(&c->shared->stop, true);
+	if (!err)
+		err = watch_for(c, GRACE_NS);
+	if (!err && c->running) {
+		char text[96];
+
+		snprintf(text, sizeof(text), "no end in sight, %d of %d still run, given up", c->running,
+			 c->count);
+		err = complain(c, text);
+	}
+	return err;
+}
+
+static int check_totals(const struct crowd *c)
+{
+	uint64_t count = 0, sum = 0;
+
+	for (int i = 0; i < c->count; i++) {
+		const struct member *m = &c->shared->members[i];
+		uint64_t sign = i < c->job->senders ? 1 : UINT64_MAX;
+
+		count += sign * atomic_load(&m->count);
+		sum += sign * m->sum;
+	}
+	return count || sum ? complain(c, "not what was sent has been received") : 0;
+}
+
+static int compare(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* The smallest, the median and the largest part of one side's messages; 1 is what is fair. */
+static double find_shares(const struct crowd *c, int first, int n, double shares[3])
+{
+	double all[MAX_CROWD], total = 0;
+
+	for (int i = 0; i < n; i++) {
+		all[i] = (double)(c->to[first + i] - c->from[first + i]);
+		total += all[i];
+	}
+	qsort(all, (size_t)n, sizeof(*all), compare);
+	for (int i = 0; i < n; i++)
+		all[i] *= total > 0 ? n / total : 0;
+	shares[0] = all[0];
+	shares[1] = (all[(n - 1) / 2] + all[n / 2]) / 2;
+	shares[2] = all[n - 1];
+	return total;
+}
+
+static void evaluate(const struct crowd *c, struct sample *sample)
+{
+	double cpu[2] = { 0 }, switches[2] = { 0 }, all = 0, received;
+
+	for (int i = 0; i < c->count; i++) {
+		const struct member *m = &c->shared->members[i];
+		int side = i >= c->job->senders;
+
+		cpu[side] += (double)(m->usage[1].cpu_ns - m->usage[0].cpu_ns);
+		switches[side] += (double)(m->usage[1].switches - m->usage[0].switches);
+		if (side)
+			all += (double)atomic_load(&m->count);
+	}
+	if (all < 1)
+		all = 1;
+	*sample = (struct sample){
+		.valid = true,
+		.cpu_ns = (cpu[0] + cpu[1]) / all,
+		.recv_cpu_ns = cpu[1] / all,
+		.switches = (switches[0] + switches[1]) / all,
+		.recv_switches = switches[1] / all,
+	};
+	find_shares(c, 0, c->job->senders, sample->send_share);
+	received = find_shares(c, c->job->senders, c->job->receivers, sample->recv_share);
+	sample->ns = (double)c->elapsed_ns / (received < 1 ? 1 : received);
+}
+
+static int start_all(struct crowd *c, void *state)
+{
+	for (int i = 0; i < c->count; i++) {
+		c->pid[i] = worker_fork();
+		if (c->pid[i] == 0)
+			_exit(member_run(c, state, i) ? 1 : 0);
+		if (c->pid[i] < 0)
+			return complain(c, strerror(errno));
+		c->running++;
+	}
+	return 0;
+}
+
+int crowd_run(const struct job *job, struct sample *sample)
+{
+	struct crowd c = { .job = job, .count = job->senders + job->receivers };
+	void *state, *shared;
+	int err;
+
+	sample->valid = false;
+	err = job->transport->open(&state, &job->shape);
+	if (err) {
+		if (err != -EOPNOTSUPP)
+			complain(&c, strerror(-err));
+		return err;
+	}
+	shared = mmap(NULL, sizeof(*c.shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (shared == MAP_FAILED) {
+		job->transport->close(state);
+		return complain(&c, strerror(errno));
+	}
+	c.shared = shared;
+	atomic_store(&c.shared->sending, job->senders);
+	err = start_all(&c, state);
+	job->transport->close(state);
+	if (!err)
+		err = measure_crowd(&c);
+	stop_all(&c);
+	if (!err)
+		err = check_totals(&c);
+	if (!err)
+		evaluate(&c, sample);
+	munmap(shared, sizeof(*c.shared));
+	return err;
+}

@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: MIT */
+/* The tables of the tests with many processes, and with many pipes. */
+#include "bench.h"
+
+static double least_sent(const struct sample *sample)
+{
+	return sample->send_share[0];
+}
+
+static double most_sent(const struct sample *sample)
+{
+	return sample->send_share[2];
+}
+
+static double least_received(const struct sample *sample)
+{
+	return sample->recv_share[0];
+}
+
+static double most_received(const struct sample *sample)
+{
+	return sample->recv_share[2];
+}
+
+static double median_sent(const struct sample *sample)
+{
+	return sample->send_share[1];
+}
+
+static double median_received(const struct sample *sample)
+{
+	return sample->recv_share[1];
+}
+
+static void print_shares(const struct cell *cell, int which, measure least, measure median, measure most)
+{
+	printf("   %.2f %.2f %.2f", results_value(cell, which, least).median,
+	       results_value(cell, which, median).median, results_value(cell, which, most).median);
+}
+
+static void print_crowd(const struct results *results, const struct cell *cell)
+{
+	char text[TEXT_MAX], spread[SPREAD_MAX];
+	int base = results_base(results, cell);
+
+	for (int i = 0; i < results->options->transport_count; i++) {
+		if (!results_value(cell, i, sample_ns).count)
+			continue;
+		printf("%2d to %d  %-15s", cell->senders, cell->receivers,
+		       results->options->transports[i]->name);
+		printf(" %8s", text_count(text, 1e9 / results_value(cell, i, sample_ns).median));
+		printf(" %8s", text_time(text, results_value(cell, i, sample_cpu).median));
+		printf(" %6.3f", results_value(cell, i, sample_switches).median);
+		text_spread(spread, results_ratio(cell, base, i, sample_ns));
+		printf("   %-22s", i == base ? "1" : spread);
+		text_spread(spread, results_ratio(cell, i, base, sample_cpu));
+		printf(" %-20s", i == base ? "1" : spread);
+		print_shares(cell, i, least_sent, median_sent, most_sent);
+		print_shares(cell, i, least_received, median_received, most_received);
+		printf("\n");
+	}
+}
+
+static void print_wake(const struct results *results, const struct cell *cell)
+{
+	char text[TEXT_MAX], spread[SPREAD_MAX];
+	bool busy = cell->mode == MODE_SET_BUSY;
+	int base = results_base(results, cell);
+
+	for (int i = 0; i < results->options->transport_count; i++) {
+		double ns = results_value(cell, i, sample_ns).median;
+
+		if (!results_value(cell, i, sample_ns).count)
+			continue;
+		printf("%7u  %-15s", cell->pipes, results->options->transports[i]->name);
+		printf(" %8s", busy ? text_count(text, 1e9 / ns) : text_time(text, ns));
+		printf(" %8s", text_time(text, results_value(cell, i, sample_cpu).median));
+		printf(" %6.3f", results_value(cell, i, sample_switches).median);
+		text_spread(spread, results_ratio(cell, base, i, sample_ns));
+		printf("   %-22s\n", i == base ? "1" : spread);
+	}
+}
+
+/* The cell of the fewest pipes in the same test, to see whether the number matters. */
+static const struct cell *fewest(const struct results *results, enum mode mode)
+{
+	for (int i = 0; i < results->cell_count; i++) {
+		if (results->cells[i].mode == mode)
+			return &results->cells[i];
+	}
+	return NULL;
+}
+
+/* Rounds are compared one by one, as everywhere; here with the same round of the smallest set. */
+static struct spread growth_of(const struct cell *few, const struct cell *many, int which)
+{
+	struct spread none = { .count = 0 }, a, b;
+
+	a = results_value(few, which, sample_ns);
+	b = results_value(many, which, sample_ns);
+	if (!a.count || !b.count)
+		return none;
+	return (struct spread){ .count = b.count,
+				.min = b.min / a.median,
+				.median = b.median / a.median,
+				.max = b.max / a.median };
+}
+
+static void print_growth(const struct results *results, enum mode mode)
+{
+	const struct cell *few = fewest(results, mode), *many = NULL;
+	char spread[SPREAD_MAX];
+
+	for (int i = 0; i < results->cell_count; i++) {
+		if (results->cells[i].mode == mode)
+			many = &results->cells[i];
+	}
+	if (!few || few == many)
+		return;
+	printf("  with %u pipes / with %u:", many->pipes, few->pipes);
+	for (int i = 0; i < results->options->transport_count; i++) {
+		struct spread s = growth_of(few, many, i);
+
+		if (s.count)
+			printf("  %s %s", results->options->transports[i]->name, text_spread(spread, s));
+	}
+	printf("\n");
+}
+
+static void print_costs(const struct results *results)
+{
+	bool first = true;
+
+	for (int c = 0; c < results->cell_count; c++) {
+		const struct cell *cell = &results->cells[c];
+
+		if (cell->mode != MODE_SET_ANY)
+			continue;
+		if (first)
+			printf("\nWhat a pipe in a set costs: to make it, hand it over and add it; idle, the "
+			       "memory\n"
+			       "of both processes, and of the kernel, as far as the machine's own noise lets "
+			       "one see\n"
+			       "  pipes  transport           time  processes     kernel\n");
+		first = false;
+		for (int i = 0; i < results->options->transport_count; i++) {
+			char text[TEXT_MAX];
+
+			if (!results_value(cell, i, sample_ns).count)
+				continue;
+			printf("%7u  %-15s %8s %8.1fKiB", cell->pipes, results->options->transports[i]->name,
+			       text_time(text, results_value(cell, i, sample_setup).median),
+			       results_value(cell, i, sample_memory).median / 1024);
+			if (cell->pipes >= 1000)
+				printf(" %7.1fKiB",
+				       results_value(cell, i, sample_kernel_memory).median / 1024);
+			printf("\n");
+		}
+	}
+}
+
+static void print_mode(const struct results *results, enum mode mode, const char *title, const char *columns)
+{
+	bool first = true;
+
+	for (int i = 0; i < results->cell_count; i++) {
+		const struct cell *cell = &results->cells[i];
+
+		if (cell->mode != mode)
+			continue;
+		if (first)
+			printf("\n%s\n%s\n", title, columns);
+		first = false;
+		if (mode == MODE_MANY)
+			print_crowd(results, cell);
+		else
+			print_wake(results, cell);
+	}
+	if (mode == MODE_SET_ONE || mode == MODE_SET_ANY)
+		print_growth(results, mode);
+}
+
+void report_many(const struct results *results)
+{
+	const char *trip = "  pipes  transport           time      CPU switch   speed / epoll";
+	const char *rate = "  pipes  transport         msgs/s      CPU switch   speed / epoll";
+
+	print_mode(
+		results, MODE_MANY,
+		"Many processes on one pipe, 64 bytes; shares: least, median, most of a process, 1 is fair",
+		"          transport         msgs/s      CPU switch   speed / pipe           CPU / pipe    "
+		"         senders' shares  receivers' shares");
+	print_mode(results, MODE_SET_ONE,
+		   "One receiver, many pipes: round trips, always through the same one", trip);
+	print_mode(results, MODE_SET_ANY, "One receiver, many pipes: round trips, each through another one",
+		   trip);
+	print_mode(results, MODE_SET_BUSY, "One receiver, many pipes: all of them busy", rate);
+	print_costs(results);
+	if (results->left_out)
+		printf("%u pipes need %u descriptors, more than RLIMIT_NOFILE allows here.\n",
+		       results->left_out, results->left_out * 3 + 128);
+}

@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Many bufpipes into one bufpipe_set.  The lead makes them and hands the receiving
+ * ends over, so that neither process ever holds both ends of all.
+ */
+#include "../transport.h"
+
+#include <bufpipe.h>
+#include <errno.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define BUFFER_SIZE    2000 /* a ring of one page */
+#define FDS_PER_END    3
+#define FDS_FOR_ELSE   64
+#define EVENTS         64
+#define MOST_IN_ONE_GO 16
+
+struct sets {
+	unsigned count;
+	unsigned most; /* messages to take from a pipe before the next one has its turn */
+	unsigned set_flags;
+	int socket[2];
+	bufpipe_t **pipes;
+	bufpipe_t *in;
+	bufpipe_t *out;
+	bufpipe_set_t *set;
+	struct bufpipe_event events[EVENTS];
+	unsigned event_count;
+	unsigned next;
+	unsigned taken; /* from the pipe of the next event */
+};
+
+static void close_all(void *state)
+{
+	struct sets *s = state;
+
+	bufpipe_set_destroy(s->set);
+	for (unsigned i = 0; i < s->count; i++)
+		bufpipe_close(s->pipes[i]);
+	bufpipe_close(s->in);
+	bufpipe_close(s->out);
+	for (int i = 0; i < 2; i++) {
+		if (s->socket[i] >= 0)
+			close(s->socket[i]);
+	}
+	free(s->pipes);
+	free(s);
+}
+
+static int open_with(void **state, const struct shape *shape, unsigned set_flags)
+{
+	struct rlimit files;
+	struct sets *s;
+	int err;
+
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0 &&
+	    (rlim_t)shape->pipes * FDS_PER_END + FDS_FOR_ELSE > files.rlim_cur)
+		return -EOPNOTSUPP;
+	s = calloc(1, sizeof(*s));
+	if (!s)
+		return -ENOMEM;
+	s->count = shape->pipes;
+	s->most = shape->stream ? MOST_IN_ONE_GO : 1;
+	s->set_flags = set_flags;
+	s->pipes = calloc(s->count, sizeof(bufpipe_t *));
+	err = s->pipes ? 0 : -ENOMEM;
+	if (!err && socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, s->socket))
+		err = -errno;
+	if (err) {
+		free(s->pipes);
+		free(s);
+		return err;
+	}
+	*state = s;
+	return 0;
+}
+
+static int open_default(void **state, const struct shape *shape)
+{
+	return open_with(state, shape, 0);
+}
+
+static int open_epoll(void **state, const struct shape *shape)
+{
+	return open_with(state, shape, BUFPIPE_NO_URING);
+}
+
+/* Makes a pipe, hands the end over that the other side shall have, and keeps the other. */
+static int make(const struct sets *s, bufpipe_t **own, int kept)
+{
+	bufpipe_t *ends[2];
+	int err = bufpipe_create(ends, &(struct bufpipe_options){ .buffer_size = BUFFER_SIZE });
+
+	if (err)
+		return err;
+	err = bufpipe_send_end(s->socket[SIDE_LEAD], ends[!kept]);
+	bufpipe_close(ends[!kept]);
+	if (err)
+		bufpipe_close(ends[kept]);
+	else
+		*own = ends[kept];
+	return err;
+}
+
+static int take_lead(struct sets *s)
+{
+	int err = make(s, &s->in, 0);
+
+	for (unsigned i = 0; !err && i < s->count; i++)
+		err = make(s, &s->pipes[i], 1);
+	return err;
+}
+
+static int take_echo(struct sets *s)
+{
+	int err = bufpipe_recv_end(s->socket[SIDE_ECHO], &s->out);
+
+	if (!err)
+		err = bufpipe_set_create(&s->set, s->set_flags);
+	for (unsigned i = 0; !err && i < s->count; i++) {
+		err = bufpipe_recv_end(s->socket[SIDE_ECHO], &s->pipes[i]);
+		if (!err)
+			err = bufpipe_set_add(s->set, s->pipes[i], BUFPIPE_IN, (void *)(uintptr_t)i);
+	}
+	return err;
+}
+
+static int take(void *state, enum side side)
+{
+	struct sets *s = state;
+
+	close(s->socket[!side]);
+	s->socket[!side] = -1;
+	return side == SIDE_LEAD ? take_lead(s) : take_echo(s);
+}
+
+static int send_back(void *state, const void *buf, size_t len)
+{
+	const struct sets *s = state;
+
+	return bufpipe_send(s->out, buf, len, -1);
+}
+
+static ssize_t recv_back(void *state, void *buf, size_t len)
+{
+	const struct sets *s = state;
+
+	return bufpipe_recv(s->in, buf, len, -1);
+}
+
+static int send_to(void *state, unsigned which, const void *buf, size_t len)
+{
+	const struct sets *s = state;
+
+	return bufpipe_send(s->pipes[which], buf, len, -1);
+}
+
+static int await_events(struct sets *s)
+{
+	int n = bufpipe_set_wait(s->set, s->events, EVENTS, -1);
+
+	if (n == -EINTR || n == 0)
+		return 0;
+	if (n < 0)
+		return n;
+	s->event_count = (unsigned)n;
+	s->next = 0;
+	s->taken = 0;
+	return 0;
+}
+
+static ssize_t recv_any(void *state, unsigned *which, void *buf, size_t len)
+{
+	struct sets *s = state;
+	int err = 0;
+
+	while (!err) {
+		for (; s->next < s->event_count; s->next++, s->taken = 0) {
+			const struct bufpipe_event *e = &s->events[s->next];
+			ssize_t n;
+
+			if (s->taken == s->most)
+				continue;
+			n = bufpipe_recv(e->pipe, buf, len, 0);
+			if (n == -EAGAIN)
+				continue;
+			s->taken++;
+			*which = (unsigned)(uintptr_t)e->user;
+			return n;
+		}
+		err = await_events(s);
+	}
+	return err;
+}
+
+const struct transport transport_set = {
+	.name = "set",
+	.about = "bufpipe_set over bufpipes with rings of a page",
+	.flags = TRANSPORT_SET,
+	.open = open_default,
+	.take = take,
+	.send = send_back,
+	.recv = recv_back,
+	.send_to = send_to,
+	.recv_any = recv_any,
+	.close = close_all,
+};
+
+const struct transport transport_set_epoll = {
+	.name = "set-no-uring",
+	.about = "the same with BUFPIPE_NO_URING",
+	.flags = TRANSPORT_SET,
+	.open = open_epoll,
+	.take = take,
+	.send = send_back,
+	.recv = recv_back,
+	.send_to = send_to,
+	.recv_any = recv_any,
+	.close = close_all,
+};
