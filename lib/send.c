@@ -2,6 +2,8 @@
 /* Sending: copy, gather, batch, in place; and long messages in pieces. */
 #include "end.h"
 
+#include "lock.h"
+
 #include <limits.h>
 
 /* Where a gathering copy has got to. */
@@ -154,6 +156,23 @@ slow_path static int send_any(bufpipe_t *p, const struct iovec *pieces, size_t l
 	return r;
 }
 
+/* A shared end, and nothing unusual: in our turn, if it is free.  -EBUSY when the long way must be gone. */
+static int send_shared(bufpipe_t *p, const void *buf, size_t len)
+{
+	int r = -EBUSY;
+	void *room;
+
+	if (way_is_open(&p->out) || lock_try(p->out.lock) < 0)
+		return -EBUSY;
+	room = ring_reserve(&p->sender, len);
+	if (likely(room)) {
+		copy_bytes(room, buf, len);
+		r = publish(p, len, RECORD_WHOLE);
+	}
+	lock_drop(p->out.lock);
+	return r;
+}
+
 int bufpipe_send(bufpipe_t *p, const void *buf, size_t len, int64_t timeout_ns)
 {
 	void *room;
@@ -166,6 +185,12 @@ int bufpipe_send(bufpipe_t *p, const void *buf, size_t len, int64_t timeout_ns)
 			copy_bytes(room, buf, len);
 			return publish(p, len, RECORD_WHOLE);
 		}
+	}
+	if (p->out.state == WAY_SHARED && fits(&p->out, len)) {
+		int r = send_shared(p, buf, len);
+
+		if (r != -EBUSY)
+			return r;
 	}
 	return send_any(p, &(struct iovec){ .iov_base = (void *)(uintptr_t)buf, .iov_len = len }, len,
 			timeout_ns);
