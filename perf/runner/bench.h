@@ -223,6 +223,8 @@ void results_free(struct results *results);
 struct spread results_value(const struct cell *cell, int transport, measure what);
 /* The spread over the rounds of one transport's figure divided by another's of the same round. */
 struct spread results_ratio(const struct cell *cell, int over, int under, measure what);
+/* The spread of one transport's figure in a cell divided by that in another, of the same round. */
+struct spread results_growth(const struct cell *from, const struct cell *to, int transport, measure what);
 /* The transport that the ratios of this cell refer to, or -1 if it does not take part. */
 int results_base(const struct results *results, const struct cell *cell);
 /* The transport that is the floor of this cell, or -1. */

@@ -149,7 +149,7 @@ static void print_notes(const struct results *results)
 
 	printf("\nMedians of the rounds; in brackets the smallest and the largest.  Ratios are taken within\n"
 	       "a round: 'speed / pipe' above 1 is faster than the Unix pipe, 'time / floor' is how many\n"
-	       "times the time of the fastest bare exchange.  CPU and switches: both processes, per "
+	       "times the time of the fastest bare exchange.  CPU and switches: all processes, per "
 	       "message.\n"
 	       "Took %s; meanwhile other programs had %.0f %% of these CPUs and the host took %.0f %%.\n",
 	       text_time(text, (double)results->elapsed_ns), 100 * results->others, 100 * results->stolen);

@@ -91,21 +91,6 @@ static const struct cell *fewest(const struct results *results, enum mode mode)
 	return NULL;
 }
 
-/* Rounds are compared one by one, as everywhere; here with the same round of the smallest set. */
-static struct spread growth_of(const struct cell *few, const struct cell *many, int which)
-{
-	struct spread none = { .count = 0 }, a, b;
-
-	a = results_value(few, which, sample_ns);
-	b = results_value(many, which, sample_ns);
-	if (!a.count || !b.count)
-		return none;
-	return (struct spread){ .count = b.count,
-				.min = b.min / a.median,
-				.median = b.median / a.median,
-				.max = b.max / a.median };
-}
-
 static void print_growth(const struct results *results, enum mode mode)
 {
 	const struct cell *few = fewest(results, mode), *many = NULL;
@@ -119,7 +104,7 @@ static void print_growth(const struct results *results, enum mode mode)
 		return;
 	printf("  with %u pipes / with %u:", many->pipes, few->pipes);
 	for (int i = 0; i < results->options->transport_count; i++) {
-		struct spread s = growth_of(few, many, i);
+		struct spread s = results_growth(few, many, i, sample_ns);
 
 		if (s.count)
 			printf("  %s %s", results->options->transports[i]->name, text_spread(spread, s));

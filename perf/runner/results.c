@@ -238,6 +238,21 @@ struct spread results_ratio(const struct cell *cell, int over, int under, measur
 	return spread_of(values, n);
 }
 
+struct spread results_growth(const struct cell *from, const struct cell *to, int transport, measure what)
+{
+	double values[MAX_ROUNDS];
+	int n = 0;
+
+	for (int round = 0; round < from->rounds && round < to->rounds; round++) {
+		const struct sample *a = &from->samples[round][transport],
+				    *b = &to->samples[round][transport];
+
+		if (a->valid && b->valid && what(a) > 0)
+			values[n++] = what(b) / what(a);
+	}
+	return spread_of(values, n);
+}
+
 int results_base(const struct results *results, const struct cell *cell)
 {
 	const struct options *options = results->options;

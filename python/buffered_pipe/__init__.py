@@ -156,7 +156,7 @@ def wait(object_list, timeout=None):
     takes may be waited for.
     """
     objects = list(object_list)
-    if all(isinstance(each, End) for each in objects):
+    if objects and all(isinstance(each, End) for each in objects):
         return _core.wait_ends(objects, timeout)
     return _wait_mixed(objects, timeout)
 

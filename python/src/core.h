@@ -48,6 +48,9 @@ static inline PyObject *core_new_ref(PyObject *object)
 #define DEADLINE_TRY   0
 #define DEADLINE_NEVER INT64_MAX
 
+/* A message of at most this is received without asking for its length. */
+#define SHORT ((size_t)4096)
+
 struct pickling;
 
 /* One per interpreter.  Its objects live as long as the module, and so as long as each type of it. */
@@ -58,9 +61,10 @@ struct state {
 	PyTypeObject *listener_type;
 	PyObject *pickler_class;
 	PyObject *loads;
-	PyObject *reducers[2]; /* dicts from type to function, the first has the say; NULL before they are set */
+	PyObject *reducers
+		[2]; /* dicts from type to function, the first has the say; NULL before they are set */
 	PyObject *name_buffers;
-	PyObject *idle; /* called now and then while a call blocks; NULL: nothing to do */
+	PyObject *idle;         /* called now and then while a call blocks; NULL: nothing to do */
 	struct pickling *spare; /* a pickler that nobody uses now */
 };
 
@@ -75,13 +79,15 @@ struct hold {
 	unsigned uses; /* calls that are at work without the GIL, and open views */
 	pid_t pid;     /* to which the uses belong: fork leaves the other threads behind */
 	struct bufpipe_info info;
-	int fd; /* of bufpipe_fd; -1: nobody asked for it */
+	int fd;           /* of bufpipe_fd; -1: nobody asked for it */
+	size_t take_most; /* the longest message that is received without a look at it first */
+	size_t expected;  /* the length of the last message; 0 if that was very short */
+	PyObject *last;   /* that message */
 };
 
 /* A handle: what Python calls an End. */
 struct end {
-	PyObject_HEAD
-	struct state *state;
+	PyObject_HEAD struct state *state;
 	struct hold *hold; /* NULL: closed */
 };
 

@@ -154,11 +154,8 @@ static PyObject *end_shutdown(PyObject *object, PyObject *unused)
 	if (!hold)
 		return NULL;
 	hold_use(hold);
-	Py_BEGIN_ALLOW_THREADS
-	r = bufpipe_shutdown(hold->pipe);
-	Py_END_ALLOW_THREADS
-	if (r < 0)
-		raise_error(hold, SENDING, r);
+	Py_BEGIN_ALLOW_THREADS r = bufpipe_shutdown(hold->pipe);
+	Py_END_ALLOW_THREADS if (r < 0) raise_error(hold, SENDING, r);
 	hold_unuse(hold);
 	if (r < 0)
 		return NULL;
@@ -179,11 +176,8 @@ static PyObject *end_send_to(PyObject *object, PyObject *socket)
 	if (!hold)
 		return NULL;
 	hold_use(hold);
-	Py_BEGIN_ALLOW_THREADS
-	r = bufpipe_send_end(fd, hold->pipe);
-	Py_END_ALLOW_THREADS
-	if (r < 0)
-		raise_error(NULL, NEITHER, r);
+	Py_BEGIN_ALLOW_THREADS r = bufpipe_send_end(fd, hold->pipe);
+	Py_END_ALLOW_THREADS if (r < 0) raise_error(NULL, NEITHER, r);
 	hold_unuse(hold);
 	if (r < 0)
 		return NULL;
@@ -220,8 +214,7 @@ static PyObject *end_take(PyObject *class, PyObject *socket)
 	if (fd < 0)
 		return NULL;
 	do {
-		Py_BEGIN_ALLOW_THREADS
-		r = bufpipe_recv_end(fd, &pipe);
+		Py_BEGIN_ALLOW_THREADS r = bufpipe_recv_end(fd, &pipe);
 		Py_END_ALLOW_THREADS
 	} while (r == -EINTR && PyErr_CheckSignals() == 0);
 	if (PyErr_Occurred())
@@ -336,7 +329,10 @@ static PyMethodDef end_methods[] = {
 	{ NULL, NULL, 0, NULL },
 };
 
-#define GET(name, field, doc) { name, end_get, NULL, doc, (void *)(field) }
+#define GET(name, field, doc)                             \
+	{                                                 \
+		name, end_get, NULL, doc, (void *)(field) \
+	}
 static PyGetSetDef end_getset[] = {
 	{ "closed", end_get_closed, NULL, "Whether this handle was closed.", NULL },
 	GET("readable", READABLE, "Whether this end receives."),

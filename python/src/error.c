@@ -9,19 +9,20 @@ void *raise_closed(void)
 
 void *raise_timeout(enum direction direction)
 {
-	PyErr_SetString(PyExc_TimeoutError, direction == SENDING     ? "no room in the pipe in time" :
-					    direction == RECEIVING ? "no message arrived in time" :
-								     "nobody came in time");
+	PyErr_SetString(PyExc_TimeoutError, direction == SENDING     ? "no room in the pipe in time"
+					    : direction == RECEIVING ? "no message arrived in time"
+								     : "nobody came in time");
 	return NULL;
 }
 
+/* An instance at once: before 3.12 only that is a BrokenPipeError from the beginning. */
 static void *raise_os(int error, const char *message)
 {
-	PyObject *args = Py_BuildValue("(is)", error, message);
+	PyObject *made = PyObject_CallFunction(PyExc_OSError, "is", error, message);
 
-	if (args) {
-		PyErr_SetObject(PyExc_OSError, args);
-		Py_DECREF(args);
+	if (made) {
+		PyErr_SetObject((PyObject *)Py_TYPE(made), made);
+		Py_DECREF(made);
 	}
 	return NULL;
 }
@@ -44,7 +45,8 @@ void *raise_error(const struct hold *hold, enum direction direction, long error)
 	switch (-error) {
 	case EPIPE:
 		if (direction == RECEIVING)
-			PyErr_SetString(PyExc_EOFError, "the other side is gone, and everything was received");
+			PyErr_SetString(PyExc_EOFError,
+					"the other side is gone, and everything was received");
 		else
 			raise_os(EPIPE, direction == SENDING ? "nobody is left to receive" : "closed");
 		return NULL;
@@ -52,10 +54,12 @@ void *raise_error(const struct hold *hold, enum direction direction, long error)
 	case ETIMEDOUT:
 		return raise_timeout(direction);
 	case EBADF:
-		return raise_os(EBADF, direction == SENDING ? "this end only receives" : "this end only sends");
+		return raise_os(EBADF,
+				direction == SENDING ? "this end only receives" : "this end only sends");
 	case EBUSY:
-		PyErr_SetString(PyExc_RuntimeError,
-				"a view of a message is open on this end in this thread: leave its 'with' first");
+		PyErr_SetString(
+			PyExc_RuntimeError,
+			"a view of a message is open on this end in this thread: leave its 'with' first");
 		return NULL;
 	case EPROTO:
 		return raise_os(EPROTO, "the other side broke the protocol of the shared memory");

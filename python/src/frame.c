@@ -16,7 +16,7 @@
 
 #include <string.h>
 
-#define FRAME_MAGIC 0x31706675622d7900ull
+#define FRAME_MAGIC 0x706675622d797000ull /* "\0py-bufp" */
 #define FRAME_ALIGN 16
 #define READONLY    ((uint64_t)1 << 63)
 
@@ -116,7 +116,8 @@ static PyObject *load_parts(struct state *state, PyObject *whole)
 	struct head head;
 
 	memcpy(&head, view->buf, sizeof(head));
-	if (head.buffers <= room / sizeof(uint64_t) && head.pickled <= room - head.buffers * sizeof(uint64_t)) {
+	if (head.buffers <= room / sizeof(uint64_t) &&
+	    head.pickled <= room - head.buffers * sizeof(uint64_t)) {
 		args[0] = slice(whole, frame_head_size(head.buffers), head.pickled);
 		args[1] = args[0] ? buffers_of(whole, &head) : NULL;
 		names = args[1] ? PyTuple_Pack(1, state->name_buffers) : NULL;

@@ -24,6 +24,8 @@ struct hold *hold_new(bufpipe_t *pipe)
 		hold_drop(hold);
 		return NULL;
 	}
+	hold->take_most =
+		hold_static(hold) || hold->info.buffer_size > SHORT ? SHORT : hold->info.buffer_size;
 	if (r < 0) {
 		raise_error(hold, NEITHER, r);
 		hold_drop(hold);
@@ -48,6 +50,7 @@ static void let_go(struct hold *hold)
 	if (hold->handles || hold->uses)
 		return;
 	bufpipe_close(hold->pipe);
+	Py_XDECREF(hold->last);
 	PyMem_Free(hold);
 }
 

@@ -5,8 +5,7 @@
 #include <string.h>
 
 struct listener {
-	PyObject_HEAD
-	struct state *state;
+	PyObject_HEAD struct state *state;
 	bufpipe_listener_t *listener; /* NULL: closed */
 	PyObject *address;
 	bool busy; /* a thread is in accept, which then also closes it */
@@ -16,7 +15,9 @@ struct listener {
 /* 'r': this side receives, 'w': it sends, 'rw': both do both; None: the one that accepts receives. */
 static bool mode_flags(PyObject *mode, unsigned *flags)
 {
-	const char *name = !mode || mode == Py_None ? "" : PyUnicode_Check(mode) ? PyUnicode_AsUTF8(mode) : "?";
+	const char *name = !mode || mode == Py_None ? ""
+			   : PyUnicode_Check(mode)  ? PyUnicode_AsUTF8(mode)
+						    : "?";
 
 	if (!name)
 		return false;
@@ -36,7 +37,8 @@ static bool mode_flags(PyObject *mode, unsigned *flags)
 /* Values: address, mode, buffer_size, object_size, object_count.  The address as the file system has it. */
 static bool meeting(PyObject *const *values, struct bufpipe_options *options, PyObject **address)
 {
-	if (!options_from(options, values[2], values[3], values[4]) || !mode_flags(values[1], &options->flags))
+	if (!options_from(options, values[2], values[3], values[4]) ||
+	    !mode_flags(values[1], &options->flags))
 		return false;
 	return PyUnicode_FSConverter(values[0], address);
 }
@@ -85,8 +87,7 @@ static int accept_slice(struct listener *self, bufpipe_t **pipe, int64_t slice)
 	if (slice == 0) {
 		r = bufpipe_accept(self->listener, pipe, 0);
 	} else {
-		Py_BEGIN_ALLOW_THREADS
-		r = bufpipe_accept(self->listener, pipe, slice);
+		Py_BEGIN_ALLOW_THREADS r = bufpipe_accept(self->listener, pipe, slice);
 		Py_END_ALLOW_THREADS
 	}
 	self->busy = false;
@@ -189,7 +190,10 @@ static PyObject *listener_repr(PyObject *object)
 PyObject *core_listen(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
 	static const struct signature signature = {
-		"listen", 2, 2, { "type", "address", "mode", "buffer_size", "object_size", "object_count" },
+		"listen",
+		2,
+		2,
+		{ "type", "address", "mode", "buffer_size", "object_size", "object_count" },
 	};
 	struct state *state = state_of_module(module);
 	struct bufpipe_options options;
@@ -241,8 +245,7 @@ PyObject *core_connect(PyObject *module, PyObject *const *args, Py_ssize_t nargs
 		return NULL;
 	do {
 		left = deadline_slice(deadline, DEADLINE_NEVER);
-		Py_BEGIN_ALLOW_THREADS
-		r = bufpipe_connect(&pipe, PyBytes_AS_STRING(address), &options, left);
+		Py_BEGIN_ALLOW_THREADS r = bufpipe_connect(&pipe, PyBytes_AS_STRING(address), &options, left);
 		Py_END_ALLOW_THREADS
 	} while (r == -EINTR && PyErr_CheckSignals() == 0);
 	Py_DECREF(address);
@@ -256,8 +259,7 @@ PyObject *core_connect(PyObject *module, PyObject *const *args, Py_ssize_t nargs
 	return PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, values[1]);
 }
 
-PyDoc_STRVAR(listener_doc,
-	     "Waits at an address for other programs, in any language, that connect.");
+PyDoc_STRVAR(listener_doc, "Waits at an address for other programs, in any language, that connect.");
 
 static PyMethodDef listener_methods[] = {
 	{ "_accept", (PyCFunction)(void (*)(void))listener_accept, METH_FASTCALL, NULL },

@@ -24,9 +24,8 @@ struct list {
 };
 
 struct sink {
-	PyObject_HEAD
-	struct list chunks;  /* of the pickle */
-	struct list buffers; /* out of band */
+	PyObject_HEAD struct list chunks; /* of the pickle */
+	struct list buffers;              /* out of band */
 	PyObject *reducers[2];
 };
 
@@ -286,8 +285,8 @@ static int message_make(struct message *m, const struct sink *sink)
 
 	m->n = 0;
 	m->len = 0;
-	m->pieces = most > sizeof(m->few) / sizeof(m->few[0]) ? PyMem_Malloc(most * sizeof(*m->pieces)) :
-								 m->few;
+	m->pieces =
+		most > sizeof(m->few) / sizeof(m->few[0]) ? PyMem_Malloc(most * sizeof(*m->pieces)) : m->few;
 	m->head = head > sizeof(m->small) ? PyMem_Malloc(head) : m->small;
 	if (!m->pieces || !m->head) {
 		PyErr_NoMemory();

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#define VERY_SHORT 512
+
 enum awaited end_await_quietly(struct end *self, int64_t deadline)
 {
 	int64_t slice = deadline_slice(deadline, SLICE);
@@ -15,13 +17,9 @@ enum awaited end_await_quietly(struct end *self, int64_t deadline)
 	if (slice == 0)
 		return AWAIT_TIME_UP;
 	hold_use(hold);
-	Py_BEGIN_ALLOW_THREADS
-	r = bufpipe_next(hold->pipe, slice);
-	Py_END_ALLOW_THREADS
-	if (r == -EPIPE)
-		result = AWAIT_ENDED;
-	else
-		result = after_slice(self, hold, RECEIVING, r) < 0 ? AWAIT_FAILED : AWAIT_LOOK;
+	Py_BEGIN_ALLOW_THREADS r = bufpipe_next(hold->pipe, slice);
+	Py_END_ALLOW_THREADS if (r == -EPIPE) result = AWAIT_ENDED;
+	else result = after_slice(self, hold, RECEIVING, r) < 0 ? AWAIT_FAILED : AWAIT_LOOK;
 	hold_unuse(hold);
 	return result;
 }
@@ -64,6 +62,14 @@ static PyObject *new_object(size_t len, bool writable, char **data)
 	return made;
 }
 
+/* What the next message will probably be like. */
+static void expect(struct hold *hold, size_t len)
+{
+	hold->expected = len > VERY_SHORT ? len : 0;
+	if (unlikely(hold->expected > SHORT || !hold->expected))
+		Py_CLEAR(hold->last);
+}
+
 /* Copies what is peeked and consumes it. */
 static PyObject *take_peeked(struct hold *hold, const void *at, size_t len, writable_fn *writable)
 {
@@ -71,22 +77,109 @@ static PyObject *take_peeked(struct hold *hold, const void *at, size_t len, writ
 	char *data = NULL;
 
 	made = new_object(len, writable && writable(at, len), &data);
+	expect(hold, len);
 	if (likely(made && len < LONG_COPY)) {
 		memcpy(data, at, len);
 	} else if (made) {
 		hold_use(hold);
-		Py_BEGIN_ALLOW_THREADS
-		memcpy(data, at, len);
+		Py_BEGIN_ALLOW_THREADS memcpy(data, at, len);
 		/* Here, not later: another process must not wait for it until we get the GIL. */
 		bufpipe_release(hold->pipe);
 		end_settle(hold);
-		Py_END_ALLOW_THREADS
-		hold_unuse(hold);
+		Py_END_ALLOW_THREADS hold_unuse(hold);
 		return made;
 	}
 	bufpipe_release(hold->pipe);
 	end_settle(hold);
 	return made;
+}
+
+/* Whether a short message is wanted in another kind of object than it is in. */
+static PyObject *as_wanted(PyObject *bytes, writable_fn *writable)
+{
+	const char *data = PyBytes_AS_STRING(bytes);
+	Py_ssize_t len = PyBytes_GET_SIZE(bytes);
+	PyObject *made;
+
+	if (likely(!writable || !writable(data, (size_t)len)))
+		return bytes;
+	made = PyByteArray_FromStringAndSize(data, len);
+	Py_DECREF(bytes);
+	return made;
+}
+
+/*
+ * The object of the message before, if nobody but us has it any more, is new
+ * again: that is quicker than to free one and make one.  Its hash is forgotten.
+ */
+static PyObject *renew(struct hold *hold)
+{
+	PyObject *last = hold->last;
+
+	hold->last = NULL;
+	if (!last || Py_REFCNT(last) != 1 || (size_t)PyBytes_GET_SIZE(last) != hold->expected) {
+		Py_XDECREF(last);
+		return PyBytes_FromStringAndSize(NULL, (Py_ssize_t)hold->expected);
+	}
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+	((PyBytesObject *)last)->ob_shash = -1;
+#pragma GCC diagnostic pop
+	return last;
+}
+
+/* Into an object of the length that the last message had: most programs send the same again and again. */
+static ssize_t take_expected(struct hold *hold, PyObject **made)
+{
+	ssize_t len;
+
+	*made = renew(hold);
+	if (!*made)
+		return -ENOMEM;
+	len = bufpipe_recv(hold->pipe, PyBytes_AS_STRING(*made), hold->expected, 0);
+	if (likely(len == (ssize_t)hold->expected)) {
+		hold->last = Py_NewRef(*made);
+	} else if (len < 0) {
+		hold->last = *made;
+		*made = NULL;
+	} else {
+		_PyBytes_Resize(made, len);
+	}
+	return len;
+}
+
+static ssize_t take_unexpected(struct hold *hold, PyObject **made)
+{
+	char copy[SHORT];
+	ssize_t len = bufpipe_recv(hold->pipe, copy, hold->take_most, 0);
+
+	if (likely(len >= 0))
+		*made = PyBytes_FromStringAndSize(copy, len);
+	return len;
+}
+
+/*
+ * The way of most messages: the library takes a short one from a shared end
+ * without a lock.  A very short one may as well be copied twice; and not more
+ * than the buffer holds, because that would wait for pieces.
+ */
+static ssize_t take_short(struct hold *hold, writable_fn *writable, PyObject **made)
+{
+	ssize_t len = -EMSGSIZE;
+
+	if (hold->expected > SHORT)
+		return -EMSGSIZE;
+	if (hold->expected)
+		len = take_expected(hold, made);
+	if (len == -EMSGSIZE)
+		len = take_unexpected(hold, made);
+	if (unlikely(len < 0))
+		return len;
+	expect(hold, (size_t)len);
+	if (likely(*made))
+		*made = as_wanted(*made, writable);
+	end_settle(hold);
+	return len;
 }
 
 /* Without the GIL, for a message that may not lie in the ring as a whole.  Leaves the hold in use. */
@@ -95,10 +188,8 @@ static ssize_t recv_slice(struct hold *hold, void *data, size_t cap, int64_t tim
 	ssize_t r;
 
 	hold_use(hold);
-	Py_BEGIN_ALLOW_THREADS
-	r = bufpipe_recv(hold->pipe, data, cap, timeout);
-	Py_END_ALLOW_THREADS
-	return r;
+	Py_BEGIN_ALLOW_THREADS r = bufpipe_recv(hold->pipe, data, cap, timeout);
+	Py_END_ALLOW_THREADS return r;
 }
 
 static int resize(PyObject **made, bool writable, ssize_t len)
@@ -144,7 +235,8 @@ static PyObject *take_known(struct end *self, struct hold *hold, size_t len, int
 }
 
 /* Looks at the length before it takes anything.  NULL without an exception: try again. */
-static PyObject *take_careful(struct end *self, struct hold *hold, int64_t deadline, size_t most, bool writable)
+static PyObject *take_careful(struct end *self, struct hold *hold, int64_t deadline, size_t most,
+			      bool writable)
 {
 	ssize_t len = bufpipe_next(hold->pipe, 0);
 
@@ -155,8 +247,8 @@ static PyObject *take_careful(struct end *self, struct hold *hold, int64_t deadl
 	if (len < 0)
 		return raise_error(hold, RECEIVING, len);
 	if ((size_t)len > most) {
-		PyErr_Format(PyExc_OSError, "bad message length: %zd bytes came, at most %zu are allowed", len,
-			     most);
+		PyErr_Format(PyExc_OSError, "bad message length: %zd bytes came, at most %zu are allowed",
+			     len, most);
 		return NULL;
 	}
 	return take_known(self, hold, (size_t)len, deadline, writable);
@@ -173,9 +265,14 @@ PyObject *end_receive(struct end *self, int64_t deadline, writable_fn *writable)
 
 		if (unlikely(!hold))
 			return NULL;
-		len = bufpipe_peek(hold->pipe, &at, 0);
+		len = take_short(hold, writable, &made);
 		if (likely(len >= 0))
-			return take_peeked(hold, at, (size_t)len, writable);
+			return made;
+		if (len == -EMSGSIZE) {
+			len = bufpipe_peek(hold->pipe, &at, 0);
+			if (len >= 0)
+				return take_peeked(hold, at, (size_t)len, writable);
+		}
 		if (len == -EMSGSIZE)
 			made = take_careful(self, hold, deadline, SIZE_MAX, writable != NULL);
 		else if (len != -EAGAIN)
@@ -286,8 +383,8 @@ METHOD(end_recv_bytes_into)
 	size_t offset;
 	ssize_t r = -1;
 
-	if (!args_parse(&signature, args, nargs, kwnames, values) || args_deadline(values[2], &deadline) < 0 ||
-	    !args_size(values[1], "offset", 0, &offset))
+	if (!args_parse(&signature, args, nargs, kwnames, values) ||
+	    args_deadline(values[2], &deadline) < 0 || !args_size(values[1], "offset", 0, &offset))
 		return NULL;
 	if (PyObject_GetBuffer(values[0], &view, PyBUF_WRITABLE) < 0)
 		return NULL;

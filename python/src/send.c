@@ -10,10 +10,8 @@ static int send_slice(struct hold *hold, const struct iovec *pieces, int n, int6
 	int r;
 
 	hold_use(hold);
-	Py_BEGIN_ALLOW_THREADS
-	r = bufpipe_sendv(hold->pipe, pieces, n, timeout);
-	Py_END_ALLOW_THREADS
-	return r;
+	Py_BEGIN_ALLOW_THREADS r = bufpipe_sendv(hold->pipe, pieces, n, timeout);
+	Py_END_ALLOW_THREADS return r;
 }
 
 /*
@@ -26,12 +24,10 @@ static int room_slice(struct hold *hold, int64_t timeout)
 	int r;
 
 	hold_use(hold);
-	Py_BEGIN_ALLOW_THREADS
-	r = bufpipe_reserve(hold->pipe, &room, 0, timeout);
+	Py_BEGIN_ALLOW_THREADS r = bufpipe_reserve(hold->pipe, &room, 0, timeout);
 	if (r == 0)
 		bufpipe_cancel(hold->pipe);
-	Py_END_ALLOW_THREADS
-	return r;
+	Py_END_ALLOW_THREADS return r;
 }
 
 /*
@@ -62,7 +58,8 @@ static int send_long(struct end *self, struct hold *hold, const struct iovec *pi
 	return -1;
 }
 
-static int send_short(struct end *self, struct hold *hold, const struct iovec *pieces, int n, int64_t deadline)
+static int send_short(struct end *self, struct hold *hold, const struct iovec *pieces, int n,
+		      int64_t deadline)
 {
 	int64_t slice;
 	int r, failed;
@@ -92,10 +89,11 @@ static int send_blocking(struct end *self, struct hold *hold, const struct iovec
 		return -1;
 	}
 	if (r == -EMSGSIZE && too_long && deadline == DEADLINE_TRY) {
-		PyErr_Format(PyExc_ValueError,
-			     "a message of %zu bytes is longer than the buffer of %zu, and so needs a timeout "
-			     "above 0",
-			     len, hold->info.buffer_size);
+		PyErr_Format(
+			PyExc_ValueError,
+			"a message of %zu bytes is longer than the buffer of %zu, and so needs a timeout "
+			"above 0",
+			len, hold->info.buffer_size);
 		return -1;
 	}
 	if (r != -EAGAIN && !(r == -EMSGSIZE && too_long)) {
@@ -167,7 +165,9 @@ static PyObject *send_chosen(struct end *self, PyObject **values)
 
 METHOD(end_send_bytes)
 {
-	static const struct signature signature = { "send_bytes", 3, 1, { "buf", "offset", "size", "timeout" } };
+	static const struct signature signature = {
+		"send_bytes", 3, 1, { "buf", "offset", "size", "timeout" }
+	};
 	PyObject *values[4];
 
 	/* What nearly every call is. */

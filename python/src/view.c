@@ -19,8 +19,7 @@ enum view_state {
 };
 
 struct view {
-	PyObject_HEAD
-	struct end *end;
+	PyObject_HEAD struct end *end;
 	struct hold *hold; /* in use while open */
 	bool sends;
 	enum view_state state;
@@ -130,8 +129,7 @@ static int open_sending(struct view *view)
 		if (slice == 0) {
 			r = bufpipe_reserve(hold->pipe, &room, view->len, 0);
 		} else {
-			Py_BEGIN_ALLOW_THREADS
-			r = bufpipe_reserve(hold->pipe, &room, view->len, slice);
+			Py_BEGIN_ALLOW_THREADS r = bufpipe_reserve(hold->pipe, &room, view->len, slice);
 			Py_END_ALLOW_THREADS
 		}
 		if (r == -EMSGSIZE) {
@@ -278,8 +276,9 @@ static PyObject *view_exit(PyObject *self, PyObject *const *args, Py_ssize_t nar
 		if (failed)
 			Py_RETURN_NONE;
 		PyErr_SetString(PyExc_BufferError,
-				view->sends ? "not sent: something still points into the message" :
-					      "something still points into the message; the pipe waits for it");
+				view->sends
+					? "not sent: something still points into the message"
+					: "something still points into the message; the pipe waits for it");
 		return NULL;
 	}
 	if (view_end(view, !failed) < 0)
@@ -371,7 +370,8 @@ static int view_set_size(PyObject *self, PyObject *value, void *unused)
 
 	(void)unused;
 	if (!view->sends || !value) {
-		PyErr_SetString(PyExc_AttributeError, "only the size of a message that is to be sent can be set");
+		PyErr_SetString(PyExc_AttributeError,
+				"only the size of a message that is to be sent can be set");
 		return -1;
 	}
 	if (!args_size(value, "size", 0, &size))
@@ -384,9 +384,10 @@ static int view_set_size(PyObject *self, PyObject *value, void *unused)
 	return 0;
 }
 
-PyDoc_STRVAR(view_doc, "A message inside the pipe's memory: a context manager that gives a memoryview of it.\n\n"
-		       "Made by End.send_view() and End.recv_view().  The thread that enters the block must\n"
-		       "leave it, and may not use the same direction of the end in between.");
+PyDoc_STRVAR(view_doc,
+	     "A message inside the pipe's memory: a context manager that gives a memoryview of it.\n\n"
+	     "Made by End.send_view() and End.recv_view().  The thread that enters the block must\n"
+	     "leave it, and may not use the same direction of the end in between.");
 
 static PyMethodDef view_methods[] = {
 	{ "__enter__", view_enter, METH_NOARGS, NULL },

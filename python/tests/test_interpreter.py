@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: MIT
+"""The module in its interpreter: several interpreters, its exit, what help() and type checkers see."""
+
+import ast
+import inspect
+import os
+import subprocess
+import sys
+import textwrap
+import unittest
+
+import buffered_pipe
+from support import LONG, TestCase
+
+SUBINTERPRETER = """
+    try:
+        import _interpreters as interpreters
+    except ImportError:
+        import _xxsubinterpreters as interpreters
+
+    program = '''
+    import sys
+    sys.path[:] = {path!r}
+    from buffered_pipe import Generic_Pipe
+    receiver, sender = Generic_Pipe(4096)
+    sender.send({{"a": [1]}})
+    assert receiver.recv() == {{"a": [1]}}
+    with sender.send_view(3) as view:
+        view[:] = b"abc"
+    assert receiver.recv_bytes() == b"abc"
+    try:
+        receiver.recv(timeout=0.01)
+    except TimeoutError:
+        pass
+    '''
+    import sys, textwrap
+    import buffered_pipe
+    for _ in range(3):
+        made = interpreters.create()
+        failed = interpreters.run_string(made, textwrap.dedent(program).format(path=sys.path))
+        assert failed is None, failed
+        interpreters.destroy(made)
+    receiver, sender = buffered_pipe.Generic_Pipe(4096)
+    sender.send(1)
+    assert receiver.recv() == 1
+    print("done")
+"""
+
+AT_EXIT = """
+    import threading
+    from buffered_pipe import Generic_Pipe
+    receiver, sender = Generic_Pipe(4096)
+    view = sender.send_view(5)
+    view.__enter__()
+    threading.Thread(target=receiver.recv, daemon=True).start()
+    print("done")
+"""
+
+
+def run(program, *options):
+    return subprocess.run(
+        [sys.executable, *options, "-c", textwrap.dedent(program)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=LONG,
+    )
+
+
+class Interpreter(TestCase):
+    def test_each_interpreter_has_its_own(self):
+        begin = SUBINTERPRETER.index("from buffered_pipe")
+        end = SUBINTERPRETER.rindex("'''\n    import sys")
+        control = run(SUBINTERPRETER[:begin] + "import datetime\n    " + SUBINTERPRETER[end:])
+        if (control.returncode, control.stdout) != (0, "done\n"):
+            self.skipTest("several interpreters do not work here: " + control.stdout)
+        result = run(SUBINTERPRETER)
+        self.assertEqual((result.returncode, result.stdout), (0, "done\n"))
+
+    def test_exit_with_a_thread_blocked_and_a_view_open(self):
+        result = run(AT_EXIT)
+        self.assertEqual((result.returncode, result.stdout), (0, "done\n"))
+
+    def test_developer_mode_finds_nothing(self):
+        result = run(
+            """
+            from buffered_pipe import Generic_Pipe
+            receiver, sender = Generic_Pipe(4096)
+            sender.send([bytearray(5000)])
+            print(len(receiver.recv()[0]))
+            """,
+            "-X",
+            "dev",
+        )
+        self.assertEqual((result.returncode, result.stdout), (0, "5000\n"))
+
+    def public(self, thing):
+        return [name for name in dir(thing) if not name.startswith("_")]
+
+    def test_everything_has_a_docstring(self):
+        for name in buffered_pipe.__all__:
+            thing = getattr(buffered_pipe, name)
+            self.assertTrue(thing.__doc__, name)
+            if inspect.isclass(thing):
+                for member in self.public(thing):
+                    self.assertTrue(getattr(thing, member).__doc__, f"{name}.{member}")
+
+    def test_methods_have_signatures(self):
+        signature = inspect.signature(buffered_pipe.End.send_bytes)
+        self.assertEqual(list(signature.parameters), ["self", "buf", "offset", "size", "timeout"])
+
+    def test_the_stubs_know_every_name(self):
+        directory = os.path.dirname(buffered_pipe.__file__)
+        self.assertTrue(os.path.exists(os.path.join(directory, "py.typed")))
+        with open(os.path.join(directory, "__init__.pyi")) as file:
+            stubs = ast.parse(file.read())
+        known = {}
+        for node in stubs.body:
+            if isinstance(node, ast.ClassDef):
+                known[node.name] = {
+                    member.target.id if isinstance(member, ast.AnnAssign) else member.name
+                    for member in node.body
+                }
+            elif isinstance(node, ast.FunctionDef):
+                known[node.name] = None
+            elif isinstance(node, ast.Assign):
+                known[node.targets[0].id] = None
+        for name in buffered_pipe.__all__:
+            self.assertIn(name, known)
+            if known[name]:
+                self.assertEqual(
+                    set(self.public(getattr(buffered_pipe, name))),
+                    {member for member in known[name] if not member.startswith("_")},
+                )
+
+
+if __name__ == "__main__":
+    unittest.main()

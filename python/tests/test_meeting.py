@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: MIT
+"""Strangers: listen and connect, in Python and with a program in C; ends that are handed over a socket."""
+
+import errno
+import multiprocessing
+import os
+import socket
+import subprocess
+import tempfile
+import unittest
+
+import buffered_pipe
+from buffered_pipe import End, Generic_Pipe
+from support import LONG, TestCase, thread
+
+PEER = os.environ.get("BUFFERED_PIPE_PEER")
+
+
+class Meeting(TestCase):
+    def setUp(self):
+        super().setUp()
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.address = os.path.join(directory.name, "socket")
+
+    def meet(self, listen=None, connect=None, **sizes):
+        with buffered_pipe.listen(self.address, listen, **sizes) as listener:
+            connected = []
+            with thread(lambda: connected.append(buffered_pipe.connect(self.address, connect))):
+                accepted = listener.accept(timeout=LONG)
+        return accepted, connected[0]
+
+    def test_who_accepts_receives(self):
+        receiver, sender = self.meet()
+        self.assertEqual((receiver.readable, receiver.writable), (True, False))
+        self.assertIsInstance(receiver, End)
+        sender.send("hello")
+        self.assertEqual(receiver.recv(), "hello")
+        self.assertFalse(os.path.exists(self.address))
+
+    def test_modes(self):
+        for listen, connect, ways in (
+            ("r", None, (True, False)),
+            ("r", "w", (True, False)),
+            ("w", None, (False, True)),
+            ("w", "r", (False, True)),
+            ("rw", "rw", (True, True)),
+        ):
+            accepted, connected = self.meet(listen, connect)
+            self.assertEqual((accepted.readable, accepted.writable), ways)
+            self.assertEqual((connected.writable, connected.readable), ways)
+        for mode in ("x", "wr", 5):
+            self.assertRaises(ValueError, buffered_pipe.listen, self.address, mode)
+            self.assertRaises(ValueError, buffered_pipe.connect, self.address, mode)
+
+    def test_a_static_pipe(self):
+        receiver, sender = self.meet(object_size=8, object_count=3)
+        sender.send(b"8 bytes!")
+        self.assertEqual(receiver.recv(), b"8 bytes!")
+        self.assertEqual(sender.object_count, 3)
+
+    def test_errors(self):
+        self.assertRaises(FileNotFoundError, buffered_pipe.connect, self.address)
+        self.assertRaises(OSError, buffered_pipe.connect, "no address")
+        self.assertRaises(OSError, buffered_pipe.listen, "no address")
+        self.assertRaises(TypeError, buffered_pipe.listen, 5)
+        self.assertRaises(ValueError, buffered_pipe.listen, self.address, buffer_size=-1)
+        with buffered_pipe.listen(self.address, "rw") as listener:
+            with self.assertRaises(OSError) as caught:
+                buffered_pipe.listen(self.address)
+            self.assertEqual(caught.exception.errno, errno.EADDRINUSE)
+            self.assertRaises(TimeoutError, listener.accept, timeout=0)
+            self.assertRaises(TimeoutError, listener.accept, timeout=0.05)
+            self.assertRaises(ValueError, listener.accept, timeout=-1)
+
+            def connect():
+                self.assertRaises(OSError, buffered_pipe.connect, self.address, "r")
+
+            with thread(connect):
+                self.assertRaises(TimeoutError, listener.accept, timeout=0.3)
+            self.assertRaises(TimeoutError, buffered_pipe.connect, self.address, "rw", timeout=0.05)
+        self.assertRaisesRegex(OSError, "closed", listener.accept)
+        self.assertRaisesRegex(OSError, "closed", listener.fileno)
+
+    def test_a_listener_can_be_waited_for_and_says_what_it_is(self):
+        with buffered_pipe.listen(self.address) as listener:
+            self.assertEqual(listener.address, self.address)
+            self.assertIn(self.address, repr(listener))
+            self.assertEqual(buffered_pipe.wait([listener], 0), [])
+            connected = []
+            with thread(lambda: connected.append(buffered_pipe.connect(self.address, timeout=LONG))):
+                self.assertEqual(buffered_pipe.wait([listener], LONG), [listener])
+                listener.accept(timeout=LONG)
+            self.assertFalse(listener.closed)
+        self.assertTrue(listener.closed)
+        self.assertIn("closed", repr(listener))
+
+    def test_an_end_goes_on_to_another_process(self):
+        receiver, sender = self.meet()
+        process = multiprocessing.get_context("spawn").Process(target=use, args=(sender,))
+        process.start()
+        sender.close()
+        self.assertEqual(receiver.recv(timeout=LONG), "from elsewhere")
+        process.join()
+
+
+def use(sender):
+    sender.send("from elsewhere")
+
+
+class HandOver(TestCase):
+    def test_an_end_goes_over_a_socket(self):
+        one, other = socket.socketpair()
+        with one, other:
+            receiver, sender = Generic_Pipe(2048)
+            sender.send_to(one)
+            sender.close()
+            self.assertFalse(receiver.poll())
+            End.recv_from(other).send("hello")
+            self.assertEqual(receiver.recv(), "hello")
+            self.assertRaises(EOFError, receiver.recv)
+
+    def test_what_is_no_end_is_refused(self):
+        one, other = socket.socketpair()
+        with one, other:
+            one.send(b"x" * 100)
+            self.assertRaises(OSError, End.recv_from, other)
+            one.close()
+            self.assertRaises(OSError, End.recv_from, other)
+        self.assertRaises((TypeError, ValueError), End.recv_from, "socket")
+        self.assertRaises(OSError, End.recv_from, 987654)
+
+
+@unittest.skipUnless(PEER, "needs the program in C")
+class WithC(TestCase):
+    def setUp(self):
+        super().setUp()
+        self.address = f"@buffered-pipe-test-{os.getpid()}"
+
+    def start(self, *arguments, **more):
+        process = subprocess.Popen([PEER, *arguments], stdout=subprocess.PIPE, text=True, **more)
+        self.addCleanup(process.stdout.close)
+        self.addCleanup(process.kill)
+        return process
+
+    def converse(self, end, process):
+        for message in (b"", b"abc", bytes(range(256)) * 2000):
+            with thread(end.send_bytes, message):
+                self.assertEqual(end.recv_bytes(timeout=LONG), message[::-1])
+        end.close()
+        self.assertEqual(process.wait(LONG), 0)
+
+    def test_a_client_in_python(self):
+        process = self.start("listen", self.address)
+        self.assertEqual(process.stdout.readline(), "listening\n")
+        end = buffered_pipe.connect(self.address, "rw", timeout=LONG)
+        self.assertEqual(end.peer[0], process.pid)
+        self.converse(end, process)
+
+    def test_a_client_in_c(self):
+        with buffered_pipe.listen(self.address, "rw") as listener:
+            process = self.start("connect", self.address)
+            self.converse(listener.accept(timeout=LONG), process)
+
+    def test_a_peer_that_is_killed(self):
+        process = self.start("listen", self.address)
+        process.stdout.readline()
+        end = buffered_pipe.connect(self.address, "rw", timeout=LONG)
+        end.send_bytes(b"abc")
+        self.assertEqual(end.recv_bytes(timeout=LONG), b"cba")
+        process.kill()
+        self.assertRaises(EOFError, end.recv_bytes, timeout=LONG)
+
+    def test_an_end_that_c_hands_over(self):
+        one, other = socket.socketpair()
+        with one, other:
+            process = self.start("hand", str(other.fileno()), pass_fds=[other.fileno()])
+            receiver = End.recv_from(one)
+            self.assertEqual(receiver.recv_bytes(timeout=LONG), b"from C")
+            self.assertRaises(EOFError, receiver.recv_bytes, timeout=LONG)
+            self.assertEqual(process.wait(LONG), 0)
+
+    def test_an_end_that_threads_cannot_share_is_refused(self):
+        one, other = socket.socketpair()
+        with one, other:
+            process = self.start("hand-unshared", str(other.fileno()), pass_fds=[other.fileno()])
+            self.assertRaisesRegex(ValueError, "shared", End.recv_from, one)
+            self.assertEqual(process.wait(LONG), 0)
+
+
+if __name__ == "__main__":
+    unittest.main()

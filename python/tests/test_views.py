@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: MIT
+"""Messages in place, and what happens to those who hold on to them."""
+
+import gc
+import os
+import threading
+import unittest
+
+from buffered_pipe import Generic_Pipe, MessageView, Static_Pipe
+from support import LONG, TestCase, fork, memfds, thread
+
+
+class Views(TestCase):
+    def setUp(self):
+        super().setUp()
+        self.receiver, self.sender = Generic_Pipe(4096)
+
+    def test_a_message_is_written_and_read_in_place(self):
+        with self.sender.send_view(10) as view:
+            self.assertIsInstance(view, memoryview)
+            self.assertFalse(view.readonly)
+            view[:] = b"0123456789"
+        with self.receiver.recv_view() as view:
+            self.assertTrue(view.readonly)
+            self.assertEqual(view, b"0123456789")
+        self.assertFalse(self.receiver.poll())
+        self.assertRaises(ValueError, lambda: view[0])  # released
+
+    def test_a_message_without_bytes(self):
+        with self.sender.send_view(0):
+            pass
+        with self.receiver.recv_view() as view:
+            self.assertEqual(len(view), 0)
+
+    def test_it_mixes_with_the_other_calls(self):
+        with self.sender.send_view(3) as view:
+            view[:] = b"abc"
+        self.assertEqual(self.receiver.recv_bytes(), b"abc")
+        self.sender.send_bytes(b"def")
+        with self.receiver.recv_view() as view:
+            self.assertEqual(bytes(view), b"def")
+
+    def test_the_message_may_become_shorter(self):
+        message = self.sender.send_view(100)
+        with message as view:
+            self.assertEqual(message.size, 100)
+            view[:4] = b"four"
+            message.size = 4
+            self.assertRaises(ValueError, setattr, message, "size", 101)
+            self.assertRaises(ValueError, setattr, message, "size", -1)
+        message = self.receiver.recv_view()
+        with message as view:
+            self.assertEqual((bytes(view), message.size), (b"four", 4))
+            self.assertRaises(AttributeError, setattr, message, "size", 1)
+
+    def test_static(self):
+        receiver, sender = Static_Pipe(8, 2)
+        message = sender.send_view()
+        with message as view:
+            view[:] = b"12345678"
+            self.assertRaises(ValueError, setattr, message, "size", 7)
+        self.assertEqual(receiver.recv(), b"12345678")
+        with self.assertRaisesRegex(ValueError, "exactly 8 bytes, not 9"):
+            sender.send_view(9).__enter__()
+
+    def test_sizes_that_do_not_fit(self):
+        self.assertRaises(TypeError, self.sender.send_view)
+        self.assertRaises(ValueError, self.sender.send_view, -1)
+        with self.assertRaisesRegex(ValueError, "do not fit"):
+            self.sender.send_view(1 << 20).__enter__()
+        self.sender.send_bytes(b"usable")
+        self.assertEqual(self.receiver.recv_bytes(), b"usable")
+
+    def test_a_message_that_is_longer_than_the_ring_is_shown_too(self):
+        message = os.urandom(1000000)
+        with thread(self.sender.send_bytes, message):
+            with self.receiver.recv_view() as view:
+                self.assertEqual(view, message)
+
+    def test_an_exception_drops_what_was_not_sent(self):
+        with self.assertRaises(KeyError):
+            with self.sender.send_view(10) as view:
+                view[0] = 1
+                raise KeyError
+        self.assertFalse(self.receiver.poll())
+        self.sender.send_bytes(b"next")
+        with self.assertRaises(KeyError):
+            with self.receiver.recv_view():
+                raise KeyError
+        self.assertFalse(self.receiver.poll())
+
+    def test_nobody_will_receive(self):
+        message = self.sender.send_view(1)
+        with self.assertRaises(BrokenPipeError):
+            with message:
+                self.receiver.close()
+            while True:
+                with self.sender.send_view(1, timeout=1):
+                    pass
+
+    def test_the_end_of_the_stream(self):
+        self.sender.close()
+        self.assertRaises(EOFError, self.receiver.recv_view().__enter__)
+
+    def test_other_calls_of_the_thread_are_refused_meanwhile(self):
+        with self.sender.send_view(1):
+            self.assertRaises(RuntimeError, self.sender.send, 1)
+            self.assertRaises(RuntimeError, self.sender.send_bytes, b"")
+            self.assertRaises(RuntimeError, self.sender.send_view(1).__enter__)
+            self.assertRaises(RuntimeError, self.sender.shutdown)
+        with self.receiver.recv_view():
+            self.assertRaises(RuntimeError, self.receiver.recv)
+            self.assertRaises(RuntimeError, self.receiver.recv_bytes)
+            self.assertRaises(RuntimeError, self.receiver.recv_bytes_into, bytearray(1))
+            self.assertRaises(RuntimeError, self.receiver.recv_view().__enter__)
+
+    def test_another_thread_waits_for_it(self):
+        with self.sender.send_view(1):
+            with thread(lambda: self.assertRaises(TimeoutError, self.sender.send, 1, timeout=0.1)):
+                pass
+        self.sender.send(2)
+        self.receiver.recv_bytes()
+        self.assertEqual(self.receiver.recv(), 2)
+
+    def test_a_view_is_entered_and_left_once(self):
+        message = self.sender.send_view(1)
+        self.assertRaises(RuntimeError, message.__exit__, None, None, None)
+        self.assertRaises(BufferError, memoryview, message)
+        with message:
+            self.assertRaises(RuntimeError, message.__enter__)
+        self.assertRaises(RuntimeError, message.__enter__)
+        self.assertRaises(RuntimeError, message.__exit__, None, None, None)
+        self.assertRaises(TypeError, MessageView)
+
+    def test_what_points_into_a_sent_message_keeps_it_from_being_sent(self):
+        with self.assertRaises(BufferError):
+            with self.sender.send_view(10) as view:
+                part = view[2:4]
+        self.assertRaises(RuntimeError, self.sender.send, 1)
+        part[0] = 1
+        part.release()
+        self.sender.send("next")
+        self.assertEqual(self.receiver.recv(), "next")
+
+    def test_what_points_into_a_received_message_keeps_it_in_place(self):
+        self.sender.send_bytes(b"0123456789")
+        with self.assertRaises(BufferError):
+            with self.receiver.recv_view() as view:
+                part = view[2:4]
+        for _ in range(3):
+            self.sender.send_bytes(b"x" * 1000)
+        self.assertEqual(part, b"23")
+        del view, part
+        self.assertEqual(self.receiver.recv_bytes(), b"x" * 1000)
+
+    def test_a_view_outlives_its_handle(self):
+        before = memfds()
+        receiver, sender = Generic_Pipe(4096)
+        sender.send_bytes(b"0123456789")
+        with receiver.recv_view() as view:
+            receiver.close()
+            del receiver, sender
+            gc.collect()
+            self.assertEqual(view, b"0123456789")
+            self.assertGreater(memfds(), before)
+        self.assertEqual(memfds(), before)
+
+    def test_a_view_that_is_never_left_ends_with_its_last_reference(self):
+        view = self.sender.send_view(10).__enter__()
+        self.assertRaises(RuntimeError, self.sender.send, 1)
+        del view
+        gc.collect()
+        self.sender.send("next")
+        self.assertEqual(self.receiver.recv(), "next")
+
+    def test_another_thread_cannot_leave_it(self):
+        message = self.sender.send_view(1)
+        caught = []
+        entered, leave = threading.Event(), threading.Event()
+
+        def enter():
+            message.__enter__()
+            entered.set()
+            leave.wait(LONG)
+
+        with thread(enter):
+            entered.wait(LONG)
+            self.assertRaisesRegex(RuntimeError, "thread", message.__exit__, None, None, None)
+            leave.set()
+        # The lock went with its thread.
+        self.sender.send("next")
+        self.assertEqual(self.receiver.recv(timeout=LONG), "next")
+
+    def test_a_forked_child_cannot_leave_it(self):
+        with self.sender.send_view(4) as view:
+            pid = fork()
+            if pid == 0:
+                status = 1
+                try:
+                    view[:] = b"evil"
+                    view.release()
+                except BaseException:
+                    status = 2
+                os._exit(status)
+            self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), 1)
+            view[:] = b"good"
+        self.assertEqual(self.receiver.recv_bytes(), b"good")
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,374 @@
+# SPDX-License-Identifier: MIT
+"""Blocking: timeouts, poll, waiting for many, the GIL, signals, and handles that are closed meanwhile."""
+
+import multiprocessing.connection
+import os
+import selectors
+import signal
+import threading
+import time
+import unittest
+
+import buffered_pipe
+from buffered_pipe import Generic_Pipe, Static_Pipe
+from support import LONG, TestCase, fork, thread, wait_asleep
+
+
+class Timeouts(TestCase):
+    def full_pipe(self):
+        receiver, sender = Static_Pipe(8, 2)
+        for _ in range(2):
+            sender.send(bytes(8))
+        return receiver, sender
+
+    def blocked_calls(self):
+        """Calls of which none can go on; each takes timeout=."""
+        empty, self.kept = Generic_Pipe(2048)
+        full_receiver, full = self.full_pipe()
+        self.kept = self.kept, full_receiver
+        yield empty.recv
+        yield empty.recv_bytes
+        yield lambda timeout: empty.recv_bytes(5, timeout=timeout)
+        yield lambda timeout: empty.recv_bytes_into(bytearray(5), timeout=timeout)
+        yield lambda timeout: empty.recv_view(timeout=timeout).__enter__()
+        yield lambda timeout: full.send(bytes(8), timeout=timeout)
+        yield lambda timeout: full.send_bytes(bytes(8), timeout=timeout)
+        yield lambda timeout: full.send_view(timeout=timeout).__enter__()
+
+    def test_the_time_is_up(self):
+        for call in self.blocked_calls():
+            self.assertRaises(TimeoutError, call, timeout=0)
+            begin = time.monotonic()
+            self.assertRaises(TimeoutError, call, timeout=0.25)
+            self.assertGreaterEqual(time.monotonic() - begin, 0.25)
+
+    def test_a_timeout_that_makes_no_sense(self):
+        for call in self.blocked_calls():
+            for timeout in (-1, -0.001, float("nan"), float("-inf")):
+                self.assertRaises(ValueError, call, timeout=timeout)
+            self.assertRaises(TypeError, call, timeout="1")
+
+    def test_very_long_timeouts(self):
+        receiver, sender = Generic_Pipe(2048)
+        for timeout in (None, 1e9, 1e300, float("inf")):
+            with thread(lambda: sender.send(1)):
+                self.assertEqual(receiver.recv(timeout=timeout), 1)
+
+    def test_a_message_longer_than_the_ring_in_time_or_not(self):
+        receiver, sender = Generic_Pipe(5)
+        message = bytes(1000000)
+        self.assertRaises(ValueError, sender.send_bytes, message, timeout=0)
+        self.assertRaises(TimeoutError, sender.send_bytes, message, timeout=0.3)
+        with thread(lambda: sender.send_bytes(b"next", timeout=LONG)):
+            self.assertEqual(receiver.recv_bytes(), b"next")
+        with thread(lambda: sender.send_bytes(message, timeout=LONG)):
+            self.assertEqual(receiver.recv_bytes(timeout=LONG), message)
+
+    def test_poll(self):
+        receiver, sender = Generic_Pipe(2048)
+        self.assertIs(receiver.poll(), False)
+        self.assertIs(receiver.poll(0.05), False)
+        self.assertRaises(ValueError, receiver.poll, -1)
+        with thread(lambda: sender.send(1)):
+            self.assertIs(receiver.poll(None), True)
+        self.assertIs(receiver.poll(), True)
+        self.assertEqual(receiver.recv(), 1)
+        sender.close()
+        self.assertIs(receiver.poll(LONG), True)
+
+
+class Many(TestCase):
+    def pipes(self, count):
+        return [Generic_Pipe(2048) for _ in range(count)]
+
+    def test_it_names_those_that_are_ready(self):
+        pipes = self.pipes(5)
+        receivers = [receiver for receiver, _ in pipes]
+        self.assertEqual(buffered_pipe.wait(receivers, 0), [])
+        self.assertEqual(buffered_pipe.wait(receivers, 0.05), [])
+        pipes[1][1].send(1)
+        pipes[3][1].close()
+        self.assertEqual(buffered_pipe.wait(receivers), [receivers[1], receivers[3]])
+        self.assertEqual(buffered_pipe.wait([], 0), [])
+
+    def test_it_wakes(self):
+        pipes = self.pipes(3)
+        receivers = [receiver for receiver, _ in pipes]
+        with thread(lambda: pipes[2][1].send(1)):
+            self.assertEqual(buffered_pipe.wait(receivers, LONG), [receivers[2]])
+
+    def test_an_end_that_sends_is_ready_when_there_is_room(self):
+        receiver, sender = Static_Pipe(8, 4)
+        self.assertEqual(buffered_pipe.wait([sender], 0), [sender])
+        for _ in range(4):
+            sender.send(bytes(8))
+        self.assertEqual(buffered_pipe.wait([sender], 0), [])
+        with thread(lambda: [receiver.recv() for _ in range(4)]):
+            self.assertEqual(buffered_pipe.wait([sender], LONG), [sender])
+
+    def test_two_handles_of_one_end(self):
+        receiver, sender = Generic_Pipe(2048)
+        other = receiver.fork()
+        sender.send(1)
+        self.assertEqual(buffered_pipe.wait([receiver, other], LONG), [receiver, other])
+
+    def test_among_other_things(self):
+        receiver, sender = Generic_Pipe(2048)
+        read, write = os.pipe()
+        plain, other = multiprocessing.Pipe(False)
+        try:
+            self.assertEqual(buffered_pipe.wait([receiver, read, plain], 0.01), [])
+            sender.send(1)
+            self.assertEqual(buffered_pipe.wait([receiver, read, plain], LONG), [receiver])
+            receiver.recv()
+            other.send(1)
+            self.assertEqual(buffered_pipe.wait([receiver, read, plain], LONG), [plain])
+            os.write(write, b"x")
+            self.assertEqual(set(buffered_pipe.wait([receiver, read, plain], LONG)), {plain, read})
+            self.assertRaises(ValueError, buffered_pipe.wait, [receiver, read], -1)
+        finally:
+            os.close(read)
+            os.close(write)
+
+    def test_what_cannot_be_waited_for(self):
+        receiver, sender = Generic_Pipe(2048)
+        self.assertRaises(ValueError, buffered_pipe.wait, [receiver], -1)
+        self.assertRaises((TypeError, ValueError), buffered_pipe.wait, [receiver, "no"], 0)
+        self.assertRaises(TypeError, buffered_pipe.wait, 5)
+
+
+class Descriptors(TestCase):
+    def test_multiprocessing_waits_for_one_message_after_the_other(self):
+        pipes = [Generic_Pipe(2048) for _ in range(3)]
+        receivers = [receiver for receiver, _ in pipes]
+        wait = multiprocessing.connection.wait
+        self.assertEqual(wait(receivers, 0), [])
+        for _ in range(5):
+            for receiver, sender in pipes:
+                sender.send(1)
+                sender.send(2)
+                self.assertEqual(wait(receivers, LONG), [receiver])
+                self.assertEqual(receiver.recv(), 1)
+                self.assertEqual(wait(receivers, LONG), [receiver])
+                self.assertEqual(receiver.recv_bytes()[:1], b"\x80")
+                self.assertEqual(wait(receivers, 0), [])
+        pipes[0][1].close()
+        self.assertEqual(wait(receivers, LONG), [receivers[0]])
+
+    def test_every_way_to_receive_quiets_it(self):
+        receiver, sender = Generic_Pipe(4096)
+        wait = multiprocessing.connection.wait
+        receiver.fileno()
+
+        def view():
+            with receiver.recv_view():
+                pass
+
+        for receive in (
+            receiver.recv,
+            receiver.recv_bytes,
+            lambda: receiver.recv_bytes(1000),
+            lambda: receiver.recv_bytes_into(bytearray(1000)),
+            view,
+        ):
+            for _ in range(3):
+                sender.send(1)
+                self.assertEqual(wait([receiver], LONG), [receiver])
+                receive()
+                self.assertEqual(wait([receiver], 0), [])
+
+    def test_selectors(self):
+        receiver, sender = Generic_Pipe(2048)
+        with selectors.DefaultSelector() as selector:
+            selector.register(receiver, selectors.EVENT_READ)
+            self.assertEqual(selector.select(0), [])
+            with thread(lambda: sender.send("hello")):
+                [(key, events)] = selector.select(LONG)
+            self.assertIs(key.fileobj, receiver)
+            self.assertEqual(receiver.recv(), "hello")
+            self.assertEqual(selector.select(0), [])
+        self.assertEqual(receiver.fileno(), receiver.fork().fileno())
+
+    def test_a_stream_by_descriptor(self):
+        receiver, sender = Generic_Pipe(2048)
+        receiver.fileno()
+        count = 3000
+
+        def send():
+            for number in range(count):
+                sender.send(number)
+
+        with thread(send):
+            for number in range(count):
+                self.assertEqual(multiprocessing.connection.wait([receiver], LONG), [receiver])
+                self.assertEqual(receiver.recv(timeout=0), number)
+
+
+class Interruption(TestCase):
+    def interrupt(self, call):
+        """Calls it in this, the main thread, and has it interrupted when it is asleep."""
+        ready = threading.get_native_id()
+
+        def kill():
+            wait_asleep(ready)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        with thread(kill):
+            begin = time.monotonic()
+            self.assertRaises(KeyboardInterrupt, call)
+        return time.monotonic() - begin
+
+    def test_control_c_ends_every_blocked_call(self):
+        receiver, sender = Generic_Pipe(2048)
+        full_receiver, full = Static_Pipe(8, 1)
+        full.send(bytes(8))
+        small_receiver, small = Generic_Pipe(5)
+        other, other_sender = Generic_Pipe(2048)
+        for call in (
+            receiver.recv,
+            receiver.recv_bytes,
+            lambda: receiver.poll(None),
+            lambda: receiver.recv_bytes(timeout=LONG),
+            lambda: receiver.recv_view().__enter__(),
+            lambda: full.send(bytes(8)),
+            lambda: full.send_view().__enter__(),
+            lambda: small.send_bytes(bytes(100000)),
+            lambda: buffered_pipe.wait([receiver]),
+            lambda: buffered_pipe.wait([receiver, other]),
+        ):
+            self.assertLess(self.interrupt(call), LONG / 2)
+        sender.send(1)
+        self.assertEqual(receiver.recv(), 1)
+
+    def test_control_c_while_another_process_has_the_turn(self):
+        receiver, sender = Generic_Pipe(2048)
+        ready_receiver, ready = Generic_Pipe(2048)
+
+        pid = fork()
+        if pid == 0:
+            with sender.send_view(8):
+                ready.send(1)
+                signal.pause()
+        try:
+            ready_receiver.recv()
+            for call in (lambda: sender.send(1), lambda: sender.send_bytes(bytes(1000000))):
+                self.assertLess(self.interrupt(call), LONG / 2)
+        finally:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        sender.send(2)
+        self.assertEqual(receiver.recv(), 2)
+
+    def test_a_handler_that_returns_lets_the_call_go_on(self):
+        receiver, sender = Generic_Pipe(2048)
+        small_receiver, small = Generic_Pipe(5)
+        seen = []
+        before = signal.signal(signal.SIGUSR1, lambda *_: seen.append(1))
+        main = threading.get_native_id()
+        message = bytes(range(256)) * 400
+
+        def disturb(finish):
+            for _ in range(5):
+                wait_asleep(main)
+                os.kill(os.getpid(), signal.SIGUSR1)
+            finish()
+
+        try:
+            with thread(disturb, lambda: sender.send("at last")):
+                self.assertEqual(receiver.recv(), "at last")
+            with thread(disturb, lambda: self.assertEqual(small_receiver.recv_bytes(), message)):
+                small.send_bytes(message)
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+        self.assertTrue(seen)
+
+    def test_a_handler_may_use_the_pipe(self):
+        receiver, sender = Generic_Pipe(2048)
+        before = signal.signal(signal.SIGUSR1, lambda *_: sender.send("from the handler"))
+        main = threading.get_native_id()
+
+        def disturb():
+            wait_asleep(main)
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+        try:
+            with thread(disturb):
+                self.assertEqual(receiver.recv(), "from the handler")
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+
+    def test_a_timeout_error_of_a_handler_is_not_ours(self):
+        receiver, sender = Generic_Pipe(2048)
+
+        def fail(*_):
+            raise TimeoutError("alarm")
+
+        before = signal.signal(signal.SIGALRM, fail)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            self.assertRaisesRegex(TimeoutError, "alarm", receiver.poll, LONG)
+        finally:
+            signal.signal(signal.SIGALRM, before)
+
+
+class Threads(TestCase):
+    def test_others_run_while_a_call_blocks(self):
+        receiver, sender = Generic_Pipe(2048)
+        full_receiver, full = Static_Pipe(8, 1)
+        full.send(bytes(8))
+        for call in (
+            lambda: receiver.recv(timeout=LONG),
+            lambda: receiver.poll(LONG),
+            lambda: buffered_pipe.wait([receiver], LONG),
+        ):
+            with thread(call) as running:
+                wait_asleep(running.native_id)
+                sender.send(1)
+            if receiver.poll():
+                receiver.recv()
+        with thread(lambda: full.send(bytes(8), timeout=LONG)) as running:
+            wait_asleep(running.native_id)
+            full_receiver.recv()
+
+    def test_a_blocked_call_ends_when_its_handle_is_closed(self):
+        receiver, sender = Generic_Pipe(2048)
+        full_receiver, full = Static_Pipe(8, 1)
+        full.send(bytes(8))
+        for handle, call in ((receiver, receiver.recv), (full, lambda: full.send(bytes(8)))):
+            with thread(lambda: self.assertRaisesRegex(OSError, "closed", call)) as running:
+                wait_asleep(running.native_id)
+                handle.close()
+
+    def test_no_other_thread_runs_in_a_call_that_does_not_block(self):
+        # With a switch interval this long, only a call that releases the GIL lets the other thread in.
+        import sys
+
+        receiver, sender = Generic_Pipe(1 << 16)
+        ran = []
+        go = threading.Event()
+        before = sys.getswitchinterval()
+
+        def other():
+            go.wait()
+            ran.append(1)
+
+        running = threading.Thread(target=other)
+        running.start()
+        wait_asleep(running.native_id)
+        sys.setswitchinterval(1000)
+        try:
+            go.set()
+            for _ in range(1000):
+                sender.send_bytes(b"x" * 100)
+                receiver.poll()
+                receiver.recv_bytes()
+                sender.send(1)
+                receiver.recv()
+            self.assertEqual(ran, [])
+        finally:
+            sys.setswitchinterval(before)
+            running.join()
+
+
+if __name__ == "__main__":
+    unittest.main()
