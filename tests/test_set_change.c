@@ -91,7 +91,7 @@ BOTH(set_change, an_end_removed_while_another_thread_waits_can_be_closed_and_is_
 
 	pipe_open(ends, NULL);
 	check_eq(bufpipe_set_add(set, ends[IN], BUFPIPE_IN, ends), 0);
-	waiter_start(&w, set, 200 * MSEC);
+	waiter_start(&w, set, SEC);
 	check_eq(bufpipe_set_remove(set, ends[IN]), 0);
 	say(ends[OUT], "x");
 	hear(ends[IN], "x");
@@ -221,7 +221,8 @@ BOTH(set_change, goes_on_in_another_thread_when_the_one_that_waited_is_gone)
 	check_eq(bufpipe_set_add(set, ends[IN], BUFPIPE_IN, ends), 0);
 	check_eq(bufpipe_set_add_fd(set, pipe_fds[0], POLLIN, pipe_fds), 0);
 	for (int i = 0; i < 3; i++) {
-		waiter_start(&w, set, 5 * MSEC);
+		w = (struct waiter){ .set = set, .timeout_ns = 5 * MSEC };
+		thread_start(&w.thread, wait_once, &w);
 		thread_join(&w.thread);
 		check_eq(w.result, 0);
 		check_eq(bufpipe_set_wait(set, &event, 1, 0), 0);
