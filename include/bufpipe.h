@@ -94,6 +94,11 @@ enum {
 	BUFPIPE_RECEIVE = 1 << 6,
 	/* bufpipe_listen and bufpipe_connect of a one-way pipe: this side sends. */
 	BUFPIPE_SEND = 1 << 7,
+	/*
+	 * The end keeps one descriptor, its socket, and not three; then it cannot be
+	 * handed over with bufpipe_send_end (-EOPNOTSUPP).  For very many pipes.
+	 */
+	BUFPIPE_NO_HANDOVER = 1 << 8,
 };
 
 /* Values of bufpipe_options.spin_ns beside a number of nanoseconds. */
@@ -274,7 +279,8 @@ int bufpipe_get_info(const bufpipe_t *pipe, struct bufpipe_info *info);
  * Errors: -EINVAL, -EAGAIN (a non-blocking socket), -EINTR, -ENOMEM, -EMFILE;
  *   what sendmsg and recvmsg say; -EPIPE: the socket was closed;
  *   send_end: -EBUSY with an open reservation, an open peek or half of a long
- *     message; -EOPNOTSUPP when /proc was missing at creation;
+ *     message; -EOPNOTSUPP with BUFPIPE_NO_HANDOVER, or when /proc
+ *     was missing at creation;
  *   recv_end: -EBADMSG: what arrived is no end (any descriptors in it have been
  *     closed); -EPROTONOSUPPORT: it is of another layout version.
  */

@@ -181,6 +181,7 @@ int bufpipe_connect(bufpipe_t **pipe, const char *address, const struct bufpipe_
 		close(socket);
 		return r;
 	}
+	end_settle(made);
 	*pipe = made;
 	return 0;
 }

@@ -12,7 +12,7 @@
 
 #define CREATE_FLAGS                                                                               \
 	(BUFPIPE_DUPLEX | BUFPIPE_SHARED | BUFPIPE_HUGEPAGES | BUFPIPE_PREFAULT | BUFPIPE_LOCKED | \
-	 BUFPIPE_INTERRUPTIBLE)
+	 BUFPIPE_INTERRUPTIBLE | BUFPIPE_NO_HANDOVER)
 #define ROLE_FLAGS (BUFPIPE_RECEIVE | BUFPIPE_SEND)
 
 /* How long to sleep on the futex before the socket: a full ring is soon emptied, data may take its time. */
@@ -180,6 +180,14 @@ int end_open(bufpipe_t **pipe, const struct region *ours, const struct region *t
 	return 0;
 }
 
+void end_settle(bufpipe_t *p)
+{
+	if (!(p->flags & BUFPIPE_NO_HANDOVER))
+		return;
+	region_settle(&p->ours);
+	region_settle(&p->theirs);
+}
+
 /* An end with its region not yet open: what goes to the other side, and what this side keeps. */
 struct half {
 	struct region ours;
@@ -248,8 +256,10 @@ int bufpipe_create(bufpipe_t *ends[2], const struct bufpipe_options *options)
 		half_drop(&halves[1]);
 		return r;
 	}
-	ends[0] = made[0];
-	ends[1] = made[1];
+	for (int i = 0; i < 2; i++) {
+		end_settle(made[i]);
+		ends[i] = made[i];
+	}
 	return 0;
 }
 

@@ -75,6 +75,9 @@ struct identity options_identity(const struct bufpipe_options *options, unsigned
 int end_open(bufpipe_t **pipe, const struct region *ours, const struct region *theirs, int socket,
 	     const struct bufpipe_options *options);
 
+/* When nothing can fail any more: lets go of the descriptors that are for hand-over, if told so. */
+void end_settle(bufpipe_t *pipe);
+
 /* Makes the turn ours until way_leave: -EBADF, -EBUSY, or what taking the lock gives. */
 int way_enter(struct way *way, int64_t deadline);
 void way_leave(struct way *way);

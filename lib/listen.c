@@ -246,6 +246,7 @@ static int complete(struct bufpipe_listener *l, struct pending *p, bufpipe_t **p
 		region_drop(&theirs);
 		return r;
 	}
+	end_settle(*pipe);
 	*p = (struct pending){ .socket = -1 };
 	return 1;
 }

@@ -247,6 +247,12 @@ int region_can_travel(const struct region *region)
 	return seals >= 0 && !(seals & F_SEAL_FUTURE_WRITE);
 }
 
+void region_settle(struct region *region)
+{
+	close(region->fd);
+	region->fd = -1;
+}
+
 void region_drop(struct region *region)
 {
 	if (region->control)

@@ -47,6 +47,9 @@ int region_attach(struct region *region, int fd, int writable, unsigned flags,
  */
 int region_can_travel(const struct region *region);
 
+/* Closes the descriptor; the mapping stays. */
+void region_settle(struct region *region);
+
 /* Unmaps and closes; does nothing to REGION_NONE. */
 void region_drop(struct region *region);
 

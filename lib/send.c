@@ -50,7 +50,7 @@ static int await_room(bufpipe_t *p, void **room, size_t len, int64_t deadline)
 {
 	const struct sender *s = &p->sender;
 	struct look look = { .word = s->head, .own = &s->own->tail, .ignore = HEAD_HELD };
-	int r;
+	int r = 0;
 
 	while (!(*room = ring_reserve(s, len))) {
 		r = ring_make_room(s, len);
@@ -65,9 +65,12 @@ static int await_room(bufpipe_t *p, void **room, size_t len, int64_t deadline)
 			r = wait_until(&p->out.wait, &look, deadline);
 		}
 		if (r < 0)
-			return r;
+			break;
 	}
-	return 0;
+	/* Who ended the stream may have died before it could ring. */
+	if (r == -EPIPE)
+		wait_notify(&p->out.wait, sender_tail(s));
+	return r;
 }
 
 /* Nobody is there any more.  But the last one may have taken this record before it left: then it was no failure. */

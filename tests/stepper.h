@@ -14,7 +14,7 @@
 #include <sys/types.h>
 
 /* How long survivors may take for what they do at once; more is a hang. */
-#define STEPPER_PATIENCE_MS 4000
+#define STEPPER_PATIENCE_MS 8000
 
 /* One death, in memory that the worker shares with all its children. */
 struct trial {

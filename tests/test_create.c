@@ -150,7 +150,7 @@ Test(create, refuses_bad_options)
 		{ .object_size = (size_t)1 << 32, .object_count = (size_t)1 << 32 },
 		{ .object_size = 8, .object_count = SIZE_MAX / 16 + 1 },
 		{ .flags = 1u << 31 },
-		{ .flags = BUFPIPE_SEND << 1 },
+		{ .flags = BUFPIPE_NO_HANDOVER << 1 },
 		{ .flags = BUFPIPE_SEND },
 		{ .flags = BUFPIPE_RECEIVE },
 		{ .flags = BUFPIPE_SEND | BUFPIPE_RECEIVE },
@@ -272,4 +272,21 @@ Test(create, a_thousand_times_leaves_nothing)
 		say(ends[OUT], "x");
 		pipe_close(ends);
 	}
+}
+
+Test(create, an_end_that_is_not_handed_over_keeps_one_descriptor)
+{
+	const struct bufpipe_options options = { .flags = BUFPIPE_NO_HANDOVER };
+	int before = descriptors_open();
+	bufpipe_t *ends[2];
+	char got = 0;
+
+	check_eq(bufpipe_create(ends, &options), 0);
+	check_eq(descriptors_open(), before + 2);
+	check_eq(bufpipe_send_end(0, ends[0]), -EOPNOTSUPP);
+	check_eq(bufpipe_send(ends[1], "x", 1, 0), 0);
+	check_eq(bufpipe_recv(ends[0], &got, 1, 0), 1);
+	check_eq(got, 'x');
+	bufpipe_close(ends[0]);
+	bufpipe_close(ends[1]);
 }
