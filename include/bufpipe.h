@@ -51,14 +51,14 @@
 #ifndef BUFPIPE_H
 #define BUFPIPE_H
 
+#if !defined(__linux__) || !defined(__LP64__)
+#error "bufpipe needs 64-bit Linux"
+#endif
+
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 #include <sys/uio.h>
-
-#if !defined(__linux__) || !defined(__LP64__)
-#error "bufpipe needs 64-bit Linux"
-#endif
 
 #ifdef __cplusplus
 extern "C" {
@@ -337,10 +337,10 @@ void bufpipe_listener_close(bufpipe_listener_t *listener);
 
 /* Events, as bits.  BUFPIPE_HUP is always reported: the other side is gone, or has ended the stream. */
 enum {
-	BUFPIPE_IN =
-		1 << 0, /* a receiving call has something to return: a message or the end of the stream */
-	BUFPIPE_OUT =
-		1 << 1, /* a try to send a short message has room: at least a quarter of the ring is free */
+	/* A receiving call has something to return: a message, or the end of the stream. */
+	BUFPIPE_IN = 1 << 0,
+	/* A try to send a short message has room: at least a quarter of the ring is free. */
+	BUFPIPE_OUT = 1 << 1,
 	BUFPIPE_HUP = 1 << 2,
 };
 

@@ -362,7 +362,7 @@ const struct command command_send = {
 		"Sends standard input to the 'bufpipe recv' at ADDRESS, and ends with status 0\n"
 		"only when that has written everything.  Either may be started first.\n"
 		"ADDRESS is @name (an abstract name), /path or ./path (a socket).\n\n"
-		"  --block SIZE   send messages of up to SIZE bytes, as read (128K)\n"
+		"  --block SIZE   send messages of up to SIZE bytes, as read (64K)\n"
 		"  --lines        send each line as a message\n"
 		"  --buffer SIZE  the pipe holds SIZE bytes; at most the receiver's (the receiver's)\n"
 		"  --wait SECONDS give up when no receiver is there so long (wait for ever)\n"

@@ -51,7 +51,7 @@ def _rebuild(end_type, wrapper):
 
 
 def _sweep():
-    """Closes the parcels of processes that have started, so that an end dies with a process that never took it."""
+    """Closes the parcels of processes that have started: an end dies with a process that never took it."""
     still = []
     while _waiting:
         ref, fd = _waiting.pop()

@@ -109,7 +109,7 @@ static inline bool hold_static(const struct hold *hold)
 /* The hold of an open handle; NULL with an exception if it is closed. */
 static inline struct hold *end_hold(struct end *self);
 
-/* Arguments: *values get a borrowed reference each, NULL where nothing was given.  False with an exception. */
+/* Arguments: a borrowed reference each in *values, NULL where none was given.  False: an exception is set. */
 struct signature {
 	const char *function;
 	int positional; /* how many may be given by position */

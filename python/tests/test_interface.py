@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The interface that programs had before: two kinds of pipe, bytes in and out, handles, and what is refused."""
+"""The interface that programs had before: two kinds of pipe, bytes, handles, and what is refused."""
 
 import array
 import errno
