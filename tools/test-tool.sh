@@ -507,6 +507,19 @@ help()
 	done
 }
 
+closed_input()
+{
+	local receiver
+
+	"$bufpipe" recv "$name" >out 2>recv.err &
+	receiver=$!
+	timeout 20 "$bufpipe" send "$name" <&- 2>err
+	expect_status 1 $? "$(cat err)"
+	expect_said err 'standard input'
+	finish $receiver
+	expect_status 1 $? recv
+}
+
 demo()
 {
 	timeout 60 "$bufpipe" demo >out 2>err
@@ -539,7 +552,7 @@ fi
 command -v script >/dev/null || progress() { echo "skipped: no script(1)"; }
 
 for each in receiver_first sender_first sizes tar_through_path lines lines_at_once killed_sender \
-	killed_sender_of_lines killed_receiver killed_receiver_at_the_end closed_output full_output \
+	killed_sender_of_lines killed_receiver killed_receiver_at_the_end closed_input closed_output full_output \
 	bad_input sender_waits signals stale_socket taken_address many_senders waits_end no_wait \
 	too_large_wish other_users usage help demo progress; do
 	begin $each
