@@ -258,7 +258,8 @@ def report(case, rates):
 
 def main():
     global CPUS
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--only", help="cases whose name contains this")
     parser.add_argument("--json", metavar="FILE")

@@ -107,7 +107,7 @@ static inline bool hold_static(const struct hold *hold)
 }
 
 /* The hold of an open handle; NULL with an exception if it is closed. */
-static inline struct hold *end_hold(struct end *self);
+static inline struct hold *handle_hold(struct end *self);
 
 /* Arguments: a borrowed reference each in *values, NULL where none was given.  False: an exception is set. */
 struct signature {
@@ -141,42 +141,42 @@ void *raise_too_short(PyObject *message);
 int after_slice(struct end *self, const struct hold *hold, enum direction direction, long r);
 
 /* Sends the pieces; -1 with an exception. */
-int end_send(struct end *self, const struct iovec *pieces, int n, size_t len, int64_t deadline);
+int handle_send(struct end *self, const struct iovec *pieces, int n, size_t len, int64_t deadline);
 /* A slice of waiting for a message.  AWAIT_FAILED: with an exception. */
 enum awaited { AWAIT_LOOK, AWAIT_TIME_UP, AWAIT_ENDED, AWAIT_FAILED };
-enum awaited end_await_quietly(struct end *self, int64_t deadline);
+enum awaited handle_await_quietly(struct end *self, int64_t deadline);
 /* The same: 0 to look, or -1 with an exception. */
-int end_await(struct end *self, int64_t deadline);
+int handle_await(struct end *self, int64_t deadline);
 /*
  * Receives a message into a new object: bytes, or a bytearray if 'writable' says
  * so of its first bytes (NULL: never).
  */
 typedef bool writable_fn(const void *begin, size_t len);
-PyObject *end_receive(struct end *self, int64_t deadline, writable_fn *writable);
+PyObject *handle_receive(struct end *self, int64_t deadline, writable_fn *writable);
 /* After a message was taken: a descriptor that is polled must not stay ready for nothing. */
-void end_settle(struct hold *hold);
+void handle_settle(struct hold *hold);
 
 #define METHOD(name) \
 	PyObject *name(struct end *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
-METHOD(end_send_bytes);
-METHOD(end_recv_bytes);
-METHOD(end_recv_bytes_into);
-METHOD(end_poll);
-METHOD(end_send_object);
-METHOD(end_recv_object);
-METHOD(end_recv_raw);
-METHOD(end_send_view);
-METHOD(end_recv_view);
+METHOD(handle_send_bytes);
+METHOD(handle_recv_bytes);
+METHOD(handle_recv_bytes_into);
+METHOD(handle_poll);
+METHOD(handle_send_object);
+METHOD(handle_recv_object);
+METHOD(handle_recv_raw);
+METHOD(handle_send_view);
+METHOD(handle_recv_view);
 
 /* A handle of this type; takes the hold. */
-PyObject *end_make(PyTypeObject *type, struct state *state, struct hold *hold);
+PyObject *handle_make(PyTypeObject *type, struct state *state, struct hold *hold);
 /* Options from keyword values; false with an exception. */
-bool options_from(struct bufpipe_options *options, PyObject *buffer_size, PyObject *object_size,
+bool args_options(struct bufpipe_options *options, PyObject *buffer_size, PyObject *object_size,
 		  PyObject *object_count);
 
 /* The two halves of sending and of receiving an object. */
-PyObject *end_dump(PyObject *self, PyObject *object);
-PyObject *end_load(PyObject *self, PyObject *message);
+PyObject *handle_dump(PyObject *self, PyObject *object);
+PyObject *handle_load(PyObject *self, PyObject *message);
 void pickling_free(struct pickling *pickling);
 /* frame.c: a message that carries buffers beside the pickle. */
 bool frame_recognise(const void *begin, size_t len);
@@ -189,12 +189,12 @@ PyObject *core_wait(PyObject *module, PyObject *const *args, Py_ssize_t nargs, P
 PyObject *core_listen(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 PyObject *core_connect(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 
-extern PyType_Spec end_spec;
+extern PyType_Spec handle_spec;
 extern PyType_Spec view_spec;
 extern PyType_Spec sink_spec;
 extern PyType_Spec listener_spec;
 
-static inline struct hold *end_hold(struct end *self)
+static inline struct hold *handle_hold(struct end *self)
 {
 	if (unlikely(!self->hold))
 		return raise_closed();

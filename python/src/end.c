@@ -5,7 +5,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-PyObject *end_make(PyTypeObject *type, struct state *state, struct hold *hold)
+PyObject *handle_make(PyTypeObject *type, struct state *state, struct hold *hold)
 {
 	struct end *self;
 
@@ -21,7 +21,7 @@ PyObject *end_make(PyTypeObject *type, struct state *state, struct hold *hold)
 	return (PyObject *)self;
 }
 
-bool options_from(struct bufpipe_options *options, PyObject *buffer_size, PyObject *object_size,
+bool args_options(struct bufpipe_options *options, PyObject *buffer_size, PyObject *object_size,
 		  PyObject *object_count)
 {
 	*options = (struct bufpipe_options){ .flags = BUFPIPE_SHARED | BUFPIPE_INTERRUPTIBLE };
@@ -47,7 +47,7 @@ static struct state *state_of_class(PyObject *class)
 	return NULL;
 }
 
-static PyObject *end_pair(PyObject *class, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+static PyObject *handle_pair(PyObject *class, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
 	static const struct signature signature = {
 		"_pair", 0, 0, { "buffer_size", "object_size", "object_count", "duplex", "name" }
@@ -60,7 +60,7 @@ static PyObject *end_pair(PyObject *class, PyObject *const *args, Py_ssize_t nar
 	int r;
 
 	if (!state || !args_parse(&signature, args, nargs, kwnames, values) ||
-	    !options_from(&options, values[0], values[1], values[2]))
+	    !args_options(&options, values[0], values[1], values[2]))
 		return NULL;
 	r = values[3] ? PyObject_IsTrue(values[3]) : 0;
 	if (r < 0)
@@ -75,9 +75,9 @@ static PyObject *end_pair(PyObject *class, PyObject *const *args, Py_ssize_t nar
 	r = bufpipe_create(pipes, &options);
 	if (r < 0)
 		return raise_error(NULL, NEITHER, r);
-	ends[0] = end_make((PyTypeObject *)class, state, hold_new(pipes[0]));
+	ends[0] = handle_make((PyTypeObject *)class, state, hold_new(pipes[0]));
 	if (ends[0])
-		ends[1] = end_make((PyTypeObject *)class, state, hold_new(pipes[1]));
+		ends[1] = handle_make((PyTypeObject *)class, state, hold_new(pipes[1]));
 	else
 		bufpipe_close(pipes[1]);
 	if (ends[1])
@@ -86,7 +86,7 @@ static PyObject *end_pair(PyObject *class, PyObject *const *args, Py_ssize_t nar
 	return NULL;
 }
 
-static void end_shut(struct end *self)
+static void handle_shut(struct end *self)
 {
 	struct hold *hold = self->hold;
 
@@ -95,59 +95,59 @@ static void end_shut(struct end *self)
 		hold_drop(hold);
 }
 
-static void end_dealloc(PyObject *self)
+static void handle_dealloc(PyObject *self)
 {
 	PyTypeObject *type = Py_TYPE(self);
 
-	end_shut((struct end *)self);
+	handle_shut((struct end *)self);
 	type->tp_free(self);
 	Py_DECREF(type);
 }
 
-static PyObject *end_close(PyObject *self, PyObject *unused)
+static PyObject *handle_close(PyObject *self, PyObject *unused)
 {
 	(void)unused;
-	end_shut((struct end *)self);
+	handle_shut((struct end *)self);
 	Py_RETURN_NONE;
 }
 
-static PyObject *end_enter(PyObject *self, PyObject *unused)
+static PyObject *handle_enter(PyObject *self, PyObject *unused)
 {
 	(void)unused;
-	return end_hold((struct end *)self) ? Py_NewRef(self) : NULL;
+	return handle_hold((struct end *)self) ? Py_NewRef(self) : NULL;
 }
 
-static PyObject *end_exit(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
+static PyObject *handle_exit(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
 {
 	(void)args;
 	(void)nargs;
-	return end_close(self, NULL);
+	return handle_close(self, NULL);
 }
 
-static PyObject *end_register(PyObject *self, PyObject *unused)
+static PyObject *handle_register(PyObject *self, PyObject *unused)
 {
 	(void)unused;
-	if (!end_hold((struct end *)self))
+	if (!handle_hold((struct end *)self))
 		return NULL;
 	Py_RETURN_NONE;
 }
 
-static PyObject *end_fork(PyObject *object, PyObject *unused)
+static PyObject *handle_fork(PyObject *object, PyObject *unused)
 {
 	struct end *self = (struct end *)object;
-	struct hold *hold = end_hold(self);
+	struct hold *hold = handle_hold(self);
 
 	(void)unused;
 	if (!hold)
 		return NULL;
 	hold_add(hold);
-	return end_make(Py_TYPE(object), self->state, hold);
+	return handle_make(Py_TYPE(object), self->state, hold);
 }
 
 /* May wait for another process that sends, but for one message only. */
-static PyObject *end_shutdown(PyObject *object, PyObject *unused)
+static PyObject *handle_shutdown(PyObject *object, PyObject *unused)
 {
-	struct hold *hold = end_hold((struct end *)object);
+	struct hold *hold = handle_hold((struct end *)object);
 	int r;
 
 	(void)unused;
@@ -167,10 +167,10 @@ static int socket_of(PyObject *socket)
 	return PyObject_AsFileDescriptor(socket);
 }
 
-static PyObject *end_send_to(PyObject *object, PyObject *socket)
+static PyObject *handle_send_to(PyObject *object, PyObject *socket)
 {
 	int fd = socket_of(socket);
-	struct hold *hold = fd < 0 ? NULL : end_hold((struct end *)object);
+	struct hold *hold = fd < 0 ? NULL : handle_hold((struct end *)object);
 	int r;
 
 	if (!hold)
@@ -185,9 +185,9 @@ static PyObject *end_send_to(PyObject *object, PyObject *socket)
 }
 
 /* A descriptor with the end inside: whoever holds it keeps the end alive until somebody takes it out. */
-static PyObject *end_parcel(PyObject *object, PyObject *unused)
+static PyObject *handle_parcel(PyObject *object, PyObject *unused)
 {
-	struct hold *hold = end_hold((struct end *)object);
+	struct hold *hold = handle_hold((struct end *)object);
 	int sockets[2];
 	int r;
 
@@ -204,7 +204,7 @@ static PyObject *end_parcel(PyObject *object, PyObject *unused)
 	return raise_error(hold, NEITHER, r);
 }
 
-static PyObject *end_take(PyObject *class, PyObject *socket)
+static PyObject *handle_take(PyObject *class, PyObject *socket)
 {
 	struct state *state = state_of_class(class);
 	int fd = state ? socket_of(socket) : -1;
@@ -221,10 +221,10 @@ static PyObject *end_take(PyObject *class, PyObject *socket)
 		return NULL;
 	if (r < 0)
 		return raise_error(NULL, NEITHER, r);
-	return end_make((PyTypeObject *)class, state, hold_new(pipe));
+	return handle_make((PyTypeObject *)class, state, hold_new(pipe));
 }
 
-static PyObject *end_reduce(PyObject *self, PyObject *unused)
+static PyObject *handle_reduce(PyObject *self, PyObject *unused)
 {
 	(void)unused;
 	PyErr_Format(PyExc_TypeError,
@@ -234,9 +234,9 @@ static PyObject *end_reduce(PyObject *self, PyObject *unused)
 	return NULL;
 }
 
-static PyObject *end_fileno(PyObject *object, PyObject *unused)
+static PyObject *handle_fileno(PyObject *object, PyObject *unused)
 {
-	struct hold *hold = end_hold((struct end *)object);
+	struct hold *hold = handle_hold((struct end *)object);
 	int fd;
 
 	(void)unused;
@@ -249,7 +249,7 @@ static PyObject *end_fileno(PyObject *object, PyObject *unused)
 	return PyLong_FromLong(fd);
 }
 
-static PyObject *end_get_closed(PyObject *self, void *unused)
+static PyObject *handle_get_closed(PyObject *self, void *unused)
 {
 	(void)unused;
 	return PyBool_FromLong(!((struct end *)self)->hold);
@@ -257,9 +257,9 @@ static PyObject *end_get_closed(PyObject *self, void *unused)
 
 enum field { READABLE, WRITABLE, BUFFER_SIZE, OBJECT_SIZE, OBJECT_COUNT, PEER };
 
-static PyObject *end_get(PyObject *self, void *field)
+static PyObject *handle_get(PyObject *self, void *field)
 {
-	struct hold *hold = end_hold((struct end *)self);
+	struct hold *hold = handle_hold((struct end *)self);
 
 	if (!hold)
 		return NULL;
@@ -281,7 +281,7 @@ static PyObject *end_get(PyObject *self, void *field)
 	Py_RETURN_NONE;
 }
 
-static PyObject *end_repr(PyObject *object)
+static PyObject *handle_repr(PyObject *object)
 {
 	struct hold *hold = ((struct end *)object)->hold;
 	const char *name = Py_TYPE(object)->tp_name;
@@ -302,39 +302,39 @@ static PyObject *end_repr(PyObject *object)
 #define FAST(function) ((PyCFunction)(void (*)(void))(function))
 #define FASTCALL       (METH_FASTCALL | METH_KEYWORDS)
 
-static PyMethodDef end_methods[] = {
-	{ "send", FAST(end_send_object), FASTCALL, doc_send },
-	{ "recv", FAST(end_recv_object), FASTCALL, doc_recv },
-	{ "send_bytes", FAST(end_send_bytes), FASTCALL, doc_send_bytes },
-	{ "recv_bytes", FAST(end_recv_bytes), FASTCALL, doc_recv_bytes },
-	{ "recv_bytes_into", FAST(end_recv_bytes_into), FASTCALL, doc_recv_bytes_into },
-	{ "send_view", FAST(end_send_view), FASTCALL, doc_send_view },
-	{ "recv_view", FAST(end_recv_view), FASTCALL, doc_recv_view },
-	{ "poll", FAST(end_poll), FASTCALL, doc_poll },
-	{ "fileno", end_fileno, METH_NOARGS, doc_fileno },
-	{ "close", end_close, METH_NOARGS, doc_close },
-	{ "shutdown", end_shutdown, METH_NOARGS, doc_shutdown },
-	{ "register", end_register, METH_NOARGS, doc_register },
-	{ "fork", end_fork, METH_NOARGS, doc_fork },
-	{ "send_to", end_send_to, METH_O, doc_send_to },
-	{ "recv_from", end_take, METH_O | METH_CLASS, doc_recv_from },
-	{ "_recv_raw", FAST(end_recv_raw), FASTCALL, NULL },
-	{ "_dump", end_dump, METH_O, NULL },
-	{ "_load", end_load, METH_O, NULL },
-	{ "_parcel", end_parcel, METH_NOARGS, NULL },
-	{ "_pair", FAST(end_pair), FASTCALL | METH_CLASS, NULL },
-	{ "__enter__", end_enter, METH_NOARGS, NULL },
-	{ "__exit__", FAST(end_exit), METH_FASTCALL, NULL },
-	{ "__reduce__", end_reduce, METH_NOARGS, NULL },
+static PyMethodDef handle_methods[] = {
+	{ "send", FAST(handle_send_object), FASTCALL, doc_send },
+	{ "recv", FAST(handle_recv_object), FASTCALL, doc_recv },
+	{ "send_bytes", FAST(handle_send_bytes), FASTCALL, doc_send_bytes },
+	{ "recv_bytes", FAST(handle_recv_bytes), FASTCALL, doc_recv_bytes },
+	{ "recv_bytes_into", FAST(handle_recv_bytes_into), FASTCALL, doc_recv_bytes_into },
+	{ "send_view", FAST(handle_send_view), FASTCALL, doc_send_view },
+	{ "recv_view", FAST(handle_recv_view), FASTCALL, doc_recv_view },
+	{ "poll", FAST(handle_poll), FASTCALL, doc_poll },
+	{ "fileno", handle_fileno, METH_NOARGS, doc_fileno },
+	{ "close", handle_close, METH_NOARGS, doc_close },
+	{ "shutdown", handle_shutdown, METH_NOARGS, doc_shutdown },
+	{ "register", handle_register, METH_NOARGS, doc_register },
+	{ "fork", handle_fork, METH_NOARGS, doc_fork },
+	{ "send_to", handle_send_to, METH_O, doc_send_to },
+	{ "recv_from", handle_take, METH_O | METH_CLASS, doc_recv_from },
+	{ "_recv_raw", FAST(handle_recv_raw), FASTCALL, NULL },
+	{ "_dump", handle_dump, METH_O, NULL },
+	{ "_load", handle_load, METH_O, NULL },
+	{ "_parcel", handle_parcel, METH_NOARGS, NULL },
+	{ "_pair", FAST(handle_pair), FASTCALL | METH_CLASS, NULL },
+	{ "__enter__", handle_enter, METH_NOARGS, NULL },
+	{ "__exit__", FAST(handle_exit), METH_FASTCALL, NULL },
+	{ "__reduce__", handle_reduce, METH_NOARGS, NULL },
 	{ NULL, NULL, 0, NULL },
 };
 
-#define GET(name, field, doc)                             \
-	{                                                 \
-		name, end_get, NULL, doc, (void *)(field) \
+#define GET(name, field, doc)                                \
+	{                                                    \
+		name, handle_get, NULL, doc, (void *)(field) \
 	}
-static PyGetSetDef end_getset[] = {
-	{ "closed", end_get_closed, NULL, "Whether this handle was closed.", NULL },
+static PyGetSetDef handle_getset[] = {
+	{ "closed", handle_get_closed, NULL, "Whether this handle was closed.", NULL },
 	GET("readable", READABLE, "Whether this end receives."),
 	GET("writable", WRITABLE, "Whether this end sends."),
 	GET("buffer_size", BUFFER_SIZE, "How many bytes the pipe holds at least; 0 in a static one."),
@@ -344,18 +344,18 @@ static PyGetSetDef end_getset[] = {
 	{ NULL, NULL, NULL, NULL, NULL },
 };
 
-static PyType_Slot end_slots[] = {
+static PyType_Slot handle_slots[] = {
 	{ Py_tp_doc, (void *)(uintptr_t)doc_end },
-	{ Py_tp_dealloc, end_dealloc },
-	{ Py_tp_repr, end_repr },
-	{ Py_tp_methods, end_methods },
-	{ Py_tp_getset, end_getset },
+	{ Py_tp_dealloc, handle_dealloc },
+	{ Py_tp_repr, handle_repr },
+	{ Py_tp_methods, handle_methods },
+	{ Py_tp_getset, handle_getset },
 	{ 0, NULL },
 };
 
-PyType_Spec end_spec = {
+PyType_Spec handle_spec = {
 	.name = "buffered_pipe._core.End",
 	.basicsize = sizeof(struct end),
 	.flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
-	.slots = end_slots,
+	.slots = handle_slots,
 };

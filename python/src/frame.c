@@ -6,7 +6,7 @@
  *   8 bytes   FRAME_MAGIC, whose first byte begins no pickle
  *   8         length of the pickle
  *   8         number of buffers
- *   8 each    length of a buffer; the highest bit: it is read-only
+ *   8 each    length of a buffer
  *   ...       the pickle
  *   ...       each buffer, at a multiple of 16
  *
@@ -18,7 +18,6 @@
 
 #define FRAME_MAGIC 0x706675622d797000ull /* "\0py-bufp" */
 #define FRAME_ALIGN 16
-#define READONLY    ((uint64_t)1 << 63)
 
 struct head {
 	uint64_t magic;
@@ -43,7 +42,7 @@ void frame_head(void *to, size_t pickled, const Py_buffer *buffers, size_t n)
 
 	memcpy(to, &head, sizeof(head));
 	for (size_t i = 0; i < n; i++) {
-		uint64_t len = (uint64_t)buffers[i].len | (buffers[i].readonly ? READONLY : 0);
+		uint64_t len = (uint64_t)buffers[i].len;
 
 		memcpy(lengths + i * sizeof(len), &len, sizeof(len));
 	}
@@ -72,18 +71,6 @@ static PyObject *slice(PyObject *whole, size_t begin, size_t len)
 	return part;
 }
 
-static PyObject *buffer_at(PyObject *whole, size_t begin, uint64_t len)
-{
-	PyObject *part = slice(whole, begin, len & ~READONLY);
-	PyObject *constant;
-
-	if (!part || !(len & READONLY))
-		return part;
-	constant = PyObject_CallMethod(part, "toreadonly", NULL);
-	Py_DECREF(part);
-	return constant;
-}
-
 /* The buffers, as a list of memoryviews; NULL, without an exception if the frame is damaged. */
 static PyObject *buffers_of(PyObject *whole, const struct head *head)
 {
@@ -97,9 +84,9 @@ static PyObject *buffers_of(PyObject *whole, const struct head *head)
 
 		memcpy(&len, (char *)view->buf + frame_head_size(i), sizeof(len));
 		at += frame_padding(at);
-		if (at <= (size_t)view->len && (len & ~READONLY) <= (size_t)view->len - at)
-			part = buffer_at(whole, at, len);
-		at += len & ~READONLY;
+		if (at <= (size_t)view->len && len <= (size_t)view->len - at)
+			part = slice(whole, at, len);
+		at += len;
 		if (!part || PyList_Append(list, part) < 0)
 			Py_CLEAR(list);
 		Py_XDECREF(part);

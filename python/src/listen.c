@@ -37,7 +37,7 @@ static bool mode_flags(PyObject *mode, unsigned *flags)
 /* Values: address, mode, buffer_size, object_size, object_count.  The address as the file system has it. */
 static bool meeting(PyObject *const *values, struct bufpipe_options *options, PyObject **address)
 {
-	if (!options_from(options, values[2], values[3], values[4]) ||
+	if (!args_options(options, values[2], values[3], values[4]) ||
 	    !mode_flags(values[1], &options->flags))
 		return false;
 	return PyUnicode_FSConverter(values[0], address);
@@ -120,7 +120,7 @@ static PyObject *listener_accept(PyObject *object, PyObject *const *args, Py_ssi
 		}
 		r = accept_slice(self, &pipe, slice);
 		if (r == 0)
-			return end_make((PyTypeObject *)args[0], self->state, hold_new(pipe));
+			return handle_make((PyTypeObject *)args[0], self->state, hold_new(pipe));
 		if (r != -EAGAIN && r != -ETIMEDOUT && r != -EINTR)
 			return raise_error(NULL, NEITHER, r);
 		if (PyErr_CheckSignals() < 0)
@@ -252,7 +252,7 @@ PyObject *core_connect(PyObject *module, PyObject *const *args, Py_ssize_t nargs
 	if (PyErr_Occurred())
 		return NULL;
 	if (r == 0)
-		return end_make((PyTypeObject *)values[0], state, hold_new(pipe));
+		return handle_make((PyTypeObject *)values[0], state, hold_new(pipe));
 	if (r == -EAGAIN || r == -ETIMEDOUT)
 		return raise_timeout(NEITHER);
 	errno = -r;

@@ -58,7 +58,7 @@ static int core_exec(PyObject *module)
 	struct state *state = state_of_module(module);
 	PyObject *pickle;
 
-	state->end_type = make_type(module, &end_spec, true);
+	state->end_type = make_type(module, &handle_spec, true);
 	state->view_type = make_type(module, &view_spec, true);
 	state->sink_type = make_type(module, &sink_spec, false);
 	state->listener_type = make_type(module, &listener_spec, true);

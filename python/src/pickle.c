@@ -315,12 +315,12 @@ static int message_send(const struct message *m, struct end *self, int64_t deadl
 	int r;
 
 	if (m->n <= IOV_MAX)
-		return end_send(self, m->pieces, (int)m->n, m->len, deadline);
+		return handle_send(self, m->pieces, (int)m->n, m->len, deadline);
 	joined = message_join(m);
 	if (!joined)
 		return -1;
 	whole = (struct iovec){ PyBytes_AS_STRING(joined), m->len };
-	r = end_send(self, &whole, 1, m->len, deadline);
+	r = handle_send(self, &whole, 1, m->len, deadline);
 	Py_DECREF(joined);
 	return r;
 }
@@ -349,9 +349,9 @@ static PyObject *send_object(struct end *self, PyObject *object, int64_t deadlin
 }
 
 /* What send() would send, as bytes. */
-PyObject *end_dump(PyObject *self, PyObject *object)
+PyObject *handle_dump(PyObject *self, PyObject *object)
 {
-	struct hold *hold = end_hold((struct end *)self);
+	struct hold *hold = handle_hold((struct end *)self);
 	struct state *state = ((struct end *)self)->state;
 	struct pickling *p;
 	struct message message;
@@ -375,11 +375,11 @@ PyObject *end_dump(PyObject *self, PyObject *object)
 	return joined;
 }
 
-METHOD(end_send_object)
+METHOD(handle_send_object)
 {
 	static const struct signature signature = { "send", 1, 1, { "obj", "timeout" } };
 	int64_t deadline = DEADLINE_NEVER;
-	struct hold *hold = end_hold(self);
+	struct hold *hold = handle_hold(self);
 	PyObject *values[2];
 
 	if (!hold)
@@ -388,7 +388,7 @@ METHOD(end_send_object)
 	if (!hold->info.can_send)
 		return raise_error(hold, SENDING, -EBADF);
 	if (hold_static(hold) && nargs == 1)
-		return end_send_bytes(self, args, nargs, kwnames);
+		return handle_send_bytes(self, args, nargs, kwnames);
 	if (likely(nargs == 1 && !kwnames))
 		return send_object(self, args[0], deadline);
 	if (!args_parse(&signature, args, nargs, kwnames, values) || args_deadline(values[1], &deadline) < 0)
@@ -409,7 +409,7 @@ static PyObject *recv_object(struct end *self, PyObject *const *args, Py_ssize_t
 {
 	static const struct signature signature = { "recv", 0, 0, { "timeout" } };
 	int64_t deadline = DEADLINE_NEVER;
-	struct hold *hold = end_hold(self);
+	struct hold *hold = handle_hold(self);
 	PyObject *message, *object;
 	PyObject *values[1];
 	bool bytes;
@@ -420,7 +420,7 @@ static PyObject *recv_object(struct end *self, PyObject *const *args, Py_ssize_t
 	if (unlikely(nargs || kwnames) && (!args_parse(&signature, args, nargs, kwnames, values) ||
 					   args_deadline(values[0], &deadline) < 0))
 		return NULL;
-	message = end_receive(self, deadline, bytes ? NULL : frame_recognise);
+	message = handle_receive(self, deadline, bytes ? NULL : frame_recognise);
 	if (!message || bytes || raw)
 		return message;
 	object = load(self->state, message);
@@ -428,20 +428,20 @@ static PyObject *recv_object(struct end *self, PyObject *const *args, Py_ssize_t
 	return object;
 }
 
-METHOD(end_recv_object)
+METHOD(handle_recv_object)
 {
 	return recv_object(self, args, nargs, kwnames, false);
 }
 
-METHOD(end_recv_raw)
+METHOD(handle_recv_raw)
 {
 	return recv_object(self, args, nargs, kwnames, true);
 }
 
 /* Of what _recv_raw gave. */
-PyObject *end_load(PyObject *self, PyObject *message)
+PyObject *handle_load(PyObject *self, PyObject *message)
 {
-	struct hold *hold = end_hold((struct end *)self);
+	struct hold *hold = handle_hold((struct end *)self);
 
 	if (!hold)
 		return NULL;

@@ -5,10 +5,10 @@
 
 #define VERY_SHORT 512
 
-enum awaited end_await_quietly(struct end *self, int64_t deadline)
+enum awaited handle_await_quietly(struct end *self, int64_t deadline)
 {
 	int64_t slice = deadline_slice(deadline, SLICE);
-	struct hold *hold = end_hold(self);
+	struct hold *hold = handle_hold(self);
 	enum awaited result;
 	ssize_t r;
 
@@ -24,9 +24,9 @@ enum awaited end_await_quietly(struct end *self, int64_t deadline)
 	return result;
 }
 
-int end_await(struct end *self, int64_t deadline)
+int handle_await(struct end *self, int64_t deadline)
 {
-	switch (end_await_quietly(self, deadline)) {
+	switch (handle_await_quietly(self, deadline)) {
 	case AWAIT_LOOK:
 		return 0;
 	case AWAIT_TIME_UP:
@@ -40,7 +40,7 @@ int end_await(struct end *self, int64_t deadline)
 	}
 }
 
-void end_settle(struct hold *hold)
+void handle_settle(struct hold *hold)
 {
 	if (unlikely(hold->fd >= 0))
 		(void)bufpipe_next(hold->pipe, 0);
@@ -85,12 +85,12 @@ static PyObject *take_peeked(struct hold *hold, const void *at, size_t len, writ
 		Py_BEGIN_ALLOW_THREADS memcpy(data, at, len);
 		/* Here, not later: another process must not wait for it until we get the GIL. */
 		bufpipe_release(hold->pipe);
-		end_settle(hold);
+		handle_settle(hold);
 		Py_END_ALLOW_THREADS hold_unuse(hold);
 		return made;
 	}
 	bufpipe_release(hold->pipe);
-	end_settle(hold);
+	handle_settle(hold);
 	return made;
 }
 
@@ -178,7 +178,7 @@ static ssize_t take_short(struct hold *hold, writable_fn *writable, PyObject **m
 	expect(hold, (size_t)len);
 	if (likely(*made))
 		*made = as_wanted(*made, writable);
-	end_settle(hold);
+	handle_settle(hold);
 	return len;
 }
 
@@ -241,7 +241,7 @@ static PyObject *take_careful(struct end *self, struct hold *hold, int64_t deadl
 	ssize_t len = bufpipe_next(hold->pipe, 0);
 
 	if (len == -EAGAIN) {
-		end_await(self, deadline);
+		handle_await(self, deadline);
 		return NULL;
 	}
 	if (len < 0)
@@ -254,12 +254,12 @@ static PyObject *take_careful(struct end *self, struct hold *hold, int64_t deadl
 	return take_known(self, hold, (size_t)len, deadline, writable);
 }
 
-PyObject *end_receive(struct end *self, int64_t deadline, writable_fn *writable)
+PyObject *handle_receive(struct end *self, int64_t deadline, writable_fn *writable)
 {
 	PyObject *made = NULL;
 
 	while (!made && !PyErr_Occurred()) {
-		struct hold *hold = end_hold(self);
+		struct hold *hold = handle_hold(self);
 		const void *at;
 		ssize_t len;
 
@@ -278,10 +278,10 @@ PyObject *end_receive(struct end *self, int64_t deadline, writable_fn *writable)
 		else if (len != -EAGAIN)
 			raise_error(hold, RECEIVING, len);
 		else
-			end_await(self, deadline);
+			handle_await(self, deadline);
 	}
 	if (made && self->hold)
-		end_settle(self->hold);
+		handle_settle(self->hold);
 	return made;
 }
 
@@ -290,18 +290,18 @@ static PyObject *receive_at_most(struct end *self, int64_t deadline, size_t most
 	PyObject *made = NULL;
 
 	while (!made && !PyErr_Occurred()) {
-		struct hold *hold = end_hold(self);
+		struct hold *hold = handle_hold(self);
 
 		if (!hold)
 			return NULL;
 		made = take_careful(self, hold, deadline, most, false);
 	}
 	if (made && self->hold)
-		end_settle(self->hold);
+		handle_settle(self->hold);
 	return made;
 }
 
-METHOD(end_recv_bytes)
+METHOD(handle_recv_bytes)
 {
 	static const struct signature signature = { "recv_bytes", 1, 0, { "maxlength", "timeout" } };
 	int64_t deadline = DEADLINE_NEVER;
@@ -309,11 +309,11 @@ METHOD(end_recv_bytes)
 	size_t most;
 
 	if (likely(nargs == 0 && !kwnames))
-		return end_receive(self, deadline, NULL);
+		return handle_receive(self, deadline, NULL);
 	if (!args_parse(&signature, args, nargs, kwnames, values) || args_deadline(values[1], &deadline) < 0)
 		return NULL;
 	if (!values[0] || values[0] == Py_None)
-		return end_receive(self, deadline, NULL);
+		return handle_receive(self, deadline, NULL);
 	if (!args_size(values[0], "maxlength", 0, &most))
 		return NULL;
 	return receive_at_most(self, deadline, most);
@@ -322,7 +322,7 @@ METHOD(end_recv_bytes)
 /* The message is longer than the buffer: as in multiprocessing, it comes in the exception. */
 static int refuse_longer(struct end *self)
 {
-	PyObject *message = end_receive(self, deadline_from(NSEC_PER_SEC), NULL);
+	PyObject *message = handle_receive(self, deadline_from(NSEC_PER_SEC), NULL);
 
 	if (message) {
 		raise_too_short(message);
@@ -334,7 +334,7 @@ static int refuse_longer(struct end *self)
 static ssize_t receive_into(struct end *self, void *data, size_t cap, int64_t deadline)
 {
 	for (;;) {
-		struct hold *hold = end_hold(self);
+		struct hold *hold = handle_hold(self);
 		const void *at;
 		int failed;
 		ssize_t r;
@@ -356,7 +356,7 @@ static ssize_t receive_into(struct end *self, void *data, size_t cap, int64_t de
 			}
 			memcpy(data, at, (size_t)r);
 			bufpipe_release(hold->pipe);
-			end_settle(hold);
+			handle_settle(hold);
 			return r;
 		}
 		if (r == -EMSGSIZE) {
@@ -369,12 +369,12 @@ static ssize_t receive_into(struct end *self, void *data, size_t cap, int64_t de
 			raise_error(hold, RECEIVING, r);
 			return -1;
 		}
-		if (end_await(self, deadline) < 0)
+		if (handle_await(self, deadline) < 0)
 			return -1;
 	}
 }
 
-METHOD(end_recv_bytes_into)
+METHOD(handle_recv_bytes_into)
 {
 	static const struct signature signature = { "recv_bytes_into", 2, 1, { "buf", "offset", "timeout" } };
 	PyObject *values[3];
@@ -396,7 +396,7 @@ METHOD(end_recv_bytes_into)
 	return r < 0 ? NULL : PyLong_FromSsize_t(r);
 }
 
-METHOD(end_poll)
+METHOD(handle_poll)
 {
 	static const struct signature signature = { "poll", 1, 0, { "timeout" } };
 	int64_t deadline = DEADLINE_TRY;
@@ -406,7 +406,7 @@ METHOD(end_poll)
 	    (values[0] && args_deadline(values[0], &deadline) < 0))
 		return NULL;
 	for (;;) {
-		struct hold *hold = end_hold(self);
+		struct hold *hold = handle_hold(self);
 		ssize_t r;
 
 		if (!hold)
@@ -416,7 +416,7 @@ METHOD(end_poll)
 			Py_RETURN_TRUE;
 		if (r != -EAGAIN)
 			return raise_error(hold, RECEIVING, r);
-		switch (end_await_quietly(self, deadline)) {
+		switch (handle_await_quietly(self, deadline)) {
 		case AWAIT_LOOK:
 			break;
 		case AWAIT_TIME_UP:

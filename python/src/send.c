@@ -105,9 +105,9 @@ static int send_blocking(struct end *self, struct hold *hold, const struct iovec
 	return send_short(self, hold, pieces, n, deadline);
 }
 
-int end_send(struct end *self, const struct iovec *pieces, int n, size_t len, int64_t deadline)
+int handle_send(struct end *self, const struct iovec *pieces, int n, size_t len, int64_t deadline)
 {
-	struct hold *hold = end_hold(self);
+	struct hold *hold = handle_hold(self);
 	int r = -EAGAIN;
 
 	if (!hold)
@@ -156,14 +156,14 @@ static PyObject *send_chosen(struct end *self, PyObject **values)
 		return NULL;
 	piece = (struct iovec){ view.buf, (size_t)view.len };
 	if (choose_part(&piece, values[1], values[2]))
-		r = end_send(self, &piece, 1, piece.iov_len, deadline);
+		r = handle_send(self, &piece, 1, piece.iov_len, deadline);
 	PyBuffer_Release(&view);
 	if (r < 0)
 		return NULL;
 	Py_RETURN_NONE;
 }
 
-METHOD(end_send_bytes)
+METHOD(handle_send_bytes)
 {
 	static const struct signature signature = {
 		"send_bytes", 3, 1, { "buf", "offset", "size", "timeout" }

@@ -48,10 +48,10 @@ static PyObject *view_make(struct end *end, bool sends, size_t len, int64_t time
 	return (PyObject *)view;
 }
 
-METHOD(end_send_view)
+METHOD(handle_send_view)
 {
 	static const struct signature signature = { "send_view", 1, 0, { "size", "timeout" } };
-	struct hold *hold = end_hold(self);
+	struct hold *hold = handle_hold(self);
 	PyObject *values[2];
 	int64_t timeout_ns;
 	size_t len;
@@ -73,10 +73,10 @@ METHOD(end_send_view)
 	return view_make(self, true, len, timeout_ns);
 }
 
-METHOD(end_recv_view)
+METHOD(handle_recv_view)
 {
 	static const struct signature signature = { "recv_view", 0, 0, { "timeout" } };
-	struct hold *hold = end_hold(self);
+	struct hold *hold = handle_hold(self);
 	PyObject *values[1];
 	int64_t timeout_ns;
 
@@ -118,7 +118,7 @@ static int open_sending(struct view *view)
 	int64_t slice = 0;
 
 	for (;;) {
-		struct hold *hold = end_hold(view->end);
+		struct hold *hold = handle_hold(view->end);
 		int failed = 0;
 		void *room;
 		int r;
@@ -154,7 +154,7 @@ static int open_sending(struct view *view)
 /* A message that is longer than the ring cannot be seen in place. */
 static int open_copied(struct view *view, int64_t deadline)
 {
-	PyObject *message = end_receive(view->end, deadline, NULL);
+	PyObject *message = handle_receive(view->end, deadline, NULL);
 
 	if (!message)
 		return -1;
@@ -169,7 +169,7 @@ static int open_receiving(struct view *view)
 	int64_t deadline = deadline_from(view->timeout_ns);
 
 	for (;;) {
-		struct hold *hold = end_hold(view->end);
+		struct hold *hold = handle_hold(view->end);
 		const void *at;
 		ssize_t len;
 
@@ -186,7 +186,7 @@ static int open_receiving(struct view *view)
 			raise_error(hold, RECEIVING, len);
 			return -1;
 		}
-		if (end_await(view->end, deadline) < 0)
+		if (handle_await(view->end, deadline) < 0)
 			return -1;
 	}
 }
@@ -212,7 +212,7 @@ static int view_end(struct view *view, bool commit)
 	}
 	if (!view->sends) {
 		r = bufpipe_release(hold->pipe);
-		end_settle(hold);
+		handle_settle(hold);
 	} else {
 		r = commit ? bufpipe_commit(hold->pipe, view->commit_len) : bufpipe_cancel(hold->pipe);
 	}
@@ -300,7 +300,7 @@ static int view_getbuffer(PyObject *self, Py_buffer *buffer, int flags)
 	return 0;
 }
 
-static void end_unheard(struct view *view)
+static void view_end_unheard(struct view *view)
 {
 	PyObject *type, *value, *trace;
 
@@ -321,7 +321,7 @@ static void view_releasebuffer(PyObject *self, Py_buffer *buffer)
 	(void)buffer;
 	view->exports--;
 	if (view->exports == 0 && view->state == VIEW_ENDING)
-		end_unheard(view);
+		view_end_unheard(view);
 }
 
 /* 'with' was entered and never left. */
@@ -332,7 +332,7 @@ static void view_dealloc(PyObject *self)
 
 	PyObject_GC_UnTrack(self);
 	if (view->hold)
-		end_unheard(view);
+		view_end_unheard(view);
 	Py_CLEAR(view->memory);
 	Py_CLEAR(view->end);
 	type->tp_free(self);

@@ -51,7 +51,7 @@ static bool crowd_fill(struct crowd *c, struct state *state, PyObject *list)
 			PyErr_Format(PyExc_TypeError, "an End is needed, not %R", object);
 			return false;
 		}
-		hold = end_hold((struct end *)object);
+		hold = handle_hold((struct end *)object);
 		if (!hold)
 			return false;
 		c->entry[i] = entry_of(c, hold);

@@ -177,6 +177,41 @@ class Bytes(TestCase):
             self.assertEqual(caught.exception.errno, errno.EBADF)
 
 
+class Reuse(TestCase):
+    """The memory of a message that nobody has any more serves the next one."""
+
+    def test_messages_that_are_kept_stay_as_they_are(self):
+        for length in (10, 600, 4096, 4097, 10000):
+            receiver, sender = Generic_Pipe(1 << 16)
+            kept, views = [], []
+            for number in range(20):
+                sender.send_bytes(bytes([number]) * length)
+                message = receiver.recv_bytes()
+                if number % 3 == 0:
+                    kept.append((number, message))
+                elif number % 3 == 1:
+                    views.append((number, memoryview(message)))
+                del message
+            for number, message in kept + views:
+                self.assertEqual(bytes(message), bytes([number]) * length)
+
+    def test_each_message_has_its_own_hash(self):
+        receiver, sender = Generic_Pipe(1 << 16)
+        for number in range(20):
+            sender.send_bytes(bytes([number]) * 1000)
+            message = receiver.recv_bytes()
+            self.assertEqual(hash(message), hash(bytes([number]) * 1000))
+            del message
+
+    def test_lengths_that_change(self):
+        receiver, sender = Generic_Pipe(1 << 16)
+        for length in (1000, 1000, 999, 1001, 1001, 4096, 4096, 4097, 0, 513, 513, 512, 513, 20000, 600, 600):
+            sender.send_bytes(b"x" * length)
+            self.assertEqual(receiver.recv_bytes(), b"x" * length)
+            sender.send([b"y" * length])
+            self.assertEqual(receiver.recv(), [b"y" * length])
+
+
 class Static(TestCase):
     def test_every_way_takes_and_gives_exactly_one_object(self):
         receiver, sender = Static_Pipe(5, 3)

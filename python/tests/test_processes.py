@@ -247,6 +247,19 @@ class Pickling(TestCase):
         receiver, sender = Generic_Pipe(4096)
         self.assertRaisesRegex(TypeError, "multiprocessing", pickle.dumps, sender)
 
+    def test_an_end_in_a_queue_holds_one_descriptor_and_only_until_it_is_taken(self):
+        receiver, sender = Generic_Pipe(4096)
+        carrier_receiver, carrier = Generic_Pipe(4096)
+        # The first one starts the thread that serves the descriptors.
+        carrier.send(sender)
+        carrier_receiver.recv().close()
+        before = descriptors()
+        for _ in range(3):
+            carrier.send(sender)
+        for _ in range(3):
+            carrier_receiver.recv().close()
+        wait_until(lambda: descriptors() == before)
+
     def test_a_process_that_never_takes_its_end_does_not_keep_it(self):
         receiver, sender = Generic_Pipe(4096)
         context = multiprocessing.get_context("spawn")
