@@ -121,6 +121,7 @@ static void init_out(struct bufpipe *p)
 		.notify = &ours->tail.notify,
 		.patience = ROOM_PATIENCE,
 	};
+	p->out.turn = &ours->tail.turn;
 	way_init(&p->out, &p->ours.identity, &ours->send_lock,
 		 p->ours.identity.flags & LAYOUT_SHARED ? WAY_SHARED : 0);
 }
@@ -332,9 +333,6 @@ int bufpipe_get_info(const bufpipe_t *pipe, struct bufpipe_info *info)
 	return 0;
 }
 
-/* Its address names the thread. */
-static _Thread_local char this_thread;
-
 int way_enter(struct way *way, int64_t deadline)
 {
 	int r;
@@ -349,6 +347,11 @@ int way_enter(struct way *way, int64_t deadline)
 	r = lock_take(way->lock, deadline);
 	if (r == 0 && way->held)
 		ring_hold(way->held);
+	if (r == 0 && way->turn) {
+		r = turn_claim(way->turn, deadline);
+		if (r < 0)
+			lock_drop(way->lock);
+	}
 	return r == -ETIMEDOUT && deadline == TIME_TRY ? -EAGAIN : r;
 }
 
@@ -358,6 +361,8 @@ void way_leave(struct way *way)
 		return;
 	if (way->held)
 		ring_unhold(way->held);
+	if (way->turn)
+		turn_leave(way->turn);
 	lock_drop(way->lock);
 }
 

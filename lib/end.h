@@ -10,6 +10,7 @@
 #include "bufpipe.h"
 #include "region.h"
 #include "ring.h"
+#include "turn.h"
 #include "wait.h"
 
 /* Why a direction of an end cannot take the short way through send or recv. */
@@ -27,7 +28,8 @@ struct way {
 	uint64_t span;
 	struct wait wait;
 	pthread_mutex_t *lock;       /* of co-owners; taken if WAY_SHARED */
-	const struct receiver *held; /* whose head is held with it; NULL for sending */
+	const struct receiver *held; /* receiving: whose head is held with it, */
+	struct turn *turn;           /* sending: the turn that is claimed with it */
 	uint64_t open_len;           /* of the record that is reserved or peeked */
 	_Atomic(const void *) owner; /* shared: the thread that has it open */
 };

@@ -39,7 +39,7 @@ int lock_try(pthread_mutex_t *lock)
 int lock_take(pthread_mutex_t *lock, int64_t deadline)
 {
 	/* Most owners hold it for some tens of nanoseconds; a sleep costs a thousand times that. */
-	enum { ROUNDS = 100 };
+	enum { ROUNDS = 16 };
 	struct timespec until;
 	int64_t slice;
 	int r;
@@ -48,8 +48,7 @@ int lock_take(pthread_mutex_t *lock, int64_t deadline)
 		r = lock_try(lock);
 		if (r != -EAGAIN)
 			return r;
-		for (int pause = 0; pause < 4; pause++)
-			wait_relax();
+		wait_give_way(deadline);
 	}
 	/*
 	 * Not for ever at once.  An owner that dies between freeing the lock and
