@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "end.h"
 
-#include "lock.h"
-
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -344,7 +342,7 @@ int way_enter(struct way *way, int64_t deadline)
 	/* Relaxed: only our own store can match. */
 	if (atomic_load_explicit(&way->owner, memory_order_relaxed) == &this_thread)
 		return -EBUSY;
-	r = lock_take(way->lock, deadline);
+	r = lock_take(way->lock, &way->habit, deadline);
 	if (r == 0 && way->held)
 		ring_hold(way->held);
 	if (r == 0 && way->turn) {

@@ -2,8 +2,6 @@
 /* Sending: copy, gather, batch, in place; and long messages in pieces. */
 #include "end.h"
 
-#include "lock.h"
-
 #include <limits.h>
 
 /* Where a gathering copy has got to. */

@@ -10,6 +10,8 @@
 
 SUITE(turn);
 
+static struct lock_habit habit;
+
 struct shared {
 	struct turn turn;
 	pthread_mutex_t lock;
@@ -32,7 +34,7 @@ static int claim(struct shared *s, int64_t deadline)
 {
 	int r;
 
-	check_eq(lock_take(&s->lock, TIME_FOREVER), 0);
+	check_eq(lock_take(&s->lock, &habit, TIME_FOREVER), 0);
 	r = turn_claim(&s->turn, deadline);
 	if (r < 0)
 		lock_drop(&s->lock);
