@@ -406,6 +406,12 @@ void pin_to_cpu(int cpu)
 	check_eq(sched_setaffinity(0, sizeof(set), &set), 0);
 }
 
+static void install_filter(const struct sock_fprog *program)
+{
+	check_eq(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+	check_eq(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, program), 0);
+}
+
 void forbid(const struct forbidden *rules, int n)
 {
 	struct sock_filter code[64];
@@ -431,8 +437,26 @@ void forbid(const struct forbidden *rules, int n)
 	}
 	code[at++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
 	program.len = at;
-	check_eq(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-	check_eq(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
+	install_filter(&program);
+}
+
+void allow_only(const int *calls, int n)
+{
+	struct sock_filter code[64];
+	struct sock_fprog program = { .filter = code };
+	unsigned short at = 0;
+
+	check(n <= 30);
+	code[at++] =
+		(struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
+	for (int i = 0; i < n; i++) {
+		code[at++] =
+			(struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)calls[i], 0, 1);
+		code[at++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+	}
+	code[at++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
+	program.len = at;
+	install_filter(&program);
 }
 
 void sockets_open(int sockets[2], int type)

@@ -29,8 +29,8 @@ static void impose(const struct lack *lack)
 
 static void echo(void *arg)
 {
+	static char buf[100000];
 	bufpipe_t *pipe = arg;
-	char buf[128];
 	ssize_t n;
 
 	while ((n = bufpipe_recv(pipe, buf, sizeof(buf), PLENTY)) >= 0)
@@ -239,6 +239,48 @@ Test(fallback, without_memfds_creation_says_so)
 
 	forbid(&rule, 1);
 	check_eq(bufpipe_create(ends, NULL), -ENOSYS);
+}
+
+/* The system calls that bufpipe(7) names for a sandbox, and what a process ends with. */
+static void echo_in_a_jail(void *arg)
+{
+	static const int calls[] = {
+		SYS_futex,  SYS_futex_waitv,   SYS_membarrier,      SYS_ppoll,
+		SYS_poll,   SYS_recvfrom,      SYS_sendto,          SYS_sched_yield,
+		SYS_getcpu, SYS_clock_gettime, SYS_get_robust_list, SYS_gettid,
+		SYS_mmap,   SYS_madvise,       SYS_munmap,          SYS_brk,
+		SYS_close,  SYS_exit_group,
+	};
+
+	allow_only(calls, sizeof(calls) / sizeof(calls[0]));
+	echo(arg);
+	bufpipe_close(arg);
+}
+
+Test(fallback, the_documented_system_calls_are_enough)
+{
+	static const struct bufpipe_options kinds[] = {
+		{ .buffer_size = 1000, .flags = BUFPIPE_DUPLEX },
+		{ .buffer_size = 1000, .flags = BUFPIPE_DUPLEX, .spin_ns = BUFPIPE_NO_SPIN },
+		{ .buffer_size = 1000, .flags = BUFPIPE_DUPLEX | BUFPIPE_SHARED },
+	};
+	char message[100000];
+
+	pattern_fill(message, sizeof(message), 1);
+	for (int i = 0; i < 3; i++) {
+		struct child child;
+		bufpipe_t *ends[2];
+
+		pipe_open(ends, &kinds[i]);
+		child = child_start(echo_in_a_jail, ends[1]);
+		question_and_answer(ends[0], 250 * MSEC);
+		check_eq(bufpipe_send(ends[0], message, sizeof(message), PLENTY), 0);
+		check_eq(bufpipe_recv(ends[0], message, sizeof(message), PLENTY), sizeof(message));
+		check(pattern_holds(message, sizeof(message), 1));
+		check_eq(bufpipe_shutdown(ends[0]), 0);
+		child_join(&child);
+		pipe_close(ends);
+	}
 }
 
 /* An empty directory for a root, so no /proc. */
