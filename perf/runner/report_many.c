@@ -122,7 +122,7 @@ static void print_costs(const struct results *results)
 		if (cell->mode != MODE_SET_ANY)
 			continue;
 		if (first)
-			printf("\nWhat a pipe in a set costs: to make it, hand it over and add it; idle, the "
+			printf("\nWhat a pipe in a set costs: to meet at an address and add it; idle, the "
 			       "memory\n"
 			       "of both processes, and of the kernel, as far as the machine's own noise lets "
 			       "one see\n"
@@ -183,5 +183,5 @@ void report_many(const struct results *results)
 	print_costs(results);
 	if (results->left_out)
 		printf("%u pipes need %u descriptors, more than RLIMIT_NOFILE allows here.\n",
-		       results->left_out, results->left_out * 3 + 128);
+		       results->left_out, results->left_out + 128);
 }

@@ -86,14 +86,14 @@ static int add_many(struct results *results, enum placement placement)
 	return err;
 }
 
-/* A pipe takes three descriptors in each process, and some are needed for other things. */
+/* A pipe takes a descriptor in each process, and some are needed for other things. */
 static unsigned pipes_possible(void)
 {
 	struct rlimit files;
 
 	if (getrlimit(RLIMIT_NOFILE, &files) || files.rlim_cur > 1 << 20)
 		return 1 << 18;
-	return files.rlim_cur > 128 ? (unsigned)(files.rlim_cur - 128) / 3 : 0;
+	return files.rlim_cur > 128 ? (unsigned)files.rlim_cur - 128 : 0;
 }
 
 /* Where so many pipes are not possible there are as many as are, so that the trend can be seen. */
