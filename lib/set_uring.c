@@ -98,7 +98,7 @@ static void close_uring(struct bufpipe_set *set)
 	 * they hold, alive.  And what ends later, by itself, would look like a signal
 	 * to the next system call that sleeps.
 	 */
-	if (set->owner == getpid())
+	if (set_is_ours(set))
 		io_uring_register_sync_cancel(&in->ring, &all);
 	io_uring_queue_exit(&in->ring);
 	close(in->hups);
@@ -303,7 +303,7 @@ static void ask_for_hot(struct bufpipe_set *set)
 {
 	struct entry *e = set->hot;
 
-	if (!e)
+	if (!set->hot_fds)
 		return;
 	do {
 		watch_fd(set->inside, e);
