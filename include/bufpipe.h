@@ -367,9 +367,16 @@ int bufpipe_wait(struct bufpipe_pollfd *pipes, unsigned n, int64_t timeout_ns);
  * A descriptor for epoll, poll, select and the event loops above them: readable
  * while a message or the end of the stream is there to be received.  It turns
  * quiet at the next receiving try (timeout 0) that ends in -EAGAIN.  So take one
- * message per wake-up, or all until -EAGAIN: both work.  Only poll it: never read it, and do not close it, it belongs to the end.
- * Calling again returns the same one.  The end has two more descriptors from
- * the first call on.
+ * message per wake-up, or all until -EAGAIN: both work.  Only poll it: never read
+ * it, and do not close it, it belongs to the end.  Calling again returns the same
+ * one.  The end has two more descriptors from the first call on, a shared one
+ * three.
+ *
+ * Each process that holds a shared end calls this for itself, after the fork.  A
+ * message then makes the descriptors of all of them readable, and those that come
+ * too late find -EAGAIN.  Every five seconds they become readable with nothing
+ * there: a holder of either end that was killed at a bad moment may have kept
+ * the others from being told, and so they find what they missed.
  *
  * Errors: -EINVAL, -EBADF (the end does not receive), -EMFILE, -ENFILE, -ENOMEM.
  */
