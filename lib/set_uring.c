@@ -56,6 +56,11 @@ static struct io_uring_sqe *next_sqe(struct io_uring *ring)
 	return io_uring_get_sqe(ring);
 }
 
+/*
+ * Any thread may change a set or wait in it, so the ring has no single issuer.
+ * But whoever waits enters the kernel by itself, so what fires need not interrupt
+ * it, and a flag tells one that spins.
+ */
 static int open_uring(struct bufpipe_set *set)
 {
 	struct io_uring_params params = {
