@@ -17,6 +17,9 @@
 #define COOL_LEAST 32
 #define COOL_MOST  256
 
+/* Looks in a spin, until the kernel has its turn. */
+#define SPIN_LOOKS 16
+
 /* The circle of hot entries. */
 
 void set_heat(struct bufpipe_set *set, struct entry *e)
@@ -125,13 +128,14 @@ static int spin(struct bufpipe_set *set, int64_t begin, int64_t deadline)
 	int r = 0;
 
 	for (int64_t now = begin; r == 0 && now - begin < budget && now < deadline; now = time_now()) {
-		for (int i = 0; i < 16; i++) {
-			if (any_ready(set, HOT_MOST))
+		for (int i = 0; r == 0 && i < 16; i++) {
+			if (any_ready(set, SPIN_LOOKS))
 				return 0;
-			wait_relax();
+			if (set->sleeper->fired(set, turn++))
+				r = set->sleeper->sleep(set, TIME_TRY);
+			else
+				wait_relax();
 		}
-		if (set->sleeper->fired(set, turn++))
-			r = set->sleeper->sleep(set, TIME_TRY);
 	}
 	return r;
 }
