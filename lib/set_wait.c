@@ -240,10 +240,11 @@ static int await_ready(struct bufpipe_set *set, int64_t deadline)
 	while (r == 0 && !any_ready(set, UINT32_MAX)) {
 		bool ordered = cool_down(set, 0, UINT32_MAX);
 
-		if (any_ready(set, UINT32_MAX))
+		if (any_ready(set, UINT32_MAX) || time_now() >= deadline)
 			break;
-		if (time_now() >= deadline)
-			break;
+		/* One was ready and is no more, as a co-owner was quicker: nobody watches it, so this is no time to sleep. */
+		if (ordered && set->hot)
+			continue;
 		r = sleep_until(set, ordered ? deadline : time_sooner(deadline, time_now() + BLIND_SLEEP));
 	}
 	return r;

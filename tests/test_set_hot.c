@@ -105,3 +105,61 @@ BOTH(set_hot, pipes_that_are_used_by_turns_are_heard_and_few_are_looked_at)
 	}
 	close_all(set);
 }
+
+/*
+ * A message comes to a shared end as it is put to sleep, so it stays hot, and a
+ * co-owner takes it before the set looks again.  A sleeper that stands before the
+ * real one does both, at just these steps.
+ */
+static const struct sleeper *real;
+static bufpipe_t *shared[2];
+static const struct entry *last;
+static int sent, taken;
+static bool slept_beside_hot;
+
+static void prepare_and_send(struct entry *e)
+{
+	real->prepare(e);
+	if (e->pipe == shared[IN] && !sent++)
+		say(shared[OUT], "x");
+}
+
+static int watch_and_take(struct bufpipe_set *set, struct entry *e)
+{
+	if (e == last && sent && !taken++)
+		hear(shared[IN], "x");
+	return real->watch(set, e);
+}
+
+static int sleep_and_judge(struct bufpipe_set *set, int64_t until)
+{
+	if (until != TIME_TRY && set->hot)
+		slept_beside_hot = true;
+	return real->sleep(set, until);
+}
+
+BOTH(set_hot, nothing_that_a_co_owner_was_quicker_to_take_leaves_an_end_unwatched)
+{
+	const struct bufpipe_options options = { .flags = BUFPIPE_SHARED };
+	bufpipe_set_t *set = set_open(flags);
+	struct sleeper between = *set->sleeper;
+	bufpipe_t *other[2];
+
+	real = set->sleeper;
+	between.prepare = prepare_and_send;
+	between.watch = watch_and_take;
+	between.sleep = sleep_and_judge;
+	pipe_open(shared, &options);
+	pipe_open(other, NULL);
+	check_eq(bufpipe_set_add(set, shared[IN], BUFPIPE_IN, shared), 0);
+	check_eq(bufpipe_set_add(set, other[IN], BUFPIPE_IN, other), 0);
+	last = other[IN]->entry;
+	set->sleeper = &between;
+	set_expect_nothing(set);
+	check(sent && taken);
+	check(!slept_beside_hot);
+	set->sleeper = real;
+	bufpipe_set_destroy(set);
+	pipe_close(shared);
+	pipe_close(other);
+}
