@@ -74,7 +74,7 @@ typedef struct bufpipe_listener bufpipe_listener_t;
 enum {
 	/* Both ends send and receive. */
 	BUFPIPE_DUPLEX = 1 << 0,
-	/* Both ends may be used by many threads and processes at once. */
+	/* Both ends may be used by many threads and processes at once, in one pid namespace. */
 	BUFPIPE_SHARED = 1 << 1,
 	/* Ask for transparent huge pages in the ring.  A hint. */
 	BUFPIPE_HUGEPAGES = 1 << 2,

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "end.h"
 
-#include "lock.h"
-
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -121,6 +119,7 @@ static void init_out(struct bufpipe *p)
 		.notify = &ours->tail.notify,
 		.patience = ROOM_PATIENCE,
 	};
+	p->out.turn = &ours->tail.turn;
 	way_init(&p->out, &p->ours.identity, &ours->send_lock,
 		 p->ours.identity.flags & LAYOUT_SHARED ? WAY_SHARED : 0);
 }
@@ -332,9 +331,6 @@ int bufpipe_get_info(const bufpipe_t *pipe, struct bufpipe_info *info)
 	return 0;
 }
 
-/* Its address names the thread. */
-static _Thread_local char this_thread;
-
 int way_enter(struct way *way, int64_t deadline)
 {
 	int r;
@@ -346,9 +342,14 @@ int way_enter(struct way *way, int64_t deadline)
 	/* Relaxed: only our own store can match. */
 	if (atomic_load_explicit(&way->owner, memory_order_relaxed) == &this_thread)
 		return -EBUSY;
-	r = lock_take(way->lock, deadline);
+	r = lock_take(way->lock, &way->habit, deadline);
 	if (r == 0 && way->held)
 		ring_hold(way->held);
+	if (r == 0 && way->turn) {
+		r = turn_claim(way->turn, deadline);
+		if (r < 0)
+			lock_drop(way->lock);
+	}
 	return r == -ETIMEDOUT && deadline == TIME_TRY ? -EAGAIN : r;
 }
 
@@ -358,6 +359,8 @@ void way_leave(struct way *way)
 		return;
 	if (way->held)
 		ring_unhold(way->held);
+	if (way->turn)
+		turn_leave(way->turn);
 	lock_drop(way->lock);
 }
 

@@ -8,8 +8,10 @@
 #define BUFPIPE_END_H
 
 #include "bufpipe.h"
+#include "lock.h"
 #include "region.h"
 #include "ring.h"
+#include "turn.h"
 #include "wait.h"
 
 /* Why a direction of an end cannot take the short way through send or recv. */
@@ -27,7 +29,9 @@ struct way {
 	uint64_t span;
 	struct wait wait;
 	pthread_mutex_t *lock;       /* of co-owners; taken if WAY_SHARED */
-	const struct receiver *held; /* whose head is held with it; NULL for sending */
+	struct lock_habit habit;     /* with it */
+	const struct receiver *held; /* receiving: whose head is held with it, */
+	struct turn *turn;           /* sending: the turn that is claimed with it */
 	uint64_t open_len;           /* of the record that is reserved or peeked */
 	_Atomic(const void *) owner; /* shared: the thread that has it open */
 };
@@ -54,6 +58,7 @@ struct bufpipe {
 	struct way in;
 	struct partial partial;
 	pthread_mutex_t *lead_lock;
+	struct lock_habit lead_habit;
 	struct region ours;
 	struct region theirs;
 	int socket;

@@ -32,7 +32,7 @@
 #include <stdint.h>
 
 #define LAYOUT_MAGIC   0x65706970667562ull /* "bufpipe" in memory, if little-endian */
-#define LAYOUT_VERSION 1u
+#define LAYOUT_VERSION 2u
 #define LAYOUT_LINE    64
 #define LAYOUT_MAX     ((uint64_t)1 << 40) /* of any size that a user may ask for */
 
@@ -88,11 +88,20 @@ struct notify {
 	_Atomic uint64_t rung;  /* the raise that was answered, and the flags it had: raises << 8 | flags */
 };
 
+/* Of a shared end that sends: whose turn it is; see turn.h. */
+struct turn {
+	_Atomic uint32_t word;    /* futex word */
+	_Atomic uint32_t awaited; /* who holds the lock waits for the word: written by it */
+};
+
+#define TURN_CLAIMED 0x80000000u
+
 /* The sender's positions.  Bytes since the pipe was made; the place is the position modulo data_size. */
 struct tail {
 	_Atomic uint64_t tail; /* where the next record goes, or a little before: the ring is the truth */
 	_Atomic uint64_t head_seen; /* the receiver's head as last read */
 	struct notify notify;
+	struct turn turn;
 };
 
 struct control {

@@ -36,21 +36,56 @@ int lock_try(pthread_mutex_t *lock)
 	return r == -EBUSY ? -EAGAIN : r;
 }
 
-int lock_take(pthread_mutex_t *lock, int64_t deadline)
+/*
+ * Most owners hold it for less than a sleep costs; who waits with it for the
+ * other side does not.  So it is looked at twice as often as it took lately,
+ * and now and then as often as is worth it at all, to see whether that changed.
+ */
+static uint32_t rounds_worth(struct lock_habit *habit)
 {
-	/* Most owners hold it for some tens of nanoseconds; a sleep costs a thousand times that. */
-	enum { ROUNDS = 100 };
-	struct timespec until;
-	int64_t slice;
+	enum { MOST = 16, LEAST = 2, TRY_EVERY = 16 };
+	uint32_t takes = atomic_load_explicit(&habit->takes, memory_order_relaxed);
+	uint32_t rounds = LEAST + atomic_load_explicit(&habit->rounds, memory_order_relaxed) / 4;
+
+	/* Only an estimate, which the threads of a process share: a lost step does no harm. */
+	atomic_store_explicit(&habit->takes, takes + 1, memory_order_relaxed);
+	return takes % TRY_EVERY == 0 || rounds > MOST ? MOST : rounds;
+}
+
+static void learn(struct lock_habit *habit, uint32_t rounds)
+{
+	uint32_t average = atomic_load_explicit(&habit->rounds, memory_order_relaxed);
+
+	atomic_store_explicit(&habit->rounds, average - average / 8 + rounds, memory_order_relaxed);
+}
+
+static int spin(pthread_mutex_t *lock, struct lock_habit *habit, int64_t deadline)
+{
+	uint32_t most = rounds_worth(habit);
 	int r;
 
-	for (int i = 0; i < ROUNDS; i++) {
+	for (uint32_t i = 0; i < most; i++) {
+		wait_give_way(deadline);
 		r = lock_try(lock);
-		if (r != -EAGAIN)
+		if (r != -EAGAIN) {
+			learn(habit, i);
 			return r;
-		for (int pause = 0; pause < 4; pause++)
-			wait_relax();
+		}
 	}
+	learn(habit, 0); /* to look at it was in vain */
+	return -EAGAIN;
+}
+
+int lock_take(pthread_mutex_t *lock, struct lock_habit *habit, int64_t deadline)
+{
+	struct timespec until;
+	int64_t slice;
+	int r = lock_try(lock);
+
+	if (r == -EAGAIN)
+		r = spin(lock, habit, deadline);
+	if (r != -EAGAIN)
+		return r;
 	/*
 	 * Not for ever at once.  An owner that dies between freeing the lock and
 	 * waking the next, while a third takes it, leaves the sleeper asleep: the

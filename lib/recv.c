@@ -2,8 +2,6 @@
 /* Receiving: copy, batch, in place; and long messages from their pieces. */
 #include "end.h"
 
-#include "lock.h"
-
 #include <stdlib.h>
 
 /*
@@ -58,7 +56,7 @@ static int await_change(bufpipe_t *p, int64_t deadline)
 	int r = 0;
 
 	if (p->in.state & WAY_SHARED)
-		r = lock_take(p->lead_lock, deadline);
+		r = lock_take(p->lead_lock, &p->lead_habit, deadline);
 	if (r < 0)
 		return r;
 	look.own = p->receiver.head;

@@ -2,8 +2,6 @@
 /* Sending: copy, gather, batch, in place; and long messages in pieces. */
 #include "end.h"
 
-#include "lock.h"
-
 #include <limits.h>
 
 /* Where a gathering copy has got to. */
@@ -159,20 +157,22 @@ slow_path static int send_any(bufpipe_t *p, const struct iovec *pieces, size_t l
 	return r;
 }
 
-/* A shared end, and nothing unusual: in our turn, if it is free.  -EBUSY when the long way must be gone. */
-static int send_shared(bufpipe_t *p, const void *buf, size_t len)
+/* A shared end, and nothing unusual: in a turn of its own.  -EBUSY when the long way must be gone. */
+static int send_shared(bufpipe_t *p, const void *buf, size_t len, int64_t timeout_ns)
 {
 	int r = -EBUSY;
 	void *room;
 
-	if (way_is_open(&p->out) || lock_try(p->out.lock) < 0)
+	if (way_is_open(&p->out))
+		return -EBUSY;
+	if (!turn_take(p->out.turn) && !turn_await(p->out.turn, timeout_ns))
 		return -EBUSY;
 	room = ring_reserve(&p->sender, len);
 	if (likely(room)) {
 		copy_bytes(room, buf, len);
 		r = publish(p, len, RECORD_WHOLE);
 	}
-	lock_drop(p->out.lock);
+	turn_end(p->out.turn, p->out.wait.fence);
 	return r;
 }
 
@@ -190,7 +190,7 @@ int bufpipe_send(bufpipe_t *p, const void *buf, size_t len, int64_t timeout_ns)
 		}
 	}
 	if (p->out.state == WAY_SHARED && fits(&p->out, len)) {
-		int r = send_shared(p, buf, len);
+		int r = send_shared(p, buf, len, timeout_ns);
 
 		if (r != -EBUSY)
 			return r;

@@ -5,7 +5,6 @@
 #include "lock.h"
 
 #include <poll.h>
-#include <sched.h>
 #include <sys/socket.h>
 
 #define USEC 1000ll

@@ -26,6 +26,7 @@
 #include "layout.h"
 #include "sys.h"
 
+#include <sched.h>
 #include <stdbool.h>
 
 /* The private half: how this process sleeps and wakes in one direction of one end. */
@@ -66,6 +67,20 @@ static inline void wait_relax(void)
 #else
 	atomic_signal_fence(memory_order_seq_cst);
 #endif
+}
+
+/*
+ * Between two looks for what a co-owner is about to finish.  More of them than
+ * CPUs, and it may need this one for that; but a try does not give it up.
+ */
+static inline void wait_give_way(int64_t deadline)
+{
+	enum { PAUSES = 32 }; /* as long as some messages take: each look slows down who works there */
+
+	if (deadline != TIME_TRY)
+		sched_yield();
+	for (int i = 0; i < PAUSES; i++)
+		wait_relax();
 }
 
 /* Registers the process for membarriers and tells the other side what we cannot do. */

@@ -157,6 +157,12 @@ Test(fallback, neither_membarrier_nor_futex_waitv)
 			       .n = 2 });
 }
 
+Test(fallback, no_robust_list)
+{
+	lacking((struct lack){ .rules = { { .call = SYS_get_robust_list, .error = ENOSYS } }, .n = 1 });
+	lacking((struct lack){ .rules = { { .call = SYS_madvise, .error = EINVAL } }, .n = 1 });
+}
+
 Test(fallback, no_unknown_memfd_flags)
 {
 	lacking((struct lack){ .rules = { { .call = SYS_memfd_create,

@@ -9,6 +9,8 @@
 
 SUITE(lock);
 
+static struct lock_habit habit;
+
 struct shared {
 	pthread_mutex_t lock;
 	volatile long counter; /* guarded by the lock */
@@ -29,7 +31,7 @@ Test(lock, is_taken_by_one_and_dropped)
 	struct shared *s = shared_new();
 
 	for (int i = 0; i < 3; i++) {
-		check_eq(lock_take(&s->lock, TIME_FOREVER), 0);
+		check_eq(lock_take(&s->lock, &habit, TIME_FOREVER), 0);
 		check_eq(lock_try(&s->lock), -EAGAIN);
 		lock_drop(&s->lock);
 		check_eq(lock_try(&s->lock), 0);
@@ -45,7 +47,7 @@ static void count(void *arg)
 	struct shared *s = arg;
 
 	for (int i = 0; i < ROUNDS; i++) {
-		check_eq(lock_take(&s->lock, i % 2 ? TIME_FOREVER : time_deadline(PLENTY)), 0);
+		check_eq(lock_take(&s->lock, &habit, i % 2 ? TIME_FOREVER : time_deadline(PLENTY)), 0);
 		s->counter++;
 		lock_drop(&s->lock);
 	}
@@ -73,7 +75,7 @@ static void hold(void *arg)
 {
 	struct shared *s = arg;
 
-	check_eq(lock_take(&s->lock, TIME_FOREVER), 0);
+	check_eq(lock_take(&s->lock, &habit, TIME_FOREVER), 0);
 	s->inside = 1;
 	for (;;)
 		pause();
@@ -94,9 +96,9 @@ Test(lock, is_waited_for_no_longer_than_asked)
 	struct child holder = holder_of(s);
 	int64_t begin = clock_ns();
 
-	check_eq(lock_take(&s->lock, TIME_TRY), -ETIMEDOUT);
-	check_eq(lock_take(&s->lock, begin + 1), -ETIMEDOUT);
-	check_eq(lock_take(&s->lock, begin + 250 * MSEC), -ETIMEDOUT);
+	check_eq(lock_take(&s->lock, &habit, TIME_TRY), -ETIMEDOUT);
+	check_eq(lock_take(&s->lock, &habit, begin + 1), -ETIMEDOUT);
+	check_eq(lock_take(&s->lock, &habit, begin + 250 * MSEC), -ETIMEDOUT);
 	check(clock_ns() - begin >= 250 * MSEC && clock_ns() - begin < PROMPT);
 	child_kill(&holder);
 	munmap(s, 4096);
@@ -110,7 +112,7 @@ Test(lock, of_a_dead_owner_goes_to_the_next)
 
 		child_kill(&holder);
 		check_eq(i == 0 ? lock_try(&s->lock)
-				: lock_take(&s->lock, i == 1 ? TIME_FOREVER : time_now() + SEC),
+				: lock_take(&s->lock, &habit, i == 1 ? TIME_FOREVER : time_now() + SEC),
 			 0);
 		check_eq(lock_try(&s->lock), -EAGAIN);
 		lock_drop(&s->lock);
@@ -124,7 +126,7 @@ static void take(void *arg)
 {
 	struct shared *s = arg;
 
-	check_eq(lock_take(&s->lock, TIME_FOREVER), 0);
+	check_eq(lock_take(&s->lock, &habit, TIME_FOREVER), 0);
 	lock_drop(&s->lock);
 }
 

@@ -75,6 +75,13 @@ reject lock -DUNBOUNDED -DROUNDS=1
 reject lock -DNO_PENDING -DROUNDS=1
 reject lock -DUNBOUNDED -DDEATH_INSIDE -DNO_DEATH_WAKE
 reject lock -DUNBOUNDED -DDEATH_INSIDE -DFORGET_WAITERS
+pass turn
+pass turn -DP=2 -DROUNDS=3
+pass turn -DFENCE
+reject turn -DNO_MEMBARRIER
+reject turn -DLOOK_FIRST
+reject turn -DNO_PENDING
+reject turn -DNO_WAITERS_BIT
 pass shared -DN=1
 pass shared -DSLEEP_FOREVER
 pass shared -DSENDER_DIES -DN=1
@@ -90,6 +97,7 @@ if [ "${1-}" = long ]; then
 	list="$list
 pass wait -DN=4
 pass lock
+pass turn -DROUNDS=2
 pass shared
 pass shared -DSLEEP_FOREVER -DN=3
 pass shared -DSENDER_DIES -DSLEEP_FOREVER

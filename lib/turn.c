@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT */
+#include "turn.h"
+
+#include "wait.h"
+
+/* How often to come again before going to the lock, */
+#define TAKE_ROUNDS 8
+/* and with the lock, before others are kept from taking the next turn. */
+#define CLAIM_ROUNDS 16
+/* How long to sleep while the one that has the turn may not know that it must fence. */
+#define BLIND_SLEEP 4000000
+
+bool turn_await(struct turn *turn, int64_t deadline)
+{
+	for (int i = 0; i < TAKE_ROUNDS; i++) {
+		wait_give_way(deadline);
+		if (turn_take(turn))
+			return true;
+	}
+	return false;
+}
+
+void turn_wake(struct turn *turn)
+{
+	sys_futex_wake(&turn->word);
+}
+
+/* Nobody's, a dead thread's, or claimed by a holder of the lock before us, who is dead then. */
+static bool is_free(uint32_t word)
+{
+	return !(word & FUTEX_TID_MASK);
+}
+
+static bool claim(struct turn *turn)
+{
+	uint32_t word = atomic_load_explicit(&turn->word, memory_order_relaxed);
+
+	/* Acquire pairs with the release of the last one that had the turn. */
+	return is_free(word) &&
+	       atomic_compare_exchange_strong_explicit(&turn->word, &word, TURN_CLAIMED, memory_order_acquire,
+						       memory_order_relaxed);
+}
+
+static bool spin(struct turn *turn, int64_t deadline)
+{
+	for (int i = 0; i < CLAIM_ROUNDS; i++) {
+		if (claim(turn))
+			return true;
+		wait_give_way(deadline);
+	}
+	return false;
+}
+
+/* The owner of the turn has been held up: the sleep ends when it goes on, or dies. */
+static int sleep_once(struct turn *turn, int64_t deadline)
+{
+	bool ordered = wait_order_all();
+	uint32_t word = atomic_load_explicit(&turn->word, memory_order_relaxed);
+	int64_t now = time_now();
+	int64_t until = ordered ? deadline : time_sooner(deadline, now + BLIND_SLEEP);
+
+	if (now >= deadline)
+		return -ETIMEDOUT;
+	if (!is_free(word))
+		sys_futex_wait(&turn->word, word, until);
+	return 0;
+}
+
+int turn_claim(struct turn *turn, int64_t deadline)
+{
+	int r = 0;
+
+	if (spin(turn, deadline))
+		goto claimed;
+	/* Relaxed: wait_order_all comes before any sleep. */
+	atomic_store_explicit(&turn->awaited, 1, memory_order_relaxed);
+	while (!spin(turn, deadline)) {
+		r = deadline == TIME_TRY ? -ETIMEDOUT : sleep_once(turn, deadline);
+		if (r < 0)
+			break;
+	}
+claimed:
+	/* Also for one that died while it waited. */
+	if (atomic_load_explicit(&turn->awaited, memory_order_relaxed))
+		atomic_store_explicit(&turn->awaited, 0, memory_order_relaxed);
+	return r;
+}

@@ -1,0 +1,243 @@
+/*
+ * The turn of a shared end: taken by a compare-and-swap and ended by a plain store, with a store buffer for
+ * each process as in wait.pml; or claimed by the holder of the lock, who alone may sleep on the word.
+ *
+ * The claims: never two inside, and the one that sleeps on the word is woken (or Spin finds an invalid end
+ * state). One process dies, at any step. No sleep has a bound.
+ *
+ *	FENCE		membarrier reaches nobody: who ends a turn fences
+ *
+ * The other names are mutants.
+ */
+
+#ifndef P
+#define P 3	/* processes */
+#endif
+#ifndef ROUNDS
+#define ROUNDS 1
+#endif
+
+#define CLAIMED 8
+#define DIED 16
+#define OWNER(w) ((w) & 7)
+
+#define WORD 0
+#define AWAITED 1
+byte mem[2];		/* what everyone sees */
+chan buf[P + 1] = [3] of { byte, byte };
+
+byte lock;		/* taken at its word: robust, and handed on by the kernel */
+byte inside;
+byte victim;
+bool queued[P + 1];	/* asleep on the word */
+bool pending[P + 1];	/* list_op_pending; only its own process stores it, and the kernel looks after that one's death */
+
+hidden byte addr, val;
+
+#define drained(i) empty(buf[i])
+
+inline store(a, v)
+{
+	assert(nfull(buf[me]));
+	buf[me] ! a, v
+}
+
+proctype flush(byte who)
+{
+end:
+	do
+	:: d_step { buf[who] ? addr, val -> mem[addr] = val; addr = 0; val = 0 }
+	od
+}
+
+/* There is never more than one: the lock's holder. But a dead one may still be there for a moment. */
+inline wake()
+{
+	atomic {
+		if
+		:: queued[1] -> queued[1] = false
+		:: queued[2] -> queued[2] = false
+#if P > 2
+		:: queued[3] -> queued[3] = false
+#endif
+		:: else
+		fi
+	}
+}
+
+/* Every other process's stores become visible at some moment of the call. */
+inline membarrier()
+{
+#ifndef NO_MEMBARRIER
+#ifndef FENCE
+	drained(1);
+	drained(2);
+#if P > 2
+	drained(3);
+#endif
+#endif
+#endif
+	drained(me)
+}
+
+inline try_claim()
+{
+	drained(me);
+	atomic {
+		if
+		:: OWNER(mem[WORD]) == 0 -> mem[WORD] = CLAIMED; ok = true
+		:: else -> ok = false
+		fi
+	}
+}
+
+/* What the kernel does when a thread dies with a turn vouched for. */
+inline die()
+{
+	drained(me);
+	atomic {
+		queued[me] = false;
+		if
+		:: in -> in = false; inside--
+		:: else
+		fi
+	};
+#ifndef NO_PENDING
+	if
+	:: pending[me] && mem[WORD] == 0 -> wake()
+	:: pending[me] && OWNER(mem[WORD]) == me ->
+		/* Nobody else writes the word of one that has the turn. */
+		mem[WORD] = DIED;
+#ifndef NO_WAITERS_BIT
+		wake()
+#endif
+	:: else
+	fi;
+#endif
+	atomic {
+		if
+		:: lock == me -> lock = 0
+		:: else
+		fi
+	}
+}
+
+proctype user(byte me)
+{
+	byte old, round;
+	bool ok, in;
+
+	{
+	do
+	:: round == ROUNDS -> break
+	:: round < ROUNDS ->
+		round++;
+		if
+		:: mem[AWAITED] -> goto claim
+		:: else
+		fi;
+		pending[me] = true;
+		drained(me);
+		atomic {
+			if
+			:: mem[WORD] == 0 -> mem[WORD] = me; ok = true
+			:: else -> ok = false
+			fi
+		};
+		if
+		:: !ok -> pending[me] = false; goto claim
+		:: else
+		fi;
+		atomic { inside++; in = true };
+		assert(inside == 1);
+		atomic { inside--; in = false };
+#ifdef LOOK_FIRST
+		ok = mem[AWAITED];
+		store(WORD, 0);
+#else
+		store(WORD, 0);
+#ifdef FENCE
+		drained(me);
+#endif
+		ok = mem[AWAITED];
+#endif
+		if
+		:: ok -> drained(me); wake()
+		:: else
+		fi;
+		pending[me] = false;
+		goto next;
+claim:
+		atomic { lock == 0 -> lock = me };
+		/* Either comes soon enough, or not. */
+		try_claim();
+		if
+		:: ok -> goto claimed
+		:: else
+		fi;
+		store(AWAITED, 1);
+		do
+		:: try_claim();
+			if
+			:: ok -> break
+			:: else
+			fi;
+			membarrier();
+			old = mem[WORD];
+			if
+			:: OWNER(old) == 0
+			:: else ->
+				atomic {
+					if
+					:: mem[WORD] == old -> queued[me] = true
+					:: else
+					fi
+				};
+				!queued[me]
+			fi
+		od;
+claimed:
+		store(AWAITED, 0);
+		atomic { inside++; in = true };
+		assert(inside == 1);
+		atomic { inside--; in = false };
+		store(WORD, 0);
+		drained(me);
+		lock = 0;
+next:
+		skip;
+		d_step { old = 0; ok = false }
+	od
+	} unless { victim == me };
+	if
+	:: victim == me -> die()
+	:: else
+	fi
+}
+
+/* Death comes once or never. */
+proctype killer()
+{
+end:
+	if
+	:: victim == 0 -> victim = 1
+	:: victim == 0 -> victim = 2
+#if P > 2
+	:: victim == 0 -> victim = 3
+#endif
+	fi
+}
+
+init {
+	atomic {
+		run flush(1);
+		run flush(2);
+		run user(1);
+		run user(2);
+#if P > 2
+		run flush(3);
+		run user(3);
+#endif
+		run killer()
+	}
+}
