@@ -367,9 +367,16 @@ int bufpipe_wait(struct bufpipe_pollfd *pipes, unsigned n, int64_t timeout_ns);
  * A descriptor for epoll, poll, select and the event loops above them: readable
  * while a message or the end of the stream is there to be received.  It turns
  * quiet at the next receiving try (timeout 0) that ends in -EAGAIN.  So take one
- * message per wake-up, or all until -EAGAIN: both work.  Only poll it: never read it, and do not close it, it belongs to the end.
- * Calling again returns the same one.  The end has two more descriptors from
- * the first call on.
+ * message per wake-up, or all until -EAGAIN: both work.  Only poll it: never read
+ * it, and do not close it, it belongs to the end.  Calling again returns the same
+ * one.  The end has two more descriptors from the first call on, a shared one
+ * three.
+ *
+ * Each process that holds a shared end calls this for itself, after the fork.  A
+ * message then makes the descriptors of all of them readable, and those that come
+ * too late find -EAGAIN.  Every five seconds they become readable with nothing
+ * there: a holder of either end that was killed at a bad moment may have kept
+ * the others from being told, and so they find what they missed.
  *
  * Errors: -EINVAL, -EBADF (the end does not receive), -EMFILE, -ENFILE, -ENOMEM.
  */
@@ -387,12 +394,20 @@ int bufpipe_fd(bufpipe_t *pipe);
  * waits on it for the same direction.  A set does not survive fork: in the
  * child every call but bufpipe_set_destroy is -EINVAL.
  *
- * Errors: -EINVAL, -ENOMEM, -EMFILE, -ENFILE
+ * A shared end may be in the sets of several processes: a message wakes all that
+ * sleep, one takes it, the others find -EAGAIN.
+ *
+ * For very many pipes create them with BUFPIPE_NO_HANDOVER and a small ring: each
+ * end then takes one descriptor and three mappings; bufpipe(7) names the limits.
+ *
+ * Errors: -EINVAL, -ENOMEM, -EMFILE, -ENFILE; -ENOSPC: fs.epoll.max_user_watches
  *   add, add_fd: -EEXIST: it is there already; -EBADF: no such direction, or
  *     descriptor; -EPERM: a regular file or a directory is always ready
  *   modify, remove, remove_fd: -ENOENT: it is not there
- *   wait: -EINTR: a signal handler ran; or, without one, the kernel was still
- *     taking down an io_uring that this thread had closed a moment before
+ *   wait: -EINTR: a signal handler ran; or, without one, the kernel has just
+ *     taken down the io_uring of a set that was destroyed some hundredths of a
+ *     second before, and that this thread had waited in or changed.  The same may
+ *     befall epoll_wait and other calls that are never restarted, see signal(7).
  */
 typedef struct bufpipe_set bufpipe_set_t;
 

@@ -13,6 +13,9 @@
  * While a request is out, no other call waits on the same direction of the end,
  * and it is in no set, unless it is a shared end.
  *
+ * tests/echo-daemon.c is a complete server: pipes, a Unix socket, a timer and
+ * signals in one ring.
+ *
  * Results: 0; -EINVAL; -EBADF: the end does not go that way; -ENOSYS: io_uring is
  * forbidden here, or the kernel is older than 6.7.  The entry is not filled then.
  */

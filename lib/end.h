@@ -48,6 +48,7 @@ struct partial {
 struct door {
 	int epoll; /* -1 until bufpipe_fd is called */
 	int event;
+	int timer; /* of a shared end, or -1 */
 };
 
 struct bufpipe {

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The inside of a set, shared by set.c and the two ways in which it can sleep.
+ * The inside of a set, shared by set.c, set_wait.c and the two ways in which it
+ * can sleep.
  *
  * Each entry is hot or asleep.  A hot entry is looked at in each call: it was
  * ready lately, or is new.  When no hot entry is ready, all of them are put to
  * sleep: their flags are raised, one membarrier orders them all, each is looked
  * at once more, and the kernel is asked to watch it.  What fires becomes hot
- * again.  So a call costs what the hot entries cost, however many there are.
+ * again.  When there are many hot entries, those that were looked at in vain for
+ * long are put to sleep even while others are ready.  So a call costs what the
+ * busy entries cost, however many there are.
  */
 #ifndef BUFPIPE_SET_H
 #define BUFPIPE_SET_H
@@ -24,7 +27,9 @@ struct entry {
 	uint32_t slot;
 	uint32_t generation; /* of the slot: an answer to an earlier entry is not for us */
 	unsigned events;
-	unsigned fired; /* what poll said of a plain descriptor, not yet reported */
+	unsigned fired;  /* what poll said of a plain descriptor, not yet reported */
+	unsigned misses; /* looks in vain since it was last ready */
+	int64_t spin_ns; /* as in bufpipe_options */
 	bool hung_up;
 	unsigned watched; /* io_uring: the events whose futex the kernel watches, */
 	bool polled;      /* and whether it watches the descriptor */
@@ -36,12 +41,17 @@ struct sleeper;
 
 struct bufpipe_set {
 	pthread_mutex_t lock; /* not held while asleep */
+	const int *mark;      /* see make_mark; where there is none, the process tells who we are */
 	pid_t owner;
 	const struct sleeper *sleeper;
 	void *inside; /* the sleeper's own */
 	int poke;     /* an eventfd: wakes the thread that sleeps */
 	bool asleep;
-	struct entry *hot;
+	struct entry *hot;  /* where the next look begins */
+	unsigned hot_count; /* of these, */
+	unsigned hot_fds;   /* and of plain descriptors among them */
+	struct wait pace;   /* how long our own waits took lately; no more of it is in use, */
+	struct bell bell;   /* but that it needs a place for our CPU */
 	struct entry **slots;
 	uint32_t *generations;
 	uint32_t slot_count;
@@ -71,11 +81,19 @@ struct sleeper {
 extern const struct sleeper sleep_on_epoll;
 extern const struct sleeper sleep_on_uring;
 
+/* Takes the lock; -EINVAL in a child that inherited the set. */
+int set_enter(struct bufpipe_set *set);
+
+bool set_is_ours(const struct bufpipe_set *set);
+
 /* The entry that an answer is for, or NULL. */
 struct entry *set_find(const struct bufpipe_set *set, uint32_t slot, uint32_t generation);
 
 /* Something fired. */
 void set_heat(struct bufpipe_set *set, struct entry *entry);
+
+/* Takes it out of the circle. */
+void set_cool(struct bufpipe_set *set, struct entry *entry);
 
 static inline bool poll_says_gone(unsigned revents)
 {

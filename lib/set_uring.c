@@ -56,6 +56,11 @@ static struct io_uring_sqe *next_sqe(struct io_uring *ring)
 	return io_uring_get_sqe(ring);
 }
 
+/*
+ * Any thread may change a set or wait in it, so the ring has no single issuer.
+ * But whoever waits enters the kernel by itself, so what fires need not interrupt
+ * it, and a flag tells one that spins.
+ */
 static int open_uring(struct bufpipe_set *set)
 {
 	struct io_uring_params params = {
@@ -98,7 +103,7 @@ static void close_uring(struct bufpipe_set *set)
 	 * they hold, alive.  And what ends later, by itself, would look like a signal
 	 * to the next system call that sleeps.
 	 */
-	if (set->owner == getpid())
+	if (set_is_ours(set))
 		io_uring_register_sync_cancel(&in->ring, &all);
 	io_uring_queue_exit(&in->ring);
 	close(in->hups);
@@ -303,7 +308,7 @@ static void ask_for_hot(struct bufpipe_set *set)
 {
 	struct entry *e = set->hot;
 
-	if (!e)
+	if (!set->hot_fds)
 		return;
 	do {
 		watch_fd(set->inside, e);

@@ -150,16 +150,24 @@ Test(fd, still_works_after_the_end_was_waited_for_otherwise)
 	pipe_close(ends);
 }
 
-Test(fd, is_one_of_three_descriptors_that_a_close_gives_back)
+Test(fd, has_others_behind_it_that_a_close_gives_back)
 {
-	bufpipe_t *ends[2];
-	int before;
+	static const unsigned flags[] = { 0, BUFPIPE_SHARED };
 
-	pipe_open(ends, NULL);
-	before = descriptors_open();
-	fd_of(ends[IN]);
-	check_eq(descriptors_open(), before + 2);
-	pipe_close(ends);
+	for (int i = 0; i < 2; i++) {
+		struct bufpipe_options options = { .flags = flags[i] };
+		int none = descriptors_open();
+		bufpipe_t *ends[2];
+		int before;
+
+		pipe_open(ends, &options);
+		before = descriptors_open();
+		fd_of(ends[IN]);
+		/* A shared end has a timer behind it too. */
+		check_eq(descriptors_open(), before + 2 + i);
+		pipe_close(ends);
+		check_eq(descriptors_open(), none);
+	}
 }
 
 /* A sender that numbers its messages and pauses now and then, so that both sides fall asleep. */

@@ -4,7 +4,7 @@
 
 SUITE(set_shared);
 
-enum { WORKERS = 4 };
+enum { WORKERS = 4, MANY = 10000 };
 
 struct shop {
 	unsigned flags;
@@ -94,6 +94,33 @@ BOTH(set_shared, each_message_is_taken_once_by_one_of_those_who_wait)
 	for (int i = 0; i < WORKERS; i++)
 		child_join(&workers[i]);
 	shop_close(&s);
+}
+
+/* Each finds now and then that another was quicker; and goes on waiting all the same, for what comes next. */
+BOTH(set_shared, nobody_sleeps_past_the_end_because_another_was_quicker_before)
+{
+	for (int round = 0; round < 10; round++) {
+		struct child workers[WORKERS];
+		struct shop s = shop_open(flags, workers, flags);
+		unsigned sent = 0, heard = 0, number;
+		int64_t begin;
+
+		one_by_one(&s, 100);
+		while (heard < MANY) {
+			if (sent < MANY && bufpipe_send(s.work[OUT], &sent, sizeof(sent), 0) == 0)
+				sent++;
+			while (heard < MANY && bufpipe_recv(s.done[IN], &number, sizeof(number),
+							    sent == MANY ? PLENTY : 0) > 0)
+				heard++;
+		}
+		begin = clock_ns();
+		check_eq(bufpipe_shutdown(s.work[OUT]), 0);
+		for (int i = 0; i < WORKERS; i++)
+			child_join(&workers[i]);
+		/* A set looks at all of its pipes every five seconds; nobody shall need that. */
+		check(clock_ns() - begin < 3 * SEC);
+		shop_close(&s);
+	}
 }
 
 Test(set_shared, both_kinds_of_sets_wait_for_the_same_end)

@@ -26,6 +26,7 @@
 #define MAX_SIZES      32
 #define MAX_ROUNDS     99
 #define MAX_CROWD      8
+#define MAX_COUNTS     8
 
 enum mode {
 	MODE_TRIP,
@@ -33,10 +34,15 @@ enum mode {
 	MODE_IDLE,
 	MODE_RATE,
 	MODE_MANY,
-	/* Round trips through one of many pipes: always the same, or each time another; all of them busy. */
+	/*
+	 * Round trips through one of many pipes: always the same, or each time another,
+	 * or another after the receiver has fallen asleep.  All of them busy.  None.
+	 */
 	MODE_SET_ONE,
 	MODE_SET_ANY,
+	MODE_SET_WAKE,
 	MODE_SET_BUSY,
+	MODE_SET_IDLE,
 	MODES
 };
 enum placement { TWO_CORES, ONE_CORE, PLACEMENTS };
@@ -68,7 +74,7 @@ struct sample {
 	double settled_ns;       /* idle: how long that was */
 	double send_share[3];    /* many: the least, median and most of a process; 1 is fair */
 	double recv_share[3];
-	double setup_ns;      /* sets, per pipe: to make it, hand it over and add it, */
+	double setup_ns;      /* sets, per pipe: to meet at an address and add it, */
 	double memory;        /* bytes of both processes when it is idle, */
 	double kernel_memory; /* and of the kernel */
 };
@@ -171,9 +177,10 @@ struct options {
 	uint64_t idle_duration_ns;
 	bool modes[MODES];
 	bool placements[PLACEMENTS];
-	unsigned most_pipes; /* into one receiver */
-	bool extra;          /* those that run in the exchanges of two only when asked for */
-	int cpu[2];          /* -1: to be chosen */
+	unsigned pipes[MAX_COUNTS]; /* into one receiver */
+	int pipe_count;
+	bool extra; /* those that run in the exchanges of two only when asked for */
+	int cpu[2]; /* -1: to be chosen */
 	const char *json;
 	const char *csv;
 	const char *svg;

@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #define MARK_END  (UINT64_C(1) << 62) /* answer when all pipes had it */
@@ -22,6 +23,10 @@
 
 #define LEN_MAX   256
 #define TIMES_MAX 200000
+/* Longer than anybody spins. */
+#define FALL_ASLEEP_NS 150000
+/* The same for very many pipes that have all been used. */
+#define SETTLE_NS 200000000
 
 struct gather {
 	const struct job *job;
@@ -120,10 +125,16 @@ static int await_answer(struct gather *g)
 	return 0;
 }
 
-/* At the end of a dialogue nothing is under way, so one pipe is enough. */
-static unsigned last_marks(const struct gather *g)
+/*
+ * How many pipes a line goes through: the first through all.  At the end of a
+ * dialogue nothing is under way, so one is enough; and those that shall be idle
+ * are not to be woken.
+ */
+static unsigned pipes_of_line(const struct gather *g, unsigned line, bool last)
 {
-	return g->job->mode == MODE_SET_BUSY ? g->pipes : 1;
+	if (line == 0 || g->job->mode == MODE_SET_BUSY)
+		return g->pipes;
+	return last || g->job->mode == MODE_SET_IDLE ? 1 : g->pipes;
 }
 
 static int draw_line(struct gather *g, uint64_t marks, unsigned pipes)
@@ -145,7 +156,15 @@ static unsigned pick(struct gather *g)
 static int trip(struct gather *g, unsigned which)
 {
 	uint64_t start = clock_ns();
-	int err = put(g, which, 0);
+	int err;
+
+	if (g->job->mode == MODE_SET_WAKE) {
+		uint64_t asleep = start + FALL_ASLEEP_NS;
+
+		while (start < asleep)
+			start = clock_ns();
+	}
+	err = put(g, which, 0);
 
 	if (!err)
 		err = await_answer(g);
@@ -178,7 +197,7 @@ static int burst(struct gather *g)
 		for (unsigned i = 0; i < g->pipes && !err; i++)
 			err = put(g, i, 0);
 		g->messages += g->pipes;
-	} else if (g->job->mode == MODE_SET_ANY) {
+	} else if (g->job->mode != MODE_SET_ONE) {
 		for (int i = 0; i < 8 && !err; i++)
 			err = trip(g, pick(g));
 	} else {
@@ -198,32 +217,40 @@ static int work_for(struct gather *g, uint64_t duration_ns)
 	return err;
 }
 
+static int rest(uint64_t ns)
+{
+	const struct timespec time = { .tv_sec = (time_t)(ns / 1000000000),
+				       .tv_nsec = (long)(ns % 1000000000) };
+
+	return nanosleep(&time, NULL) ? -errno : 0;
+}
+
 static int lead(struct gather *g)
 {
 	struct findings *found = g->found;
 	uint64_t start;
 	int err;
 
-	err = draw_line(g, MARK_END, g->pipes);
+	err = draw_line(g, MARK_END, pipes_of_line(g, 0, false));
 	found->memory[USAGE_END] = memory_of_self();
 	found->kernel_memory[USAGE_END] = memory_of_kernel();
 	if (!err)
-		err = work_for(g, g->job->duration_ns / 4);
+		err = g->job->mode == MODE_SET_IDLE ? rest(SETTLE_NS) : work_for(g, g->job->duration_ns / 4);
 	if (!err)
-		err = draw_line(g, MARK_END, g->pipes);
+		err = draw_line(g, MARK_END, pipes_of_line(g, 1, false));
 	if (err)
 		return err;
 	g->messages = 0;
 	g->time_count = 0;
 	usage_take(&found->usage[USAGE_BEGIN]);
 	start = clock_ns();
-	err = work_for(g, g->job->duration_ns);
+	err = g->job->mode == MODE_SET_IDLE ? rest(g->job->duration_ns) : work_for(g, g->job->duration_ns);
 	if (!err)
-		err = draw_line(g, MARK_LAST, last_marks(g));
+		err = draw_line(g, MARK_LAST, pipes_of_line(g, 2, true));
 	found->elapsed_ns = clock_ns() - start;
 	usage_take(&found->usage[USAGE_END]);
 	found->latency_ns = median_time(g);
-	found->messages = g->messages + last_marks(g);
+	found->messages = g->messages + pipes_of_line(g, 2, true);
 	return err;
 }
 
@@ -242,7 +269,7 @@ static int echo(struct gather *g)
 				err = answer(g);
 			continue;
 		}
-		if (++marked < (marks & MARK_LAST ? last_marks(g) : g->pipes))
+		if (++marked < pipes_of_line(g, lines, marks & MARK_LAST))
 			continue;
 		marked = 0;
 		if (lines++ == 0)

@@ -21,6 +21,7 @@ static const char usage[] = "Usage: bufpipe-bench [OPTION]...\n"
 			    "  --time MS           milliseconds of each measurement\n"
 			    "  --idle SECONDS      how long the idle receiver is watched\n"
 			    "  --ring SIZE         bytes in flight, also of the Unix pipe; default 64k\n"
+			    "  --pipes LIST        how many pipes lead into one receiver, from 1 to 100000\n"
 			    "\n"
 			    "Which part\n"
 			    "  --only NAME[,NAME]  these transports, and the Unix pipe\n"
@@ -44,6 +45,7 @@ enum option_id {
 	OPT_TIME,
 	OPT_IDLE,
 	OPT_RING,
+	OPT_PIPES,
 	OPT_ONLY,
 	OPT_TESTS,
 	OPT_PLACEMENT,
@@ -63,6 +65,7 @@ static const struct option long_options[] = {
 	{ "time", required_argument, NULL, OPT_TIME },
 	{ "idle", required_argument, NULL, OPT_IDLE },
 	{ "ring", required_argument, NULL, OPT_RING },
+	{ "pipes", required_argument, NULL, OPT_PIPES },
 	{ "only", required_argument, NULL, OPT_ONLY },
 	{ "tests", required_argument, NULL, OPT_TESTS },
 	{ "placement", required_argument, NULL, OPT_PLACEMENT },
@@ -126,6 +129,24 @@ static int parse_sizes(struct options *options, char *list)
 		options->sizes[options->size_count++] = size;
 	}
 	return options->size_count ? 0 : complain("sizes", list, "names no size");
+}
+
+static int parse_pipes(struct options *options, char *list)
+{
+	char *save = NULL;
+
+	options->pipe_count = 0;
+	for (char *item = strtok_r(list, ",", &save); item; item = strtok_r(NULL, ",", &save)) {
+		double number;
+		int err = parse_number("pipes", item, 1, 100000, &number);
+
+		if (err)
+			return err;
+		if (options->pipe_count == MAX_COUNTS || number != (double)(unsigned)number)
+			return complain("pipes", item, "is not whole, or one too many");
+		options->pipes[options->pipe_count++] = (unsigned)number;
+	}
+	return options->pipe_count ? 0 : complain("pipes", list, "names no count");
 }
 
 static int parse_only(struct options *options, char *list)
@@ -252,6 +273,8 @@ static int apply(struct options *options, int id, char *value)
 		return parse_sizes(options, value);
 	case OPT_RING:
 		return parse_ring(options, value);
+	case OPT_PIPES:
+		return parse_pipes(options, value);
 	case OPT_ONLY:
 		return parse_only(options, value);
 	case OPT_TESTS:
@@ -279,18 +302,21 @@ static const size_t usual_sizes[] = { 8, 64, 512, 4096, 32768, 262144, 1 << 20, 
 static const size_t all_sizes[] = { 8,    16,    32,    64,    128,    256,    512,    1024,    2048, 4096,
 				    8192, 16384, 32768, 65536, 131072, 262144, 524288, 1048576, 0 };
 
+static const unsigned few_pipes[] = { 10, 100, 1000, 0 };
+static const unsigned all_pipes[] = { 10, 100, 1000, 10000, 0 };
+
 struct preset {
 	const size_t *sizes;
 	int rounds;
 	unsigned ms;
 	unsigned rate_ms;
 	unsigned idle_ms;
-	unsigned most_pipes;
+	const unsigned *pipes;
 };
 
-static const struct preset quick = { few_sizes, 3, 10, 100, 800, 1000 };
-static const struct preset usual = { usual_sizes, 5, 60, 400, 2000, 10000 };
-static const struct preset full = { all_sizes, 7, 100, 1000, 10000, 10000 };
+static const struct preset quick = { few_sizes, 3, 10, 100, 800, few_pipes };
+static const struct preset usual = { usual_sizes, 5, 60, 400, 2000, all_pipes };
+static const struct preset full = { all_sizes, 7, 100, 1000, 10000, all_pipes };
 
 static void set_defaults(struct options *options, int id)
 {
@@ -302,9 +328,7 @@ static void set_defaults(struct options *options, int id)
 		.duration_ns = MS * preset->ms,
 		.rate_duration_ns = MS * preset->rate_ms,
 		.idle_duration_ns = MS * preset->idle_ms,
-		.modes = { true, true, true, true, true, true, true, true },
 		.placements = { true, true },
-		.most_pipes = preset->most_pipes,
 		.extra = id == OPT_FULL,
 		.cpu = { -1, -1 },
 		.progress = isatty(STDERR_FILENO) == 1,
@@ -313,6 +337,10 @@ static void set_defaults(struct options *options, int id)
 		options->sizes[options->size_count] = preset->sizes[options->size_count];
 		options->size_count++;
 	}
+	for (; preset->pipes[options->pipe_count]; options->pipe_count++)
+		options->pipes[options->pipe_count] = preset->pipes[options->pipe_count];
+	for (int mode = 0; mode < MODES; mode++)
+		options->modes[mode] = true;
 	for (int i = 0; transports[i]; i++)
 		options->transports[options->transport_count++] = transports[i];
 }

@@ -179,7 +179,7 @@ static void evaluate_pipes(const struct pair *p, struct sample *sample)
 	sample->setup_ns = (double)(lead->setup_ns > echo->setup_ns ? lead->setup_ns : echo->setup_ns) / n;
 	sample->memory = (growth(lead->memory) + growth(echo->memory)) / n;
 	sample->kernel_memory = growth(lead->kernel_memory) / n;
-	if (p->job->mode != MODE_SET_BUSY)
+	if (p->job->mode != MODE_SET_BUSY && p->job->mode != MODE_SET_IDLE)
 		sample->ns = (double)lead->latency_ns;
 }
 

@@ -33,7 +33,7 @@ static bool is_fit(const struct options *options, const struct transport *transp
 
 static uint64_t duration(const struct options *options, enum mode mode)
 {
-	if (mode == MODE_IDLE)
+	if (mode == MODE_IDLE || mode == MODE_SET_IDLE)
 		return options->idle_duration_ns;
 	/* Many processes take their turns, of some milliseconds each; and setting many pipes up takes long. */
 	if (mode >= MODE_MANY)

@@ -81,6 +81,21 @@ static void print_wake(const struct results *results, const struct cell *cell)
 	}
 }
 
+/* Of the receiver alone; its waking and its falling asleep are in it, once. */
+static void print_idle(const struct results *results, const struct cell *cell)
+{
+	char text[TEXT_MAX];
+
+	for (int i = 0; i < results->options->transport_count; i++) {
+		if (!results_value(cell, i, sample_ns).count)
+			continue;
+		printf("%7u  %-15s", cell->pipes, results->options->transports[i]->name);
+		printf(" %8s", text_time(text, results_value(cell, i, sample_ns).median));
+		printf(" %8s", text_time(text, results_value(cell, i, sample_recv_cpu).median));
+		printf(" %6.0f\n", results_value(cell, i, sample_recv_switches).median);
+	}
+}
+
 /* The cell of the fewest pipes in the same test, to see whether the number matters. */
 static const struct cell *fewest(const struct results *results, enum mode mode)
 {
@@ -122,7 +137,7 @@ static void print_costs(const struct results *results)
 		if (cell->mode != MODE_SET_ANY)
 			continue;
 		if (first)
-			printf("\nWhat a pipe in a set costs: to make it, hand it over and add it; idle, the "
+			printf("\nWhat a pipe in a set costs: to meet at an address and add it; idle, the "
 			       "memory\n"
 			       "of both processes, and of the kernel, as far as the machine's own noise lets "
 			       "one see\n"
@@ -158,10 +173,12 @@ static void print_mode(const struct results *results, enum mode mode, const char
 		first = false;
 		if (mode == MODE_MANY)
 			print_crowd(results, cell);
+		else if (mode == MODE_SET_IDLE)
+			print_idle(results, cell);
 		else
 			print_wake(results, cell);
 	}
-	if (mode == MODE_SET_ONE || mode == MODE_SET_ANY)
+	if (mode == MODE_SET_ONE || mode == MODE_SET_ANY || mode == MODE_SET_WAKE)
 		print_growth(results, mode);
 }
 
@@ -179,9 +196,15 @@ void report_many(const struct results *results)
 		   "One receiver, many pipes: round trips, always through the same one", trip);
 	print_mode(results, MODE_SET_ANY, "One receiver, many pipes: round trips, each through another one",
 		   trip);
+	print_mode(
+		results, MODE_SET_WAKE,
+		"One receiver, many pipes: round trips, each through another one, and each wakes a sleeper",
+		trip);
 	print_mode(results, MODE_SET_BUSY, "One receiver, many pipes: all of them busy", rate);
+	print_mode(results, MODE_SET_IDLE, "One receiver, many pipes: none is used",
+		   "  pipes  transport          watched      CPU switch");
 	print_costs(results);
 	if (results->left_out)
 		printf("%u pipes need %u descriptors, more than RLIMIT_NOFILE allows here.\n",
-		       results->left_out, results->left_out * 3 + 128);
+		       results->left_out, results->left_out + 128);
 }

@@ -86,14 +86,14 @@ static int add_many(struct results *results, enum placement placement)
 	return err;
 }
 
-/* A pipe takes three descriptors in each process, and some are needed for other things. */
+/* A pipe takes a descriptor in each process, and some are needed for other things. */
 static unsigned pipes_possible(void)
 {
 	struct rlimit files;
 
 	if (getrlimit(RLIMIT_NOFILE, &files) || files.rlim_cur > 1 << 20)
 		return 1 << 18;
-	return files.rlim_cur > 128 ? (unsigned)(files.rlim_cur - 128) / 3 : 0;
+	return files.rlim_cur > 128 ? (unsigned)files.rlim_cur - 128 : 0;
 }
 
 /* Where so many pipes are not possible there are as many as are, so that the trend can be seen. */
@@ -110,7 +110,9 @@ static int add_set(struct results *results, enum mode mode, enum placement place
 		if (pipes * 2 < results->left_out)
 			return 0;
 	}
-	err = add_cell(results, mode, placement, SLOW_LEN, results->options->rounds);
+	/* Nothing can be learned by watching an idle receiver more than once. */
+	err = add_cell(results, mode, placement, SLOW_LEN,
+		       mode == MODE_SET_IDLE ? 1 : results->options->rounds);
 	if (!err)
 		results->cells[results->cell_count - 1].pipes = pipes;
 	return err;
@@ -120,12 +122,18 @@ static int add_sets(struct results *results, enum placement placement)
 {
 	int err = 0;
 
-	for (unsigned pipes = 10; pipes <= results->options->most_pipes && !err; pipes *= 10) {
+	for (int i = 0; i < results->options->pipe_count && !err; i++) {
+		unsigned pipes = results->options->pipes[i];
+
 		err = add_set(results, MODE_SET_ONE, placement, pipes);
 		if (!err)
 			err = add_set(results, MODE_SET_ANY, placement, pipes);
-		if (!err && pipes == 1000)
+		if (!err)
+			err = add_set(results, MODE_SET_WAKE, placement, pipes);
+		if (!err)
 			err = add_set(results, MODE_SET_BUSY, placement, pipes);
+		if (!err)
+			err = add_set(results, MODE_SET_IDLE, placement, pipes);
 	}
 	return err;
 }
@@ -149,7 +157,7 @@ static int add_mode(struct results *results, enum mode mode, enum placement plac
 
 int results_init(struct results *results, const struct options *options, const struct cpus *cpus)
 {
-	size_t most = (size_t)PLACEMENTS * (2 * (size_t)options->size_count + 2) + 4 + 12;
+	size_t most = (size_t)PLACEMENTS * (2 * (size_t)options->size_count + 2) + 4 + 5 * MAX_COUNTS;
 	bool slow_done = false;
 	int err = 0;
 

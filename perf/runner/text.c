@@ -59,8 +59,8 @@ char *text_spread(char buf[SPREAD_MAX], struct spread spread)
 
 const char *mode_name(enum mode mode)
 {
-	static const char *const names[] = { "trip", "stream",  "idle",    "rate",
-					     "many", "set-one", "set-any", "set-busy" };
+	static const char *const names[] = { "trip",    "stream",  "idle",     "rate",     "many",
+					     "set-one", "set-any", "set-wake", "set-busy", "set-idle" };
 
 	return names[mode];
 }

@@ -1,21 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Many bufpipes into one bufpipe_set.  The lead makes them and hands the receiving
- * ends over, so that neither process ever holds both ends of all.
+ * Many bufpipes into one bufpipe_set, as a daemon and its clients have them: the
+ * echo listens at an address, the lead connects once for each pipe.  So neither
+ * process ever holds both ends, and an end keeps one descriptor only.
  */
 #include "../transport.h"
 
 #include <bufpipe.h>
 #include <errno.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #define BUFFER_SIZE    2000 /* a ring of one page */
-#define FDS_PER_END    3
 #define FDS_FOR_ELSE   64
+#define PATIENCE       10000000000
 #define EVENTS         64
 #define MOST_IN_ONE_GO 16
 
@@ -23,7 +24,8 @@ struct sets {
 	unsigned count;
 	unsigned most; /* messages to take from a pipe before the next one has its turn */
 	unsigned set_flags;
-	int socket[2];
+	char address[64];
+	bufpipe_listener_t *listener;
 	bufpipe_t **pipes;
 	bufpipe_t *in;
 	bufpipe_t *out;
@@ -43,22 +45,24 @@ static void close_all(void *state)
 		bufpipe_close(s->pipes[i]);
 	bufpipe_close(s->in);
 	bufpipe_close(s->out);
-	for (int i = 0; i < 2; i++) {
-		if (s->socket[i] >= 0)
-			close(s->socket[i]);
-	}
+	bufpipe_listener_close(s->listener);
 	free(s->pipes);
 	free(s);
 }
 
+static struct bufpipe_options options_of(unsigned flags)
+{
+	return (struct bufpipe_options){ .buffer_size = BUFFER_SIZE, .flags = flags | BUFPIPE_NO_HANDOVER };
+}
+
 static int open_with(void **state, const struct shape *shape, unsigned set_flags)
 {
+	const struct bufpipe_options options = options_of(0);
 	struct rlimit files;
 	struct sets *s;
 	int err;
 
-	if (getrlimit(RLIMIT_NOFILE, &files) == 0 &&
-	    (rlim_t)shape->pipes * FDS_PER_END + FDS_FOR_ELSE > files.rlim_cur)
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0 && (rlim_t)shape->pipes + FDS_FOR_ELSE > files.rlim_cur)
 		return -EOPNOTSUPP;
 	s = calloc(1, sizeof(*s));
 	if (!s)
@@ -68,8 +72,9 @@ static int open_with(void **state, const struct shape *shape, unsigned set_flags
 	s->set_flags = set_flags;
 	s->pipes = calloc(s->count, sizeof(bufpipe_t *));
 	err = s->pipes ? 0 : -ENOMEM;
-	if (!err && socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, s->socket))
-		err = -errno;
+	snprintf(s->address, sizeof(s->address), "@bufpipe-bench-%d-%p", (int)getpid(), (void *)s);
+	if (!err)
+		err = bufpipe_listen(&s->listener, s->address, &options);
 	if (err) {
 		free(s->pipes);
 		free(s);
@@ -89,40 +94,26 @@ static int open_epoll(void **state, const struct shape *shape)
 	return open_with(state, shape, BUFPIPE_NO_URING);
 }
 
-/* Makes a pipe, hands the end over that the other side shall have, and keeps the other. */
-static int make(const struct sets *s, bufpipe_t **own, int kept)
-{
-	bufpipe_t *ends[2];
-	int err = bufpipe_create(ends, &(struct bufpipe_options){ .buffer_size = BUFFER_SIZE });
-
-	if (err)
-		return err;
-	err = bufpipe_send_end(s->socket[SIDE_LEAD], ends[!kept]);
-	bufpipe_close(ends[!kept]);
-	if (err)
-		bufpipe_close(ends[kept]);
-	else
-		*own = ends[kept];
-	return err;
-}
-
+/* The echo says which way the pipe goes: the first is the one back. */
 static int take_lead(struct sets *s)
 {
-	int err = make(s, &s->in, 0);
+	struct bufpipe_options options = options_of(BUFPIPE_RECEIVE);
+	int err = bufpipe_connect(&s->in, s->address, &options, PATIENCE);
 
+	options = options_of(BUFPIPE_SEND);
 	for (unsigned i = 0; !err && i < s->count; i++)
-		err = make(s, &s->pipes[i], 1);
+		err = bufpipe_connect(&s->pipes[i], s->address, &options, PATIENCE);
 	return err;
 }
 
 static int take_echo(struct sets *s)
 {
-	int err = bufpipe_recv_end(s->socket[SIDE_ECHO], &s->out);
+	int err = bufpipe_accept(s->listener, &s->out, PATIENCE);
 
 	if (!err)
 		err = bufpipe_set_create(&s->set, s->set_flags);
 	for (unsigned i = 0; !err && i < s->count; i++) {
-		err = bufpipe_recv_end(s->socket[SIDE_ECHO], &s->pipes[i]);
+		err = bufpipe_accept(s->listener, &s->pipes[i], PATIENCE);
 		if (!err)
 			err = bufpipe_set_add(s->set, s->pipes[i], BUFPIPE_IN, (void *)(uintptr_t)i);
 	}
@@ -133,9 +124,11 @@ static int take(void *state, enum side side)
 {
 	struct sets *s = state;
 
-	close(s->socket[!side]);
-	s->socket[!side] = -1;
-	return side == SIDE_LEAD ? take_lead(s) : take_echo(s);
+	if (side == SIDE_ECHO)
+		return take_echo(s);
+	bufpipe_listener_close(s->listener);
+	s->listener = NULL;
+	return take_lead(s);
 }
 
 static int send_back(void *state, const void *buf, size_t len)
