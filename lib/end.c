@@ -339,8 +339,7 @@ int way_enter(struct way *way, int64_t deadline)
 		return -EBADF;
 	if (!(way->state & WAY_SHARED))
 		return way->state & WAY_OPEN ? -EBUSY : 0;
-	/* Relaxed: only our own store can match. */
-	if (atomic_load_explicit(&way->owner, memory_order_relaxed) == &this_thread)
+	if (way_is_open(way))
 		return -EBUSY;
 	r = lock_take(way->lock, &way->habit, deadline);
 	if (r == 0 && way->held)
@@ -350,6 +349,9 @@ int way_enter(struct way *way, int64_t deadline)
 		if (r < 0)
 			lock_drop(way->lock);
 	}
+	/* Who had it open and now has the lock no more has died. */
+	if (r == 0)
+		atomic_store_explicit(&way->owner, 0, memory_order_relaxed);
 	return r == -ETIMEDOUT && deadline == TIME_TRY ? -EAGAIN : r;
 }
 
@@ -368,22 +370,26 @@ void way_open(struct way *way, uint64_t len)
 {
 	way->open_len = len;
 	if (way->state & WAY_SHARED)
-		atomic_store_explicit(&way->owner, &this_thread, memory_order_relaxed);
+		atomic_store_explicit(&way->owner, self_id(), memory_order_relaxed);
 	else
 		way->state |= WAY_OPEN;
 }
 
 int way_is_open(const struct way *way)
 {
-	if (way->state & WAY_SHARED)
-		return atomic_load_explicit(&way->owner, memory_order_relaxed) == &this_thread;
-	return way->state & WAY_OPEN;
+	uint32_t owner;
+
+	if (!(way->state & WAY_SHARED))
+		return way->state & WAY_OPEN;
+	/* Relaxed: only our own store can match.  In a child of fork what is open is its parent's. */
+	owner = atomic_load_explicit(&way->owner, memory_order_relaxed);
+	return unlikely(owner) && owner == self_id();
 }
 
 void way_close(struct way *way)
 {
 	if (way->state & WAY_SHARED)
-		atomic_store_explicit(&way->owner, NULL, memory_order_relaxed);
+		atomic_store_explicit(&way->owner, 0, memory_order_relaxed);
 	else
 		way->state &= ~(unsigned)WAY_OPEN;
 	way_leave(way);

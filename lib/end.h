@@ -33,7 +33,7 @@ struct way {
 	const struct receiver *held; /* receiving: whose head is held with it, */
 	struct turn *turn;           /* sending: the turn that is claimed with it */
 	uint64_t open_len;           /* of the record that is reserved or peeked */
-	_Atomic(const void *) owner; /* shared: the thread that has it open */
+	_Atomic uint32_t owner;      /* shared: the thread that has it open */
 };
 
 /* A long message of which the beginning has been consumed, and no call is at work on it. */

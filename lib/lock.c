@@ -65,7 +65,8 @@ static int spin(pthread_mutex_t *lock, struct lock_habit *habit, int64_t deadlin
 	int r;
 
 	for (uint32_t i = 0; i < most; i++) {
-		wait_give_way(deadline);
+		if (!wait_give_way(deadline))
+			return -ETIMEDOUT;
 		r = lock_try(lock);
 		if (r != -EAGAIN) {
 			learn(habit, i);
@@ -84,6 +85,8 @@ int lock_take(pthread_mutex_t *lock, struct lock_habit *habit, int64_t deadline)
 
 	if (r == -EAGAIN)
 		r = spin(lock, habit, deadline);
+	if (r == -EAGAIN && deadline == TIME_TRY)
+		return -ETIMEDOUT;
 	if (r != -EAGAIN)
 		return r;
 	/*

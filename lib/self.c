@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 #include "self.h"
 
+#include <stdbool.h>
 #include <sys/mman.h>
 
 _Thread_local struct self this_thread;
 
-/*
- * A page that a child finds wiped, however it was forked: the id that its one
- * thread has kept is its parent's.  No handler of fork is needed for that.
- */
+/* A page that is 0 again in each child.  NULL where the kernel cannot do that. */
 static _Atomic uint32_t *wiped_page(void)
 {
 	static _Atomic(_Atomic uint32_t *) made;
@@ -21,7 +19,7 @@ static _Atomic uint32_t *wiped_page(void)
 	page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (page == MAP_FAILED)
 		return NULL;
-	/* Release, for the thread that is told of it; one of two that come at once gives way. */
+	/* Release, for the threads that find it made; one of two that come at once gives way. */
 	if (madvise(page, size, MADV_WIPEONFORK) == 0 &&
 	    atomic_compare_exchange_strong_explicit(&made, &other, page, memory_order_acq_rel,
 						    memory_order_acquire))
@@ -30,17 +28,50 @@ static _Atomic uint32_t *wiped_page(void)
 	return other;
 }
 
+uint32_t self_process(void)
+{
+	/* Not wiped: a child counts on from its parent's number. */
+	static _Atomic uint32_t numbers;
+	_Atomic uint32_t *page = wiped_page();
+	uint32_t number = 0;
+	uint32_t next;
+
+	if (!page)
+		return (uint32_t)getpid();
+	/* Relaxed: the number says nothing of other memory. */
+	number = atomic_load_explicit(page, memory_order_relaxed);
+	if (likely(number))
+		return number;
+	next = atomic_fetch_add_explicit(&numbers, 1, memory_order_relaxed) + 1;
+	if (atomic_compare_exchange_strong_explicit(page, &number, next, memory_order_relaxed,
+						    memory_order_relaxed))
+		return next;
+	return number;
+}
+
 slow_path struct self *self_ask(void)
 {
-	_Atomic uint32_t *valid = wiped_page();
+	/* Remembered, as a refusal costs as much as an answer. */
+	static atomic_bool refused;
+	_Atomic uint32_t *page;
 	size_t len;
 
-	if (!valid)
+	if (atomic_load_explicit(&refused, memory_order_relaxed))
 		return NULL;
-	if (syscall(SYS_get_robust_list, 0, &this_thread.locks, &len) < 0 || !this_thread.locks)
+	page = wiped_page();
+	if (!page || syscall(SYS_get_robust_list, 0, &this_thread.locks, &len) < 0 || !this_thread.locks) {
+		atomic_store_explicit(&refused, true, memory_order_relaxed);
 		return NULL;
+	}
 	this_thread.id = (uint32_t)syscall(SYS_gettid);
-	this_thread.valid = valid;
-	atomic_store_explicit(valid, 1, memory_order_relaxed);
+	this_thread.process = self_process();
+	this_thread.page = page;
 	return &this_thread;
+}
+
+uint32_t self_id(void)
+{
+	const struct self *self = self_get();
+
+	return self ? self->id : (uint32_t)syscall(SYS_gettid);
 }

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the kernel knows this thread by: its id, and the list of the locks that
- * are to be freed when it dies.  Kept, because asking costs more than a message.
+ * Who this is: a number for the process, the id by which the kernel knows the
+ * thread, and the list of the locks that it frees when the thread dies.  All
+ * are kept, because asking costs more than a message; a child of fork, however
+ * it was made, finds that what it has kept is its parent's, and asks again.
  */
 #ifndef BUFPIPE_SELF_H
 #define BUFPIPE_SELF_H
@@ -11,24 +13,33 @@
 #include <stddef.h>
 
 struct self {
-	const _Atomic uint32_t *valid; /* NULL until asked for; points to 0 in a child that fork made since */
-	struct robust_list_head *locks; /* the C library's */
+	const _Atomic uint32_t *page; /* holds the number of this process; NULL until asked for */
+	uint32_t process;             /* in which this was asked */
 	uint32_t id;
+	struct robust_list_head *locks; /* the C library's */
 };
 
-/* Its address names the thread, too.  Small enough for the static block, also of a library loaded late. */
+/* Small enough for the static block, also of a library that is loaded late. */
 extern _Thread_local struct self this_thread __attribute__((tls_model("initial-exec"), visibility("hidden")));
 
-/* Asks.  NULL where it cannot be known, or not be known again after fork. */
+/* Not what it was in any process that this one was forked from. */
+uint32_t self_process(void);
+
+/* Asks.  NULL where the kernel does not tell, or could not tell us of a fork. */
 struct self *self_ask(void);
 
 static inline struct self *self_get(void)
 {
-	/* Relaxed: it is this thread's own store, or what the kernel left to a child before its first step. */
-	if (likely(this_thread.valid && atomic_load_explicit(this_thread.valid, memory_order_relaxed)))
+	const _Atomic uint32_t *page = this_thread.page;
+
+	/* Relaxed: it is what this thread read there before, or what fork left to a child before its first step. */
+	if (likely(page && atomic_load_explicit(page, memory_order_relaxed) == this_thread.process))
 		return &this_thread;
 	return self_ask();
 }
+
+/* The thread's id, also where self_get has none. */
+uint32_t self_id(void);
 
 /*
  * From here to self_release, should this thread die, the kernel looks at word:

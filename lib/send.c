@@ -140,9 +140,8 @@ static int check_length(const bufpipe_t *p, size_t len, bool try)
 	return 0;
 }
 
-slow_path static int send_any(bufpipe_t *p, const struct iovec *pieces, size_t len, int64_t timeout_ns)
+slow_path static int send_until(bufpipe_t *p, const struct iovec *pieces, size_t len, int64_t deadline)
 {
-	int64_t deadline = time_deadline(timeout_ns);
 	int r = check_length(p, len, deadline == TIME_TRY);
 
 	if (r == 0)
@@ -157,23 +156,30 @@ slow_path static int send_any(bufpipe_t *p, const struct iovec *pieces, size_t l
 	return r;
 }
 
-/* A shared end, and nothing unusual: in a turn of its own.  -EBUSY when the long way must be gone. */
-static int send_shared(bufpipe_t *p, const void *buf, size_t len, int64_t timeout_ns)
+/* In a turn that is ours until this returns.  -EBUSY when there is no room at once. */
+static int send_in_turn(bufpipe_t *p, const void *buf, size_t len)
 {
+	void *room = ring_reserve(&p->sender, len);
 	int r = -EBUSY;
-	void *room;
 
-	if (way_is_open(&p->out))
-		return -EBUSY;
-	if (!turn_take(p->out.turn) && !turn_await(p->out.turn, timeout_ns))
-		return -EBUSY;
-	room = ring_reserve(&p->sender, len);
 	if (likely(room)) {
 		copy_bytes(room, buf, len);
 		r = publish(p, len, RECORD_WHOLE);
 	}
 	turn_end(p->out.turn, p->out.wait.fence);
 	return r;
+}
+
+/* The turn is another's. */
+slow_path static int send_crowded(bufpipe_t *p, const void *buf, size_t len, int64_t timeout_ns)
+{
+	struct iovec piece = { .iov_base = (void *)(uintptr_t)buf, .iov_len = len };
+	int64_t deadline = time_deadline(timeout_ns);
+	int r = -EBUSY;
+
+	if (turn_await(p->out.turn, deadline))
+		r = send_in_turn(p, buf, len);
+	return r == -EBUSY ? send_until(p, &piece, len, deadline) : r;
 }
 
 int bufpipe_send(bufpipe_t *p, const void *buf, size_t len, int64_t timeout_ns)
@@ -189,14 +195,17 @@ int bufpipe_send(bufpipe_t *p, const void *buf, size_t len, int64_t timeout_ns)
 			return publish(p, len, RECORD_WHOLE);
 		}
 	}
-	if (p->out.state == WAY_SHARED && fits(&p->out, len)) {
-		int r = send_shared(p, buf, len, timeout_ns);
+	if (p->out.state == WAY_SHARED && fits(&p->out, len) && !way_is_open(&p->out)) {
+		int r;
 
-		if (r != -EBUSY)
+		if (unlikely(!turn_take(p->out.turn)))
+			return send_crowded(p, buf, len, timeout_ns);
+		r = send_in_turn(p, buf, len);
+		if (likely(r != -EBUSY))
 			return r;
 	}
-	return send_any(p, &(struct iovec){ .iov_base = (void *)(uintptr_t)buf, .iov_len = len }, len,
-			timeout_ns);
+	return send_until(p, &(struct iovec){ .iov_base = (void *)(uintptr_t)buf, .iov_len = len }, len,
+			  time_deadline(timeout_ns));
 }
 
 int bufpipe_sendv(bufpipe_t *p, const struct iovec *pieces, int n, int64_t timeout_ns)
@@ -211,7 +220,7 @@ int bufpipe_sendv(bufpipe_t *p, const struct iovec *pieces, int n, int64_t timeo
 		if (__builtin_add_overflow(len, pieces[i].iov_len, &len))
 			return -EINVAL;
 	}
-	return send_any(p, pieces, len, timeout_ns);
+	return send_until(p, pieces, len, time_deadline(timeout_ns));
 }
 
 /* What fits at once, in our turn; without a wake-up. */

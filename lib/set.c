@@ -2,40 +2,20 @@
 /* What is in a set, and who may change it.  How it waits is in set_wait.c. */
 #include "set.h"
 
+#include "self.h"
+
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 
 /* How long the first waits will take: short enough to be worth a spin, until we know better. */
 #define FIRST_GUESS 12500
 
-/* A word that is 1 here and 0 in the children that fork makes; or NULL where the kernel cannot do that. */
-static const int *make_mark(void)
-{
-	int *mark = mmap(NULL, sizeof(*mark), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	if (mark == MAP_FAILED)
-		return NULL;
-	if (madvise(mark, sizeof(*mark), MADV_WIPEONFORK) < 0) {
-		munmap(mark, sizeof(*mark));
-		return NULL;
-	}
-	*mark = 1;
-	return mark;
-}
-
-static void drop_mark(const int *mark)
-{
-	if (mark)
-		munmap((void *)(uintptr_t)mark, sizeof(*mark));
-}
-
 bool set_is_ours(const struct bufpipe_set *set)
 {
-	return set->mark ? *set->mark : set->owner == getpid();
+	return set->owner == self_process();
 }
 
 int set_enter(struct bufpipe_set *set)
@@ -291,8 +271,7 @@ int bufpipe_set_create(bufpipe_set_t **set, unsigned flags)
 		return r;
 	}
 	pthread_mutex_init(&s->lock, NULL);
-	s->owner = getpid();
-	s->mark = make_mark();
+	s->owner = self_process();
 	s->pace.ours = &s->bell;
 	atomic_store_explicit(&s->pace.expected, FIRST_GUESS, memory_order_relaxed);
 	s->sleeper = &sleep_on_uring;
@@ -302,7 +281,6 @@ int bufpipe_set_create(bufpipe_set_t **set, unsigned flags)
 		r = s->sleeper->open(s);
 	}
 	if (r < 0) {
-		drop_mark(s->mark);
 		close(s->poke);
 		free(s);
 		return r;
@@ -329,7 +307,6 @@ void bufpipe_set_destroy(bufpipe_set_t *set)
 	}
 	set->sleeper->close(set);
 	pthread_mutex_destroy(&set->lock);
-	drop_mark(set->mark);
 	close(set->poke);
 	free(set->by_fd);
 	free(set->generations);

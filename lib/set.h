@@ -41,8 +41,7 @@ struct sleeper;
 
 struct bufpipe_set {
 	pthread_mutex_t lock; /* not held while asleep */
-	const int *mark;      /* see make_mark; where there is none, the process tells who we are */
-	pid_t owner;
+	uint32_t owner;       /* the process that made it, by self_process */
 	const struct sleeper *sleeper;
 	void *inside; /* the sleeper's own */
 	int poke;     /* an eventfd: wakes the thread that sleeps */

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <linux/futex.h>
 #include <linux/membarrier.h>
+#include <poll.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <string.h>
@@ -80,6 +81,27 @@ static inline int sys_membarrier(int command)
 static inline void sys_futex_wake(const _Atomic uint32_t *word)
 {
 	syscall(SYS_futex, word, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
+}
+
+/*
+ * Like the functions of these names, but no cancellation points: a thread that
+ * ended in one could run its clean-up with the turn of a shared end.
+ */
+static inline int sys_poll(struct pollfd *p, int64_t timeout_ns)
+{
+	struct timespec limit = time_spec(timeout_ns);
+
+	return (int)sys_result(syscall(SYS_ppoll, p, 1, &limit, NULL, 0));
+}
+
+static inline ssize_t sys_recv(int socket, void *buf, size_t len, int flags)
+{
+	return sys_result(syscall(SYS_recvfrom, socket, buf, len, flags, NULL, NULL));
+}
+
+static inline ssize_t sys_send(int socket, const void *buf, size_t len, int flags)
+{
+	return sys_result(syscall(SYS_sendto, socket, buf, len, flags, NULL, 0));
 }
 
 /* Sleeps while *word is value, until an absolute time: 0, -EAGAIN, -ETIMEDOUT, -EINTR. */

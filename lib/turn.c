@@ -7,13 +7,14 @@
 #define TAKE_ROUNDS 8
 /* and with the lock, before others are kept from taking the next turn. */
 #define CLAIM_ROUNDS 16
-/* How long to sleep while the one that has the turn may not know that it must fence. */
+/* How long to sleep without membarriers: then the one that has the turn, which does not fence, may miss that we wait. */
 #define BLIND_SLEEP 4000000
 
 bool turn_await(struct turn *turn, int64_t deadline)
 {
-	for (int i = 0; i < TAKE_ROUNDS; i++) {
-		wait_give_way(deadline);
+	if (!self_get())
+		return false;
+	for (int i = 0; i < TAKE_ROUNDS && wait_give_way(deadline); i++) {
 		if (turn_take(turn))
 			return true;
 	}
@@ -46,7 +47,8 @@ static bool spin(struct turn *turn, int64_t deadline)
 	for (int i = 0; i < CLAIM_ROUNDS; i++) {
 		if (claim(turn))
 			return true;
-		wait_give_way(deadline);
+		if (!wait_give_way(deadline))
+			break;
 	}
 	return false;
 }
@@ -54,7 +56,7 @@ static bool spin(struct turn *turn, int64_t deadline)
 /* The owner of the turn has been held up: the sleep ends when it goes on, or dies. */
 static int sleep_once(struct turn *turn, int64_t deadline)
 {
-	bool ordered = wait_order_all();
+	bool ordered = wait_membarrier();
 	uint32_t word = atomic_load_explicit(&turn->word, memory_order_relaxed);
 	int64_t now = time_now();
 	int64_t until = ordered ? deadline : time_sooner(deadline, now + BLIND_SLEEP);
@@ -70,16 +72,14 @@ int turn_claim(struct turn *turn, int64_t deadline)
 {
 	int r = 0;
 
-	if (spin(turn, deadline))
-		goto claimed;
-	/* Relaxed: wait_order_all comes before any sleep. */
-	atomic_store_explicit(&turn->awaited, 1, memory_order_relaxed);
-	while (!spin(turn, deadline)) {
-		r = deadline == TIME_TRY ? -ETIMEDOUT : sleep_once(turn, deadline);
-		if (r < 0)
-			break;
+	if (!spin(turn, deadline)) {
+		if (deadline == TIME_TRY)
+			return -ETIMEDOUT;
+		/* Relaxed: wait_membarrier comes before any sleep. */
+		atomic_store_explicit(&turn->awaited, 1, memory_order_relaxed);
+		while (r == 0 && !spin(turn, deadline))
+			r = sleep_once(turn, deadline);
 	}
-claimed:
 	/* Also for one that died while it waited. */
 	if (atomic_load_explicit(&turn->awaited, memory_order_relaxed))
 		atomic_store_explicit(&turn->awaited, 0, memory_order_relaxed);

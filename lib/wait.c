@@ -4,7 +4,7 @@
 #include "bufpipe.h"
 #include "lock.h"
 
-#include <poll.h>
+#include <sched.h>
 #include <sys/socket.h>
 
 #define USEC 1000ll
@@ -27,6 +27,8 @@
  * tells of that while another holder lives.
  */
 #define LONG_SLEEP (5 * NSEC_PER_SEC)
+/* Who has less time than that does not give up the CPU. */
+#define YIELD_LEFT (100 * MSEC)
 /* How often a try looks at the socket. */
 #define GLANCE (4 * MSEC)
 
@@ -69,7 +71,7 @@ bool wait_hung_up(const struct wait *wait)
 {
 	struct pollfd p = { .fd = wait->socket, .events = POLLRDHUP };
 
-	return poll(&p, 1, 0) > 0 && p.revents;
+	return sys_poll(&p, 0) > 0 && p.revents;
 }
 
 /* Woken, or not put to sleep, with nothing to see: is somebody there?  The last look comes after that answer. */
@@ -116,9 +118,12 @@ static int ring(struct wait *wait, uint32_t flags, uint64_t position)
 	atomic_fetch_add_explicit(&wait->ours->events, 1, memory_order_release);
 	if (flags & (BELL_WATCH | BELL_FD) || !(flags & BELL_DOORBELL))
 		sys_futex_wake(&wait->ours->events);
-	if (flags & (BELL_DOORBELL | BELL_FD) && send(wait->socket, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 &&
-	    errno != EAGAIN)
-		return 0; /* the next publication tries again; a full socket rings already */
+	if (flags & (BELL_DOORBELL | BELL_FD)) {
+		ssize_t r = sys_send(wait->socket, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+		if (r < 0 && r != -EAGAIN)
+			return 0; /* the next publication tries again; a full socket rings already */
+	}
 	/* Last: a co-owner must ring again for one that died before it had. */
 	atomic_store_explicit(&wait->notify->rung, answer, memory_order_relaxed);
 	return 0;
@@ -266,7 +271,25 @@ void wait_lower(struct wait *wait, uint32_t mode)
 	atomic_fetch_and_explicit(&wait->ours->flags, ~mode, memory_order_relaxed);
 }
 
-/* False when membarriers do not work, or do not work any more: a sandbox may have come. */
+bool wait_give_way(int64_t deadline)
+{
+	enum { PAUSES = 32 }; /* as long as some messages take: each look slows down who works there */
+	int64_t left = deadline;
+
+	if (deadline != TIME_TRY && deadline != TIME_FOREVER) {
+		left = deadline - time_now();
+		if (left <= 0)
+			return false;
+	}
+	/* With more processes than CPUs it may need this one; but it comes back after the turns of all others. */
+	if (left >= YIELD_LEFT)
+		sched_yield();
+	for (int i = 0; i < PAUSES; i++)
+		wait_relax();
+	return true;
+}
+
+/* Not when membarriers do not work, or do not work any more: a sandbox may have come. */
 static bool issue_membarrier(void)
 {
 	if (!membarrier_usable())
@@ -290,6 +313,14 @@ bool wait_order(struct wait *wait)
 	/* Pairs with the fence in wait_ring, or in wait_notify. */
 	atomic_thread_fence(memory_order_seq_cst);
 	return told;
+}
+
+bool wait_membarrier(void)
+{
+	if (issue_membarrier())
+		return true;
+	atomic_thread_fence(memory_order_seq_cst);
+	return false;
 }
 
 bool wait_order_all(void)
@@ -333,7 +364,7 @@ void wait_drain(int socket)
 	char bytes[64];
 
 	for (int i = 0; i < 64; i++) {
-		if (recv(socket, bytes, sizeof(bytes), MSG_DONTWAIT) <= 0)
+		if (sys_recv(socket, bytes, sizeof(bytes), MSG_DONTWAIT) <= 0)
 			return;
 	}
 }
@@ -342,12 +373,9 @@ static int poll_socket(const struct wait *wait, const struct look *look, int64_t
 {
 	struct pollfd p = { .fd = wait->socket, .events = POLLIN | POLLRDHUP };
 	int64_t now = time_now();
-	struct timespec limit = time_spec(time_sooner(LONG_SLEEP, deadline > now ? deadline - now : 0));
-	int r = ppoll(&p, 1, &limit, NULL);
+	int r = sys_poll(&p, time_sooner(LONG_SLEEP, deadline > now ? deadline - now : 0));
 
-	if (r < 0)
-		r = -errno;
-	else
+	if (r >= 0)
 		r = r ? 0 : -ETIMEDOUT;
 	return judge(wait, look, r, time_now() >= deadline);
 }

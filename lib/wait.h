@@ -26,7 +26,6 @@
 #include "layout.h"
 #include "sys.h"
 
-#include <sched.h>
 #include <stdbool.h>
 
 /* The private half: how this process sleeps and wakes in one direction of one end. */
@@ -69,19 +68,8 @@ static inline void wait_relax(void)
 #endif
 }
 
-/*
- * Between two looks for what a co-owner is about to finish.  More of them than
- * CPUs, and it may need this one for that; but a try does not give it up.
- */
-static inline void wait_give_way(int64_t deadline)
-{
-	enum { PAUSES = 32 }; /* as long as some messages take: each look slows down who works there */
-
-	if (deadline != TIME_TRY)
-		sched_yield();
-	for (int i = 0; i < PAUSES; i++)
-		wait_relax();
-}
+/* Between two looks for what a co-owner is about to finish.  False when the time is up; of a try it never is. */
+bool wait_give_way(int64_t deadline);
 
 /* Registers the process for membarriers and tells the other side what we cannot do. */
 void wait_init(struct wait *wait);
@@ -127,6 +115,9 @@ bool wait_order(struct wait *wait);
 
 /* The same when many were raised. */
 bool wait_order_all(void);
+
+/* A fence here and in each process that has registered; false when there was one here alone. */
+bool wait_membarrier(void);
 
 /* Takes the bytes off the socket.  They say only "look".  Bounded, as the other side might send without end. */
 void wait_drain(int socket);

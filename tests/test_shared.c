@@ -363,3 +363,92 @@ Test(shared, the_thread_that_reserved_must_finish)
 	hear(ends[IN], "reserved");
 	pipe_close(ends);
 }
+
+static void reserve_and_end(void *arg)
+{
+	bufpipe_t **ends = arg;
+	void *room;
+
+	check_eq(bufpipe_reserve(ends[OUT], &room, 8, PLENTY), 0);
+}
+
+static void peek_and_end(void *arg)
+{
+	bufpipe_t **ends = arg;
+	const void *message;
+
+	check_eq(bufpipe_peek(ends[IN], &message, PLENTY), 8);
+}
+
+static void send_and_receive(void *arg)
+{
+	bufpipe_t **ends = arg;
+
+	say(ends[OUT], "12345678");
+	hear(ends[IN], "12345678");
+}
+
+Test(shared, what_a_thread_leaves_open_ends_with_it)
+{
+	/* The next one may well get its stack, and all that is at the same address there. */
+	void (*const threads[])(void *) = { send_and_receive, reserve_and_end, send_and_receive,
+					    reserve_and_end,  reserve_and_end, send_and_receive };
+	bufpipe_t *ends[2];
+	struct thread thread;
+
+	pipe_open(ends, &narrow);
+	for (int i = 0; i < 6; i++) {
+		thread_start(&thread, threads[i], ends);
+		thread_join(&thread);
+	}
+	say(ends[OUT], "12345678");
+	thread_start(&thread, peek_and_end, ends);
+	thread_join(&thread);
+	hear(ends[IN], "12345678");
+	thread_start(&thread, send_and_receive, ends);
+	thread_join(&thread);
+	pipe_close(ends);
+}
+
+static void other_thread_releases(void *arg)
+{
+	bufpipe_t **ends = arg;
+	char message[8];
+
+	check_eq(bufpipe_release(ends[IN]), -EINVAL);
+	check_eq(bufpipe_recv(ends[IN], message, 8, 0), -EAGAIN);
+	check_eq(bufpipe_recv(ends[IN], message, 8, 5 * MSEC), -ETIMEDOUT);
+}
+
+static void close_copies(void *arg)
+{
+	pipe_close(arg);
+}
+
+/* In a child of fork what is open stays the parent's, also when the child closes its copies. */
+Test(shared, what_is_open_is_not_the_childs)
+{
+	struct child child;
+	const void *message;
+	bufpipe_t *ends[2];
+	void *room;
+
+	pipe_open(ends, &narrow);
+	check_eq(bufpipe_reserve(ends[OUT], &room, 8, 0), 0);
+	memcpy(room, "reserved", 8);
+	child = child_start(close_copies, ends);
+	child_join(&child);
+	child = child_start(other_thread_finishes, ends);
+	child_join(&child);
+	check_eq(bufpipe_commit(ends[OUT], 8), 0);
+
+	check_eq(bufpipe_peek(ends[IN], &message, 0), 8);
+	child = child_start(close_copies, ends);
+	child_join(&child);
+	child = child_start(other_thread_releases, ends);
+	child_join(&child);
+	check(memcmp(message, "reserved", 8) == 0);
+	check_eq(bufpipe_release(ends[IN]), 0);
+	send_and_receive(ends);
+	pipe_close(ends);
+}

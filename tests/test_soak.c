@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Very many small messages through every kind of pipe: each arrives once, in
- * its sender's order, and nobody sleeps beside a message.  BUFPIPE_SOAK=N makes
+ * its sender's order, and nobody sleeps for seconds beside it.  BUFPIPE_SOAK=N makes
  * it N messages in all.
  */
 #include "support.h"

@@ -239,8 +239,10 @@ Test(turn, is_free_again_when_the_one_that_waited_has_died)
 }
 
 /* A child of fork is not the thread that its parent's was, however it was made. */
-static void die_in_a_copy(struct shared *s, pid_t pid)
+static int die_in_a_copy(struct shared *s, pid_t pid)
 {
+	int status;
+
 	if (pid == 0) {
 		/* No check: its way out is the test's. */
 		if (turn_take(&s->turn))
@@ -248,9 +250,10 @@ static void die_in_a_copy(struct shared *s, pid_t pid)
 		_exit(1);
 	}
 	check(pid > 0);
-	check_eq(waitpid(pid, NULL, 0), pid);
+	check_eq(waitpid(pid, &status, 0), pid);
 	check_eq(claim(s, TIME_TRY), 0);
 	leave(s);
+	return status;
 }
 
 Test(turn, of_a_forked_copy_ends_with_its_death)
@@ -259,8 +262,9 @@ Test(turn, of_a_forked_copy_ends_with_its_death)
 
 	check(turn_take(&s->turn));
 	turn_end(&s->turn, false);
-	die_in_a_copy(s, fork());
-	die_in_a_copy(s, (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0));
+	check(WIFSIGNALED(die_in_a_copy(s, fork())));
+	/* This one has no list of locks, as the C library does not know of it. */
+	check(WIFEXITED(die_in_a_copy(s, (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0))));
 	check(turn_take(&s->turn));
 	turn_end(&s->turn, false);
 	munmap(s, 4096);
@@ -283,5 +287,80 @@ Test(turn, is_claimed_where_it_cannot_be_taken)
 	struct child child = child_start(live_without, s);
 
 	child_join(&child);
+	munmap(s, 4096);
+}
+
+/* Without membarriers the owner, which does not fence, may not see that somebody waits: so that one looks again. */
+static void claim_without_membarriers(void *arg)
+{
+	forbid(&(struct forbidden){ .call = SYS_membarrier, .error = ENOSYS }, 1);
+	claim_and_leave(arg);
+}
+
+Test(turn, is_found_free_without_a_wake_up_where_there_are_no_membarriers)
+{
+	struct shared *s = shared_new();
+	struct child waiter;
+
+	check(turn_take(&s->turn));
+	waiter = child_start(claim_without_membarriers, s);
+	wait_until_asleep(waiter.pid, waiter.pid, ASLEEP_ANY);
+	/* As one ends it that has not seen the waiter. */
+	atomic_store(&s->turn.word, 0);
+	child_join(&waiter);
+	self_release(&this_thread);
+	munmap(s, 4096);
+}
+
+/* What the kernel refuses is not asked for again: each time would cost more than the message. */
+static void ask_once(void *arg)
+{
+	static const int calls[] = { SYS_exit_group, SYS_mmap, SYS_munmap, SYS_brk, SYS_futex, SYS_write };
+	struct shared *s = arg;
+
+	forbid(&(struct forbidden){ .call = SYS_get_robust_list, .error = ENOSYS }, 1);
+	check(!turn_take(&s->turn));
+	allow_only(calls, sizeof(calls) / sizeof(calls[0]));
+	check(!turn_take(&s->turn));
+	check(!turn_await(&s->turn, TIME_FOREVER));
+	check_eq(claim(s, TIME_TRY), 0);
+	leave(s);
+}
+
+Test(turn, is_not_asked_for_twice_where_it_cannot_be_taken)
+{
+	struct shared *s = shared_new();
+	struct child child = child_start(ask_once, s);
+
+	child_join(&child);
+	munmap(s, 4096);
+}
+
+/* Who has little time keeps its CPU: with others it would come back only after their turns. */
+static void come_in_vain(void *arg)
+{
+	static const int calls[] = { SYS_exit_group,      SYS_mmap,   SYS_munmap,      SYS_brk,
+				     SYS_write,           SYS_futex,  SYS_futex_waitv, SYS_membarrier,
+				     SYS_get_robust_list, SYS_gettid, SYS_madvise,     SYS_clock_gettime };
+	struct shared *s = arg;
+
+	allow_only(calls, sizeof(calls) / sizeof(calls[0]));
+	check(!turn_await(&s->turn, TIME_TRY));
+	check(!turn_await(&s->turn, time_now() + MSEC));
+	check_eq(claim(s, TIME_TRY), -ETIMEDOUT);
+	check_eq(claim(s, time_now() + MSEC), -ETIMEDOUT);
+	check_eq(lock_take(&s->lock, &habit, TIME_FOREVER), 0);
+	lock_drop(&s->lock);
+}
+
+Test(turn, is_waited_for_without_giving_up_the_cpu_when_there_is_little_time)
+{
+	struct shared *s = shared_new();
+	struct child child;
+
+	check(turn_take(&s->turn));
+	child = child_start(come_in_vain, s);
+	child_join(&child);
+	turn_end(&s->turn, false);
 	munmap(s, 4096);
 }

@@ -78,6 +78,7 @@ reject lock -DUNBOUNDED -DDEATH_INSIDE -DFORGET_WAITERS
 pass turn
 pass turn -DP=2 -DROUNDS=3
 pass turn -DFENCE
+pass turn -DBLIND
 reject turn -DNO_MEMBARRIER
 reject turn -DLOOK_FIRST
 reject turn -DNO_PENDING

@@ -6,6 +6,7 @@
  * state). One process dies, at any step. No sleep has a bound.
  *
  *	FENCE		membarrier reaches nobody: who ends a turn fences
+ *	BLIND		there is no membarrier, and nobody fences: the sleep has a bound
  *
  * The other names are mutants.
  */
@@ -68,13 +69,11 @@ inline wake()
 /* Every other process's stores become visible at some moment of the call. */
 inline membarrier()
 {
-#ifndef NO_MEMBARRIER
-#ifndef FENCE
+#if !defined(NO_MEMBARRIER) && !defined(BLIND) && !defined(FENCE)
 	drained(1);
 	drained(2);
 #if P > 2
 	drained(3);
-#endif
 #endif
 #endif
 	drained(me)
@@ -193,7 +192,12 @@ claim:
 					:: else
 					fi
 				};
-				!queued[me]
+				if
+				:: !queued[me]
+#ifdef BLIND
+				:: atomic { queued[me] && mem[WORD] != old -> queued[me] = false }
+#endif
+				fi
 			fi
 		od;
 claimed:
