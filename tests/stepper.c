@@ -403,20 +403,25 @@ static unsigned long measure(const struct campaign *c)
 	return report->trials[0].steps;
 }
 
-/* What an instruction has done is not undone by the next. */
+/*
+ * What an instruction has done is not undone by later ones.  Not by the very
+ * next: a trial may take a few hundred more than another, when it finds that it
+ * is time to look at the socket.
+ */
 static void check_monotone(const struct campaign *c)
 {
+	enum { DETOUR = 300 };
 	int highest = 0;
 
-	for (unsigned long i = 0; i < POINTS_MAX; i++) {
+	for (unsigned long i = DETOUR; i < POINTS_MAX; i++) {
+		int before = report->reached[i - DETOUR];
 		int reached = report->reached[i];
 
-		if (!reached)
-			continue;
-		cr_assert(reached >= highest,
+		if (before > highest)
+			highest = before;
+		cr_assert(!reached || reached >= highest,
 			  "%s: the call had reached %d, but only %d after %lu instructions", c->name,
 			  highest - 1, reached - 1, i);
-		highest = reached;
 	}
 }
 
