@@ -76,8 +76,8 @@ struct state {
 struct hold {
 	bufpipe_t *pipe;
 	unsigned handles;
-	unsigned uses; /* calls that are at work without the GIL, and open views */
-	pid_t pid;     /* to which the uses belong: fork leaves the other threads behind */
+	unsigned uses;    /* calls that are at work without the GIL, and open views */
+	unsigned process; /* to which the uses belong: fork leaves the other threads behind */
 	struct bufpipe_info info;
 	int fd;           /* of bufpipe_fd; -1: nobody asked for it */
 	size_t take_most; /* the longest message that is received without a look at it first */
@@ -100,6 +100,10 @@ void hold_add(struct hold *hold);
 void hold_drop(struct hold *hold);
 void hold_use(struct hold *hold);
 void hold_unuse(struct hold *hold);
+/* A number that is another one in a forked child; sooner known than the pid. */
+unsigned this_process(void);
+/* Once, before the first this_process. */
+int watch_forks(void);
 
 static inline bool hold_static(const struct hold *hold)
 {

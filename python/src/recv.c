@@ -128,19 +128,31 @@ static PyObject *renew(struct hold *hold)
 	return last;
 }
 
-/* Into an object of the length that the last message had: most programs send the same again and again. */
-static ssize_t take_expected(struct hold *hold, PyObject **made)
+/* Without the GIL if it may block. */
+static ssize_t receive(struct hold *hold, void *data, size_t cap, int64_t timeout)
 {
+	ssize_t r;
+
+	if (timeout == 0)
+		return bufpipe_recv(hold->pipe, data, cap, 0);
+	Py_BEGIN_ALLOW_THREADS r = bufpipe_recv(hold->pipe, data, cap, timeout);
+	Py_END_ALLOW_THREADS return r;
+}
+
+/* Into an object of the length that the last message had: most programs send the same again and again. */
+static ssize_t take_expected(struct hold *hold, int64_t timeout, PyObject **made)
+{
+	size_t expected = hold->expected;
 	ssize_t len;
 
 	*made = renew(hold);
 	if (!*made)
 		return -ENOMEM;
-	len = bufpipe_recv(hold->pipe, PyBytes_AS_STRING(*made), hold->expected, 0);
-	if (likely(len == (ssize_t)hold->expected)) {
-		hold->last = Py_NewRef(*made);
+	len = receive(hold, PyBytes_AS_STRING(*made), expected, timeout);
+	if (likely(len == (ssize_t)expected)) {
+		Py_XSETREF(hold->last, Py_NewRef(*made));
 	} else if (len < 0) {
-		hold->last = *made;
+		Py_XSETREF(hold->last, *made);
 		*made = NULL;
 	} else {
 		_PyBytes_Resize(made, len);
@@ -148,10 +160,10 @@ static ssize_t take_expected(struct hold *hold, PyObject **made)
 	return len;
 }
 
-static ssize_t take_unexpected(struct hold *hold, PyObject **made)
+static ssize_t take_unexpected(struct hold *hold, int64_t timeout, PyObject **made)
 {
 	char copy[SHORT];
-	ssize_t len = bufpipe_recv(hold->pipe, copy, hold->take_most, 0);
+	ssize_t len = receive(hold, copy, hold->take_most, timeout);
 
 	if (likely(len >= 0))
 		*made = PyBytes_FromStringAndSize(copy, len);
@@ -163,16 +175,16 @@ static ssize_t take_unexpected(struct hold *hold, PyObject **made)
  * without a lock.  A very short one may as well be copied twice; and not more
  * than the buffer holds, because that would wait for pieces.
  */
-static ssize_t take_short(struct hold *hold, writable_fn *writable, PyObject **made)
+static ssize_t take_short(struct hold *hold, int64_t timeout, writable_fn *writable, PyObject **made)
 {
 	ssize_t len = -EMSGSIZE;
 
 	if (hold->expected > SHORT)
 		return -EMSGSIZE;
 	if (hold->expected)
-		len = take_expected(hold, made);
+		len = take_expected(hold, timeout, made);
 	if (len == -EMSGSIZE)
-		len = take_unexpected(hold, made);
+		len = take_unexpected(hold, timeout, made);
 	if (unlikely(len < 0))
 		return len;
 	expect(hold, (size_t)len);
@@ -180,6 +192,28 @@ static ssize_t take_short(struct hold *hold, writable_fn *writable, PyObject **m
 		*made = as_wanted(*made, writable);
 	handle_settle(hold);
 	return len;
+}
+
+/*
+ * The same, waiting for a slice.  One call for the wait and the message: a look
+ * at the ring after the wait, and another for the message, would disturb a
+ * sender that is at work.  NULL without an exception: look again.
+ */
+static PyObject *await_short(struct end *self, struct hold *hold, int64_t deadline, writable_fn *writable)
+{
+	int64_t slice = deadline_slice(deadline, SLICE);
+	PyObject *made = NULL;
+	ssize_t len;
+
+	if (slice == 0)
+		return raise_timeout(RECEIVING);
+	hold_use(hold);
+	len = take_short(hold, slice, writable, &made);
+	/* A handle that was closed meanwhile does not lose the message. */
+	if (len < 0 && len != -EMSGSIZE)
+		after_slice(self, hold, RECEIVING, len);
+	hold_unuse(hold);
+	return made;
 }
 
 /* Without the GIL, for a message that may not lie in the ring as a whole.  Leaves the hold in use. */
@@ -265,7 +299,7 @@ PyObject *handle_receive(struct end *self, int64_t deadline, writable_fn *writab
 
 		if (unlikely(!hold))
 			return NULL;
-		len = take_short(hold, writable, &made);
+		len = take_short(hold, 0, writable, &made);
 		if (likely(len >= 0))
 			return made;
 		if (len == -EMSGSIZE) {
@@ -277,8 +311,10 @@ PyObject *handle_receive(struct end *self, int64_t deadline, writable_fn *writab
 			made = take_careful(self, hold, deadline, SIZE_MAX, writable != NULL);
 		else if (len != -EAGAIN)
 			raise_error(hold, RECEIVING, len);
-		else
+		else if (hold->expected > SHORT)
 			handle_await(self, deadline);
+		else
+			made = await_short(self, hold, deadline, writable);
 	}
 	if (made && self->hold)
 		handle_settle(self->hold);
