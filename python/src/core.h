@@ -38,6 +38,14 @@ static inline PyObject *core_new_ref(PyObject *object)
 #define likely(x)   __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
+/* One statement while other threads of Python run. */
+#define WITHOUT_GIL(statement)                               \
+	do {                                                 \
+		PyThreadState *state_ = PyEval_SaveThread(); \
+		statement;                                   \
+		PyEval_RestoreThread(state_);                \
+	} while (0)
+
 #define NSEC_PER_SEC 1000000000ll
 /* Between two looks at signals and at whether the handle was closed. */
 #define SLICE (NSEC_PER_SEC / 5)

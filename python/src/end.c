@@ -154,8 +154,9 @@ static PyObject *handle_shutdown(PyObject *object, PyObject *unused)
 	if (!hold)
 		return NULL;
 	hold_use(hold);
-	Py_BEGIN_ALLOW_THREADS r = bufpipe_shutdown(hold->pipe);
-	Py_END_ALLOW_THREADS if (r < 0) raise_error(hold, SENDING, r);
+	WITHOUT_GIL(r = bufpipe_shutdown(hold->pipe));
+	if (r < 0)
+		raise_error(hold, SENDING, r);
 	hold_unuse(hold);
 	if (r < 0)
 		return NULL;
@@ -176,8 +177,9 @@ static PyObject *handle_send_to(PyObject *object, PyObject *socket)
 	if (!hold)
 		return NULL;
 	hold_use(hold);
-	Py_BEGIN_ALLOW_THREADS r = bufpipe_send_end(fd, hold->pipe);
-	Py_END_ALLOW_THREADS if (r < 0) raise_error(NULL, NEITHER, r);
+	WITHOUT_GIL(r = bufpipe_send_end(fd, hold->pipe));
+	if (r < 0)
+		raise_error(NULL, NEITHER, r);
 	hold_unuse(hold);
 	if (r < 0)
 		return NULL;
@@ -214,8 +216,7 @@ static PyObject *handle_take(PyObject *class, PyObject *socket)
 	if (fd < 0)
 		return NULL;
 	do {
-		Py_BEGIN_ALLOW_THREADS r = bufpipe_recv_end(fd, &pipe);
-		Py_END_ALLOW_THREADS
+		WITHOUT_GIL(r = bufpipe_recv_end(fd, &pipe));
 	} while (r == -EINTR && PyErr_CheckSignals() == 0);
 	if (PyErr_Occurred())
 		return NULL;

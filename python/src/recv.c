@@ -17,9 +17,11 @@ enum awaited handle_await_quietly(struct end *self, int64_t deadline)
 	if (slice == 0)
 		return AWAIT_TIME_UP;
 	hold_use(hold);
-	Py_BEGIN_ALLOW_THREADS r = bufpipe_next(hold->pipe, slice);
-	Py_END_ALLOW_THREADS if (r == -EPIPE) result = AWAIT_ENDED;
-	else result = after_slice(self, hold, RECEIVING, r) < 0 ? AWAIT_FAILED : AWAIT_LOOK;
+	WITHOUT_GIL(r = bufpipe_next(hold->pipe, slice));
+	if (r == -EPIPE)
+		result = AWAIT_ENDED;
+	else
+		result = after_slice(self, hold, RECEIVING, r) < 0 ? AWAIT_FAILED : AWAIT_LOOK;
 	hold_unuse(hold);
 	return result;
 }
@@ -70,6 +72,14 @@ static void expect(struct hold *hold, size_t len)
 		Py_CLEAR(hold->last);
 }
 
+/* Released here, not later: another process must not wait for it until we have the GIL. */
+static void copy_and_release(struct hold *hold, char *data, const void *at, size_t len)
+{
+	memcpy(data, at, len);
+	bufpipe_release(hold->pipe);
+	handle_settle(hold);
+}
+
 /* Copies what is peeked and consumes it. */
 static PyObject *take_peeked(struct hold *hold, const void *at, size_t len, writable_fn *writable)
 {
@@ -82,11 +92,8 @@ static PyObject *take_peeked(struct hold *hold, const void *at, size_t len, writ
 		memcpy(data, at, len);
 	} else if (made) {
 		hold_use(hold);
-		Py_BEGIN_ALLOW_THREADS memcpy(data, at, len);
-		/* Here, not later: another process must not wait for it until we get the GIL. */
-		bufpipe_release(hold->pipe);
-		handle_settle(hold);
-		Py_END_ALLOW_THREADS hold_unuse(hold);
+		WITHOUT_GIL(copy_and_release(hold, data, at, len));
+		hold_unuse(hold);
 		return made;
 	}
 	bufpipe_release(hold->pipe);
@@ -135,8 +142,8 @@ static ssize_t receive(struct hold *hold, void *data, size_t cap, int64_t timeou
 
 	if (timeout == 0)
 		return bufpipe_recv(hold->pipe, data, cap, 0);
-	Py_BEGIN_ALLOW_THREADS r = bufpipe_recv(hold->pipe, data, cap, timeout);
-	Py_END_ALLOW_THREADS return r;
+	WITHOUT_GIL(r = bufpipe_recv(hold->pipe, data, cap, timeout));
+	return r;
 }
 
 /* Into an object of the length that the last message had: most programs send the same again and again. */
@@ -222,8 +229,8 @@ static ssize_t recv_slice(struct hold *hold, void *data, size_t cap, int64_t tim
 	ssize_t r;
 
 	hold_use(hold);
-	Py_BEGIN_ALLOW_THREADS r = bufpipe_recv(hold->pipe, data, cap, timeout);
-	Py_END_ALLOW_THREADS return r;
+	WITHOUT_GIL(r = bufpipe_recv(hold->pipe, data, cap, timeout));
+	return r;
 }
 
 static int resize(PyObject **made, bool writable, ssize_t len)

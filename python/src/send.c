@@ -10,8 +10,16 @@ static int send_slice(struct hold *hold, const struct iovec *pieces, int n, int6
 	int r;
 
 	hold_use(hold);
-	Py_BEGIN_ALLOW_THREADS r = bufpipe_sendv(hold->pipe, pieces, n, timeout);
-	Py_END_ALLOW_THREADS return r;
+	WITHOUT_GIL(r = bufpipe_sendv(hold->pipe, pieces, n, timeout));
+	return r;
+}
+
+static int await_room(bufpipe_t *pipe, int64_t timeout)
+{
+	void *room;
+	int r = bufpipe_reserve(pipe, &room, 0, timeout);
+
+	return r < 0 ? r : bufpipe_cancel(pipe);
 }
 
 /*
@@ -20,14 +28,11 @@ static int send_slice(struct hold *hold, const struct iovec *pieces, int n, int6
  */
 static int room_slice(struct hold *hold, int64_t timeout)
 {
-	void *room;
 	int r;
 
 	hold_use(hold);
-	Py_BEGIN_ALLOW_THREADS r = bufpipe_reserve(hold->pipe, &room, 0, timeout);
-	if (r == 0)
-		bufpipe_cancel(hold->pipe);
-	Py_END_ALLOW_THREADS return r;
+	WITHOUT_GIL(r = await_room(hold->pipe, timeout));
+	return r;
 }
 
 /*

@@ -126,8 +126,7 @@ static int open_sending(struct view *view)
 		if (slice == 0) {
 			r = bufpipe_reserve(hold->pipe, &room, view->len, 0);
 		} else {
-			Py_BEGIN_ALLOW_THREADS r = bufpipe_reserve(hold->pipe, &room, view->len, slice);
-			Py_END_ALLOW_THREADS
+			WITHOUT_GIL(r = bufpipe_reserve(hold->pipe, &room, view->len, slice));
 		}
 		if (r == -EMSGSIZE) {
 			raise_unfit(hold, view->len);
