@@ -161,14 +161,20 @@ static int await_record(bufpipe_t *p, struct record *record, int64_t deadline)
 	}
 }
 
-/* The total that a long message announces in its first piece. */
-static int read_total(const struct record *record, uint64_t *total)
+/*
+ * The total that a long message announces in its first piece.  What fits into
+ * the ring as a whole never comes in pieces: so a receiver with no more room
+ * than that never has to wait for a second one.
+ */
+static int read_total(const struct way *in, const struct record *record, uint64_t *total)
 {
 	if (record->len <= sizeof(*total))
 		return -EPROTO;
 	/* Read once: the sender may change it. */
 	memcpy(total, record->payload, sizeof(*total));
-	return *total > record->len - sizeof(*total) && *total <= LAYOUT_MAX ? 0 : -EPROTO;
+	if (*total <= in->span || *total > LAYOUT_MAX)
+		return -EPROTO;
+	return *total > record->len - sizeof(*total) ? 0 : -EPROTO;
 }
 
 /*
@@ -180,7 +186,7 @@ static int begin_long(bufpipe_t *p, const struct record *record, char *buf, size
 {
 	const uint64_t prefix = sizeof(uint64_t);
 	struct partial begun = { .have = record->len - prefix };
-	int r = read_total(record, &begun.total);
+	int r = read_total(&p->in, record, &begun.total);
 
 	if (r < 0)
 		return r;
@@ -380,7 +386,7 @@ ssize_t bufpipe_next(bufpipe_t *p, int64_t timeout_ns)
 		return r;
 	len = record.len;
 	if (record.flags == RECORD_FIRST)
-		r = read_total(&record, &len);
+		r = read_total(&p->in, &record, &len);
 	else if (record.flags == RECORD_MORE)
 		len = p->partial.total;
 	way_leave(&p->in);
