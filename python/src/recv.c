@@ -223,13 +223,34 @@ static PyObject *await_short(struct end *self, struct hold *hold, int64_t deadli
 	return made;
 }
 
-/* Without the GIL, for a message that may not lie in the ring as a whole.  Leaves the hold in use. */
-static ssize_t recv_slice(struct hold *hold, void *data, size_t cap, int64_t timeout)
+/*
+ * Without the GIL, for a message that may not lie in the ring as a whole: half of
+ * it cannot be given back to a shared end, so the slice is the whole time.  A
+ * signal ends it all the same.  Then the library keeps the turn for this thread,
+ * which goes on if the handler lets it, and drops the message if not.  Negative
+ * without an exception: look again.
+ */
+static ssize_t receive_pieces(struct end *self, struct hold *hold, void *data, size_t cap, int64_t deadline)
 {
+	unsigned process = this_process();
+	int64_t left;
+	int failed;
 	ssize_t r;
 
 	hold_use(hold);
-	WITHOUT_GIL(r = bufpipe_recv(hold->pipe, data, cap, timeout));
+	do {
+		left = deadline_slice(deadline, DEADLINE_NEVER);
+		WITHOUT_GIL(r = bufpipe_recv(hold->pipe, data, cap, left));
+		/* A handle that was closed meanwhile does not lose the message. */
+		failed = r < 0 && r != -EMSGSIZE ? after_slice(self, hold, RECEIVING, r) : 0;
+	} while (r == -EINTR && !failed && process == this_process());
+	if (process != this_process() && !failed)
+		PyErr_SetString(PyExc_RuntimeError, "the rest of this message belongs to the parent process");
+	else if (r == -EINTR)
+		(void)bufpipe_release(hold->pipe); /* nothing happens if no message had begun */
+	else if (r < 0 && r != -EMSGSIZE && !failed && left == 0)
+		raise_timeout(RECEIVING);
+	hold_unuse(hold);
 	return r;
 }
 
@@ -246,30 +267,21 @@ static int resize(PyObject **made, bool writable, ssize_t len)
 /*
  * Receives a message of len bytes, or another of at most that: its object; or
  * NULL, with an exception unless another handle took it, and a longer one follows.
- * Half a message cannot be given back to a shared end, so the slice is the whole time.
  */
 static PyObject *take_known(struct end *self, struct hold *hold, size_t len, int64_t deadline, bool writable)
 {
-	int64_t left = deadline_slice(deadline, DEADLINE_NEVER);
 	PyObject *made;
 	char *data = NULL;
-	int failed;
 	ssize_t r;
 
 	made = new_object(len, writable, &data);
 	if (!made)
 		return NULL;
-	r = recv_slice(hold, data, len, left);
+	r = receive_pieces(self, hold, data, len, deadline);
 	if (r < 0) {
 		Py_DECREF(made);
-		failed = r == -EMSGSIZE ? 0 : after_slice(self, hold, RECEIVING, r);
-		hold_unuse(hold);
-		if (!failed && left == 0)
-			raise_timeout(RECEIVING);
 		return NULL;
 	}
-	/* A handle that was closed meanwhile does not lose the message. */
-	hold_unuse(hold);
 	if ((size_t)r < len && resize(&made, writable, r) < 0)
 		return NULL;
 	return made;
@@ -379,7 +391,6 @@ static ssize_t receive_into(struct end *self, void *data, size_t cap, int64_t de
 	for (;;) {
 		struct hold *hold = handle_hold(self);
 		const void *at;
-		int failed;
 		ssize_t r;
 
 		if (!hold)
@@ -403,11 +414,11 @@ static ssize_t receive_into(struct end *self, void *data, size_t cap, int64_t de
 			return r;
 		}
 		if (r == -EMSGSIZE) {
-			r = recv_slice(hold, data, cap, deadline_slice(deadline, DEADLINE_NEVER));
-			failed = r < 0 && r != -EMSGSIZE ? after_slice(self, hold, RECEIVING, r) : 0;
-			hold_unuse(hold);
-			if (failed || r >= 0)
-				return failed ? -1 : r;
+			r = receive_pieces(self, hold, data, cap, deadline);
+			if (r >= 0)
+				return r;
+			if (PyErr_Occurred())
+				return -1;
 		} else if (r != -EAGAIN) {
 			raise_error(hold, RECEIVING, r);
 			return -1;
