@@ -73,6 +73,10 @@ static PyObject *handle_pair(PyObject *class, PyObject *const *args, Py_ssize_t 
 			return NULL;
 	}
 	r = bufpipe_create(pipes, &options);
+	if (r == -EINVAL) {
+		PyErr_SetString(PyExc_ValueError, "a pipe cannot be that large: 2^40 bytes are the most");
+		return NULL;
+	}
 	if (r < 0)
 		return raise_error(NULL, NEITHER, r);
 	ends[0] = handle_make((PyTypeObject *)class, state, hold_new(pipes[0]));
@@ -228,10 +232,11 @@ static PyObject *handle_take(PyObject *class, PyObject *socket)
 static PyObject *handle_reduce(PyObject *self, PyObject *unused)
 {
 	(void)unused;
-	PyErr_Format(PyExc_TypeError,
-		     "a '%s' can be pickled by multiprocessing only: as an argument of a Process, or through "
-		     "its queues and pipes",
-		     Py_TYPE(self)->tp_name);
+	PyErr_Format(
+		PyExc_TypeError,
+		"%s objects are pickled by multiprocessing only: as arguments of a Process, or through its "
+		"queues and pipes",
+		Py_TYPE(self)->tp_name);
 	return NULL;
 }
 

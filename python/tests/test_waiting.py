@@ -46,7 +46,7 @@ class Timeouts(TestCase):
         for call in self.blocked_calls():
             for timeout in (-1, -0.001, float("nan"), float("-inf")):
                 self.assertRaises(ValueError, call, timeout=timeout)
-            self.assertRaises(TypeError, call, timeout="1")
+            self.assertRaisesRegex(TypeError, "timeout must be", call, timeout="1")
 
     def test_very_long_timeouts(self):
         receiver, sender = Generic_Pipe(2048)
