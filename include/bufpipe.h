@@ -84,7 +84,8 @@ enum {
 	BUFPIPE_LOCKED = 1 << 4,
 	/*
 	 * A signal handler that runs while a call sleeps ends it with -EINTR; not
-	 * while it waits for another holder of a shared end to finish.
+	 * while it waits for another holder of a shared end to finish.  See
+	 * bufpipe_recv for an end that is shared too.
 	 */
 	BUFPIPE_INTERRUPTIBLE = 1 << 5,
 	/*
@@ -190,7 +191,10 @@ int bufpipe_sendv(bufpipe_t *pipe, const struct iovec *pieces, int n, int64_t ti
  * A call that has begun to receive a message longer than the ring and gives up
  * keeps what it has, and a later call goes on.  Not so on a shared end: there
  * the call stays, beyond its timeout, for up to a second and a further one for
- * each 16 MiB, and after that the message is dropped.
+ * each 16 MiB, and after that the message is dropped.  If it ends with -EINTR,
+ * the thread keeps its turn: its next bufpipe_recv goes on with that message,
+ * bufpipe_release drops it, and until then other receiving calls of the thread
+ * are -EBUSY and other holders wait, as with an open peek.
  */
 ssize_t bufpipe_recv(bufpipe_t *pipe, void *buf, size_t cap, int64_t timeout_ns);
 

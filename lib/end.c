@@ -386,11 +386,16 @@ int way_is_open(const struct way *way)
 	return unlikely(owner) && owner == self_id();
 }
 
-void way_close(struct way *way)
+void way_resume(struct way *way)
 {
 	if (way->state & WAY_SHARED)
 		atomic_store_explicit(&way->owner, 0, memory_order_relaxed);
 	else
 		way->state &= ~(unsigned)WAY_OPEN;
+}
+
+void way_close(struct way *way)
+{
+	way_resume(way);
 	way_leave(way);
 }

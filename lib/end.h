@@ -91,6 +91,8 @@ void way_leave(struct way *way);
 /* Keeps the turn, with a record of len bytes open; way_close ends that and leaves. */
 void way_open(struct way *way, uint64_t len);
 int way_is_open(const struct way *way);
+/* Ends it, and still keeps the turn. */
+void way_resume(struct way *way);
 void way_close(struct way *way);
 
 /*

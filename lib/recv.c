@@ -94,6 +94,15 @@ static int await_here(bufpipe_t *p, struct record *record, int64_t deadline)
 	return r;
 }
 
+/*
+ * Whether a signal has stopped this thread in the middle of a long message on a
+ * shared end: then it still has the turn, for nobody else has the beginning.
+ */
+static bool in_middle(const bufpipe_t *p)
+{
+	return p->in.state & WAY_SHARED && way_is_open(&p->in) && p->partial.data;
+}
+
 static void forget_partial(bufpipe_t *p)
 {
 	free(p->partial.data);
@@ -142,8 +151,9 @@ static int await_record(bufpipe_t *p, struct record *record, int64_t deadline)
 		r = way_enter(&p->in, deadline);
 		if (r < 0)
 			return r;
-		/* A co-owner moved on: what we kept is of a message whose rest is gone. */
-		if (p->in.state & WAY_PARTIAL && p->partial.at != receiver_head(&p->receiver))
+		/* A co-owner moved on, or a thread died: what we kept is of a message whose rest is gone. */
+		if (p->partial.data &&
+		    (p->in.state & WAY_SHARED || p->partial.at != receiver_head(&p->receiver)))
 			forget_partial(p);
 		r = skip_strays(p, record, deadline);
 		if (r == 0) {
@@ -159,14 +169,20 @@ static int await_record(bufpipe_t *p, struct record *record, int64_t deadline)
 	}
 }
 
-/* The total that a long message announces in its first piece. */
-static int read_total(const struct record *record, uint64_t *total)
+/*
+ * The total that a long message announces in its first piece.  What fits into
+ * the ring as a whole never comes in pieces: so a receiver with no more room
+ * than that never has to wait for a second one.
+ */
+static int read_total(const struct way *in, const struct record *record, uint64_t *total)
 {
 	if (record->len <= sizeof(*total))
 		return -EPROTO;
 	/* Read once: the sender may change it. */
 	memcpy(total, record->payload, sizeof(*total));
-	return *total > record->len - sizeof(*total) && *total <= LAYOUT_MAX ? 0 : -EPROTO;
+	if (*total <= in->span || *total > LAYOUT_MAX)
+		return -EPROTO;
+	return *total > record->len - sizeof(*total) ? 0 : -EPROTO;
 }
 
 /*
@@ -178,7 +194,7 @@ static int begin_long(bufpipe_t *p, const struct record *record, char *buf, size
 {
 	const uint64_t prefix = sizeof(uint64_t);
 	struct partial begun = { .have = record->len - prefix };
-	int r = read_total(record, &begun.total);
+	int r = read_total(&p->in, record, &begun.total);
 
 	if (r < 0)
 		return r;
@@ -202,9 +218,7 @@ static int add_piece(bufpipe_t *p, char *buf, int64_t deadline)
 	struct record record;
 	int r;
 
-	do
-		r = await_here(p, &record, deadline);
-	while (r == -EINTR && p->in.state & WAY_SHARED); /* to stop here would lose the message */
+	r = await_here(p, &record, deadline);
 	if (r < 0)
 		return r;
 	if (record.flags != RECORD_MORE)
@@ -225,23 +239,45 @@ static int64_t long_deadline(uint64_t total, int64_t deadline)
 	return deadline > granted ? deadline : granted;
 }
 
+/* For a later call.  A shared end has made no room for it before; without it nothing can be kept. */
+static int keep_partial(bufpipe_t *p, const char *buf, uint64_t kept)
+{
+	struct partial *part = &p->partial;
+
+	if (!part->data)
+		part->data = malloc(part->total);
+	if (!part->data)
+		return -ENOMEM;
+	memcpy(part->data + kept, buf + kept, part->have - kept);
+	part->at = receiver_head(&p->receiver);
+	if (p->in.state & WAY_SHARED)
+		way_open(&p->in, 0);
+	else
+		p->in.state |= WAY_PARTIAL;
+	return 0;
+}
+
 /* The rest of a long message, in our turn.  Its length; -EAGAIN with *restart when another message has begun. */
 static ssize_t finish_long(bufpipe_t *p, char *buf, int64_t deadline, bool *restart)
 {
 	struct partial *part = &p->partial;
-	uint64_t kept = p->in.state & WAY_PARTIAL ? part->have : 0;
+	bool shared = p->in.state & WAY_SHARED;
+	uint64_t kept = p->in.state & WAY_PARTIAL || (shared && part->data) ? part->have : 0;
 	ssize_t total = (ssize_t)part->total;
 	int r = 0;
 
-	if (p->in.state & WAY_SHARED)
+	if (shared)
 		deadline = long_deadline(part->total, deadline);
 	copy_bytes(buf, part->data, kept);
-	while (r == 0 && part->have < part->total)
+	while (r == 0 && part->have < part->total) {
 		r = add_piece(p, buf, deadline);
-	if (r < 0 && r != -EPIPE && part->data) {
-		memcpy(part->data + kept, buf + kept, part->have - kept);
-		part->at = receiver_head(&p->receiver);
-		p->in.state |= WAY_PARTIAL;
+		if (r == -EINTR && shared && keep_partial(p, buf, kept) < 0)
+			r = 0; /* to stop here would lose the message */
+	}
+	if (r == -EINTR && shared)
+		return r;
+	if (r < 0 && r != -EPIPE && !shared) {
+		keep_partial(p, buf, kept);
 		return r;
 	}
 	forget_partial(p);
@@ -272,6 +308,15 @@ static ssize_t take(bufpipe_t *p, const struct record *record, char *buf, size_t
 	return finish_long(p, buf, deadline, restart);
 }
 
+/* The thread that a signal has stopped in the middle of a message goes on with it. */
+static ssize_t go_on(bufpipe_t *p, char *buf, size_t cap, int64_t deadline, bool *restart)
+{
+	if (p->partial.total > cap)
+		return -EMSGSIZE;
+	way_resume(&p->in);
+	return finish_long(p, buf, deadline, restart);
+}
+
 slow_path static ssize_t recv_any(bufpipe_t *p, void *buf, size_t cap, int64_t timeout_ns)
 {
 	int64_t deadline = time_deadline(timeout_ns);
@@ -282,10 +327,16 @@ slow_path static ssize_t recv_any(bufpipe_t *p, void *buf, size_t cap, int64_t t
 
 	do {
 		restart = false;
-		r = await_record(p, &record, deadline);
-		if (r < 0)
+		if (in_middle(p)) {
+			r = go_on(p, buf, cap, deadline, &restart);
+		} else {
+			r = await_record(p, &record, deadline);
+			if (r < 0)
+				return r;
+			r = take(p, &record, buf, cap, deadline, &restart);
+		}
+		if (in_middle(p))
 			return r;
-		r = take(p, &record, buf, cap, deadline, &restart);
 		way_leave(&p->in);
 		if (restart)
 			r = overdue(p, begin, deadline);
@@ -378,7 +429,7 @@ ssize_t bufpipe_next(bufpipe_t *p, int64_t timeout_ns)
 		return r;
 	len = record.len;
 	if (record.flags == RECORD_FIRST)
-		r = read_total(&record, &len);
+		r = read_total(&p->in, &record, &len);
 	else if (record.flags == RECORD_MORE)
 		len = p->partial.total;
 	way_leave(&p->in);
@@ -448,6 +499,12 @@ int bufpipe_release(bufpipe_t *p)
 {
 	if (!p || !way_is_open(&p->in))
 		return -EINVAL;
+	if (in_middle(p)) {
+		/* The rest has no beginning any more: whoever comes next skips it. */
+		forget_partial(p);
+		way_close(&p->in);
+		return 0;
+	}
 	/* Of the length that we checked: the header may have been changed since. */
 	consume(p, p->in.open_len);
 	way_close(&p->in);

@@ -6,6 +6,11 @@ Two processes, each pinned to a CPU.  In each round all candidates of a case
 take turns, some tenths of a second apart, and ratios are taken within a round:
 on a machine that others use, absolute times of different moments say nothing.
 What is printed is the median over the rounds and, in brackets, the extremes.
+The last line says how much of the two CPUs others had.
+
+Buffers are large by default, so that a message has left the sender's cache
+before it is received: where two cores do not share a cache that is much quicker.
+Try --buffer=65536, which is what multiprocessing.Pipe has in the kernel.
 """
 
 import argparse
@@ -13,13 +18,14 @@ import json
 import multiprocessing
 import os
 import pickle
+import platform
 import statistics
 import sys
 import time
 
 from buffered_pipe import Generic_Pipe, Static_Pipe
 
-BUFFER = 1 << 20
+BUFFER = 4 << 20
 SIZES = (16, 64, 256, 1024, 4096)
 DICT = {"name": "sensor", "id": 17, "value": 3.25, "tags": ["a", "b"], "ok": True}
 ARRAY = 8 << 20
@@ -60,7 +66,7 @@ def generic_pipe():
 
 
 def static_pipe(size):
-    return Static_Pipe(size, BUFFER // size)
+    return Static_Pipe(size, max(1, BUFFER // size))
 
 
 def stream(make, send, receive, message, count):
@@ -193,6 +199,29 @@ def run(candidates, rounds):
     return rates
 
 
+def busy_time():
+    """Seconds that the CPUs of this benchmark were busy since the system started."""
+    used = 0
+    with open("/proc/stat") as stat:
+        for line in stat:
+            name, *times = line.split()
+            if name in {f"cpu{cpu}" for cpu in sorted(CPUS)[:2]}:
+                user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, times[:8])
+                used += user + nice + system + irq + softirq + steal
+    return used / os.sysconf("SC_CLK_TCK")
+
+
+def own_time():
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def others_share(begin):
+    """Of the CPUs since begin = (time, busy, own), in percent."""
+    took, busy, own = time.monotonic() - begin[0], busy_time() - begin[1], own_time() - begin[2]
+    return max(0.0, 100 * (busy - own) / (took * min(2, len(CPUS))))
+
+
 def summary(values):
     return statistics.median(values), min(values), max(values)
 
@@ -214,7 +243,8 @@ def svg(results):
     bars = [(case, name, *each) for case, found in results for name, each in ratios(found).items()]
     left, width, row = 190, 560, 22
     top = max(high for *_, high in bars) * 1.3
-    height = 60 + row * len(bars)
+    first = 58
+    height = first + 20 + row * len(bars)
 
     def x(value):
         return left + width * max(0, math.log(max(value, 1))) / math.log(top)
@@ -225,16 +255,19 @@ def svg(results):
         f'<rect width="{left + width + 90}" height="{height}" fill="white"/>',
         '<text x="10" y="20" font-size="14">Times the rate of multiprocessing.Pipe '
         "(median, and the extremes of all rounds)</text>",
+        '<text x="10" y="38" fill="#6b7280">'
+        f"CPython {platform.python_version()}, two processes on two CPUs, "
+        f"buffers of {BUFFER >> 10:,} KiB; logarithmic scale</text>",
     ]
-    for tick in (1, 2, 5, 10, 20, 50, 100):
+    for tick in (1, 2, 5, 10, 20, 50, 100, 200, 500):
         if tick < top:
             out.append(
-                f'<path d="M{x(tick):.1f} 34V{height - 8}" stroke="#e5e7eb"/>'
-                f'<text x="{x(tick):.1f}" y="{height - 1}" font-size="9" fill="#6b7280" '
+                f'<path d="M{x(tick):.1f} {first - 4}V{height - 12}" stroke="#e5e7eb"/>'
+                f'<text x="{x(tick):.1f}" y="{height - 3}" font-size="9" fill="#6b7280" '
                 f'text-anchor="middle">{tick}</text>'
             )
     for number, (case, name, median, low, high) in enumerate(bars):
-        y = 38 + row * number
+        y = first + row * number
         out.append(
             f'<text x="{left - 8}" y="{y + 12}" text-anchor="end">{case}, {name}</text>'
             f'<rect x="{left}" y="{y}" width="{x(median) - left:.1f}" height="15" fill="{colours[name]}"/>'
@@ -257,22 +290,26 @@ def report(case, rates):
 
 
 def main():
-    global CPUS
+    global BUFFER, CPUS
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--only", help="cases whose name contains this")
+    parser.add_argument("--buffer", type=int, default=BUFFER, help="bytes (%(default)s)")
     parser.add_argument("--json", metavar="FILE")
     parser.add_argument("--svg", metavar="FILE")
     options = parser.parse_args()
+    BUFFER = options.buffer
     CPUS = os.sched_getaffinity(0)
     pin(0)
+    begin = time.monotonic(), busy_time(), own_time()
     results = []
     for case, candidates in cases():
         if options.only and options.only not in case:
             continue
         results.append((case, run(candidates, options.rounds)))
         report(*results[-1])
+    print(f"Others had {others_share(begin):.0f} % of these CPUs.")
     if options.json:
         with open(options.json, "w") as file:
             json.dump(dict(results), file, indent=1)

@@ -244,6 +244,7 @@ static void fill_randomly(const struct duel *d, uint64_t *state)
 	static const uint64_t flags[] = { RECORD_WHOLE, RECORD_WHOLE, RECORD_FIRST, RECORD_MORE,
 					  RECORD_MORE };
 	uint64_t end = victim_head(d) + d->rogue->sender.limit;
+	uint64_t longest = d->rogue->ours.identity.buffer_size;
 
 	for (uint64_t at = victim_head(d); at < end;) {
 		uint64_t len = random_next(state) % 8 ? random_next(state) % 200 : odd_number(state) % 5000;
@@ -252,8 +253,9 @@ static void fill_randomly(const struct duel *d, uint64_t *state)
 		if (random_next(state) % 64 == 0)
 			header = odd_number(state);
 		atomic_store(rogue_header(d, at), header);
-		atomic_store(rogue_header(d, at + 8),
-			     random_next(state) % 4 ? random_next(state) % 600 : odd_number(state));
+		atomic_store(rogue_header(d, at + 8), random_next(state) % 4
+							      ? longest - 50 + random_next(state) % 600
+							      : odd_number(state));
 		at += record_size(len);
 	}
 }
@@ -267,7 +269,9 @@ static void read_random_rings(const struct bufpipe_options *options)
 	while (elapsed(begin) < fuzz_time() / 3) {
 		fill_randomly(&d, &state);
 		for (int i = 0; i < 60; i++) {
-			size_t cap = random_next(&state) % 400;
+			bool large = random_next(&state) % 4 == 0;
+			size_t cap =
+				random_next(&state) % 400 + (large ? d.rogue->ours.identity.buffer_size : 0);
 			char *buf = malloc(cap + !cap);
 			struct iovec m[3] = { { buf, cap }, { buf, cap }, { buf, cap } };
 			int64_t before = time_now();

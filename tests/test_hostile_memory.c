@@ -5,7 +5,9 @@
 TestSuite(hostile_memory, .timeout = 30);
 
 /* Capacity of the victim's buffers: on the heap, so that AddressSanitizer sees one byte too many. */
-#define CAP 600
+#define CAP 3000
+/* A message of this length comes in pieces where the ring is the smallest, and fits into the buffers. */
+#define TOTAL 2500
 
 enum receiving { RECV, NEXT, PEEK, RECV_MANY, RECEIVING_COUNT };
 static const char *const receiving_names[] = { "recv", "next", "peek", "recv_many" };
@@ -157,7 +159,9 @@ static void put_first(const struct duel *d, uint64_t len, uint64_t total)
 
 Test(hostile_memory, beginnings_with_impossible_totals)
 {
-	static const uint64_t totals[] = { 0, 1, 8, 56, UINT64_MAX, LAYOUT_MAX + 1, (uint64_t)1 << 63 };
+	static const uint64_t totals[] = {
+		0, 1, 8, 56, 57, CAP, UINT64_MAX, LAYOUT_MAX + 1, (uint64_t)1 << 63
+	};
 	struct duel d = duel_begin(0, NULL);
 
 	for (size_t i = 0; i < sizeof(totals) / sizeof(*totals); i++) {
@@ -187,13 +191,36 @@ Test(hostile_memory, an_announced_terabyte_takes_no_memory)
 	duel_end(&d);
 }
 
-/* Each is what follows the beginning of a message of 500 bytes, 56 of which have come. */
+/* What fits into the ring never comes in pieces, so a try of a shared end has nothing to wait for. */
+Test(hostile_memory, a_beginning_of_a_short_message_holds_nobody)
+{
+	const struct bufpipe_options options = { .flags = BUFPIPE_SHARED };
+	struct duel d = duel_begin(0, &options);
+	uint64_t longest = d.rogue->ours.identity.buffer_size;
+	char *buf = malloc(longest + 1);
+	int64_t begin;
+
+	for (uint64_t total = 100; total <= longest; total += longest - 100) {
+		put_first(&d, 64, total);
+		begin = time_now();
+		cr_assert_eq(bufpipe_recv(d.victim, buf, longest, 0), -EPROTO);
+		cr_assert_lt(elapsed(begin), NSEC_PER_SEC / 2);
+	}
+	put_first(&d, 64, longest + 1);
+	cr_assert_eq(bufpipe_recv(d.victim, buf, longest, 0), -EMSGSIZE);
+	cr_assert_eq(bufpipe_next(d.victim, 0), (ssize_t)longest + 1);
+	free(buf);
+	duel_end(&d);
+}
+
+/* Each is what follows the beginning of a message, 56 bytes of which have come. */
 static void follow_a_beginning(uint64_t header, ssize_t wanted)
 {
-	struct duel d = duel_begin(0, NULL);
+	const struct bufpipe_options options = { .buffer_size = 1 };
+	struct duel d = duel_begin(0, &options);
 
 	atomic_store(rogue_header(&d, record_size(64)), header);
-	put_first(&d, 64, 500);
+	put_first(&d, 64, TOTAL);
 	assert_soon(&d, RECV, 50 * MSEC, wanted);
 	assert_soon(&d, RECV, 0, 0);
 	assert_soon(&d, NEXT, 50 * MSEC, 0);
@@ -205,12 +232,12 @@ Test(hostile_memory, impossible_second_pieces)
 {
 	follow_a_beginning(0, -ETIMEDOUT);
 	follow_a_beginning(RECORD_MORE, -EPROTO);
-	follow_a_beginning(RECORD_MORE | 445, -EPROTO);
+	follow_a_beginning(RECORD_MORE | (TOTAL - 55), -EPROTO);
 	follow_a_beginning(RECORD_MORE | RECORD_LENGTH, -EPROTO);
 	follow_a_beginning(RECORD_END, -EPIPE);
 	follow_a_beginning(RECORD_END | RECORD_MORE, -EPROTO);
 	follow_a_beginning(RECORD_WHOLE | 8, 8);
-	follow_a_beginning(RECORD_MORE | 444, 500);
+	follow_a_beginning(RECORD_MORE | (TOTAL - 56), TOTAL);
 }
 
 /* The ring says the same at each place: it never ends, and the sender has nothing more to do. */
@@ -255,16 +282,16 @@ Test(hostile_memory, empty_messages_without_end)
 	fill_and_receive(RECORD_WHOLE, BUFPIPE_SHARED, true);
 }
 
-/* Beginnings without a second piece: each announces 100 bytes and brings 8. */
+/* Beginnings without a second piece: each brings 8 bytes. */
 static void begin_without_end(unsigned flags, bool gone)
 {
-	const struct bufpipe_options options = { .buffer_size = 1024, .flags = flags };
+	const struct bufpipe_options options = { .buffer_size = 1, .flags = flags };
 	struct duel d = duel_begin(0, &options);
 
 	for (uint64_t at = 0; at < d.rogue->ours.identity.data_size; at += 8)
 		atomic_store(rogue_header(&d, at), RECORD_FIRST | 16);
 	for (uint64_t at = 8; at < d.rogue->ours.identity.data_size; at += 16)
-		atomic_store(rogue_header(&d, at), 100);
+		atomic_store(rogue_header(&d, at), TOTAL);
 	/* Records of 24 bytes go round a ring that they do not divide, so header and total change places. */
 	if (gone)
 		shutdown(d.rogue->socket, SHUT_RDWR);
@@ -287,13 +314,13 @@ Test(hostile_memory, beginnings_without_end)
 /* The same where header and total are one word, so that nothing in the ring is ever refused. */
 static void begin_for_ever(unsigned flags, bool gone)
 {
-	const struct bufpipe_options options = { .buffer_size = 1024, .flags = flags };
+	const struct bufpipe_options options = { .buffer_size = 1, .flags = flags };
 	struct duel d = duel_begin(0, &options);
 	uint64_t size = d.rogue->ours.identity.data_size;
 
 	/* 32 bytes each, a power of two: places repeat with each lap. */
 	for (uint64_t at = 0; at < size; at += 32) {
-		atomic_store(rogue_header(&d, at + 8), 100);
+		atomic_store(rogue_header(&d, at + 8), TOTAL);
 		atomic_store(rogue_header(&d, at), RECORD_FIRST | 24);
 	}
 	if (gone)
@@ -336,11 +363,11 @@ static void trickle(const struct duel *d, uint64_t random)
 
 Test(hostile_memory, a_trickle_does_not_hold_a_shared_end)
 {
-	const struct bufpipe_options options = { .flags = BUFPIPE_SHARED };
+	const struct bufpipe_options options = { .buffer_size = 1, .flags = BUFPIPE_SHARED };
 	struct duel d = duel_begin(0, &options);
 	pid_t pid;
 
-	put_first(&d, 64, 500);
+	put_first(&d, 64, TOTAL);
 	pid = flipper_start(&d, trickle);
 	assert_soon(&d, RECV, 0, 0);
 	flipper_stop(pid);
@@ -403,12 +430,12 @@ static void receive_under(flip_step *step, const struct bufpipe_options *options
 
 Test(hostile_memory, headers_flipped_during_the_call)
 {
-	receive_under(flip_headers, NULL);
+	receive_under(flip_headers, &(struct bufpipe_options){ .buffer_size = 1 });
 }
 
 Test(hostile_memory, headers_flipped_during_the_call_shared)
 {
-	const struct bufpipe_options options = { .flags = BUFPIPE_DUPLEX | BUFPIPE_SHARED };
+	const struct bufpipe_options options = { .buffer_size = 1, .flags = BUFPIPE_DUPLEX | BUFPIPE_SHARED };
 
 	receive_under(flip_headers, &options);
 }

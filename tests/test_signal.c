@@ -166,25 +166,27 @@ Test(signals, a_handler_does_not_disturb_who_waits_for_a_co_owner)
 	}
 }
 
-Test(signals, an_interrupted_receive_keeps_what_it_has_of_a_long_message)
+static char message[100000];
+
+static void send_message(void *pipe)
 {
-	struct bufpipe_options options = { .buffer_size = 4096, .flags = BUFPIPE_INTERRUPTIBLE };
-	static char message[100000];
+	check_eq(bufpipe_send(pipe, message, sizeof(message), PLENTY), 0);
+}
+
+/* Receives what a stopped sender has sent of a long message, until a signal; gives the sender. */
+static struct child interrupted_receive(bufpipe_t *ends[2])
+{
 	struct itimerspec soon = { .it_value.tv_nsec = 50 * MSEC, .it_interval.tv_nsec = 50 * MSEC };
-	bufpipe_t *ends[2];
+	struct child sender;
 	timer_t timer;
-	pid_t pid;
 
 	share_counter();
 	catch_signals(0);
-	pipe_open(ends, &options);
 	pattern_fill(message, sizeof(message), 3);
-	pid = fork();
-	if (pid == 0)
-		_exit(bufpipe_send(ends[OUT], message, sizeof(message), PLENTY) != 0);
-	wait_until_asleep(pid, pid, ASLEEP_SOCKET);
-	check_eq(kill(pid, SIGSTOP), 0);
-	check_eq(waitpid(pid, NULL, WUNTRACED), pid);
+	sender = child_start(send_message, ends[OUT]);
+	wait_until_asleep(sender.pid, sender.pid, ASLEEP_SOCKET);
+	check_eq(kill(sender.pid, SIGSTOP), 0);
+	check_eq(waitpid(sender.pid, NULL, WUNTRACED), sender.pid);
 	memset(message, 0, sizeof(message));
 	check_eq(timer_create(CLOCK_MONOTONIC,
 			      &(struct sigevent){ .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1 },
@@ -193,12 +195,105 @@ Test(signals, an_interrupted_receive_keeps_what_it_has_of_a_long_message)
 	check_eq(timer_settime(timer, 0, &soon, NULL), 0);
 	check_eq(bufpipe_recv(ends[IN], message, sizeof(message), -1), -EINTR);
 	timer_delete(timer);
-	check_eq(kill(pid, SIGCONT), 0);
+	return sender;
+}
+
+static void receive_all_of_it(bufpipe_t *pipe, struct child *sender)
+{
+	check_eq(kill(sender->pid, SIGCONT), 0);
 	memset(message, 0, sizeof(message));
-	check_eq(bufpipe_recv(ends[IN], message, sizeof(message), PLENTY), sizeof(message));
+	check_eq(bufpipe_recv(pipe, message, sizeof(message), PLENTY), sizeof(message));
 	check(pattern_holds(message, sizeof(message), 3));
-	check_eq(waitpid(pid, NULL, 0), pid);
+	child_join(sender);
+}
+
+Test(signals, an_interrupted_receive_keeps_what_it_has_of_a_long_message)
+{
+	const struct bufpipe_options options = { .buffer_size = 4096, .flags = BUFPIPE_INTERRUPTIBLE };
+	struct child sender;
+	bufpipe_t *ends[2];
+
+	pipe_open(ends, &options);
+	sender = interrupted_receive(ends);
+	receive_all_of_it(ends[IN], &sender);
 	pipe_close(ends);
+}
+
+static const struct bufpipe_options shared = { .buffer_size = 4096,
+					       .flags = BUFPIPE_INTERRUPTIBLE | BUFPIPE_SHARED };
+
+Test(signals, an_interrupted_receive_of_a_shared_end_keeps_its_turn)
+{
+	struct child sender;
+	bufpipe_t *ends[2];
+	const void *at;
+
+	pipe_open(ends, &shared);
+	sender = interrupted_receive(ends);
+	check_eq(bufpipe_recv(ends[IN], message, sizeof(message) - 1, 0), -EMSGSIZE);
+	check_eq(bufpipe_next(ends[IN], 0), -EBUSY);
+	check_eq(bufpipe_peek(ends[IN], &at, 0), -EBUSY);
+	receive_all_of_it(ends[IN], &sender);
+	check_eq(bufpipe_release(ends[IN]), -EINVAL);
+	say(ends[OUT], "next");
+	hear(ends[IN], "next");
+	pipe_close(ends);
+}
+
+struct co_owner {
+	bufpipe_t *pipe;
+	int go;
+};
+
+static void hear_next(void *arg)
+{
+	const struct co_owner *o = arg;
+	char c;
+
+	check_eq(read(o->go, &c, 1), 1);
+	hear(o->pipe, "next");
+}
+
+/* The co-owner waits for its turn, then skips the rest, and gets what is sent after it. */
+static void an_interrupted_message_is_given_up(void (*give_up)(bufpipe_t *))
+{
+	struct child sender, other;
+	struct co_owner owner;
+	bufpipe_t *ends[2];
+	int fds[2];
+
+	check_eq(pipe(fds), 0);
+	pipe_open(ends, &shared);
+	owner = (struct co_owner){ ends[IN], fds[0] };
+	other = child_start(hear_next, &owner);
+	sender = interrupted_receive(ends);
+	check_eq(write(fds[1], "x", 1), 1);
+	wait_until_asleep(other.pid, other.pid, ASLEEP_ANY);
+	give_up(ends[IN]);
+	check_eq(kill(sender.pid, SIGCONT), 0);
+	child_join(&sender);
+	say(ends[OUT], "next");
+	child_join(&other);
+	bufpipe_close(ends[OUT]);
+	close(fds[0]);
+	close(fds[1]);
+}
+
+static void release(bufpipe_t *pipe)
+{
+	check_eq(bufpipe_release(pipe), 0);
+	check_eq(bufpipe_release(pipe), -EINVAL);
+	bufpipe_close(pipe);
+}
+
+Test(signals, an_interrupted_message_can_be_released)
+{
+	an_interrupted_message_is_given_up(release);
+}
+
+Test(signals, an_interrupted_message_goes_with_its_end)
+{
+	an_interrupted_message_is_given_up(bufpipe_close);
 }
 
 static void send_numbers(void *arg)

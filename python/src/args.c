@@ -90,8 +90,11 @@ int args_timeout_ns(PyObject *timeout, int64_t *timeout_ns)
 	if (!timeout || timeout == Py_None)
 		return 0;
 	seconds = PyFloat_AsDouble(timeout);
-	if (seconds == -1.0 && PyErr_Occurred())
+	if (seconds == -1.0 && PyErr_Occurred()) {
+		if (PyErr_ExceptionMatches(PyExc_TypeError))
+			PyErr_Format(PyExc_TypeError, "timeout must be None or a number, not %R", timeout);
 		return -1;
+	}
 	if (isnan(seconds) || seconds < 0) {
 		PyErr_Format(PyExc_ValueError, "timeout must be None or at least 0, not %R", timeout);
 		return -1;
@@ -120,8 +123,11 @@ bool args_size(PyObject *value, const char *name, size_t absent, size_t *size)
 	if (!value || value == Py_None)
 		return true;
 	n = PyNumber_AsSsize_t(value, PyExc_OverflowError);
-	if (n == -1 && PyErr_Occurred())
+	if (n == -1 && PyErr_Occurred()) {
+		if (PyErr_ExceptionMatches(PyExc_TypeError))
+			PyErr_Format(PyExc_TypeError, "%s must be an integer, not %R", name, value);
 		return false;
+	}
 	if (n < 0) {
 		PyErr_Format(PyExc_ValueError, "%s must not be negative, but is %zd", name, n);
 		return false;

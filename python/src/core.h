@@ -38,6 +38,14 @@ static inline PyObject *core_new_ref(PyObject *object)
 #define likely(x)   __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
+/* One statement while other threads of Python run. */
+#define WITHOUT_GIL(statement)                               \
+	do {                                                 \
+		PyThreadState *state_ = PyEval_SaveThread(); \
+		statement;                                   \
+		PyEval_RestoreThread(state_);                \
+	} while (0)
+
 #define NSEC_PER_SEC 1000000000ll
 /* Between two looks at signals and at whether the handle was closed. */
 #define SLICE (NSEC_PER_SEC / 5)
@@ -76,8 +84,8 @@ struct state {
 struct hold {
 	bufpipe_t *pipe;
 	unsigned handles;
-	unsigned uses; /* calls that are at work without the GIL, and open views */
-	pid_t pid;     /* to which the uses belong: fork leaves the other threads behind */
+	unsigned uses;    /* calls that are at work without the GIL, and open views */
+	unsigned process; /* to which the uses belong: fork leaves the other threads behind */
 	struct bufpipe_info info;
 	int fd;           /* of bufpipe_fd; -1: nobody asked for it */
 	size_t take_most; /* the longest message that is received without a look at it first */
@@ -100,6 +108,10 @@ void hold_add(struct hold *hold);
 void hold_drop(struct hold *hold);
 void hold_use(struct hold *hold);
 void hold_unuse(struct hold *hold);
+/* A number that is another one in a forked child; sooner known than the pid. */
+unsigned this_process(void);
+/* Once, before the first this_process. */
+int watch_forks(void);
 
 static inline bool hold_static(const struct hold *hold)
 {

@@ -73,6 +73,10 @@ static PyObject *handle_pair(PyObject *class, PyObject *const *args, Py_ssize_t 
 			return NULL;
 	}
 	r = bufpipe_create(pipes, &options);
+	if (r == -EINVAL) {
+		PyErr_SetString(PyExc_ValueError, "a pipe cannot be that large: 2^40 bytes are the most");
+		return NULL;
+	}
 	if (r < 0)
 		return raise_error(NULL, NEITHER, r);
 	ends[0] = handle_make((PyTypeObject *)class, state, hold_new(pipes[0]));
@@ -154,8 +158,9 @@ static PyObject *handle_shutdown(PyObject *object, PyObject *unused)
 	if (!hold)
 		return NULL;
 	hold_use(hold);
-	Py_BEGIN_ALLOW_THREADS r = bufpipe_shutdown(hold->pipe);
-	Py_END_ALLOW_THREADS if (r < 0) raise_error(hold, SENDING, r);
+	WITHOUT_GIL(r = bufpipe_shutdown(hold->pipe));
+	if (r < 0)
+		raise_error(hold, SENDING, r);
 	hold_unuse(hold);
 	if (r < 0)
 		return NULL;
@@ -176,8 +181,9 @@ static PyObject *handle_send_to(PyObject *object, PyObject *socket)
 	if (!hold)
 		return NULL;
 	hold_use(hold);
-	Py_BEGIN_ALLOW_THREADS r = bufpipe_send_end(fd, hold->pipe);
-	Py_END_ALLOW_THREADS if (r < 0) raise_error(NULL, NEITHER, r);
+	WITHOUT_GIL(r = bufpipe_send_end(fd, hold->pipe));
+	if (r < 0)
+		raise_error(NULL, NEITHER, r);
 	hold_unuse(hold);
 	if (r < 0)
 		return NULL;
@@ -214,8 +220,7 @@ static PyObject *handle_take(PyObject *class, PyObject *socket)
 	if (fd < 0)
 		return NULL;
 	do {
-		Py_BEGIN_ALLOW_THREADS r = bufpipe_recv_end(fd, &pipe);
-		Py_END_ALLOW_THREADS
+		WITHOUT_GIL(r = bufpipe_recv_end(fd, &pipe));
 	} while (r == -EINTR && PyErr_CheckSignals() == 0);
 	if (PyErr_Occurred())
 		return NULL;
@@ -227,10 +232,11 @@ static PyObject *handle_take(PyObject *class, PyObject *socket)
 static PyObject *handle_reduce(PyObject *self, PyObject *unused)
 {
 	(void)unused;
-	PyErr_Format(PyExc_TypeError,
-		     "a '%s' can be pickled by multiprocessing only: as an argument of a Process, or through "
-		     "its queues and pipes",
-		     Py_TYPE(self)->tp_name);
+	PyErr_Format(
+		PyExc_TypeError,
+		"%s objects are pickled by multiprocessing only: as arguments of a Process, or through its "
+		"queues and pipes",
+		Py_TYPE(self)->tp_name);
 	return NULL;
 }
 

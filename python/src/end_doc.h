@@ -10,7 +10,7 @@ PyDoc_STRVAR(doc_end,
 	     "Every blocking call takes timeout= in seconds: None waits for ever, 0 only tries, and\n"
 	     "TimeoutError says that the time is up.  A call on a closed handle is an OSError.");
 PyDoc_STRVAR(doc_send,
-	     "send($self, obj, /, *, timeout=None)\n--\n\n"
+	     "send($self, /, obj, *, timeout=None)\n--\n\n"
 	     "Send an object as a pickle; in a static pipe, bytes.\n\n"
 	     "Buffers that the object offers out of band (pickle protocol 5), such as the data of numpy\n"
 	     "arrays, go into the pipe straight from where they are.  If the object cannot be pickled,\n"
@@ -20,17 +20,17 @@ PyDoc_STRVAR(doc_recv,
 	     "Receive an object that was sent with send(); in a static pipe, bytes.\n\n"
 	     "EOFError: the other side is gone and everything was received.  To load a pickle is to run\n"
 	     "what the sender says: receive objects only from those you trust.");
-PyDoc_STRVAR(doc_send_bytes, "send_bytes($self, buf, /, offset=0, size=None, *, timeout=None)\n--\n\n"
+PyDoc_STRVAR(doc_send_bytes, "send_bytes($self, /, buf, offset=0, size=None, *, timeout=None)\n--\n\n"
 			     "Send a bytes-like object, or a part of it, as one message.");
 PyDoc_STRVAR(doc_recv_bytes, "recv_bytes($self, /, maxlength=None, *, timeout=None)\n--\n\n"
 			     "Receive a message as bytes.\n\n"
 			     "A message of more than maxlength bytes is an OSError, and stays in the pipe.");
 PyDoc_STRVAR(doc_recv_bytes_into,
-	     "recv_bytes_into($self, buf, /, offset=0, *, timeout=None)\n--\n\n"
+	     "recv_bytes_into($self, /, buf, offset=0, *, timeout=None)\n--\n\n"
 	     "Receive a message into a writable bytes-like object, from offset on, and return its length.\n\n"
 	     "A message that is too long comes as the argument of multiprocessing.BufferTooShort.");
 PyDoc_STRVAR(doc_send_view,
-	     "send_view($self, size=None, /, *, timeout=None)\n--\n\n"
+	     "send_view($self, /, size=None, *, timeout=None)\n--\n\n"
 	     "A context manager: a writable memoryview of size bytes inside the pipe.\n\n"
 	     "The message is sent when the block ends, and dropped if that is by an exception.");
 PyDoc_STRVAR(doc_recv_view,
@@ -39,7 +39,7 @@ PyDoc_STRVAR(doc_recv_view,
 	     "The message is consumed when the block ends.  A hostile sender can change the bytes\n"
 	     "while you look at them: copy before you check.");
 PyDoc_STRVAR(doc_poll,
-	     "poll($self, timeout=0.0, /)\n--\n\n"
+	     "poll($self, /, timeout=0.0)\n--\n\n"
 	     "Whether there is something to receive, a message or the end; waits for it for that long.");
 PyDoc_STRVAR(doc_fileno, "fileno($self, /)\n--\n\n"
 			 "A descriptor that is readable while there is something to receive.  Only poll it.");

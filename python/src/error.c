@@ -57,9 +57,10 @@ void *raise_error(const struct hold *hold, enum direction direction, long error)
 		return raise_os(EBADF,
 				direction == SENDING ? "this end only receives" : "this end only sends");
 	case EBUSY:
-		PyErr_SetString(
-			PyExc_RuntimeError,
-			"a view of a message is open on this end in this thread: leave its 'with' first");
+		PyErr_SetString(PyExc_RuntimeError,
+				"this thread has a message of this end in hand: leave the 'with' of its view "
+				"first, or the "
+				"signal handler that came in the middle of a long message");
 		return NULL;
 	case EPROTO:
 		return raise_os(EPROTO, "the other side broke the protocol of the shared memory");

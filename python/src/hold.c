@@ -1,7 +1,38 @@
 /* SPDX-License-Identifier: MIT */
 #include "core.h"
 
-#include <unistd.h>
+#include <pthread.h>
+
+static unsigned process;
+
+static void count_fork(void)
+{
+	process++;
+}
+
+static int watching;
+
+static void begin_to_watch(void)
+{
+	watching = pthread_atfork(NULL, NULL, count_fork);
+}
+
+int watch_forks(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, begin_to_watch);
+	if (!watching)
+		return 0;
+	errno = watching;
+	PyErr_SetFromErrno(PyExc_OSError);
+	return -1;
+}
+
+unsigned this_process(void)
+{
+	return process;
+}
 
 struct hold *hold_new(bufpipe_t *pipe)
 {
@@ -15,7 +46,7 @@ struct hold *hold_new(bufpipe_t *pipe)
 	}
 	hold->pipe = pipe;
 	hold->handles = 1;
-	hold->pid = getpid();
+	hold->process = process;
 	hold->fd = -1;
 	r = bufpipe_get_info(pipe, &hold->info);
 	if (r == 0 && !(hold->info.flags & BUFPIPE_SHARED)) {
@@ -37,10 +68,8 @@ struct hold *hold_new(bufpipe_t *pipe)
 /* In a child, forked while other threads were at work: nobody here will ever end their calls. */
 static void adopt(struct hold *hold)
 {
-	pid_t pid = getpid();
-
-	if (hold->pid != pid) {
-		hold->pid = pid;
+	if (unlikely(hold->process != process)) {
+		hold->process = process;
 		hold->uses = 0;
 	}
 }

@@ -87,8 +87,7 @@ static int accept_slice(struct listener *self, bufpipe_t **pipe, int64_t slice)
 	if (slice == 0) {
 		r = bufpipe_accept(self->listener, pipe, 0);
 	} else {
-		Py_BEGIN_ALLOW_THREADS r = bufpipe_accept(self->listener, pipe, slice);
-		Py_END_ALLOW_THREADS
+		WITHOUT_GIL(r = bufpipe_accept(self->listener, pipe, slice));
 	}
 	self->busy = false;
 	if (self->closing)
@@ -245,8 +244,7 @@ PyObject *core_connect(PyObject *module, PyObject *const *args, Py_ssize_t nargs
 		return NULL;
 	do {
 		left = deadline_slice(deadline, DEADLINE_NEVER);
-		Py_BEGIN_ALLOW_THREADS r = bufpipe_connect(&pipe, PyBytes_AS_STRING(address), &options, left);
-		Py_END_ALLOW_THREADS
+		WITHOUT_GIL(r = bufpipe_connect(&pipe, PyBytes_AS_STRING(address), &options, left));
 	} while (r == -EINTR && PyErr_CheckSignals() == 0);
 	Py_DECREF(address);
 	if (PyErr_Occurred())

@@ -17,9 +17,11 @@ enum awaited handle_await_quietly(struct end *self, int64_t deadline)
 	if (slice == 0)
 		return AWAIT_TIME_UP;
 	hold_use(hold);
-	Py_BEGIN_ALLOW_THREADS r = bufpipe_next(hold->pipe, slice);
-	Py_END_ALLOW_THREADS if (r == -EPIPE) result = AWAIT_ENDED;
-	else result = after_slice(self, hold, RECEIVING, r) < 0 ? AWAIT_FAILED : AWAIT_LOOK;
+	WITHOUT_GIL(r = bufpipe_next(hold->pipe, slice));
+	if (r == -EPIPE)
+		result = AWAIT_ENDED;
+	else
+		result = after_slice(self, hold, RECEIVING, r) < 0 ? AWAIT_FAILED : AWAIT_LOOK;
 	hold_unuse(hold);
 	return result;
 }
@@ -70,6 +72,14 @@ static void expect(struct hold *hold, size_t len)
 		Py_CLEAR(hold->last);
 }
 
+/* Released here, not later: another process must not wait for it until we have the GIL. */
+static void copy_and_release(struct hold *hold, char *data, const void *at, size_t len)
+{
+	memcpy(data, at, len);
+	bufpipe_release(hold->pipe);
+	handle_settle(hold);
+}
+
 /* Copies what is peeked and consumes it. */
 static PyObject *take_peeked(struct hold *hold, const void *at, size_t len, writable_fn *writable)
 {
@@ -82,11 +92,8 @@ static PyObject *take_peeked(struct hold *hold, const void *at, size_t len, writ
 		memcpy(data, at, len);
 	} else if (made) {
 		hold_use(hold);
-		Py_BEGIN_ALLOW_THREADS memcpy(data, at, len);
-		/* Here, not later: another process must not wait for it until we get the GIL. */
-		bufpipe_release(hold->pipe);
-		handle_settle(hold);
-		Py_END_ALLOW_THREADS hold_unuse(hold);
+		WITHOUT_GIL(copy_and_release(hold, data, at, len));
+		hold_unuse(hold);
 		return made;
 	}
 	bufpipe_release(hold->pipe);
@@ -128,19 +135,31 @@ static PyObject *renew(struct hold *hold)
 	return last;
 }
 
-/* Into an object of the length that the last message had: most programs send the same again and again. */
-static ssize_t take_expected(struct hold *hold, PyObject **made)
+/* Without the GIL if it may block. */
+static ssize_t receive(struct hold *hold, void *data, size_t cap, int64_t timeout)
 {
+	ssize_t r;
+
+	if (timeout == 0)
+		return bufpipe_recv(hold->pipe, data, cap, 0);
+	WITHOUT_GIL(r = bufpipe_recv(hold->pipe, data, cap, timeout));
+	return r;
+}
+
+/* Into an object of the length that the last message had: most programs send the same again and again. */
+static ssize_t take_expected(struct hold *hold, int64_t timeout, PyObject **made)
+{
+	size_t expected = hold->expected;
 	ssize_t len;
 
 	*made = renew(hold);
 	if (!*made)
 		return -ENOMEM;
-	len = bufpipe_recv(hold->pipe, PyBytes_AS_STRING(*made), hold->expected, 0);
-	if (likely(len == (ssize_t)hold->expected)) {
-		hold->last = Py_NewRef(*made);
+	len = receive(hold, PyBytes_AS_STRING(*made), expected, timeout);
+	if (likely(len == (ssize_t)expected)) {
+		Py_XSETREF(hold->last, Py_NewRef(*made));
 	} else if (len < 0) {
-		hold->last = *made;
+		Py_XSETREF(hold->last, *made);
 		*made = NULL;
 	} else {
 		_PyBytes_Resize(made, len);
@@ -148,10 +167,10 @@ static ssize_t take_expected(struct hold *hold, PyObject **made)
 	return len;
 }
 
-static ssize_t take_unexpected(struct hold *hold, PyObject **made)
+static ssize_t take_unexpected(struct hold *hold, int64_t timeout, PyObject **made)
 {
 	char copy[SHORT];
-	ssize_t len = bufpipe_recv(hold->pipe, copy, hold->take_most, 0);
+	ssize_t len = receive(hold, copy, hold->take_most, timeout);
 
 	if (likely(len >= 0))
 		*made = PyBytes_FromStringAndSize(copy, len);
@@ -163,16 +182,16 @@ static ssize_t take_unexpected(struct hold *hold, PyObject **made)
  * without a lock.  A very short one may as well be copied twice; and not more
  * than the buffer holds, because that would wait for pieces.
  */
-static ssize_t take_short(struct hold *hold, writable_fn *writable, PyObject **made)
+static ssize_t take_short(struct hold *hold, int64_t timeout, writable_fn *writable, PyObject **made)
 {
 	ssize_t len = -EMSGSIZE;
 
 	if (hold->expected > SHORT)
 		return -EMSGSIZE;
 	if (hold->expected)
-		len = take_expected(hold, made);
+		len = take_expected(hold, timeout, made);
 	if (len == -EMSGSIZE)
-		len = take_unexpected(hold, made);
+		len = take_unexpected(hold, timeout, made);
 	if (unlikely(len < 0))
 		return len;
 	expect(hold, (size_t)len);
@@ -182,14 +201,57 @@ static ssize_t take_short(struct hold *hold, writable_fn *writable, PyObject **m
 	return len;
 }
 
-/* Without the GIL, for a message that may not lie in the ring as a whole.  Leaves the hold in use. */
-static ssize_t recv_slice(struct hold *hold, void *data, size_t cap, int64_t timeout)
+/*
+ * The same, waiting for a slice.  One call for the wait and the message: a look
+ * at the ring after the wait, and another for the message, would disturb a
+ * sender that is at work.  NULL without an exception: look again.
+ */
+static PyObject *await_short(struct end *self, struct hold *hold, int64_t deadline, writable_fn *writable)
 {
+	int64_t slice = deadline_slice(deadline, SLICE);
+	PyObject *made = NULL;
+	ssize_t len;
+
+	if (slice == 0)
+		return raise_timeout(RECEIVING);
+	hold_use(hold);
+	len = take_short(hold, slice, writable, &made);
+	/* A handle that was closed meanwhile does not lose the message. */
+	if (len < 0 && len != -EMSGSIZE)
+		after_slice(self, hold, RECEIVING, len);
+	hold_unuse(hold);
+	return made;
+}
+
+/*
+ * Without the GIL, for a message that may not lie in the ring as a whole: half of
+ * it cannot be given back to a shared end, so the slice is the whole time.  A
+ * signal ends it all the same.  Then the library keeps the turn for this thread,
+ * which goes on if the handler lets it, and drops the message if not.  Negative
+ * without an exception: look again.
+ */
+static ssize_t receive_pieces(struct end *self, struct hold *hold, void *data, size_t cap, int64_t deadline)
+{
+	unsigned process = this_process();
+	int64_t left;
+	int failed;
 	ssize_t r;
 
 	hold_use(hold);
-	Py_BEGIN_ALLOW_THREADS r = bufpipe_recv(hold->pipe, data, cap, timeout);
-	Py_END_ALLOW_THREADS return r;
+	do {
+		left = deadline_slice(deadline, DEADLINE_NEVER);
+		WITHOUT_GIL(r = bufpipe_recv(hold->pipe, data, cap, left));
+		/* A handle that was closed meanwhile does not lose the message. */
+		failed = r < 0 && r != -EMSGSIZE ? after_slice(self, hold, RECEIVING, r) : 0;
+	} while (r == -EINTR && !failed && process == this_process());
+	if (process != this_process() && !failed)
+		PyErr_SetString(PyExc_RuntimeError, "the rest of this message belongs to the parent process");
+	else if (r == -EINTR)
+		(void)bufpipe_release(hold->pipe); /* nothing happens if no message had begun */
+	else if (r < 0 && r != -EMSGSIZE && !failed && left == 0)
+		raise_timeout(RECEIVING);
+	hold_unuse(hold);
+	return r;
 }
 
 static int resize(PyObject **made, bool writable, ssize_t len)
@@ -205,30 +267,21 @@ static int resize(PyObject **made, bool writable, ssize_t len)
 /*
  * Receives a message of len bytes, or another of at most that: its object; or
  * NULL, with an exception unless another handle took it, and a longer one follows.
- * Half a message cannot be given back to a shared end, so the slice is the whole time.
  */
 static PyObject *take_known(struct end *self, struct hold *hold, size_t len, int64_t deadline, bool writable)
 {
-	int64_t left = deadline_slice(deadline, DEADLINE_NEVER);
 	PyObject *made;
 	char *data = NULL;
-	int failed;
 	ssize_t r;
 
 	made = new_object(len, writable, &data);
 	if (!made)
 		return NULL;
-	r = recv_slice(hold, data, len, left);
+	r = receive_pieces(self, hold, data, len, deadline);
 	if (r < 0) {
 		Py_DECREF(made);
-		failed = r == -EMSGSIZE ? 0 : after_slice(self, hold, RECEIVING, r);
-		hold_unuse(hold);
-		if (!failed && left == 0)
-			raise_timeout(RECEIVING);
 		return NULL;
 	}
-	/* A handle that was closed meanwhile does not lose the message. */
-	hold_unuse(hold);
 	if ((size_t)r < len && resize(&made, writable, r) < 0)
 		return NULL;
 	return made;
@@ -265,7 +318,7 @@ PyObject *handle_receive(struct end *self, int64_t deadline, writable_fn *writab
 
 		if (unlikely(!hold))
 			return NULL;
-		len = take_short(hold, writable, &made);
+		len = take_short(hold, 0, writable, &made);
 		if (likely(len >= 0))
 			return made;
 		if (len == -EMSGSIZE) {
@@ -277,8 +330,10 @@ PyObject *handle_receive(struct end *self, int64_t deadline, writable_fn *writab
 			made = take_careful(self, hold, deadline, SIZE_MAX, writable != NULL);
 		else if (len != -EAGAIN)
 			raise_error(hold, RECEIVING, len);
-		else
+		else if (hold->expected > SHORT)
 			handle_await(self, deadline);
+		else
+			made = await_short(self, hold, deadline, writable);
 	}
 	if (made && self->hold)
 		handle_settle(self->hold);
@@ -336,7 +391,6 @@ static ssize_t receive_into(struct end *self, void *data, size_t cap, int64_t de
 	for (;;) {
 		struct hold *hold = handle_hold(self);
 		const void *at;
-		int failed;
 		ssize_t r;
 
 		if (!hold)
@@ -360,11 +414,11 @@ static ssize_t receive_into(struct end *self, void *data, size_t cap, int64_t de
 			return r;
 		}
 		if (r == -EMSGSIZE) {
-			r = recv_slice(hold, data, cap, deadline_slice(deadline, DEADLINE_NEVER));
-			failed = r < 0 && r != -EMSGSIZE ? after_slice(self, hold, RECEIVING, r) : 0;
-			hold_unuse(hold);
-			if (failed || r >= 0)
-				return failed ? -1 : r;
+			r = receive_pieces(self, hold, data, cap, deadline);
+			if (r >= 0)
+				return r;
+			if (PyErr_Occurred())
+				return -1;
 		} else if (r != -EAGAIN) {
 			raise_error(hold, RECEIVING, r);
 			return -1;

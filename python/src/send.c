@@ -10,8 +10,16 @@ static int send_slice(struct hold *hold, const struct iovec *pieces, int n, int6
 	int r;
 
 	hold_use(hold);
-	Py_BEGIN_ALLOW_THREADS r = bufpipe_sendv(hold->pipe, pieces, n, timeout);
-	Py_END_ALLOW_THREADS return r;
+	WITHOUT_GIL(r = bufpipe_sendv(hold->pipe, pieces, n, timeout));
+	return r;
+}
+
+static int await_room(bufpipe_t *pipe, int64_t timeout)
+{
+	void *room;
+	int r = bufpipe_reserve(pipe, &room, 0, timeout);
+
+	return r < 0 ? r : bufpipe_cancel(pipe);
 }
 
 /*
@@ -20,14 +28,11 @@ static int send_slice(struct hold *hold, const struct iovec *pieces, int n, int6
  */
 static int room_slice(struct hold *hold, int64_t timeout)
 {
-	void *room;
 	int r;
 
 	hold_use(hold);
-	Py_BEGIN_ALLOW_THREADS r = bufpipe_reserve(hold->pipe, &room, 0, timeout);
-	if (r == 0)
-		bufpipe_cancel(hold->pipe);
-	Py_END_ALLOW_THREADS return r;
+	WITHOUT_GIL(r = await_room(hold->pipe, timeout));
+	return r;
 }
 
 /*
@@ -163,6 +168,24 @@ static PyObject *send_chosen(struct end *self, PyObject **values)
 	Py_RETURN_NONE;
 }
 
+static PyObject *send_plain(struct end *self, PyObject *bytes)
+{
+	struct iovec piece = { PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes) };
+	struct hold *hold = handle_hold(self);
+	int r = -EAGAIN;
+
+	if (!hold)
+		return NULL;
+	if (likely(piece.iov_len < LONG_COPY)) {
+		r = bufpipe_send(hold->pipe, piece.iov_base, piece.iov_len, 0);
+		if (likely(r == 0))
+			Py_RETURN_NONE;
+	}
+	if (send_blocking(self, hold, &piece, 1, piece.iov_len, DEADLINE_NEVER, r) < 0)
+		return NULL;
+	Py_RETURN_NONE;
+}
+
 METHOD(handle_send_bytes)
 {
 	static const struct signature signature = {
@@ -171,13 +194,8 @@ METHOD(handle_send_bytes)
 	PyObject *values[4];
 
 	/* What nearly every call is. */
-	if (likely(nargs == 1 && !kwnames && PyBytes_CheckExact(args[0]) && self->hold)) {
-		size_t len = (size_t)PyBytes_GET_SIZE(args[0]);
-
-		if (likely(len < LONG_COPY &&
-			   bufpipe_send(self->hold->pipe, PyBytes_AS_STRING(args[0]), len, 0) == 0))
-			Py_RETURN_NONE;
-	}
+	if (likely(nargs == 1 && !kwnames && PyBytes_CheckExact(args[0])))
+		return send_plain(self, args[0]);
 	if (!args_parse(&signature, args, nargs, kwnames, values))
 		return NULL;
 	return send_chosen(self, values);

@@ -7,9 +7,6 @@
  */
 #include "core.h"
 
-#include <string.h>
-#include <unistd.h>
-
 enum view_state {
 	VIEW_NEW,
 	VIEW_OPEN,
@@ -29,7 +26,7 @@ struct view {
 	size_t commit_len;
 	size_t exports;
 	unsigned long thread;
-	pid_t pid;
+	unsigned process;
 	PyObject *memory; /* the memoryview that was given out */
 };
 
@@ -97,7 +94,7 @@ static void opened(struct view *view, struct hold *hold, void *at, size_t len)
 	view->at = at;
 	view->len = len;
 	view->thread = PyThread_get_thread_ident();
-	view->pid = getpid();
+	view->process = this_process();
 	hold_use(hold);
 }
 
@@ -129,8 +126,7 @@ static int open_sending(struct view *view)
 		if (slice == 0) {
 			r = bufpipe_reserve(hold->pipe, &room, view->len, 0);
 		} else {
-			Py_BEGIN_ALLOW_THREADS r = bufpipe_reserve(hold->pipe, &room, view->len, slice);
-			Py_END_ALLOW_THREADS
+			WITHOUT_GIL(r = bufpipe_reserve(hold->pipe, &room, view->len, slice));
 		}
 		if (r == -EMSGSIZE) {
 			raise_unfit(hold, view->len);
@@ -202,7 +198,7 @@ static int view_end(struct view *view, bool commit)
 
 	view->state = VIEW_DONE;
 	view->hold = NULL;
-	if (view->pid != getpid()) {
+	if (view->process != this_process()) {
 		PyErr_SetString(PyExc_RuntimeError, "the view of this message belongs to the parent process");
 		return -1;
 	}
@@ -306,7 +302,7 @@ static void view_end_unheard(struct view *view)
 
 	PyErr_Fetch(&type, &value, &trace);
 	if (view_end(view, false) < 0) {
-		if (view->pid == getpid())
+		if (view->process == this_process())
 			PyErr_WriteUnraisable((PyObject *)view);
 		else
 			PyErr_Clear();

@@ -66,8 +66,9 @@ static int crowd_wait(struct crowd *c, int64_t deadline)
 	int64_t slice;
 
 	while ((r == 0 || r == -EINTR) && (slice = deadline_slice(deadline, SLICE)) != 0) {
-		Py_BEGIN_ALLOW_THREADS r = bufpipe_wait(c->pipes, c->count, slice);
-		Py_END_ALLOW_THREADS if (PyErr_CheckSignals() < 0) return -1;
+		WITHOUT_GIL(r = bufpipe_wait(c->pipes, c->count, slice));
+		if (PyErr_CheckSignals() < 0)
+			return -1;
 	}
 	if (r == -EINTR)
 		return 0;

@@ -35,8 +35,9 @@ class Creation(TestCase):
         self.assertRaises(TypeError, Generic_Pipe, 2048.0)
         self.assertRaises(TypeError, Generic_Pipe, 2048, polling="often")
         self.assertRaises(TypeError, Generic_Pipe)
-        self.assertRaises(OSError, Generic_Pipe, 1 << 60)
-        self.assertRaises((OSError, OverflowError), Static_Pipe, 1 << 40, 1 << 40)
+        self.assertRaisesRegex(ValueError, "large", Generic_Pipe, 1 << 60)
+        self.assertRaisesRegex(ValueError, "large", Static_Pipe, 1 << 40, 1 << 40)
+        self.assertRaises(OverflowError, Generic_Pipe, 1 << 80)
 
     def test_an_end_is_made_by_a_pipe_only(self):
         self.assertRaises(TypeError, End)
@@ -147,6 +148,7 @@ class Bytes(TestCase):
         sender.send_bytes(b"0123456789")
         self.assertRaises(OSError, receiver.recv_bytes, 9)
         self.assertRaises(ValueError, receiver.recv_bytes, -1)
+        self.assertRaisesRegex(TypeError, "maxlength must be an integer", receiver.recv_bytes, "9")
         self.assertEqual(receiver.recv_bytes(maxlength=10), b"0123456789")
         self.assertRaises(TimeoutError, receiver.recv_bytes, 10, timeout=0)
         self.assertRaises(TimeoutError, receiver.recv_bytes, 10, timeout=0.01)

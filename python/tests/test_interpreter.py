@@ -2,10 +2,12 @@
 """The module in its interpreter: several interpreters, its exit, what help() and type checkers see."""
 
 import ast
+import importlib.util
 import inspect
 import os
 import subprocess
 import sys
+import tempfile
 import textwrap
 import unittest
 
@@ -108,6 +110,39 @@ class Interpreter(TestCase):
     def test_methods_have_signatures(self):
         signature = inspect.signature(buffered_pipe.End.send_bytes)
         self.assertEqual(list(signature.parameters), ["self", "buf", "offset", "size", "timeout"])
+
+    @unittest.skipUnless(importlib.util.find_spec("mypy"), "needs mypy")
+    def test_the_stubs_say_what_is(self):
+        with tempfile.TemporaryDirectory() as directory:
+            config = os.path.join(directory, "mypy.ini")
+            with open(config, "w") as file:
+                for module in ("_aio", "_processes"):
+                    print(f"[mypy-buffered_pipe.{module}]\nignore_errors = True", file=file)
+            result = subprocess.run(
+                [
+                    *(sys.executable, "-m", "mypy.stubtest", "buffered_pipe"),
+                    *("--ignore-missing-stub", "--mypy-config-file", config),
+                ],
+                cwd=directory,
+                env={**os.environ, "MYPYPATH": os.path.dirname(os.path.dirname(buffered_pipe.__file__))},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=3 * LONG,
+            )
+        self.assertEqual(result.returncode, 0, result.stdout)
+
+    def test_arguments_have_the_names_that_the_documentation_says(self):
+        receiver, sender = buffered_pipe.Generic_Pipe(4096)
+        sender.send(obj=1)
+        self.assertEqual(receiver.poll(timeout=0), True)
+        self.assertEqual(receiver.recv(), 1)
+        sender.send_bytes(buf=b"abcd", offset=1, size=2)
+        room = bytearray(4)
+        self.assertEqual(receiver.recv_bytes_into(buf=room, offset=1), 2)
+        with sender.send_view(size=3):
+            pass
+        self.assertEqual(len(receiver.recv_bytes(maxlength=3)), 3)
 
     def test_the_stubs_know_every_name(self):
         directory = os.path.dirname(buffered_pipe.__file__)

@@ -11,7 +11,7 @@ import unittest
 
 import buffered_pipe
 from buffered_pipe import Generic_Pipe, Static_Pipe
-from support import LONG, TestCase, fork, thread, wait_asleep
+from support import LONG, TestCase, asleep, fork, thread, wait_asleep, wait_until
 
 
 class Timeouts(TestCase):
@@ -46,7 +46,7 @@ class Timeouts(TestCase):
         for call in self.blocked_calls():
             for timeout in (-1, -0.001, float("nan"), float("-inf")):
                 self.assertRaises(ValueError, call, timeout=timeout)
-            self.assertRaises(TypeError, call, timeout="1")
+            self.assertRaisesRegex(TypeError, "timeout must be", call, timeout="1")
 
     def test_very_long_timeouts(self):
         receiver, sender = Generic_Pipe(2048)
@@ -239,6 +239,68 @@ class Interruption(TestCase):
             self.assertLess(self.interrupt(call), LONG / 2)
         sender.send(1)
         self.assertEqual(receiver.recv(), 1)
+
+    def stopped_in_the_middle(self, sender, message):
+        """A process that has sent the beginning of a long message, and stopped."""
+        pid = fork()
+        if pid == 0:
+            sender.send_bytes(message)
+            sender.send_bytes(b"next")
+            os._exit(0)
+        wait_until(lambda: asleep(pid))
+        os.kill(pid, signal.SIGSTOP)
+        os.waitpid(pid, os.WUNTRACED)
+        return pid
+
+    def test_control_c_in_the_middle_of_a_message_whose_sender_is_stopped(self):
+        receiver, sender = Generic_Pipe(5)
+        for call in (
+            receiver.recv_bytes,
+            receiver.recv,
+            lambda: receiver.recv_bytes(1000000),
+            lambda: receiver.recv_bytes_into(bytearray(100000)),
+        ):
+            pid = self.stopped_in_the_middle(sender, bytes(100000))
+            self.assertLess(self.interrupt(call), LONG / 2)
+            os.kill(pid, signal.SIGCONT)
+            # What is left of the message is skipped; but its sender may have given it up, and begun anew.
+            got = receiver.recv_bytes(timeout=LONG)
+            if got == bytes(100000):
+                got = receiver.recv_bytes(timeout=LONG)
+            self.assertEqual(got, b"next")
+            self.assertEqual(os.waitpid(pid, 0)[1], 0)
+
+    def test_a_handler_in_the_middle_of_a_message(self):
+        receiver, sender = Generic_Pipe(5)
+        main = threading.get_native_id()
+        message = bytes(range(256)) * 400
+        refused = []
+
+        def handler(*_):
+            try:
+                receiver.recv(timeout=0)
+            except RuntimeError as error:
+                refused.append(str(error))
+
+        def disturb(pid):
+            for count in range(1, 4):
+                wait_asleep(main)
+                os.kill(os.getpid(), signal.SIGUSR1)
+                wait_until(lambda: len(refused) == count)
+            os.kill(pid, signal.SIGCONT)
+
+        before = signal.signal(signal.SIGUSR1, handler)
+        try:
+            for receive in (receiver.recv_bytes, lambda: receiver.recv_bytes(timeout=LONG)):
+                del refused[:]
+                pid = self.stopped_in_the_middle(sender, message)
+                with thread(disturb, pid):
+                    self.assertEqual(receive(), message)
+                self.assertEqual(receiver.recv_bytes(timeout=LONG), b"next")
+                self.assertEqual(os.waitpid(pid, 0)[1], 0)
+                self.assertIn("signal handler", refused[0])
+        finally:
+            signal.signal(signal.SIGUSR1, before)
 
     def test_control_c_while_another_process_has_the_turn(self):
         receiver, sender = Generic_Pipe(2048)
