@@ -1,34 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* Receiving: copy, batch, in place; and long messages from their pieces. */
-#include "end.h"
-
-#include <stdlib.h>
-
-/*
- * A shared end that has begun to receive a long message does not give it up at
- * the caller's deadline, but when the sender is slower than this.
- */
-#define LONG_GRACE         NSEC_PER_SEC
-#define LONG_BYTES_PER_SEC ((uint64_t)16 << 20)
-
-struct record {
-	const char *payload;
-	uint64_t flags;
-	uint64_t len;
-};
+/* Receiving: copy, batch, in place. */
+#include "recv.h"
 
 static bool whole(const struct way *in, uint64_t header)
 {
 	return (header - RECORD_WHOLE) - in->shortest <= in->span;
 }
 
-static int consume(bufpipe_t *p, uint64_t len)
-{
-	return wait_notify(&p->in.wait, ring_release(&p->receiver, len));
-}
-
-/* The record at head: 0, -EAGAIN, -EPIPE at the end of the stream, -EPROTO. */
-static int look_at(const bufpipe_t *p, struct record *record)
+int recv_look(const bufpipe_t *p, struct record *record)
 {
 	uint64_t header = ring_peek(&p->receiver, &record->payload);
 
@@ -78,37 +57,19 @@ static int give_up(bufpipe_t *p)
 
 	if (wait_glance(&p->in.wait) == 0)
 		return p->door.epoll < 0 ? -EAGAIN : door_arm(p);
-	return look_at(p, &record) == -EAGAIN ? -EPIPE : 0;
+	return recv_look(p, &record) == -EAGAIN ? -EPIPE : 0;
 }
 
-/* Waits for a record in our turn, and keeps the turn. */
-static int await_here(bufpipe_t *p, struct record *record, int64_t deadline)
+int recv_await(bufpipe_t *p, struct record *record, int64_t deadline)
 {
 	int r;
 
-	while ((r = look_at(p, record)) == -EAGAIN) {
+	while ((r = recv_look(p, record)) == -EAGAIN) {
 		r = deadline == TIME_TRY ? give_up(p) : await_change(p, deadline);
 		if (r < 0)
 			return r;
 	}
 	return r;
-}
-
-/*
- * Whether a signal has stopped this thread in the middle of a long message on a
- * shared end: then it still has the turn, for nobody else has the beginning.
- */
-static bool in_middle(const bufpipe_t *p)
-{
-	return p->in.state & WAY_SHARED && way_is_open(&p->in) && p->partial.data;
-}
-
-static void forget_partial(bufpipe_t *p)
-{
-	free(p->partial.data);
-	p->partial = (struct partial){ 0 };
-	if (p->in.state & WAY_PARTIAL)
-		p->in.state &= ~(unsigned)WAY_PARTIAL;
 }
 
 /*
@@ -128,13 +89,13 @@ static int overdue(bufpipe_t *p, uint64_t begin, int64_t deadline)
 static int skip_strays(bufpipe_t *p, struct record *record, int64_t deadline)
 {
 	uint64_t begin = receiver_head(&p->receiver);
-	int r = look_at(p, record);
+	int r = recv_look(p, record);
 
 	while (r == 0 && record->flags == RECORD_MORE && !(p->in.state & WAY_PARTIAL)) {
-		consume(p, record->len);
+		recv_consume(p, record->len);
 		r = overdue(p, begin, deadline);
 		if (r == 0)
-			r = look_at(p, record);
+			r = recv_look(p, record);
 	}
 	return r;
 }
@@ -154,11 +115,11 @@ static int await_record(bufpipe_t *p, struct record *record, int64_t deadline)
 		/* A co-owner moved on, or a thread died: what we kept is of a message whose rest is gone. */
 		if (p->partial.data &&
 		    (p->in.state & WAY_SHARED || p->partial.at != receiver_head(&p->receiver)))
-			forget_partial(p);
+			long_forget(p);
 		r = skip_strays(p, record, deadline);
 		if (r == 0) {
 			if (record->flags != RECORD_MORE)
-				forget_partial(p); /* the sender gave it up */
+				long_forget(p); /* the sender gave it up */
 			return 0;
 		}
 		way_leave(&p->in);
@@ -169,152 +130,18 @@ static int await_record(bufpipe_t *p, struct record *record, int64_t deadline)
 	}
 }
 
-/*
- * The total that a long message announces in its first piece.  What fits into
- * the ring as a whole never comes in pieces: so a receiver with no more room
- * than that never has to wait for a second one.
- */
-static int read_total(const struct way *in, const struct record *record, uint64_t *total)
-{
-	if (record->len <= sizeof(*total))
-		return -EPROTO;
-	/* Read once: the sender may change it. */
-	memcpy(total, record->payload, sizeof(*total));
-	if (*total <= in->span || *total > LAYOUT_MAX)
-		return -EPROTO;
-	return *total > record->len - sizeof(*total) ? 0 : -EPROTO;
-}
-
-/*
- * The first piece, into buf.  Should this call give up before the message is
- * whole, there must be a place to keep what it has consumed; a shared end
- * has none, because the next receiver may be another process.
- */
-static int begin_long(bufpipe_t *p, const struct record *record, char *buf, size_t cap)
-{
-	const uint64_t prefix = sizeof(uint64_t);
-	struct partial begun = { .have = record->len - prefix };
-	int r = read_total(&p->in, record, &begun.total);
-
-	if (r < 0)
-		return r;
-	if (begun.total > cap)
-		return -EMSGSIZE;
-	if (!(p->in.state & WAY_SHARED)) {
-		begun.data = malloc(begun.total); /* not touched until we give up */
-		if (!begun.data)
-			return -ENOMEM;
-	}
-	memcpy(buf, record->payload + prefix, begun.have);
-	consume(p, record->len);
-	p->partial = begun;
-	return 0;
-}
-
-/* The next piece.  1 when the sender gave the message up and began another. */
-static int add_piece(bufpipe_t *p, char *buf, int64_t deadline)
-{
-	struct partial *part = &p->partial;
-	struct record record;
-	int r;
-
-	r = await_here(p, &record, deadline);
-	if (r < 0)
-		return r;
-	if (record.flags != RECORD_MORE)
-		return 1;
-	if (record.len > part->total - part->have)
-		return -EPROTO;
-	memcpy(buf + part->have, record.payload, record.len);
-	part->have += record.len;
-	consume(p, record.len);
-	return 0;
-}
-
-static int64_t long_deadline(uint64_t total, int64_t deadline)
-{
-	int64_t grace = LONG_GRACE + (int64_t)(total / LONG_BYTES_PER_SEC) * NSEC_PER_SEC;
-	int64_t granted = time_deadline(grace);
-
-	return deadline > granted ? deadline : granted;
-}
-
-/* For a later call.  A shared end has made no room for it before; without it nothing can be kept. */
-static int keep_partial(bufpipe_t *p, const char *buf, uint64_t kept)
-{
-	struct partial *part = &p->partial;
-
-	if (!part->data)
-		part->data = malloc(part->total);
-	if (!part->data)
-		return -ENOMEM;
-	memcpy(part->data + kept, buf + kept, part->have - kept);
-	part->at = receiver_head(&p->receiver);
-	if (p->in.state & WAY_SHARED)
-		way_open(&p->in, 0);
-	else
-		p->in.state |= WAY_PARTIAL;
-	return 0;
-}
-
-/* The rest of a long message, in our turn.  Its length; -EAGAIN with *restart when another message has begun. */
-static ssize_t finish_long(bufpipe_t *p, char *buf, int64_t deadline, bool *restart)
-{
-	struct partial *part = &p->partial;
-	bool shared = p->in.state & WAY_SHARED;
-	uint64_t kept = p->in.state & WAY_PARTIAL || (shared && part->data) ? part->have : 0;
-	ssize_t total = (ssize_t)part->total;
-	int r = 0;
-
-	if (shared)
-		deadline = long_deadline(part->total, deadline);
-	copy_bytes(buf, part->data, kept);
-	while (r == 0 && part->have < part->total) {
-		r = add_piece(p, buf, deadline);
-		if (r == -EINTR && shared && keep_partial(p, buf, kept) < 0)
-			r = 0; /* to stop here would lose the message */
-	}
-	if (r == -EINTR && shared)
-		return r;
-	if (r < 0 && r != -EPIPE && !shared) {
-		keep_partial(p, buf, kept);
-		return r;
-	}
-	forget_partial(p);
-	*restart = r > 0;
-	return r < 0 ? r : r > 0 ? -EAGAIN : total;
-}
-
 /* In our turn, with a record before us. */
 static ssize_t take(bufpipe_t *p, const struct record *record, char *buf, size_t cap, int64_t deadline,
 		    bool *restart)
 {
-	int r;
-
 	if (record->flags == RECORD_WHOLE) {
 		if (record->len > cap)
 			return -EMSGSIZE;
 		copy_bytes(buf, record->payload, record->len);
-		consume(p, record->len);
+		recv_consume(p, record->len);
 		return (ssize_t)record->len;
 	}
-	if (record->flags == RECORD_FIRST) {
-		r = begin_long(p, record, buf, cap);
-		if (r < 0)
-			return r;
-	} else if (p->partial.total > cap) {
-		return -EMSGSIZE;
-	}
-	return finish_long(p, buf, deadline, restart);
-}
-
-/* The thread that a signal has stopped in the middle of a message goes on with it. */
-static ssize_t go_on(bufpipe_t *p, char *buf, size_t cap, int64_t deadline, bool *restart)
-{
-	if (p->partial.total > cap)
-		return -EMSGSIZE;
-	way_resume(&p->in);
-	return finish_long(p, buf, deadline, restart);
+	return long_take(p, record, buf, cap, deadline, restart);
 }
 
 slow_path static ssize_t recv_any(bufpipe_t *p, void *buf, size_t cap, int64_t timeout_ns)
@@ -327,15 +154,15 @@ slow_path static ssize_t recv_any(bufpipe_t *p, void *buf, size_t cap, int64_t t
 
 	do {
 		restart = false;
-		if (in_middle(p)) {
-			r = go_on(p, buf, cap, deadline, &restart);
+		if (long_in_middle(p)) {
+			r = long_go_on(p, buf, cap, deadline, &restart);
 		} else {
 			r = await_record(p, &record, deadline);
 			if (r < 0)
 				return r;
 			r = take(p, &record, buf, cap, deadline, &restart);
 		}
-		if (in_middle(p))
+		if (long_in_middle(p))
 			return r;
 		way_leave(&p->in);
 		if (restart)
@@ -354,7 +181,7 @@ static inline ssize_t take_plain(bufpipe_t *p, void *buf, size_t cap)
 	if (unlikely(!whole(&p->in, header) || len > cap))
 		return header ? -EBUSY : -EAGAIN;
 	copy_bytes(buf, payload, len);
-	consume(p, len);
+	recv_consume(p, len);
 	return (ssize_t)len;
 }
 
@@ -429,7 +256,7 @@ ssize_t bufpipe_next(bufpipe_t *p, int64_t timeout_ns)
 		return r;
 	len = record.len;
 	if (record.flags == RECORD_FIRST)
-		r = read_total(&p->in, &record, &len);
+		r = long_total(&p->in, &record, &len);
 	else if (record.flags == RECORD_MORE)
 		len = p->partial.total;
 	way_leave(&p->in);
@@ -445,7 +272,7 @@ static unsigned recv_rest(bufpipe_t *p, struct iovec *messages, unsigned n)
 	for (got = 0; got < n; got++) {
 		struct iovec *m = &messages[got];
 
-		if (look_at(p, &record) < 0 || record.flags != RECORD_WHOLE)
+		if (recv_look(p, &record) < 0 || record.flags != RECORD_WHOLE)
 			break;
 		if (record.len > m->iov_len || (!m->iov_base && m->iov_len))
 			break;
@@ -499,14 +326,14 @@ int bufpipe_release(bufpipe_t *p)
 {
 	if (!p || !way_is_open(&p->in))
 		return -EINVAL;
-	if (in_middle(p)) {
+	if (long_in_middle(p)) {
 		/* The rest has no beginning any more: whoever comes next skips it. */
-		forget_partial(p);
+		long_forget(p);
 		way_close(&p->in);
 		return 0;
 	}
 	/* Of the length that we checked: the header may have been changed since. */
-	consume(p, p->in.open_len);
+	recv_consume(p, p->in.open_len);
 	way_close(&p->in);
 	return 0;
 }

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+/* What receiving a record and putting together a long message share. */
+#ifndef BUFPIPE_RECV_H
+#define BUFPIPE_RECV_H
+
+#include "end.h"
+
+struct record {
+	const char *payload;
+	uint64_t flags;
+	uint64_t len;
+};
+
+/* The record at head: 0, -EAGAIN, -EPIPE at the end of the stream, -EPROTO. */
+int recv_look(const bufpipe_t *pipe, struct record *record);
+
+/* Waits for a record in our turn, and keeps the turn. */
+int recv_await(bufpipe_t *pipe, struct record *record, int64_t deadline);
+
+static inline int recv_consume(bufpipe_t *p, uint64_t len)
+{
+	return wait_notify(&p->in.wait, ring_release(&p->receiver, len));
+}
+
+/*
+ * The total that a long message announces in its first piece, or -EPROTO.  What
+ * fits into the ring as a whole never comes in pieces: so a receiver with no
+ * more room than that never has to wait for a second one.
+ */
+int long_total(const struct way *in, const struct record *record, uint64_t *total);
+
+/*
+ * In our turn, with a piece before us that begins a message, or goes on with
+ * the one that was kept: its length; -EAGAIN with *restart when the sender has
+ * given it up and begun another.
+ */
+ssize_t long_take(bufpipe_t *pipe, const struct record *record, char *buf, size_t cap, int64_t deadline,
+		  bool *restart);
+
+/*
+ * Whether a signal has stopped this thread in the middle of a long message on a
+ * shared end: then it still has the turn, for nobody else has the beginning.
+ */
+bool long_in_middle(const bufpipe_t *pipe);
+
+/* It goes on. */
+ssize_t long_go_on(bufpipe_t *pipe, char *buf, size_t cap, int64_t deadline, bool *restart);
+
+/* Drops what was kept. */
+void long_forget(bufpipe_t *pipe);
+
+#endif

@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A message longer than the ring, put together from its pieces.  What a call
+ * that gives up has consumed of it is kept for the next: in an exclusive end,
+ * and in a shared one by the thread that a signal has stopped.
+ */
+#include "recv.h"
+
+#include <stdlib.h>
+
+/*
+ * A shared end that has begun to receive a long message does not give it up at
+ * the caller's deadline, but when the sender is slower than this.
+ */
+#define LONG_GRACE         NSEC_PER_SEC
+#define LONG_BYTES_PER_SEC ((uint64_t)16 << 20)
+
+bool long_in_middle(const bufpipe_t *p)
+{
+	return p->in.state & WAY_SHARED && way_is_open(&p->in) && p->partial.data;
+}
+
+void long_forget(bufpipe_t *p)
+{
+	free(p->partial.data);
+	p->partial = (struct partial){ 0 };
+	if (p->in.state & WAY_PARTIAL)
+		p->in.state &= ~(unsigned)WAY_PARTIAL;
+}
+
+int long_total(const struct way *in, const struct record *record, uint64_t *total)
+{
+	if (record->len <= sizeof(*total))
+		return -EPROTO;
+	/* Read once: the sender may change it. */
+	memcpy(total, record->payload, sizeof(*total));
+	if (*total <= in->span || *total > LAYOUT_MAX)
+		return -EPROTO;
+	return *total > record->len - sizeof(*total) ? 0 : -EPROTO;
+}
+
+/*
+ * The first piece, into buf.  Should this call give up before the message is
+ * whole, there must be a place to keep what it has consumed; a shared end
+ * has none, because the next receiver may be another process.
+ */
+static int begin_long(bufpipe_t *p, const struct record *record, char *buf, size_t cap)
+{
+	const uint64_t prefix = sizeof(uint64_t);
+	struct partial begun = { .have = record->len - prefix };
+	int r = long_total(&p->in, record, &begun.total);
+
+	if (r < 0)
+		return r;
+	if (begun.total > cap)
+		return -EMSGSIZE;
+	if (!(p->in.state & WAY_SHARED)) {
+		begun.data = malloc(begun.total); /* not touched until we give up */
+		if (!begun.data)
+			return -ENOMEM;
+	}
+	memcpy(buf, record->payload + prefix, begun.have);
+	recv_consume(p, record->len);
+	p->partial = begun;
+	return 0;
+}
+
+/* The next piece.  1 when the sender gave the message up and began another. */
+static int add_piece(bufpipe_t *p, char *buf, int64_t deadline)
+{
+	struct partial *part = &p->partial;
+	struct record record;
+	int r;
+
+	r = recv_await(p, &record, deadline);
+	if (r < 0)
+		return r;
+	if (record.flags != RECORD_MORE)
+		return 1;
+	if (record.len > part->total - part->have)
+		return -EPROTO;
+	memcpy(buf + part->have, record.payload, record.len);
+	part->have += record.len;
+	recv_consume(p, record.len);
+	return 0;
+}
+
+static int64_t long_deadline(uint64_t total, int64_t deadline)
+{
+	int64_t grace = LONG_GRACE + (int64_t)(total / LONG_BYTES_PER_SEC) * NSEC_PER_SEC;
+	int64_t granted = time_deadline(grace);
+
+	return deadline > granted ? deadline : granted;
+}
+
+/* For a later call.  A shared end has made no room for it before; without it nothing can be kept. */
+static int keep_partial(bufpipe_t *p, const char *buf, uint64_t kept)
+{
+	struct partial *part = &p->partial;
+
+	if (!part->data)
+		part->data = malloc(part->total);
+	if (!part->data)
+		return -ENOMEM;
+	memcpy(part->data + kept, buf + kept, part->have - kept);
+	part->at = receiver_head(&p->receiver);
+	if (p->in.state & WAY_SHARED)
+		way_open(&p->in, 0);
+	else
+		p->in.state |= WAY_PARTIAL;
+	return 0;
+}
+
+/* The rest of a long message, in our turn.  Its length; -EAGAIN with *restart when another message has begun. */
+static ssize_t finish_long(bufpipe_t *p, char *buf, int64_t deadline, bool *restart)
+{
+	struct partial *part = &p->partial;
+	bool shared = p->in.state & WAY_SHARED;
+	uint64_t kept = p->in.state & WAY_PARTIAL || (shared && part->data) ? part->have : 0;
+	ssize_t total = (ssize_t)part->total;
+	int r = 0;
+
+	if (shared)
+		deadline = long_deadline(part->total, deadline);
+	copy_bytes(buf, part->data, kept);
+	while (r == 0 && part->have < part->total) {
+		r = add_piece(p, buf, deadline);
+		if (r == -EINTR && shared && keep_partial(p, buf, kept) < 0)
+			r = 0; /* to stop here would lose the message */
+	}
+	if (r == -EINTR && shared)
+		return r;
+	if (r < 0 && r != -EPIPE && !shared) {
+		keep_partial(p, buf, kept);
+		return r;
+	}
+	long_forget(p);
+	*restart = r > 0;
+	return r < 0 ? r : r > 0 ? -EAGAIN : total;
+}
+
+ssize_t long_take(bufpipe_t *p, const struct record *record, char *buf, size_t cap, int64_t deadline,
+		  bool *restart)
+{
+	int r;
+
+	if (record->flags == RECORD_FIRST) {
+		r = begin_long(p, record, buf, cap);
+		if (r < 0)
+			return r;
+	} else if (p->partial.total > cap) {
+		return -EMSGSIZE;
+	}
+	return finish_long(p, buf, deadline, restart);
+}
+
+ssize_t long_go_on(bufpipe_t *p, char *buf, size_t cap, int64_t deadline, bool *restart)
+{
+	if (p->partial.total > cap)
+		return -EMSGSIZE;
+	way_resume(&p->in);
+	return finish_long(p, buf, deadline, restart);
+}
