@@ -83,14 +83,20 @@ struct state {
  */
 struct hold {
 	bufpipe_t *pipe;
-	unsigned handles;
-	unsigned uses;    /* calls that are at work without the GIL, and open views */
+	unsigned handles; /* and open views */
+	unsigned uses;    /* calls that are at work without the GIL */
 	unsigned process; /* to which the uses belong: fork leaves the other threads behind */
 	struct bufpipe_info info;
 	int fd;           /* of bufpipe_fd; -1: nobody asked for it */
 	size_t take_most; /* the longest message that is received without a look at it first */
 	size_t expected;  /* the length of the last message; 0 if that was very short */
 	PyObject *last;   /* that message */
+};
+
+/* A call that uses a hold; it lies in the frame of the call.  Those of a thread are a list. */
+struct use {
+	struct hold *hold;
+	struct use *next;
 };
 
 /* A handle: what Python calls an End. */
@@ -106,8 +112,8 @@ extern struct PyModuleDef core_module;
 struct hold *hold_new(bufpipe_t *pipe);
 void hold_add(struct hold *hold);
 void hold_drop(struct hold *hold);
-void hold_use(struct hold *hold);
-void hold_unuse(struct hold *hold);
+void hold_use(struct hold *hold, struct use *use);
+void hold_unuse(struct use *use);
 /* A number that is another one in a forked child; sooner known than the pid. */
 unsigned this_process(void);
 /* Once, before the first this_process. */

@@ -152,16 +152,17 @@ static PyObject *handle_fork(PyObject *object, PyObject *unused)
 static PyObject *handle_shutdown(PyObject *object, PyObject *unused)
 {
 	struct hold *hold = handle_hold((struct end *)object);
+	struct use use;
 	int r;
 
 	(void)unused;
 	if (!hold)
 		return NULL;
-	hold_use(hold);
+	hold_use(hold, &use);
 	WITHOUT_GIL(r = bufpipe_shutdown(hold->pipe));
 	if (r < 0)
 		raise_error(hold, SENDING, r);
-	hold_unuse(hold);
+	hold_unuse(&use);
 	if (r < 0)
 		return NULL;
 	Py_RETURN_NONE;
@@ -176,15 +177,16 @@ static PyObject *handle_send_to(PyObject *object, PyObject *socket)
 {
 	int fd = socket_of(socket);
 	struct hold *hold = fd < 0 ? NULL : handle_hold((struct end *)object);
+	struct use use;
 	int r;
 
 	if (!hold)
 		return NULL;
-	hold_use(hold);
+	hold_use(hold, &use);
 	WITHOUT_GIL(r = bufpipe_send_end(fd, hold->pipe));
 	if (r < 0)
 		raise_error(NULL, NEITHER, r);
-	hold_unuse(hold);
+	hold_unuse(&use);
 	if (r < 0)
 		return NULL;
 	Py_RETURN_NONE;

@@ -5,9 +5,22 @@
 
 static unsigned process;
 
+static _Thread_local struct use *uses;
+
+/*
+ * In a child, the calls of the other threads are gone.  Those of the thread that
+ * forked are not: it may have done so in the handler of a signal that came in
+ * the middle of a call, and that call goes on in the child as well.
+ */
 static void count_fork(void)
 {
 	process++;
+	for (struct use *use = uses; use; use = use->next) {
+		if (use->hold->process != process)
+			use->hold->uses = 0;
+		use->hold->process = process;
+		use->hold->uses++;
+	}
 }
 
 static int watching;
@@ -65,7 +78,7 @@ struct hold *hold_new(bufpipe_t *pipe)
 	return hold;
 }
 
-/* In a child, forked while other threads were at work: nobody here will ever end their calls. */
+/* In a child, of a hold that the thread that forked did not use: nobody here will ever end the other calls. */
 static void adopt(struct hold *hold)
 {
 	if (unlikely(hold->process != process)) {
@@ -95,14 +108,21 @@ void hold_drop(struct hold *hold)
 	let_go(hold);
 }
 
-void hold_use(struct hold *hold)
+void hold_use(struct hold *hold, struct use *use)
 {
 	adopt(hold);
 	hold->uses++;
+	*use = (struct use){ hold, uses };
+	uses = use;
 }
 
-void hold_unuse(struct hold *hold)
+void hold_unuse(struct use *use)
 {
-	hold->uses--;
-	let_go(hold);
+	struct use **at = &uses;
+
+	while (*at != use)
+		at = &(*at)->next;
+	*at = use->next;
+	use->hold->uses--;
+	let_go(use->hold);
 }

@@ -10,19 +10,20 @@ enum awaited handle_await_quietly(struct end *self, int64_t deadline)
 	int64_t slice = deadline_slice(deadline, SLICE);
 	struct hold *hold = handle_hold(self);
 	enum awaited result;
+	struct use use;
 	ssize_t r;
 
 	if (!hold)
 		return AWAIT_FAILED;
 	if (slice == 0)
 		return AWAIT_TIME_UP;
-	hold_use(hold);
+	hold_use(hold, &use);
 	WITHOUT_GIL(r = bufpipe_next(hold->pipe, slice));
 	if (r == -EPIPE)
 		result = AWAIT_ENDED;
 	else
 		result = after_slice(self, hold, RECEIVING, r) < 0 ? AWAIT_FAILED : AWAIT_LOOK;
-	hold_unuse(hold);
+	hold_unuse(&use);
 	return result;
 }
 
@@ -85,15 +86,16 @@ static PyObject *take_peeked(struct hold *hold, const void *at, size_t len, writ
 {
 	PyObject *made;
 	char *data = NULL;
+	struct use use;
 
 	made = new_object(len, writable && writable(at, len), &data);
 	expect(hold, len);
 	if (likely(made && len < LONG_COPY)) {
 		memcpy(data, at, len);
 	} else if (made) {
-		hold_use(hold);
+		hold_use(hold, &use);
 		WITHOUT_GIL(copy_and_release(hold, data, at, len));
-		hold_unuse(hold);
+		hold_unuse(&use);
 		return made;
 	}
 	bufpipe_release(hold->pipe);
@@ -210,16 +212,17 @@ static PyObject *await_short(struct end *self, struct hold *hold, int64_t deadli
 {
 	int64_t slice = deadline_slice(deadline, SLICE);
 	PyObject *made = NULL;
+	struct use use;
 	ssize_t len;
 
 	if (slice == 0)
 		return raise_timeout(RECEIVING);
-	hold_use(hold);
+	hold_use(hold, &use);
 	len = take_short(hold, slice, writable, &made);
 	/* A handle that was closed meanwhile does not lose the message. */
 	if (len < 0 && len != -EMSGSIZE)
 		after_slice(self, hold, RECEIVING, len);
-	hold_unuse(hold);
+	hold_unuse(&use);
 	return made;
 }
 
@@ -233,11 +236,12 @@ static PyObject *await_short(struct end *self, struct hold *hold, int64_t deadli
 static ssize_t receive_pieces(struct end *self, struct hold *hold, void *data, size_t cap, int64_t deadline)
 {
 	unsigned process = this_process();
+	struct use use;
 	int64_t left;
 	int failed;
 	ssize_t r;
 
-	hold_use(hold);
+	hold_use(hold, &use);
 	do {
 		left = deadline_slice(deadline, DEADLINE_NEVER);
 		WITHOUT_GIL(r = bufpipe_recv(hold->pipe, data, cap, left));
@@ -250,7 +254,7 @@ static ssize_t receive_pieces(struct end *self, struct hold *hold, void *data, s
 		(void)bufpipe_release(hold->pipe); /* nothing happens if no message had begun */
 	else if (r < 0 && r != -EMSGSIZE && !failed && left == 0)
 		raise_timeout(RECEIVING);
-	hold_unuse(hold);
+	hold_unuse(&use);
 	return r;
 }
 

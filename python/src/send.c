@@ -5,11 +5,11 @@
 #define LONG_BYTES_PER_SEC (16 << 20)
 
 /* One slice without the GIL.  Leaves the hold in use. */
-static int send_slice(struct hold *hold, const struct iovec *pieces, int n, int64_t timeout)
+static int send_slice(struct hold *hold, struct use *use, const struct iovec *pieces, int n, int64_t timeout)
 {
 	int r;
 
-	hold_use(hold);
+	hold_use(hold, use);
 	WITHOUT_GIL(r = bufpipe_sendv(hold->pipe, pieces, n, timeout));
 	return r;
 }
@@ -26,11 +26,11 @@ static int await_room(bufpipe_t *pipe, int64_t timeout)
  * Waits for the turn and for some room, so that the send that follows, which
  * cannot go in small slices, moves.  Leaves the hold in use.
  */
-static int room_slice(struct hold *hold, int64_t timeout)
+static int room_slice(struct hold *hold, struct use *use, int64_t timeout)
 {
 	int r;
 
-	hold_use(hold);
+	hold_use(hold, use);
 	WITHOUT_GIL(r = await_room(hold->pipe, timeout));
 	return r;
 }
@@ -44,13 +44,14 @@ static int send_long(struct end *self, struct hold *hold, const struct iovec *pi
 {
 	int64_t most = NSEC_PER_SEC + (int64_t)(len / LONG_BYTES_PER_SEC) * NSEC_PER_SEC;
 	bool ready = false;
+	struct use use;
 	int64_t slice;
 	int r, failed;
 
 	while ((slice = deadline_slice(deadline, ready ? most : SLICE)) != 0) {
-		r = ready ? send_slice(hold, pieces, n, slice) : room_slice(hold, slice);
+		r = ready ? send_slice(hold, &use, pieces, n, slice) : room_slice(hold, &use, slice);
 		failed = r == 0 && ready ? 0 : after_slice(self, hold, SENDING, r);
-		hold_unuse(hold);
+		hold_unuse(&use);
 		if (failed)
 			return -1;
 		if (r == 0 && ready)
@@ -66,13 +67,14 @@ static int send_long(struct end *self, struct hold *hold, const struct iovec *pi
 static int send_short(struct end *self, struct hold *hold, const struct iovec *pieces, int n,
 		      int64_t deadline)
 {
+	struct use use;
 	int64_t slice;
 	int r, failed;
 
 	while ((slice = deadline_slice(deadline, SLICE)) != 0) {
-		r = send_slice(hold, pieces, n, slice);
+		r = send_slice(hold, &use, pieces, n, slice);
 		failed = r == 0 ? 0 : after_slice(self, hold, SENDING, r);
-		hold_unuse(hold);
+		hold_unuse(&use);
 		if (failed)
 			return -1;
 		if (r == 0)

@@ -17,7 +17,7 @@ enum view_state {
 
 struct view {
 	PyObject_HEAD struct end *end;
-	struct hold *hold; /* in use while open */
+	struct hold *hold; /* held while open, as by a handle: also in a child something may point there */
 	bool sends;
 	enum view_state state;
 	int64_t timeout_ns;
@@ -95,7 +95,7 @@ static void opened(struct view *view, struct hold *hold, void *at, size_t len)
 	view->len = len;
 	view->thread = PyThread_get_thread_ident();
 	view->process = this_process();
-	hold_use(hold);
+	hold_add(hold);
 }
 
 static PyObject *raise_unfit(const struct hold *hold, size_t len)
@@ -116,13 +116,14 @@ static int open_sending(struct view *view)
 
 	for (;;) {
 		struct hold *hold = handle_hold(view->end);
+		struct use use;
 		int failed = 0;
 		void *room;
 		int r;
 
 		if (!hold)
 			return -1;
-		hold_use(hold);
+		hold_use(hold, &use);
 		if (slice == 0) {
 			r = bufpipe_reserve(hold->pipe, &room, view->len, 0);
 		} else {
@@ -136,7 +137,7 @@ static int open_sending(struct view *view)
 		} else {
 			failed = after_slice(view->end, hold, SENDING, r);
 		}
-		hold_unuse(hold);
+		hold_unuse(&use);
 		if (failed || r == 0)
 			return failed;
 		slice = deadline_slice(deadline, SLICE);
@@ -199,10 +200,12 @@ static int view_end(struct view *view, bool commit)
 	view->state = VIEW_DONE;
 	view->hold = NULL;
 	if (view->process != this_process()) {
+		hold_drop(hold);
 		PyErr_SetString(PyExc_RuntimeError, "the view of this message belongs to the parent process");
 		return -1;
 	}
 	if (view->thread != PyThread_get_thread_ident()) {
+		hold_drop(hold);
 		PyErr_SetString(PyExc_RuntimeError, "a view must be left by the thread that entered it");
 		return -1;
 	}
@@ -214,7 +217,7 @@ static int view_end(struct view *view, bool commit)
 	}
 	if (r < 0)
 		raise_error(hold, SENDING, r);
-	hold_unuse(hold);
+	hold_drop(hold);
 	return r < 0 ? -1 : 0;
 }
 

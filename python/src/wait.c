@@ -4,7 +4,7 @@
 
 struct crowd {
 	struct bufpipe_pollfd *pipes; /* one for each hold */
-	struct hold **holds;
+	struct use *uses;
 	unsigned *entry; /* of each object, the number of its hold */
 	Py_ssize_t n;
 	unsigned count;
@@ -13,9 +13,9 @@ struct crowd {
 static void crowd_free(struct crowd *c)
 {
 	for (unsigned i = 0; i < c->count; i++)
-		hold_unuse(c->holds[i]);
+		hold_unuse(&c->uses[i]);
 	PyMem_Free(c->pipes);
-	PyMem_Free(c->holds);
+	PyMem_Free(c->uses);
 	PyMem_Free(c->entry);
 }
 
@@ -23,11 +23,10 @@ static void crowd_free(struct crowd *c)
 static unsigned entry_of(struct crowd *c, struct hold *hold)
 {
 	for (unsigned i = 0; i < c->count; i++) {
-		if (c->holds[i] == hold)
+		if (c->uses[i].hold == hold)
 			return i;
 	}
-	hold_use(hold);
-	c->holds[c->count] = hold;
+	hold_use(hold, &c->uses[c->count]);
 	c->pipes[c->count].pipe = hold->pipe;
 	c->pipes[c->count].events = hold->info.can_recv ? BUFPIPE_IN : BUFPIPE_OUT;
 	return c->count++;
@@ -37,9 +36,9 @@ static bool crowd_fill(struct crowd *c, struct state *state, PyObject *list)
 {
 	c->n = PyList_GET_SIZE(list);
 	c->pipes = PyMem_Calloc((size_t)c->n + 1, sizeof(*c->pipes));
-	c->holds = PyMem_Calloc((size_t)c->n + 1, sizeof(struct hold *));
+	c->uses = PyMem_Calloc((size_t)c->n + 1, sizeof(*c->uses));
 	c->entry = PyMem_Calloc((size_t)c->n + 1, sizeof(*c->entry));
-	if (!c->pipes || !c->holds || !c->entry) {
+	if (!c->pipes || !c->uses || !c->entry) {
 		PyErr_NoMemory();
 		return false;
 	}

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import threading
 import unittest
 
 from buffered_pipe import Generic_Pipe, Static_Pipe
@@ -213,6 +214,100 @@ class AfterFork(TestCase):
                 left = back_receiver.recv(timeout=LONG)
             sender.send("wake")
         self.assertEqual(left, before)
+
+    def in_a_forked_handler(self, receiver, in_handler, after):
+        """Forks in a handler while recv() is blocked; the child does one thing there, and another after recv()."""
+
+        main = threading.get_native_id()
+        forked = []
+
+        def handler(*_):
+            forked.append(fork())
+            if forked[-1] == 0:
+                in_handler()
+
+        def disturb():
+            wait_asleep(main)
+            os.kill(os.getpid(), signal.SIGUSR1)
+            wait_until(lambda: forked)
+            self.assertEqual(os.waitpid(forked[0], 0)[1], 0)
+            os.kill(os.getpid(), signal.SIGUSR2)
+
+        def stop(*_):
+            raise KeyError
+
+        before = signal.signal(signal.SIGUSR1, handler), signal.signal(signal.SIGUSR2, stop)
+        status = 1
+        try:
+            with thread(disturb):
+                try:
+                    receiver.recv(timeout=LONG)
+                except (KeyError, OSError) as error:
+                    if forked[0] == 0:
+                        after(error)
+                        status = 0
+                    else:
+                        self.assertIsInstance(error, KeyError)
+                finally:
+                    if forked and forked[0] == 0:
+                        os._exit(status)
+        finally:
+            signal.signal(signal.SIGUSR1, before[0])
+            signal.signal(signal.SIGUSR2, before[1])
+
+    def test_a_child_forked_in_a_handler_closes_the_end_of_the_call(self):
+        before = memfds()
+        receiver, sender = Generic_Pipe(4096)
+        kept = []
+
+        def close():
+            receiver.close()
+            kept.extend(bytearray(200) for _ in range(1000))  # where freed memory would be used again
+
+        def after(error):
+            self.assertRegex(str(error), "closed")
+            sender.close()
+            self.assertEqual(memfds(), before)
+
+        self.in_a_forked_handler(receiver, close, after)
+        sender.send("usable")
+        self.assertEqual(receiver.recv(), "usable")
+
+    def test_a_child_forked_in_a_handler_uses_the_end_of_the_call(self):
+        before = memfds()
+        receiver, sender = Generic_Pipe(4096)
+
+        def after(error):
+            def receive():
+                self.assertRaisesRegex(OSError, "closed", receiver.recv)
+
+            with thread(receive) as running:
+                wait_asleep(running.native_id)
+                receiver.close()
+            sender.close()
+            self.assertEqual(memfds(), before)
+
+        def fail():
+            self.assertFalse(receiver.poll(0.001))
+            raise KeyError
+
+        self.in_a_forked_handler(receiver, fail, after)
+        sender.send("usable")
+        self.assertEqual(receiver.recv(), "usable")
+
+    def test_a_view_in_a_child_keeps_the_memory(self):
+        receiver, sender = Generic_Pipe(4096)
+        sender.send_bytes(b"0123456789")
+
+        def use(view):
+            receiver.close()
+            sender.close()
+            self.assertEqual(view, b"0123456789")
+
+        with receiver.recv_view() as view:
+            with child(use, view):
+                pass
+        self.assertFalse(receiver.poll())
 
     def test_a_killed_sender_leaves_no_part_of_its_message(self):
         receiver, sender = Generic_Pipe(5)
