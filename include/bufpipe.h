@@ -190,11 +190,12 @@ int bufpipe_sendv(bufpipe_t *pipe, const struct iovec *pieces, int n, int64_t ti
  *
  * A call that has begun to receive a message longer than the ring and gives up
  * keeps what it has, and a later call goes on.  Not so on a shared end: there
- * the call stays, beyond its timeout, for up to a second and a further one for
- * each 16 MiB, and after that the message is dropped.  If it ends with -EINTR,
- * the thread keeps its turn: its next bufpipe_recv goes on with that message,
- * bufpipe_release drops it, and until then other receiving calls of the thread
- * are -EBUSY and other holders wait, as with an open peek.
+ * the call stays, beyond its timeout, while the sender is no slower than 16 MiB
+ * a second after the first second; else the message is dropped.  With
+ * BUFPIPE_INTERRUPTIBLE it does give up, and the thread keeps its turn: its next
+ * bufpipe_recv goes on with that message, bufpipe_release drops it, and until
+ * then other receiving calls of the thread are -EBUSY and other holders wait,
+ * as with an open peek.
  */
 ssize_t bufpipe_recv(bufpipe_t *pipe, void *buf, size_t cap, int64_t timeout_ns);
 

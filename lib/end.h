@@ -8,33 +8,8 @@
 #define BUFPIPE_END_H
 
 #include "bufpipe.h"
-#include "lock.h"
 #include "region.h"
-#include "ring.h"
-#include "turn.h"
-#include "wait.h"
-
-/* Why a direction of an end cannot take the short way through send or recv. */
-enum {
-	WAY_NONE = 1 << 0,    /* the end does not go this way */
-	WAY_SHARED = 1 << 1,  /* there is a lock to take */
-	WAY_OPEN = 1 << 2,    /* a reservation or a peek is open */
-	WAY_PARTIAL = 1 << 3, /* receiving: half of a long message is in 'partial' */
-};
-
-/* One direction.  Lengths of whole messages are valid when (len - shortest) <= span. */
-struct way {
-	unsigned state; /* WAY_*; 0 in an end with nothing unusual */
-	uint64_t shortest;
-	uint64_t span;
-	struct wait wait;
-	pthread_mutex_t *lock;       /* of co-owners; taken if WAY_SHARED */
-	struct lock_habit habit;     /* with it */
-	const struct receiver *held; /* receiving: whose head is held with it, */
-	struct turn *turn;           /* sending: the turn that is claimed with it */
-	uint64_t open_len;           /* of the record that is reserved or peeked */
-	_Atomic uint32_t owner;      /* shared: the thread that has it open */
-};
+#include "way.h"
 
 /* A long message of which the beginning has been consumed, and no call is at work on it. */
 struct partial {
@@ -83,17 +58,6 @@ int end_open(bufpipe_t **pipe, const struct region *ours, const struct region *t
 
 /* When nothing can fail any more: lets go of the descriptors that are for hand-over, if told so. */
 void end_settle(bufpipe_t *pipe);
-
-/* Makes the turn ours until way_leave: -EBADF, -EBUSY, or what taking the lock gives. */
-int way_enter(struct way *way, int64_t deadline);
-void way_leave(struct way *way);
-
-/* Keeps the turn, with a record of len bytes open; way_close ends that and leaves. */
-void way_open(struct way *way, uint64_t len);
-int way_is_open(const struct way *way);
-/* Ends it, and still keeps the turn. */
-void way_resume(struct way *way);
-void way_close(struct way *way);
 
 /*
  * For a try that found nothing, if bufpipe_fd is in use: from here on a

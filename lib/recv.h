@@ -38,8 +38,8 @@ ssize_t long_take(bufpipe_t *pipe, const struct record *record, char *buf, size_
 		  bool *restart);
 
 /*
- * Whether a signal has stopped this thread in the middle of a long message on a
- * shared end: then it still has the turn, for nobody else has the beginning.
+ * Whether this thread gave up in the middle of a long message on a shared end:
+ * then it still has the turn, for nobody else has the beginning.
  */
 bool long_in_middle(const bufpipe_t *pipe);
 

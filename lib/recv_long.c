@@ -2,18 +2,18 @@
 /*
  * A message longer than the ring, put together from its pieces.  What a call
  * that gives up has consumed of it is kept for the next: in an exclusive end,
- * and in a shared one by the thread that a signal has stopped.
+ * and in a shared one, if it is interruptible, by the thread that gave up.
  */
 #include "recv.h"
 
 #include <stdlib.h>
 
 /*
- * A shared end that has begun to receive a long message does not give it up at
- * the caller's deadline, but when the sender is slower than this.
+ * A shared end that cannot keep what it has does not give up at the caller's
+ * deadline, but when the sender is slower than this.
  */
-#define LONG_GRACE         NSEC_PER_SEC
-#define LONG_BYTES_PER_SEC ((uint64_t)16 << 20)
+#define GRACE         NSEC_PER_SEC
+#define BYTES_PER_SEC ((uint64_t)16 << 20)
 
 bool long_in_middle(const bufpipe_t *p)
 {
@@ -42,7 +42,7 @@ int long_total(const struct way *in, const struct record *record, uint64_t *tota
 /*
  * The first piece, into buf.  Should this call give up before the message is
  * whole, there must be a place to keep what it has consumed; a shared end
- * has none, because the next receiver may be another process.
+ * seldom needs one, and makes it then.
  */
 static int begin_long(bufpipe_t *p, const struct record *record, char *buf, size_t cap)
 {
@@ -85,15 +85,26 @@ static int add_piece(bufpipe_t *p, char *buf, int64_t deadline)
 	return 0;
 }
 
-static int64_t long_deadline(uint64_t total, int64_t deadline)
+/* Of what has come, not of what was announced: the sender can announce anything. */
+static int64_t slowest(const struct partial *part, int64_t begin, int64_t deadline)
 {
-	int64_t grace = LONG_GRACE + (int64_t)(total / LONG_BYTES_PER_SEC) * NSEC_PER_SEC;
-	int64_t granted = time_deadline(grace);
+	int64_t granted = begin + GRACE + (int64_t)(part->have * NSEC_PER_SEC / BYTES_PER_SEC);
 
 	return deadline > granted ? deadline : granted;
 }
 
-/* For a later call.  A shared end has made no room for it before; without it nothing can be kept. */
+/* The next receiver of a shared end may be another process: so the thread must keep the turn with it. */
+static bool can_keep(const bufpipe_t *p)
+{
+	return !(p->in.state & WAY_SHARED) || p->in.wait.interruptible;
+}
+
+static bool gave_up(int r)
+{
+	return r == -EINTR || r == -ETIMEDOUT || r == -EAGAIN;
+}
+
+/* For a later call.  -ENOMEM: a shared end has made no room for it before. */
 static int keep_partial(bufpipe_t *p, const char *buf, uint64_t kept)
 {
 	struct partial *part = &p->partial;
@@ -118,18 +129,17 @@ static ssize_t finish_long(bufpipe_t *p, char *buf, int64_t deadline, bool *rest
 	bool shared = p->in.state & WAY_SHARED;
 	uint64_t kept = p->in.state & WAY_PARTIAL || (shared && part->data) ? part->have : 0;
 	ssize_t total = (ssize_t)part->total;
+	int64_t begin = can_keep(p) ? 0 : time_now();
 	int r = 0;
 
-	if (shared)
-		deadline = long_deadline(part->total, deadline);
 	copy_bytes(buf, part->data, kept);
 	while (r == 0 && part->have < part->total) {
-		r = add_piece(p, buf, deadline);
-		if (r == -EINTR && shared && keep_partial(p, buf, kept) < 0)
-			r = 0; /* to stop here would lose the message */
+		r = add_piece(p, buf, can_keep(p) ? deadline : slowest(part, begin, deadline));
+		if (gave_up(r) && can_keep(p) && keep_partial(p, buf, kept) == 0)
+			return r;
+		if (r == -EINTR)
+			r = 0; /* without memory to keep it, to stop here would lose the message */
 	}
-	if (r == -EINTR && shared)
-		return r;
 	if (r < 0 && r != -EPIPE && !shared) {
 		keep_partial(p, buf, kept);
 		return r;

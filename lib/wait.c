@@ -189,23 +189,25 @@ static bool poll_word(const struct look *look, int times)
 
 /*
  * Two sides that move along the ring together fight for its cache lines at
- * every message.  Who got many messages since the last wait will get many more
- * by waiting for a moment before looking.  When it is one each time, as in a
- * dialogue, that would only delay the answer, so it is but tried now and then.
+ * every message.  Who got several messages since the last wait will get more by
+ * waiting for a moment before looking.  When it is one each time, as in a
+ * dialogue, that would only delay the answer, so it is but tried now and then,
+ * and soon given up.
  */
 static void let_it_grow(struct wait *wait)
 {
-	enum { MANY = 4, LONGEST = 128, TRY_EVERY = 64, TRY_FOR = 16 };
+	enum { MANY = 2, EACH = 32, LONGEST = 256, TRY_EVERY = 512, TRY_FOR = 64 };
 	uint32_t moved = atomic_load_explicit(&wait->moved, memory_order_relaxed);
 	uint32_t waits = atomic_load_explicit(&wait->waits, memory_order_relaxed) + 1;
-	uint32_t pauses = 0;
+	uint32_t pauses = atomic_load_explicit(&wait->pauses, memory_order_relaxed) / 2;
 
-	atomic_store_explicit(&wait->moved, 0, memory_order_relaxed);
-	atomic_store_explicit(&wait->waits, waits, memory_order_relaxed);
 	if (moved >= MANY)
-		pauses = moved < LONGEST / 4 ? moved * 4 : LONGEST;
+		pauses = moved < LONGEST / EACH ? moved * EACH : LONGEST;
 	else if (waits % TRY_EVERY == 0)
 		pauses = TRY_FOR;
+	atomic_store_explicit(&wait->moved, 0, memory_order_relaxed);
+	atomic_store_explicit(&wait->waits, waits, memory_order_relaxed);
+	atomic_store_explicit(&wait->pauses, pauses, memory_order_relaxed);
 	while (pauses--)
 		wait_relax();
 }

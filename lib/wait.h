@@ -36,10 +36,11 @@ struct wait {
 	pthread_mutex_t *door_lock; /* whose owner may sleep on the socket */
 	const struct bell *other;   /* of our other direction, on the same socket */
 	int socket;
-	_Atomic uint32_t moved; /* publications since the last wait */
-	_Atomic uint32_t waits; /* counts, to try a pause now and then */
-	bool fence;             /* no membarrier can reach us: fence at each notify */
-	atomic_bool told;       /* publishers were told to fence, at the latest at our last sleep */
+	_Atomic uint32_t moved;  /* publications since the last wait */
+	_Atomic uint32_t waits;  /* counts, to try a pause now and then */
+	_Atomic uint32_t pauses; /* how many came before the first look */
+	bool fence;              /* no membarrier can reach us: fence at each notify */
+	atomic_bool told;        /* publishers were told to fence, at the latest at our last sleep */
 	bool interruptible;
 	int64_t spin_ns;          /* as in bufpipe_options */
 	int64_t patience;         /* how long to sleep on the futex before the socket */

@@ -459,6 +459,25 @@ void allow_only(const int *calls, int n)
 	install_filter(&program);
 }
 
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define SANITIZED
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer) || __has_feature(memory_sanitizer)
+#define SANITIZED
+#endif
+#endif
+
+void need_jail(void)
+{
+	const char *preloaded = getenv("LD_PRELOAD");
+
+#ifdef SANITIZED
+	cr_skip_test("a sanitizer makes system calls of its own");
+#endif
+	if (preloaded && strstr(preloaded, "vgpreload"))
+		cr_skip_test("valgrind makes system calls of its own");
+}
+
 void sockets_open(int sockets[2], int type)
 {
 	check_eq(socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, sockets), 0);

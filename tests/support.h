@@ -153,8 +153,11 @@ struct forbidden {
 
 void forbid(const struct forbidden *rules, int n);
 
-/* From now on any other system call kills this process. */
+/* From now on any other system call kills this process.  For tests that begin with need_jail. */
 void allow_only(const int *calls, int n);
+
+/* Skips the test where sanitizers or valgrind make system calls of their own. */
+void need_jail(void);
 
 /* A pair of connected Unix sockets, close-on-exec. */
 void sockets_open(int sockets[2], int type);

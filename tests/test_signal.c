@@ -168,6 +168,19 @@ Test(signals, a_handler_does_not_disturb_who_waits_for_a_co_owner)
 
 static char message[100000];
 
+struct long_message {
+	bufpipe_t *pipe;
+	const void *data;
+	size_t len;
+};
+
+static void send_long_message(void *arg)
+{
+	const struct long_message *m = arg;
+
+	check_eq(bufpipe_send(m->pipe, m->data, m->len, PLENTY), 0);
+}
+
 static void send_message(void *pipe)
 {
 	check_eq(bufpipe_send(pipe, message, sizeof(message), PLENTY), 0);
@@ -330,4 +343,72 @@ Test(signals, a_storm_of_handlers_loses_nothing)
 	child_join(&child);
 	check(*handled > 0);
 	pipe_close(ends);
+}
+
+/* A sender that is stopped in the middle of a message, after the receiver has got what is there. */
+static struct child stopped_sender(bufpipe_t *ends[2])
+{
+	struct child sender;
+
+	pattern_fill(message, sizeof(message), 3);
+	sender = child_start(send_message, ends[OUT]);
+	wait_until_asleep(sender.pid, sender.pid, ASLEEP_SOCKET);
+	check_eq(kill(sender.pid, SIGSTOP), 0);
+	check_eq(waitpid(sender.pid, NULL, WUNTRACED), sender.pid);
+	memset(message, 0, sizeof(message));
+	return sender;
+}
+
+Test(signals, a_receive_of_an_interruptible_shared_end_whose_time_is_up_keeps_its_turn)
+{
+	struct child sender;
+	bufpipe_t *ends[2];
+
+	pipe_open(ends, &shared);
+	sender = stopped_sender(ends);
+	check_eq(bufpipe_recv(ends[IN], message, sizeof(message), 0), -EAGAIN);
+	check_eq(bufpipe_recv(ends[IN], message, sizeof(message), MSEC), -ETIMEDOUT);
+	check_eq(bufpipe_next(ends[IN], 0), -EBUSY);
+	check_eq(bufpipe_recv(ends[IN], message, sizeof(message), 0), -EAGAIN);
+	receive_all_of_it(ends[IN], &sender);
+	check_eq(bufpipe_release(ends[IN]), -EINVAL);
+
+	sender = stopped_sender(ends);
+	check_eq(bufpipe_recv(ends[IN], message, sizeof(message), MSEC), -ETIMEDOUT);
+	check_eq(bufpipe_release(ends[IN]), 0);
+	check_eq(kill(sender.pid, SIGCONT), 0);
+	/* What is left of the message is skipped. */
+	check_eq(bufpipe_recv(ends[IN], message, sizeof(message), 200 * MSEC), -ETIMEDOUT);
+	child_join(&sender);
+	say(ends[OUT], "next");
+	hear(ends[IN], "next");
+	pipe_close(ends);
+}
+
+/* However much it has announced. */
+Test(signals, a_stopped_sender_keeps_a_receiver_of_a_shared_end_for_a_second)
+{
+	const struct bufpipe_options uninterruptible = { .buffer_size = 4096, .flags = BUFPIPE_SHARED };
+	const size_t announced = (size_t)1 << 30;
+	char *huge = mmap(NULL, announced, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	struct long_message long_message;
+	struct child sender;
+	bufpipe_t *ends[2];
+	int64_t begin;
+
+	check(huge != MAP_FAILED);
+	pipe_open(ends, &uninterruptible);
+	long_message = (struct long_message){ ends[OUT], huge, announced };
+	sender = child_start(send_long_message, &long_message);
+	wait_until_asleep(sender.pid, sender.pid, ASLEEP_SOCKET);
+	check_eq(kill(sender.pid, SIGSTOP), 0);
+	begin = clock_ns();
+	check_eq(bufpipe_recv(ends[IN], huge, announced, MSEC), -ETIMEDOUT);
+	check(clock_ns() - begin < SEC + PROMPT);
+	child_kill(&sender);
+	say(ends[OUT], "next");
+	hear(ends[IN], "next");
+	pipe_close(ends);
+	munmap(huge, announced);
 }

@@ -329,9 +329,12 @@ static void ask_once(void *arg)
 
 Test(turn, is_not_asked_for_twice_where_it_cannot_be_taken)
 {
-	struct shared *s = shared_new();
-	struct child child = child_start(ask_once, s);
+	struct shared *s;
+	struct child child;
 
+	need_jail();
+	s = shared_new();
+	child = child_start(ask_once, s);
 	child_join(&child);
 	munmap(s, 4096);
 }
@@ -355,9 +358,11 @@ static void come_in_vain(void *arg)
 
 Test(turn, is_waited_for_without_giving_up_the_cpu_when_there_is_little_time)
 {
-	struct shared *s = shared_new();
+	struct shared *s;
 	struct child child;
 
+	need_jail();
+	s = shared_new();
 	check(turn_take(&s->turn));
 	child = child_start(come_in_vain, s);
 	child_join(&child);
