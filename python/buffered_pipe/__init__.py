@@ -43,20 +43,35 @@ class End(_core.End):
     close.__doc__ = _core.End.close.__doc__
 
     async def async_send(self, obj, /):
-        """send() for asyncio.  If it is cancelled, the object may have been sent or not."""
+        """send() for asyncio.  If it is cancelled, the object may have been sent or not.
+
+        An object that cannot go at once goes from a thread, as soon as it can.
+        """
         await _aio.send(self, self._dump(obj))
 
     async def async_send_bytes(self, buf, /, offset=0, size=None):
-        """send_bytes() for asyncio.  If it is cancelled, the message may have been sent or not."""
+        """send_bytes() for asyncio.  If it is cancelled, the message may have been sent or not.
+
+        A message that cannot go at once goes from a thread, which lets go of the buffer a moment
+        after a cancellation.
+        """
         await _aio.send(self, buf, offset, size)
 
     async def async_recv(self):
-        """recv() for asyncio.  If it is cancelled, nothing was received."""
-        return self._load(await _aio.receive(self, self._recv_raw))
+        """recv() for asyncio.  If it is cancelled, nothing was received.
+
+        A message that is longer than the buffer comes through a thread; if that is cancelled, the
+        message may be lost.
+        """
+        return self._load(await _aio.receive(self, True))
 
     async def async_recv_bytes(self):
-        """recv_bytes() for asyncio.  If it is cancelled, nothing was received."""
-        return await _aio.receive(self, self.recv_bytes)
+        """recv_bytes() for asyncio.  If it is cancelled, nothing was received.
+
+        A message that is longer than the buffer comes through a thread; if that is cancelled, the
+        message may be lost.
+        """
+        return await _aio.receive(self, False)
 
 
 class Listener(_core.Listener):

@@ -1,13 +1,22 @@
 # SPDX-License-Identifier: MIT
-"""Waiting in asyncio: the loop watches the descriptor of an end; sending that must wait goes to a thread."""
+"""Waiting in asyncio: the loop watches the descriptor of an end.
+
+What must wait otherwise has a thread of its own, which uses a handle of its
+own: to send when there is no room, and to receive what is longer than the buffer.
+"""
 
 import asyncio
+import os
 import threading
 import weakref
+
+from . import _core
 
 # Of each loop, who waits for which descriptor: {descriptor: [futures]}.
 _waiters = weakref.WeakKeyDictionary()
 _lock = threading.Lock()
+# The handles of the threads: {handle: the end that it stands for}.
+_lent = {}
 
 
 def _awake(futures):
@@ -44,6 +53,9 @@ async def _readable(fd):
 
 def wake():
     """A handle was closed: whoever waits looks again."""
+    for handle, end in list(_lent.items()):
+        if end.closed:
+            _core.End.close(handle)
     if not _waiters:
         return
     with _lock:
@@ -58,10 +70,26 @@ def _wake_all(loop):
         _ready(loop, fd)
 
 
-async def receive(end, call):
+def _after_fork():
+    """The threads are not in the child."""
+    global _lock
+    _lock = threading.Lock()
+    while _lent:
+        _core.End.close(_lent.popitem()[0])
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+async def receive(end, objects):
     while True:
         try:
-            return call(timeout=0)
+            return end._recv_now(objects)
+        except BlockingIOError:
+            try:
+                return await _in_thread(end, lambda handle: handle._recv_long(objects))
+            except TimeoutError:
+                pass  # somebody else has received it
         except TimeoutError:
             await _readable(end.fileno())
 
@@ -74,39 +102,73 @@ async def accept(listener):
             await _readable(listener.fileno())
 
 
-def _send_in_thread(end, part, given_up):
-    # A long message that is given up starts again, so the time for it grows.
-    most = 0.2 if len(part) <= end.buffer_size or end.object_size else 1 + len(part) / (16 << 20)
-    while not given_up.is_set():
-        try:
-            return end.send_bytes(part, timeout=most)
-        except TimeoutError:
-            most *= 1 if most == 0.2 else 2
+def _part(buf, offset, size):
+    """A memoryview of the part, of bytes."""
+    with memoryview(buf) as whole:
+        # What is empty in one of several dimensions cannot be cast.
+        with whole.cast("B") if whole.nbytes else memoryview(b"") as view:
+            part = view[offset:] if size is None else view[offset : offset + size]
+            if offset < 0 or offset > len(view) or (size is not None and len(part) != size):
+                raise ValueError("offset and size lie outside of the buffer")
+            return part
 
 
 async def send(end, buf, offset=0, size=None):
-    with memoryview(buf) as whole, whole.cast("B") as view:
-        part = view[offset:] if size is None else view[offset : offset + size]
-        if offset < 0 or offset > len(view) or (size is not None and len(part) != size):
-            raise ValueError("offset and size lie outside of the buffer")
-        with part:
-            await _send(end, part)
-
-
-async def _send(end, part):
+    part = _part(buf, offset, size)
     if end.object_size or len(part) <= end.buffer_size:
         try:
-            return end.send_bytes(part, timeout=0)
+            with part:
+                return end.send_bytes(part, timeout=0)
         except TimeoutError:
-            pass
-    given_up = threading.Event()
-    thread = asyncio.get_running_loop().run_in_executor(None, _send_in_thread, end, part, given_up)
+            part = _part(buf, offset, size)
+
+    def send_and_let_go(handle):
+        with part:
+            handle.send_bytes(part)
+
+    await _in_thread(end, send_and_let_go)
+
+
+def _finish(future, outcome):
+    if not future.done():
+        future.set_result(outcome)
+
+
+def _run(call, handle, loop, future):
+    result = failure = None
     try:
-        await asyncio.shield(thread)
-    except asyncio.CancelledError:
-        given_up.set()
-        # The thread still has the buffer.
-        await asyncio.wait([thread])
-        if not thread.cancelled():
-            thread.exception()
+        result = call(handle)
+    except BaseException as error:
+        failure = error
+    _lent.pop(handle, None)
+    _core.End.close(handle)
+    try:
+        loop.call_soon_threadsafe(_finish, future, (result, failure))
+    except RuntimeError:
+        pass  # the loop was closed
+
+
+async def _in_thread(end, call):
+    """What the call returns, or raises.  It gives up within a moment after its handle is closed."""
+    loop = asyncio.get_running_loop()
+    future = loop.create_future()
+    handle = end.fork()
+    _lent[handle] = end
+    try:
+        threading.Thread(target=_run, args=(call, handle, loop, future), daemon=True).start()
+    except BaseException:
+        del _lent[handle]
         raise
+    try:
+        result, failure = await asyncio.shield(future)
+    except asyncio.CancelledError:
+        _core.End.close(handle)
+        # Who cancels may use the buffer again; but a second cancel() is heeded at once.
+        await asyncio.wait([future], timeout=1)
+        raise
+    try:
+        if failure:
+            raise failure
+        return result
+    finally:
+        del failure  # its traceback refers to this frame

@@ -72,7 +72,7 @@ int64_t deadline_slice(int64_t deadline, int64_t most)
 {
 	int64_t left;
 
-	if (deadline == DEADLINE_TRY)
+	if (deadline <= DEADLINE_TRY)
 		return 0;
 	if (deadline == DEADLINE_NEVER)
 		return most == DEADLINE_NEVER ? -1 : most;

@@ -55,6 +55,10 @@ static inline PyObject *core_new_ref(PyObject *object)
 /* An absolute time on CLOCK_MONOTONIC, or one of these. */
 #define DEADLINE_TRY   0
 #define DEADLINE_NEVER INT64_MAX
+/* A try that leaves a message longer than the ring to a thread: BlockingIOError. */
+#define DEADLINE_TRY_SHORT (-1)
+/* A try that takes such a message, however long that takes once it has begun. */
+#define DEADLINE_TRY_LONG (-2)
 
 /* A message of at most this is received without asking for its length. */
 #define SHORT ((size_t)4096)
@@ -151,6 +155,8 @@ enum direction { SENDING, RECEIVING, NEITHER };
 void *raise_error(const struct hold *hold, enum direction direction, long error);
 void *raise_closed(void);
 void *raise_timeout(enum direction direction);
+/* In the middle of a long message. */
+void *raise_cut_short(void);
 void *raise_too_short(PyObject *message);
 /*
  * After a slice that ended with r: 0: go on, -1: there is an exception.  Looks
@@ -182,7 +188,8 @@ METHOD(handle_recv_bytes_into);
 METHOD(handle_poll);
 METHOD(handle_send_object);
 METHOD(handle_recv_object);
-METHOD(handle_recv_raw);
+PyObject *handle_recv_now(PyObject *self, PyObject *objects);
+PyObject *handle_recv_long(PyObject *self, PyObject *objects);
 METHOD(handle_send_view);
 METHOD(handle_recv_view);
 

@@ -15,6 +15,12 @@ void *raise_timeout(enum direction direction)
 	return NULL;
 }
 
+void *raise_cut_short(void)
+{
+	PyErr_SetString(PyExc_TimeoutError, "a long message had begun, and its rest did not arrive in time");
+	return NULL;
+}
+
 /* An instance at once: before 3.12 only that is a BrokenPipeError from the beginning. */
 static void *raise_os(int error, const char *message)
 {

@@ -404,8 +404,7 @@ static PyObject *load(struct state *state, PyObject *message)
 	return PyObject_CallOneArg(state->loads, message);
 }
 
-static PyObject *recv_object(struct end *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
-			     bool raw)
+METHOD(handle_recv_object)
 {
 	static const struct signature signature = { "recv", 0, 0, { "timeout" } };
 	int64_t deadline = DEADLINE_NEVER;
@@ -421,24 +420,14 @@ static PyObject *recv_object(struct end *self, PyObject *const *args, Py_ssize_t
 					   args_deadline(values[0], &deadline) < 0))
 		return NULL;
 	message = handle_receive(self, deadline, bytes ? NULL : frame_recognise);
-	if (!message || bytes || raw)
+	if (!message || bytes)
 		return message;
 	object = load(self->state, message);
 	Py_DECREF(message);
 	return object;
 }
 
-METHOD(handle_recv_object)
-{
-	return recv_object(self, args, nargs, kwnames, false);
-}
-
-METHOD(handle_recv_raw)
-{
-	return recv_object(self, args, nargs, kwnames, true);
-}
-
-/* Of what _recv_raw gave. */
+/* Of what _recv_now gave. */
 PyObject *handle_load(PyObject *self, PyObject *message)
 {
 	struct hold *hold = handle_hold((struct end *)self);

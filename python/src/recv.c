@@ -5,6 +5,8 @@
 
 #define VERY_SHORT 512
 
+#define LONG_BYTES_PER_SEC ((size_t)16 << 20)
+
 enum awaited handle_await_quietly(struct end *self, int64_t deadline)
 {
 	int64_t slice = deadline_slice(deadline, SLICE);
@@ -226,34 +228,52 @@ static PyObject *await_short(struct end *self, struct hold *hold, int64_t deadli
 	return made;
 }
 
+/* How long a long message that has begun is waited for at least, and the rate that is expected beyond that. */
+static int64_t grace(int64_t deadline, size_t len)
+{
+	if (deadline == DEADLINE_TRY_LONG)
+		return DEADLINE_NEVER;
+	return deadline_from(NSEC_PER_SEC + (int64_t)(len / LONG_BYTES_PER_SEC) * NSEC_PER_SEC);
+}
+
+/* After a call that gave up, does this thread have the beginning of a long message? */
+static bool in_middle(const struct hold *hold, ssize_t r)
+{
+	return (r == -EINTR || r == -ETIMEDOUT || r == -EAGAIN) && bufpipe_next(hold->pipe, 0) == -EBUSY;
+}
+
 /*
- * Without the GIL, for a message that may not lie in the ring as a whole: half of
- * it cannot be given back to a shared end, so the slice is the whole time.  A
- * signal ends it all the same.  Then the library keeps the turn for this thread,
- * which goes on if the handler lets it, and drops the message if not.  Negative
- * without an exception: look again.
+ * Without the GIL, for a message that may not lie in the ring as a whole.  When
+ * a slice ends in the middle, the library keeps the turn for this thread, which
+ * goes on, or drops the message: for an exception, and when the time is up and
+ * the sender has had its grace.  Negative without an exception: look again.
  */
 static ssize_t receive_pieces(struct end *self, struct hold *hold, void *data, size_t cap, int64_t deadline)
 {
 	unsigned process = this_process();
+	int64_t slice = deadline_slice(deadline, SLICE);
+	int64_t given = grace(deadline, cap);
 	struct use use;
-	int64_t left;
+	bool middle;
 	int failed;
 	ssize_t r;
 
 	hold_use(hold, &use);
 	do {
-		left = deadline_slice(deadline, DEADLINE_NEVER);
-		WITHOUT_GIL(r = bufpipe_recv(hold->pipe, data, cap, left));
+		WITHOUT_GIL(r = bufpipe_recv(hold->pipe, data, cap, slice));
+		middle = in_middle(hold, r);
 		/* A handle that was closed meanwhile does not lose the message. */
 		failed = r < 0 && r != -EMSGSIZE ? after_slice(self, hold, RECEIVING, r) : 0;
-	} while (r == -EINTR && !failed && process == this_process());
+		slice = deadline_slice(deadline, SLICE);
+		if (slice == 0)
+			slice = deadline_slice(given, SLICE);
+	} while (middle && !failed && slice != 0 && process == this_process());
 	if (process != this_process() && !failed)
 		PyErr_SetString(PyExc_RuntimeError, "the rest of this message belongs to the parent process");
-	else if (r == -EINTR)
-		(void)bufpipe_release(hold->pipe); /* nothing happens if no message had begun */
-	else if (r < 0 && r != -EMSGSIZE && !failed && left == 0)
-		raise_timeout(RECEIVING);
+	else if (middle)
+		(void)bufpipe_release(hold->pipe);
+	if (middle && !PyErr_Occurred())
+		raise_cut_short();
 	hold_unuse(&use);
 	return r;
 }
@@ -330,7 +350,9 @@ PyObject *handle_receive(struct end *self, int64_t deadline, writable_fn *writab
 			if (len >= 0)
 				return take_peeked(hold, at, (size_t)len, writable);
 		}
-		if (len == -EMSGSIZE)
+		if (len == -EMSGSIZE && deadline == DEADLINE_TRY_SHORT)
+			PyErr_SetString(PyExc_BlockingIOError, "the message is longer than the buffer");
+		else if (len == -EMSGSIZE)
 			made = take_careful(self, hold, deadline, SIZE_MAX, writable != NULL);
 		else if (len != -EAGAIN)
 			raise_error(hold, RECEIVING, len);
@@ -339,6 +361,39 @@ PyObject *handle_receive(struct end *self, int64_t deadline, writable_fn *writab
 		else
 			made = await_short(self, hold, deadline, writable);
 	}
+	if (made && self->hold)
+		handle_settle(self->hold);
+	return made;
+}
+
+static PyObject *take_long(struct end *self, struct hold *hold, bool writable)
+{
+	ssize_t len = bufpipe_next(hold->pipe, 0);
+	PyObject *made = NULL;
+
+	if (len < 0)
+		return raise_error(hold, RECEIVING, len);
+	if ((size_t)len > hold->info.buffer_size)
+		made = take_known(self, hold, (size_t)len, DEADLINE_TRY_LONG, writable);
+	if (!made && !PyErr_Occurred())
+		raise_timeout(RECEIVING);
+	return made;
+}
+
+/* What a loop of asyncio does itself. */
+PyObject *handle_recv_now(PyObject *self, PyObject *objects)
+{
+	return handle_receive((struct end *)self, DEADLINE_TRY_SHORT,
+			      objects == Py_True ? frame_recognise : NULL);
+}
+
+/* What it has done in a thread.  TimeoutError: there is no such message any more. */
+PyObject *handle_recv_long(PyObject *object, PyObject *objects)
+{
+	struct end *self = (struct end *)object;
+	struct hold *hold = handle_hold(self);
+	PyObject *made = hold ? take_long(self, hold, objects == Py_True) : NULL;
+
 	if (made && self->hold)
 		handle_settle(self->hold);
 	return made;

@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "core.h"
 
-/* How fast a long message moves at least, before a slice of it grows. */
-#define LONG_BYTES_PER_SEC (16 << 20)
-
 /* One slice without the GIL.  Leaves the hold in use. */
 static int send_slice(struct hold *hold, struct use *use, const struct iovec *pieces, int n, int64_t timeout)
 {
@@ -39,10 +36,9 @@ static int room_slice(struct hold *hold, struct use *use, int64_t timeout)
  * A message longer than the ring that is given up at the end of a slice starts
  * again from its beginning, so slices grow until one is long enough.
  */
-static int send_long(struct end *self, struct hold *hold, const struct iovec *pieces, int n, size_t len,
-		     int64_t deadline)
+static int send_long(struct end *self, struct hold *hold, const struct iovec *pieces, int n, int64_t deadline)
 {
-	int64_t most = NSEC_PER_SEC + (int64_t)(len / LONG_BYTES_PER_SEC) * NSEC_PER_SEC;
+	int64_t most = SLICE;
 	bool ready = false;
 	struct use use;
 	int64_t slice;
@@ -108,7 +104,7 @@ static int send_blocking(struct end *self, struct hold *hold, const struct iovec
 		return -1;
 	}
 	if (too_long)
-		return send_long(self, hold, pieces, n, len, deadline);
+		return send_long(self, hold, pieces, n, deadline);
 	return send_short(self, hold, pieces, n, deadline);
 }
 

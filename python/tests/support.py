@@ -95,6 +95,19 @@ def wait_until(condition):
         time.sleep(0.005)
 
 
+def stopped_in_the_middle(sender, message):
+    """A process that has sent the beginning of a long message, and stopped."""
+    pid = fork()
+    if pid == 0:
+        sender.send_bytes(message)
+        sender.send_bytes(b"next")
+        os._exit(0)
+    wait_until(lambda: asleep(pid))
+    os.kill(pid, signal.SIGSTOP)
+    os.waitpid(pid, os.WUNTRACED)
+    return pid
+
+
 def memfds():
     """How many rings this process has mapped or open."""
     gc.collect()

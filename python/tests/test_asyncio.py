@@ -2,14 +2,17 @@
 """The coroutines."""
 
 import asyncio
-import contextlib
+import ctypes
 import os
 import pickle
+import random
+import signal
 import unittest
+from concurrent.futures import ThreadPoolExecutor
 
 import buffered_pipe
 from buffered_pipe import Generic_Pipe, Static_Pipe
-from support import LONG, child
+from support import LONG, child, stopped_in_the_middle, wait_until
 
 
 class Asyncio(unittest.IsolatedAsyncioTestCase):
@@ -56,10 +59,84 @@ class Asyncio(unittest.IsolatedAsyncioTestCase):
 
     async def test_messages_longer_than_the_ring(self):
         receiver, sender = Generic_Pipe(5)
-        message = os.urandom(300000)
+        message = random.Random(1).randbytes(300000)
         task = asyncio.create_task(sender.async_send(message))
         self.assertEqual(await self.within(asyncio.to_thread(receiver.recv)), message)
         await task
+
+    async def test_a_long_message_does_not_hold_up_the_loop(self):
+        receiver, sender = Generic_Pipe(5)
+        message = bytes(range(256)) * 400
+        for receive, expected in (
+            (receiver.async_recv_bytes, message),
+            (receiver.async_recv, pickle.loads(pickle.dumps(message))),
+        ):
+            pid = stopped_in_the_middle(sender, message if expected is message else pickle.dumps(message))
+            task = asyncio.create_task(receive())
+            # The sender goes on only if the loop gets so far.
+            await asyncio.sleep(0)
+            await asyncio.to_thread(wait_until, lambda: buffered_pipe._aio._lent)
+            self.assertFalse(task.done())
+            os.kill(pid, signal.SIGCONT)
+            self.assertEqual(await self.within(task), expected)
+            self.assertEqual(await self.within(receiver.async_recv_bytes()), b"next")
+            self.assertEqual(os.waitpid(pid, 0)[1], 0)
+
+    async def test_cancelled_in_the_middle_of_a_long_message(self):
+        receiver, sender = Generic_Pipe(5)
+        pid = stopped_in_the_middle(sender, bytes(100000))
+        task = asyncio.create_task(receiver.async_recv_bytes())
+        await asyncio.to_thread(wait_until, lambda: buffered_pipe._aio._lent)
+        task.cancel()
+        with self.assertRaises(asyncio.CancelledError):
+            await self.within(task)
+        await asyncio.to_thread(wait_until, lambda: not buffered_pipe._aio._lent)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        sender.send_bytes(b"next")
+        self.assertEqual(await self.within(receiver.async_recv_bytes()), b"next")
+
+    async def test_an_end_is_closed_while_a_thread_sends(self):
+        receiver, sender = Static_Pipe(8, 1)
+        sender.send(bytes(8))
+        task = asyncio.create_task(sender.async_send(bytes(8)))
+        await asyncio.to_thread(wait_until, lambda: buffered_pipe._aio._lent)
+        sender.close()
+        with self.assertRaisesRegex(OSError, "closed"):
+            await self.within(task)
+        self.assertEqual(receiver.recv(), bytes(8))
+        with self.assertRaises(EOFError):
+            receiver.recv(timeout=LONG)
+
+    async def test_cancelled_twice(self):
+        receiver, sender = Static_Pipe(8, 1)
+        sender.send(bytes(8))
+        data = bytearray(8)
+        task = asyncio.create_task(sender.async_send(data))
+        while not buffered_pipe._aio._lent:
+            await asyncio.sleep(0)
+        for _ in range(2):
+            task.cancel()
+            await asyncio.sleep(0)
+        with self.assertRaises(asyncio.CancelledError):
+            await self.within(task)
+        await asyncio.to_thread(wait_until, lambda: not buffered_pipe._aio._lent)
+        data.append(1)  # BufferError while something is exported
+
+    async def test_sending_needs_no_thread_of_the_loop(self):
+        receiver, sender = Static_Pipe(8, 1)
+        sender.send(bytes(8))
+        with ThreadPoolExecutor(1) as executor:
+            asyncio.get_running_loop().set_default_executor(executor)
+            sending = [asyncio.create_task(sender.async_send(bytes([i] * 8))) for i in range(3)]
+            got = [await self.within(asyncio.to_thread(receiver.recv)) for _ in range(4)]
+            await self.within(asyncio.gather(*sending))
+        self.assertEqual(sorted(got[1:]), [bytes([i] * 8) for i in range(3)])
+
+    async def test_what_is_empty_can_be_sent(self):
+        receiver, sender = Generic_Pipe(100)
+        await sender.async_send_bytes((ctypes.c_int * 0 * 3)())
+        self.assertEqual(receiver.recv_bytes(timeout=0), b"")
 
     async def test_from_another_process(self):
         receiver, sender = Generic_Pipe(4096)
@@ -107,9 +184,10 @@ class Asyncio(unittest.IsolatedAsyncioTestCase):
         full.send(bytes(8))
         with self.assertRaises(asyncio.TimeoutError):
             await asyncio.wait_for(full.async_send(b"8 bytes!"), 0.05)
+        # Nobody has received meanwhile, so it cannot have been sent, and will not be.
+        await asyncio.to_thread(wait_until, lambda: not buffered_pipe._aio._lent)
         self.assertEqual(full_receiver.recv(), bytes(8))
-        with contextlib.suppress(TimeoutError):
-            self.assertEqual(full_receiver.recv(timeout=0.3), b"8 bytes!")
+        self.assertFalse(full_receiver.poll())
 
     async def test_accept(self):
         address = f"@buffered-pipe-test-{os.getpid()}"

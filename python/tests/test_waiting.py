@@ -11,7 +11,7 @@ import unittest
 
 import buffered_pipe
 from buffered_pipe import Generic_Pipe, Static_Pipe
-from support import LONG, TestCase, asleep, fork, thread, wait_asleep, wait_until
+from support import LONG, TestCase, fork, stopped_in_the_middle, thread, wait_asleep, wait_until
 
 
 class Timeouts(TestCase):
@@ -63,6 +63,33 @@ class Timeouts(TestCase):
             self.assertEqual(receiver.recv_bytes(), b"next")
         with thread(lambda: sender.send_bytes(message, timeout=LONG)):
             self.assertEqual(receiver.recv_bytes(timeout=LONG), message)
+
+    def test_the_rest_of_a_long_message_that_does_not_come(self):
+        receiver, sender = Generic_Pipe(5)
+        message = bytes(100000)
+        for receive in (
+            lambda: receiver.recv(timeout=0),
+            lambda: receiver.recv_bytes(timeout=0.01),
+            lambda: receiver.recv_bytes(len(message), timeout=0),
+            lambda: receiver.recv_bytes_into(bytearray(len(message)), timeout=0),
+            lambda: receiver.recv_view(timeout=0).__enter__(),
+        ):
+            pid = stopped_in_the_middle(sender, message)
+            self.assertRaisesRegex(TimeoutError, "rest", receive)
+            os.kill(pid, signal.SIGCONT)
+            # The sender may have given it up, and begun anew.
+            got = receiver.recv_bytes(timeout=LONG)
+            if got == message:
+                got = receiver.recv_bytes(timeout=LONG)
+            self.assertEqual(got, b"next")
+            self.assertEqual(os.waitpid(pid, 0)[1], 0)
+
+    def test_a_long_message_that_takes_longer_than_a_try(self):
+        receiver, sender = Generic_Pipe(5)
+        message = bytes(range(256)) * 4000
+        with thread(sender.send_bytes, message):
+            wait_until(receiver.poll)
+            self.assertEqual(receiver.recv_bytes(timeout=0), message)
 
     def test_poll(self):
         receiver, sender = Generic_Pipe(2048)
@@ -240,18 +267,6 @@ class Interruption(TestCase):
         sender.send(1)
         self.assertEqual(receiver.recv(), 1)
 
-    def stopped_in_the_middle(self, sender, message):
-        """A process that has sent the beginning of a long message, and stopped."""
-        pid = fork()
-        if pid == 0:
-            sender.send_bytes(message)
-            sender.send_bytes(b"next")
-            os._exit(0)
-        wait_until(lambda: asleep(pid))
-        os.kill(pid, signal.SIGSTOP)
-        os.waitpid(pid, os.WUNTRACED)
-        return pid
-
     def test_control_c_in_the_middle_of_a_message_whose_sender_is_stopped(self):
         receiver, sender = Generic_Pipe(5)
         for call in (
@@ -260,7 +275,7 @@ class Interruption(TestCase):
             lambda: receiver.recv_bytes(1000000),
             lambda: receiver.recv_bytes_into(bytearray(100000)),
         ):
-            pid = self.stopped_in_the_middle(sender, bytes(100000))
+            pid = stopped_in_the_middle(sender, bytes(100000))
             self.assertLess(self.interrupt(call), LONG / 2)
             os.kill(pid, signal.SIGCONT)
             # What is left of the message is skipped; but its sender may have given it up, and begun anew.
@@ -293,7 +308,7 @@ class Interruption(TestCase):
         try:
             for receive in (receiver.recv_bytes, lambda: receiver.recv_bytes(timeout=LONG)):
                 del refused[:]
-                pid = self.stopped_in_the_middle(sender, message)
+                pid = stopped_in_the_middle(sender, message)
                 with thread(disturb, pid):
                     self.assertEqual(receive(), message)
                 self.assertEqual(receiver.recv_bytes(timeout=LONG), b"next")
@@ -396,10 +411,32 @@ class Threads(TestCase):
         receiver, sender = Generic_Pipe(2048)
         full_receiver, full = Static_Pipe(8, 1)
         full.send(bytes(8))
-        for handle, call in ((receiver, receiver.recv), (full, lambda: full.send(bytes(8)))):
+        long_receiver, long = Generic_Pipe(5)
+        for handle, call in (
+            (receiver, receiver.recv),
+            (full, lambda: full.send(bytes(8))),
+            (long, lambda: long.send_bytes(bytes(1 << 28))),
+        ):
             with thread(lambda: self.assertRaisesRegex(OSError, "closed", call)) as running:
                 wait_asleep(running.native_id)
                 handle.close()
+                begin = time.monotonic()
+            self.assertLess(time.monotonic() - begin, LONG / 2)
+
+    def test_a_call_in_the_middle_of_a_long_message_ends_when_its_handle_is_closed(self):
+        receiver, sender = Generic_Pipe(5)
+        handle = receiver.fork()
+        pid = stopped_in_the_middle(sender, bytes(100000))
+        try:
+            with thread(lambda: self.assertRaisesRegex(OSError, "closed", handle.recv_bytes)) as running:
+                wait_asleep(running.native_id)
+                handle.close()
+        finally:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        # The turn is free again, and the message of the dead sender is nobody's.
+        sender.send_bytes(b"next")
+        self.assertEqual(receiver.recv_bytes(timeout=LONG), b"next")
 
     def test_no_other_thread_runs_in_a_call_that_does_not_block(self):
         # With a switch interval this long, only a call that releases the GIL lets the other thread in.
