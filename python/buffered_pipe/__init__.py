@@ -78,6 +78,12 @@ class Listener(_core.Listener):
     __doc__ = _core.Listener.__doc__
     __slots__ = ("__weakref__",)
 
+    def close(self):
+        super().close()
+        _aio.wake()
+
+    close.__doc__ = _core.Listener.close.__doc__
+
     def accept(self, *, timeout=None):
         """The end that speaks with the next program that connects."""
         return self._accept(End, timeout)

@@ -125,7 +125,8 @@ static PyObject *handle_exit(PyObject *self, PyObject *const *args, Py_ssize_t n
 {
 	(void)args;
 	(void)nargs;
-	return handle_close(self, NULL);
+	/* The method of the class, which may do more. */
+	return PyObject_CallMethod(self, "close", NULL);
 }
 
 static PyObject *handle_register(PyObject *self, PyObject *unused)

@@ -158,7 +158,7 @@ static PyObject *listener_exit(PyObject *self, PyObject *const *args, Py_ssize_t
 {
 	(void)args;
 	(void)nargs;
-	return listener_close(self, NULL);
+	return PyObject_CallMethod(self, "close", NULL);
 }
 
 static PyObject *listener_get_closed(PyObject *object, void *unused)

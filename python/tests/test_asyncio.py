@@ -171,6 +171,15 @@ class Asyncio(unittest.IsolatedAsyncioTestCase):
         sender.send("for the other handle")
         self.assertEqual(await self.within(others), "for the other handle")
 
+    async def test_the_with_of_a_handle_ends_meanwhile(self):
+        receiver, sender = Generic_Pipe(4096)
+        with buffered_pipe.listen(f"@buffered-pipe-test-with-{os.getpid()}") as listener, receiver:
+            tasks = [asyncio.create_task(receiver.async_recv()), asyncio.create_task(listener.async_accept())]
+            await asyncio.sleep(0)
+        for task in tasks:
+            with self.assertRaisesRegex(OSError, "closed"):
+                await self.within(task)
+
     async def test_cancellation(self):
         receiver, sender = Generic_Pipe(4096)
         task = asyncio.create_task(receiver.async_recv())
