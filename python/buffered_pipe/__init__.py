@@ -182,6 +182,9 @@ def wait(object_list, timeout=None):
     return _wait_mixed(objects, timeout)
 
 
+_SLICE = 0.2
+
+
 def _wait_mixed(objects, timeout):
     from multiprocessing import connection
 
@@ -190,7 +193,10 @@ def _wait_mixed(objects, timeout):
     deadline = None if timeout is None else _time.monotonic() + timeout
     while True:
         left = None if deadline is None else max(0, deadline - _time.monotonic())
-        ready = connection.wait(objects, left)
+        # In slices, to notice a handle that is closed meanwhile.
+        ready = connection.wait(objects, _SLICE if left is None else min(left, _SLICE))
+        if any(isinstance(each, End) and each.closed for each in objects):
+            raise OSError("handle is closed")
         # Another process may have taken the message that made a descriptor ready.
         ready = [each for each in ready if not isinstance(each, End) or each.poll(0)]
         if ready or left == 0:

@@ -8,14 +8,16 @@ it waits there it is alive, whatever becomes of the handle that was pickled.
 
 import copyreg
 import os
+import threading
 import weakref
 from multiprocessing import context, reduction
 
-from . import _core
+from . import _aio, _core
 
 # The parcels for processes that are being started: [(weak reference to the Popen, descriptor)].
 # multiprocessing only notes the number of a descriptor, and opens its own when it starts the process.
 _waiting = []
+_sweeping = threading.Lock()
 
 
 def install(end_type):
@@ -39,6 +41,7 @@ def _reduce(end):
     else:
         _waiting.append((weakref.ref(popen), fd))
         _core.set_idle(_sweep)
+        _aio.sweep_later(_sweep)
     return _rebuild, (type(end), wrapper)
 
 
@@ -51,21 +54,32 @@ def _rebuild(end_type, wrapper):
 
 
 def _sweep():
-    """Closes the parcels of processes that have started: an end dies with a process that never took it."""
-    still = []
-    while _waiting:
-        ref, fd = _waiting.pop()
-        popen = ref()
-        if popen is not None and getattr(popen, "pid", None) is None:
-            still.append((ref, fd))
-        else:
-            os.close(fd)
-    _waiting.extend(still)
+    """Closes the parcels of processes that have started: an end dies with a process that never took it.
+
+    Called whenever a call finds nothing in a pipe, so in any thread, and in the handlers of signals.
+    Whether any are left.
+    """
+    if not _sweeping.acquire(blocking=False):
+        return True
+    try:
+        for parcel in list(_waiting):
+            ref, fd = parcel
+            popen = ref()
+            if popen is None or getattr(popen, "pid", None) is not None:
+                _waiting.remove(parcel)
+                os.close(fd)
+    finally:
+        _sweeping.release()
     if not _waiting:
         _core.set_idle(None)
+        if _waiting:  # since then, of another thread
+            _core.set_idle(_sweep)
+    return bool(_waiting)
 
 
 def _drop_all():
+    global _sweeping
+    _sweeping = threading.Lock()
     while _waiting:
         os.close(_waiting.pop()[1])
     _core.set_idle(None)

@@ -5,13 +5,14 @@
 
 #include <Python.h>
 
-PyDoc_STRVAR(doc_end,
-	     "One end of a pipe, for any number of threads and processes.\n\n"
-	     "Every blocking call takes timeout= in seconds: None waits for ever, 0 only tries, and\n"
-	     "TimeoutError says that the time is up.  But a call that has begun to receive a message longer\n"
-	     "than the buffer stays for a second, and one more for each 16 MiB, even if its timeout is\n"
-	     "shorter; if the rest does not come by then, the message is lost.  A call on a closed handle is\n"
-	     "an OSError.");
+PyDoc_STRVAR(
+	doc_end,
+	"One end of a pipe, for any number of threads and processes.\n\n"
+	"Every blocking call takes timeout= in seconds: None waits for ever, 0 only tries, and\n"
+	"TimeoutError says that the time is up.  But a call that has begun to receive a message longer\n"
+	"than the buffer stays for a second, and one more for each 16 MiB, even if its timeout is\n"
+	"shorter; if the rest does not come by then, the message is lost.  A call on a closed handle is\n"
+	"an OSError.");
 PyDoc_STRVAR(doc_send,
 	     "send($self, /, obj, *, timeout=None)\n--\n\n"
 	     "Send an object as a pickle; in a static pipe, bytes.\n\n"

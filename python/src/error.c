@@ -85,11 +85,14 @@ void *raise_error(const struct hold *hold, enum direction direction, long error)
 	}
 }
 
-static int call_idle(const struct state *state)
+int run_idle(const struct state *state)
 {
-	PyObject *idle = Py_NewRef(state->idle);
-	PyObject *result = PyObject_CallNoArgs(idle);
+	PyObject *idle, *result;
 
+	if (likely(!state->idle))
+		return 0;
+	idle = Py_NewRef(state->idle);
+	result = PyObject_CallNoArgs(idle);
 	Py_XDECREF(result);
 	Py_DECREF(idle);
 	return result ? 0 : -1;
@@ -103,7 +106,7 @@ int after_slice(struct end *self, const struct hold *hold, enum direction direct
 	}
 	if (r < 0 && PyErr_CheckSignals() < 0)
 		return -1;
-	if (r < 0 && self->state->idle && call_idle(self->state) < 0)
+	if (r < 0 && run_idle(self->state) < 0)
 		return -1;
 	/* Another thread, or the signal's handler, may have closed it. */
 	if (self->hold != hold) {

@@ -18,7 +18,7 @@ enum awaited handle_await_quietly(struct end *self, int64_t deadline)
 	if (!hold)
 		return AWAIT_FAILED;
 	if (slice == 0)
-		return AWAIT_TIME_UP;
+		return run_idle(self->state) < 0 ? AWAIT_FAILED : AWAIT_TIME_UP;
 	hold_use(hold, &use);
 	WITHOUT_GIL(r = bufpipe_next(hold->pipe, slice));
 	if (r == -EPIPE)
@@ -218,7 +218,7 @@ static PyObject *await_short(struct end *self, struct hold *hold, int64_t deadli
 	ssize_t len;
 
 	if (slice == 0)
-		return raise_timeout(RECEIVING);
+		return run_idle(self->state) < 0 ? NULL : raise_timeout(RECEIVING);
 	hold_use(hold, &use);
 	len = take_short(hold, slice, writable, &made);
 	/* A handle that was closed meanwhile does not lose the message. */

@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: MIT
 """Ends in other processes: every start method, through queues, after the parent let go, after a death."""
 
+import asyncio
+import contextlib
 import multiprocessing
+import multiprocessing.connection
 import os
 import pickle
 import signal
 import threading
 import unittest
 
+import buffered_pipe
 from buffered_pipe import Generic_Pipe, Static_Pipe
 from support import (
     LONG,
@@ -47,6 +51,10 @@ def send_through(queue, sender):
 
 def wait_for_ever(end, started):
     started.set()
+    signal.pause()
+
+
+def keep_for_ever(end):
     signal.pause()
 
 
@@ -356,16 +364,63 @@ class Pickling(TestCase):
         wait_until(lambda: descriptors() == before)
 
     def test_a_process_that_never_takes_its_end_does_not_keep_it(self):
+        def receive(receiver):
+            self.assertRaises(EOFError, receiver.recv, timeout=LONG)
+
+        def poll(receiver):
+            wait_until(receiver.poll)
+
+        def wait_for_many(receiver):
+            self.assertEqual(buffered_pipe.wait([receiver], LONG), [receiver])
+
+        def multiprocessing_waits(receiver):
+            self.assertEqual(multiprocessing.connection.wait([receiver], LONG), [receiver])
+
+        def asyncio_receives(receiver):
+            with self.assertRaises(EOFError):
+                asyncio.run(asyncio.wait_for(receiver.async_recv(), LONG))
+
+        for notices in (receive, poll, wait_for_many, multiprocessing_waits, asyncio_receives):
+            receiver, sender = Generic_Pipe(4096)
+            start_and_kill(sender)
+            notices(receiver)
+
+    def test_a_loop_that_waits_already_notices_as_well(self):
         receiver, sender = Generic_Pipe(4096)
-        context = multiprocessing.get_context("spawn")
-        process = context.Process(target=give_and_leave, args=(sender,))
-        process.start()
-        process.kill()  # long before it has unpickled anything
-        sender.close()
-        with self.assertRaises(EOFError):
-            while True:
-                receiver.recv(timeout=LONG)
-        process.join()
+
+        async def receive():
+            task = asyncio.create_task(receiver.async_recv())
+            await asyncio.sleep(0)
+            process = await asyncio.to_thread(start_and_kill, sender)
+            with self.assertRaises(EOFError):
+                await asyncio.wait_for(task, LONG)
+            return process
+
+        asyncio.run(receive())
+
+    def test_threads_start_processes_side_by_side(self):
+        receiver, sender = Generic_Pipe(4096)
+        before = descriptors()
+        count = 4
+
+        def start():
+            for _ in range(3):
+                start_and_kill(sender.fork()).close()
+
+        with contextlib.ExitStack() as stack:
+            for _ in range(count):
+                stack.enter_context(thread(start))
+        wait_until(lambda: not receiver.poll() and descriptors() == before)
+
+
+def start_and_kill(sender):
+    """A process that hardly gets so far as to take its end."""
+    process = multiprocessing.get_context("spawn").Process(target=keep_for_ever, args=(sender,))
+    process.start()
+    process.kill()
+    process.join()
+    sender.close()
+    return process
 
 
 if __name__ == "__main__":

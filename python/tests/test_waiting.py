@@ -423,6 +423,18 @@ class Threads(TestCase):
                 begin = time.monotonic()
             self.assertLess(time.monotonic() - begin, LONG / 2)
 
+    def test_waiting_for_many_ends_when_one_is_closed(self):
+        receiver, sender = Generic_Pipe(2048)
+        other, other_sender = Generic_Pipe(2048)
+        plain, plain_sender = multiprocessing.Pipe(False)
+        for objects in ([other], [other, plain]):
+            handle = receiver.fork()
+            with thread(
+                lambda: self.assertRaisesRegex(OSError, "closed", buffered_pipe.wait, [handle, *objects])
+            ) as running:
+                wait_asleep(running.native_id)
+                handle.close()
+
     def test_a_call_in_the_middle_of_a_long_message_ends_when_its_handle_is_closed(self):
         receiver, sender = Generic_Pipe(5)
         handle = receiver.fork()
