@@ -190,6 +190,8 @@ METHOD(handle_recv_bytes_into);
 METHOD(handle_poll);
 METHOD(handle_send_object);
 METHOD(handle_recv_object);
+/* Bytes-like, to a static pipe. */
+PyObject *handle_send_buffer(struct end *self, PyObject *buffer, int64_t deadline);
 PyObject *handle_recv_now(PyObject *self, PyObject *objects);
 PyObject *handle_recv_long(PyObject *self, PyObject *objects);
 METHOD(handle_send_view);

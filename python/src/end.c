@@ -151,24 +151,53 @@ static PyObject *handle_fork(PyObject *object, PyObject *unused)
 	return handle_make(Py_TYPE(object), self->state, hold);
 }
 
-/* May wait for another process that sends, but for one message only. */
-static PyObject *handle_shutdown(PyObject *object, PyObject *unused)
+/*
+ * The library's shutdown waits for the turn and hears of nothing meanwhile.  So
+ * the turn is waited for here, as if there was something to send; if the pipe is
+ * full, it is that for which such a wait would be, and not the turn.
+ */
+static int shutdown_slice(const struct hold *hold, int64_t slice)
 {
-	struct hold *hold = handle_hold((struct end *)object);
-	struct use use;
-	int r;
+	struct bufpipe_pollfd room = { .pipe = hold->pipe, .events = BUFPIPE_OUT };
+	void *at;
+	int r = 0;
 
-	(void)unused;
-	if (!hold)
+	if (hold->info.can_send)
+		r = bufpipe_reserve(hold->pipe, &at, hold->info.object_size, slice);
+	if (r == 0 && hold->info.can_send)
+		bufpipe_cancel(hold->pipe);
+	if ((r == -EAGAIN || r == -ETIMEDOUT) && bufpipe_wait(&room, 1, 0) != 0)
+		return r;
+	return r == -EBUSY || r == -EINTR ? r : bufpipe_shutdown(hold->pipe);
+}
+
+/* May wait for another process that sends, but for one message only. */
+static METHOD(handle_shutdown)
+{
+	static const struct signature signature = { "shutdown", 0, 0, { "timeout" } };
+	PyObject *values[1];
+	int64_t deadline, slice = 0;
+	int r, failed;
+
+	if (!args_parse(&signature, args, nargs, kwnames, values) || args_deadline(values[0], &deadline) < 0)
 		return NULL;
-	hold_use(hold, &use);
-	WITHOUT_GIL(r = bufpipe_shutdown(hold->pipe));
-	if (r < 0)
-		raise_error(hold, SENDING, r);
-	hold_unuse(&use);
-	if (r < 0)
-		return NULL;
-	Py_RETURN_NONE;
+	do {
+		struct hold *hold = handle_hold(self);
+		struct use use;
+
+		if (!hold)
+			return NULL;
+		hold_use(hold, &use);
+		WITHOUT_GIL(r = shutdown_slice(hold, slice));
+		failed = r < 0 ? after_slice(self, hold, SENDING, r) : 0;
+		hold_unuse(&use);
+		if (r == 0)
+			Py_RETURN_NONE;
+		slice = deadline_slice(deadline, SLICE);
+	} while (!failed && slice != 0);
+	if (!failed)
+		PyErr_SetString(PyExc_TimeoutError, "another sender kept its turn");
+	return NULL;
 }
 
 static int socket_of(PyObject *socket)
@@ -325,7 +354,7 @@ static PyMethodDef handle_methods[] = {
 	{ "poll", FAST(handle_poll), FASTCALL, doc_poll },
 	{ "fileno", handle_fileno, METH_NOARGS, doc_fileno },
 	{ "close", handle_close, METH_NOARGS, doc_close },
-	{ "shutdown", handle_shutdown, METH_NOARGS, doc_shutdown },
+	{ "shutdown", FAST(handle_shutdown), FASTCALL, doc_shutdown },
 	{ "register", handle_register, METH_NOARGS, doc_register },
 	{ "fork", handle_fork, METH_NOARGS, doc_fork },
 	{ "send_to", handle_send_to, METH_O, doc_send_to },

@@ -50,8 +50,9 @@ PyDoc_STRVAR(doc_fileno, "fileno($self, /)\n--\n\n"
 PyDoc_STRVAR(doc_close, "close($self, /)\n--\n\n"
 			"Let go of the end.  The last handle in the last process to do so ends the pipe.");
 PyDoc_STRVAR(doc_shutdown,
-	     "shutdown($self, /)\n--\n\n"
-	     "End the stream, for all who hold this end: the other side receives what was sent, then EOF.");
+	     "shutdown($self, /, *, timeout=None)\n--\n\n"
+	     "End the stream, for all who hold this end: the other side receives what was sent, then EOF.\n\n"
+	     "Waits while another one is in the middle of a message.");
 PyDoc_STRVAR(doc_register,
 	     "register($self, /)\n--\n\n"
 	     "Does nothing: using an end attaches it.  It may be called in each process and thread.");

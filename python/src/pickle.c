@@ -387,13 +387,13 @@ METHOD(handle_send_object)
 	/* Before the object's own code runs. */
 	if (!hold->info.can_send)
 		return raise_error(hold, SENDING, -EBADF);
-	if (hold_static(hold) && nargs == 1)
-		return handle_send_bytes(self, args, nargs, kwnames);
 	if (likely(nargs == 1 && !kwnames))
-		return send_object(self, args[0], deadline);
+		return hold_static(hold) ? handle_send_bytes(self, args, nargs, NULL)
+					 : send_object(self, args[0], deadline);
 	if (!args_parse(&signature, args, nargs, kwnames, values) || args_deadline(values[1], &deadline) < 0)
 		return NULL;
-	return send_object(self, values[0], deadline);
+	return hold_static(hold) ? handle_send_buffer(self, values[0], deadline)
+				 : send_object(self, values[0], deadline);
 }
 
 static PyObject *load(struct state *state, PyObject *message)

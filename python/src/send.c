@@ -146,24 +146,27 @@ static bool choose_part(struct iovec *piece, PyObject *offset, PyObject *size)
 	return true;
 }
 
-static PyObject *send_chosen(struct end *self, PyObject **values)
+static PyObject *send_part(struct end *self, PyObject *buffer, PyObject *offset, PyObject *size,
+			   int64_t deadline)
 {
-	int64_t deadline;
 	struct iovec piece;
 	Py_buffer view;
 	int r = -1;
 
-	if (args_deadline(values[3], &deadline) < 0)
-		return NULL;
-	if (PyObject_GetBuffer(values[0], &view, PyBUF_SIMPLE) < 0)
+	if (PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE) < 0)
 		return NULL;
 	piece = (struct iovec){ view.buf, (size_t)view.len };
-	if (choose_part(&piece, values[1], values[2]))
+	if (choose_part(&piece, offset, size))
 		r = handle_send(self, &piece, 1, piece.iov_len, deadline);
 	PyBuffer_Release(&view);
 	if (r < 0)
 		return NULL;
 	Py_RETURN_NONE;
+}
+
+PyObject *handle_send_buffer(struct end *self, PyObject *buffer, int64_t deadline)
+{
+	return send_part(self, buffer, NULL, NULL, deadline);
 }
 
 static PyObject *send_plain(struct end *self, PyObject *bytes)
@@ -190,11 +193,12 @@ METHOD(handle_send_bytes)
 		"send_bytes", 3, 1, { "buf", "offset", "size", "timeout" }
 	};
 	PyObject *values[4];
+	int64_t deadline;
 
 	/* What nearly every call is. */
 	if (likely(nargs == 1 && !kwnames && PyBytes_CheckExact(args[0])))
 		return send_plain(self, args[0]);
-	if (!args_parse(&signature, args, nargs, kwnames, values))
+	if (!args_parse(&signature, args, nargs, kwnames, values) || args_deadline(values[3], &deadline) < 0)
 		return NULL;
-	return send_chosen(self, values);
+	return send_part(self, values[0], values[1], values[2], deadline);
 }

@@ -143,6 +143,14 @@ class Interpreter(TestCase):
         with sender.send_view(size=3):
             pass
         self.assertEqual(len(receiver.recv_bytes(maxlength=3)), 3)
+        receiver, sender = buffered_pipe.Static_Pipe(32, 2)
+        self.assertRaises(TypeError, sender.send, b"x" * 33, offset=1)
+        self.assertRaises(TypeError, sender.send)
+        self.assertRaises(TypeError, sender.send, obj={"no": "bytes"})
+        sender.send(obj=b"x" * 32)
+        self.assertEqual(receiver.recv(), b"x" * 32)
+        sender.send(obj=b"y" * 32, timeout=0)
+        self.assertEqual(receiver.recv(), b"y" * 32)
 
     def test_the_stubs_know_every_name(self):
         directory = os.path.dirname(buffered_pipe.__file__)

@@ -330,11 +330,32 @@ class Interruption(TestCase):
             ready_receiver.recv()
             for call in (lambda: sender.send(1), lambda: sender.send_bytes(bytes(1000000))):
                 self.assertLess(self.interrupt(call), LONG / 2)
+            self.assertLess(self.interrupt(sender.shutdown), LONG / 2)
+            for timeout in (0, 0.05):
+                self.assertRaises(TimeoutError, sender.shutdown, timeout=timeout)
         finally:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
         sender.send(2)
         self.assertEqual(receiver.recv(), 2)
+        sender.shutdown(timeout=0)
+        self.assertRaises(EOFError, receiver.recv, timeout=LONG)
+
+    def test_the_shutdown_of_a_full_pipe_does_not_wait(self):
+        for receiver, sender in (Static_Pipe(8, 2), Generic_Pipe(16)):
+            sent = 0
+            with self.assertRaises(TimeoutError):
+                while True:
+                    sender.send_bytes(bytes(8), timeout=0)
+                    sent += 1
+            sender.shutdown(timeout=LONG)
+            self.assertRaises(BrokenPipeError, sender.send_bytes, bytes(8))
+            for _ in range(sent):
+                self.assertEqual(receiver.recv_bytes(timeout=0), bytes(8))
+            self.assertRaises(EOFError, receiver.recv_bytes, timeout=LONG)
+            receiver, sender = Static_Pipe(8, 2)
+            receiver.shutdown()
+            self.assertRaises(BrokenPipeError, sender.send, bytes(8))
 
     def test_a_handler_that_returns_lets_the_call_go_on(self):
         receiver, sender = Generic_Pipe(2048)
