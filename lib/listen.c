@@ -7,6 +7,7 @@
 #include "address.h"
 #include "greeting.h"
 #include "packet.h"
+#include "self.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -34,6 +35,7 @@ struct bufpipe_listener {
 	int unsized; /* the user named no size, so only SIZE_LIMIT bounds a wish */
 	struct bufpipe_options options;
 	char name[256];
+	uint32_t process; /* that bound the address */
 	struct pending pending[PENDING_MAX];
 };
 
@@ -116,6 +118,7 @@ int bufpipe_listen(bufpipe_listener_t **listener, const char *address, const str
 		address_give_up(&l->listening);
 		goto fail_epoll;
 	}
+	l->process = self_process();
 	*listener = l;
 	return 0;
 fail_epoll:
@@ -146,6 +149,9 @@ void bufpipe_listener_close(bufpipe_listener_t *l)
 		return;
 	for (int i = 0; i < PENDING_MAX; i++)
 		drop(&l->pending[i]);
+	/* A child has the listener as well, but the address is its parent's. */
+	if (l->process != self_process())
+		l->listening.path[0] = 0;
 	address_unlisten(&l->listening);
 	close(l->epoll);
 	free(l);

@@ -44,6 +44,11 @@ static bufpipe_listener_t *listen_at(const char *address)
 	return listener;
 }
 
+static void close_listener(void *arg)
+{
+	bufpipe_listener_close(arg);
+}
+
 static void visit(void *arg)
 {
 	bufpipe_t *end;
@@ -163,6 +168,18 @@ Test(address, a_descriptor_that_cannot_listen_is_refused_and_kept)
 	check_eq(close(fd), 0);
 	check_eq(bufpipe_listen(&listener, address, NULL), -ENOTSOCK);
 	check(listener == (void *)1);
+}
+
+Test(address, a_child_that_closes_its_copy_of_the_listener_leaves_the_address)
+{
+	bufpipe_listener_t *listener = listen_at(path);
+	struct child child = child_start(close_listener, listener);
+
+	child_join(&child);
+	check(exists(path));
+	receive_visit(listener, path);
+	bufpipe_listener_close(listener);
+	check(!exists(path));
 }
 
 /* In a child: what a service manager does between fork and exec. */

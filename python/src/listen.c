@@ -8,7 +8,8 @@ struct listener {
 	PyObject_HEAD struct state *state;
 	bufpipe_listener_t *listener; /* NULL: closed */
 	PyObject *address;
-	bool busy; /* a thread is in accept, which then also closes it */
+	bool busy;        /* a thread is in accept, which then also closes it */
+	unsigned process; /* in which it is busy: in a forked child nobody is there any more */
 	bool closing;
 };
 
@@ -51,10 +52,15 @@ static bool check_type(PyObject *type, PyTypeObject *base)
 	return false;
 }
 
+static bool is_busy(const struct listener *self)
+{
+	return self->busy && self->process == this_process();
+}
+
 static void listener_shut(struct listener *self)
 {
 	self->closing = true;
-	if (self->busy)
+	if (is_busy(self))
 		return;
 	bufpipe_listener_close(self->listener);
 	self->listener = NULL;
@@ -84,6 +90,7 @@ static int accept_slice(struct listener *self, bufpipe_t **pipe, int64_t slice)
 	int r;
 
 	self->busy = true;
+	self->process = this_process();
 	if (slice == 0) {
 		r = bufpipe_accept(self->listener, pipe, 0);
 	} else {
@@ -113,7 +120,7 @@ static PyObject *listener_accept(PyObject *object, PyObject *const *args, Py_ssi
 	do {
 		if (!listener_open(self))
 			return NULL;
-		if (self->busy) {
+		if (is_busy(self)) {
 			PyErr_SetString(PyExc_RuntimeError, "another thread is in accept()");
 			return NULL;
 		}

@@ -11,7 +11,7 @@ import unittest
 
 import buffered_pipe
 from buffered_pipe import End, Generic_Pipe
-from support import LONG, TestCase, thread
+from support import LONG, TestCase, child, thread, wait_asleep
 
 PEER = os.environ.get("BUFFERED_PIPE_PEER")
 
@@ -94,6 +94,23 @@ class Meeting(TestCase):
             self.assertFalse(listener.closed)
         self.assertTrue(listener.closed)
         self.assertIn("closed", repr(listener))
+
+    def test_a_listener_in_a_child(self):
+        with buffered_pipe.listen(self.address) as listener:
+
+            def use_and_close():
+                # The thread of the parent that is in accept() is not here.
+                self.assertRaises(TimeoutError, listener.accept, timeout=0)
+                descriptor = listener.fileno()
+                listener.close()
+                self.assertRaises(OSError, os.fstat, descriptor)
+
+            with thread(lambda: listener.accept(timeout=LONG)) as running:
+                wait_asleep(running.native_id)
+                with child(use_and_close):
+                    pass
+                self.assertTrue(os.path.exists(self.address))
+                buffered_pipe.connect(self.address, timeout=LONG)
 
     def test_an_end_goes_on_to_another_process(self):
         receiver, sender = self.meet()
