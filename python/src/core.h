@@ -91,6 +91,8 @@ struct hold {
 	unsigned uses;    /* calls that are at work without the GIL */
 	unsigned process; /* to which the uses belong: fork leaves the other threads behind */
 	struct bufpipe_info info;
+	/* Threads whose open view was thrown away in another one, of each direction; 0: none. */
+	unsigned long left[2];
 	int fd;           /* of bufpipe_fd; -1: nobody asked for it */
 	size_t take_most; /* the longest message that is received without a look at it first */
 	size_t expected;  /* the length of the last message; 0 if that was very short */
@@ -118,6 +120,8 @@ void hold_add(struct hold *hold);
 void hold_drop(struct hold *hold);
 void hold_use(struct hold *hold, struct use *use);
 void hold_unuse(struct use *use);
+/* Ends the views that this thread had entered and another one has thrown away. */
+void hold_end_left(struct hold *hold);
 /* A number that is another one in a forked child; sooner known than the pid. */
 unsigned this_process(void);
 /* Once, before the first this_process. */
@@ -227,6 +231,8 @@ static inline struct hold *handle_hold(struct end *self)
 {
 	if (unlikely(!self->hold))
 		return raise_closed();
+	if (unlikely(self->hold->left[SENDING] || self->hold->left[RECEIVING]))
+		hold_end_left(self->hold);
 	return self->hold;
 }
 

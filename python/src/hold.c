@@ -126,3 +126,19 @@ void hold_unuse(struct use *use)
 	use->hold->uses--;
 	let_go(use->hold);
 }
+
+void hold_end_left(struct hold *hold)
+{
+	unsigned long thread = PyThread_get_thread_ident();
+
+	/* If the thread has died and its number is another's now, the library refuses. */
+	if (hold->left[SENDING] == thread) {
+		hold->left[SENDING] = 0;
+		(void)bufpipe_cancel(hold->pipe);
+	}
+	if (hold->left[RECEIVING] == thread) {
+		hold->left[RECEIVING] = 0;
+		(void)bufpipe_release(hold->pipe);
+		handle_settle(hold);
+	}
+}

@@ -188,10 +188,21 @@ static int open_receiving(struct view *view)
 	}
 }
 
-/*
- * Ends what the library has open.  In a child that fork has made it is the
- * parent's; and another thread cannot drop the lock, which so goes with its owner.
- */
+/* Only the thread that has entered a view can leave it, and not its child. */
+static int check_owner(const struct view *view)
+{
+	const char *why = view->process != this_process()
+				  ? "the view of this message belongs to the parent process"
+			  : view->thread != PyThread_get_thread_ident()
+				  ? "a view must be left by the thread that entered it"
+				  : NULL;
+
+	if (why)
+		PyErr_SetString(PyExc_RuntimeError, why);
+	return why ? -1 : 0;
+}
+
+/* Ends what the library has open, of the owner. */
 static int view_end(struct view *view, bool commit)
 {
 	struct hold *hold = view->hold;
@@ -199,16 +210,6 @@ static int view_end(struct view *view, bool commit)
 
 	view->state = VIEW_DONE;
 	view->hold = NULL;
-	if (view->process != this_process()) {
-		hold_drop(hold);
-		PyErr_SetString(PyExc_RuntimeError, "the view of this message belongs to the parent process");
-		return -1;
-	}
-	if (view->thread != PyThread_get_thread_ident()) {
-		hold_drop(hold);
-		PyErr_SetString(PyExc_RuntimeError, "a view must be left by the thread that entered it");
-		return -1;
-	}
 	if (!view->sends) {
 		r = bufpipe_release(hold->pipe);
 		handle_settle(hold);
@@ -219,6 +220,31 @@ static int view_end(struct view *view, bool commit)
 		raise_error(hold, SENDING, r);
 	hold_drop(hold);
 	return r < 0 ? -1 : 0;
+}
+
+/*
+ * Nobody will leave the view.  In another thread than its owner's it cannot be
+ * ended: that is left to the owner's next call.  If that never comes, the turn
+ * goes with the thread.
+ */
+static void view_throw_away(struct view *view)
+{
+	struct hold *hold = view->hold;
+	PyObject *type, *value, *trace;
+
+	PyErr_Fetch(&type, &value, &trace);
+	if (check_owner(view) == 0) {
+		if (view_end(view, false) < 0)
+			PyErr_WriteUnraisable((PyObject *)view);
+	} else {
+		PyErr_Clear();
+		view->state = VIEW_DONE;
+		view->hold = NULL;
+		if (view->process == this_process())
+			hold->left[view->sends ? SENDING : RECEIVING] = view->thread;
+		hold_drop(hold);
+	}
+	PyErr_Restore(type, value, trace);
 }
 
 static PyObject *view_enter(PyObject *self, PyObject *unused)
@@ -235,12 +261,7 @@ static PyObject *view_enter(PyObject *self, PyObject *unused)
 	if (!view->memory)
 		view->memory = PyMemoryView_FromObject(self);
 	if (!view->memory) {
-		PyObject *type, *value, *trace;
-
-		PyErr_Fetch(&type, &value, &trace);
-		if (view_end(view, false) < 0)
-			PyErr_Clear();
-		PyErr_Restore(type, value, trace);
+		view_throw_away(view);
 		return NULL;
 	}
 	return Py_NewRef(view->memory);
@@ -262,6 +283,8 @@ static PyObject *view_exit(PyObject *self, PyObject *const *args, Py_ssize_t nar
 		PyErr_SetString(PyExc_RuntimeError, "this view is not open");
 		return NULL;
 	}
+	if (check_owner(view) < 0)
+		return NULL;
 	/* Before the memoryview is released, which would end the message if nothing else points there. */
 	view->exports++;
 	view->memory = NULL;
@@ -299,20 +322,6 @@ static int view_getbuffer(PyObject *self, Py_buffer *buffer, int flags)
 	return 0;
 }
 
-static void view_end_unheard(struct view *view)
-{
-	PyObject *type, *value, *trace;
-
-	PyErr_Fetch(&type, &value, &trace);
-	if (view_end(view, false) < 0) {
-		if (view->process == this_process())
-			PyErr_WriteUnraisable((PyObject *)view);
-		else
-			PyErr_Clear();
-	}
-	PyErr_Restore(type, value, trace);
-}
-
 static void view_releasebuffer(PyObject *self, Py_buffer *buffer)
 {
 	struct view *view = (struct view *)self;
@@ -320,7 +329,7 @@ static void view_releasebuffer(PyObject *self, Py_buffer *buffer)
 	(void)buffer;
 	view->exports--;
 	if (view->exports == 0 && view->state == VIEW_ENDING)
-		view_end_unheard(view);
+		view_throw_away(view);
 }
 
 /* 'with' was entered and never left. */
@@ -331,7 +340,7 @@ static void view_dealloc(PyObject *self)
 
 	PyObject_GC_UnTrack(self);
 	if (view->hold)
-		view_end_unheard(view);
+		view_throw_away(view);
 	Py_CLEAR(view->memory);
 	Py_CLEAR(view->end);
 	type->tp_free(self);

@@ -175,21 +175,61 @@ class Views(TestCase):
 
     def test_another_thread_cannot_leave_it(self):
         message = self.sender.send_view(1)
-        caught = []
         entered, leave = threading.Event(), threading.Event()
 
         def enter():
-            message.__enter__()
-            entered.set()
-            leave.wait(LONG)
+            with message as view:
+                entered.set()
+                leave.wait(LONG)
+                view[0] = 5
 
         with thread(enter):
             entered.wait(LONG)
             self.assertRaisesRegex(RuntimeError, "thread", message.__exit__, None, None, None)
             leave.set()
-        # The lock went with its thread.
-        self.sender.send("next")
-        self.assertEqual(self.receiver.recv(timeout=LONG), "next")
+        # It stayed open for its owner.
+        self.assertEqual(self.receiver.recv_bytes(timeout=LONG), b"\x05")
+
+    def test_a_view_that_is_thrown_away_in_another_thread(self):
+        self.sender.send_bytes(b"seen")
+        self.sender.send_bytes(b"next")
+        kept = []
+        entered, thrown, called, end = (threading.Event() for _ in range(4))
+
+        def work():
+            kept.append(self.receiver.recv_view().__enter__())
+            kept.append(self.sender.send_view(1).__enter__())
+            entered.set()
+            thrown.wait(LONG)
+            # With its next call of the end the owner puts it in order, whatever that call is.
+            self.receiver.fileno()
+            self.sender.writable
+            called.set()
+            end.wait(LONG)
+
+        with thread(work):
+            entered.wait(LONG)
+            kept.clear()
+            gc.collect()
+            thrown.set()
+            called.wait(LONG)
+            self.assertEqual(self.receiver.recv_bytes(timeout=LONG), b"next")
+            self.sender.send("usable", timeout=LONG)
+            self.assertEqual(self.receiver.recv(timeout=LONG), "usable")
+            end.set()
+
+    def test_a_view_that_is_thrown_away_in_another_thread_keeps_no_memory(self):
+        before = memfds()
+        receiver, sender = Generic_Pipe(4096)
+        kept = []
+        with thread(lambda: kept.append(sender.send_view(1).__enter__())):
+            pass
+        kept.clear()
+        gc.collect()
+        sender.close()
+        self.assertRaises(EOFError, receiver.recv, timeout=LONG)
+        receiver.close()
+        self.assertEqual(memfds(), before)
 
     def test_a_forked_child_cannot_leave_it(self):
         with self.sender.send_view(4) as view:
