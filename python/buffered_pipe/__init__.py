@@ -106,14 +106,29 @@ def _check_hints(**hints):
             raise TypeError(f"{name} must be a number, not {value!r}")
 
 
-def Generic_Pipe(buffer_size, minimum_write=64, SMT_recv=16, SMT_send=16, polling=0.1, duplex=False):
+_BUFFER_SIZE = 65536
+
+
+def Generic_Pipe(buffer_size=None, minimum_write=64, SMT_recv=16, SMT_send=16, polling=0.1, duplex=None):
     """A pipe for messages of any length: (receiving end, sending end), or two ends that do both if duplex.
 
     It holds at least buffer_size bytes of messages of 16 bytes or more; longer messages stream
     through.  minimum_write, SMT_recv, SMT_send and polling are hints that this implementation does
     not need.
+
+    Without a buffer_size it is called as multiprocessing.Pipe is: the first argument may be duplex,
+    which then is True if it is not given, and the buffer has 65536 bytes.  With one, duplex is
+    False if it is not given.
     """
     _check_hints(minimum_write=minimum_write, SMT_recv=SMT_recv, SMT_send=SMT_send, polling=polling)
+    if isinstance(buffer_size, bool):
+        if duplex is not None:
+            raise TypeError("duplex was given twice")
+        buffer_size, duplex = None, buffer_size
+    if duplex is None:
+        duplex = buffer_size is None
+    if buffer_size is None:
+        buffer_size = _BUFFER_SIZE
     return End._pair(buffer_size=_positive("buffer_size", buffer_size), duplex=duplex)
 
 

@@ -80,12 +80,12 @@ class Listener:
     ) -> None: ...
 
 def Generic_Pipe(
-    buffer_size: int,
+    buffer_size: Optional[int] = None,
     minimum_write: float = 64,
     SMT_recv: float = 16,
     SMT_send: float = 16,
     polling: float = 0.1,
-    duplex: bool = False,
+    duplex: Optional[bool] = None,
 ) -> Tuple[End, End]: ...
 
 Pipe = Generic_Pipe

@@ -211,6 +211,7 @@ bool args_options(struct bufpipe_options *options, PyObject *buffer_size, PyObje
 PyObject *handle_dump(PyObject *self, PyObject *object);
 PyObject *handle_load(PyObject *self, PyObject *message);
 void pickling_free(struct pickling *pickling);
+int pickling_traverse(const struct pickling *pickling, visitproc visit, void *arg);
 /* frame.c: a message that carries buffers beside the pickle. */
 bool frame_recognise(const void *begin, size_t len);
 PyObject *frame_load(struct state *state, PyObject *bytearray);

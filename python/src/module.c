@@ -93,7 +93,7 @@ static int core_traverse(PyObject *module, visitproc visit, void *arg)
 	Py_VISIT(state->idle);
 	Py_VISIT(state->reducers[0]);
 	Py_VISIT(state->reducers[1]);
-	return 0;
+	return pickling_traverse(state->spare, visit, arg);
 }
 
 static int core_clear(PyObject *module)

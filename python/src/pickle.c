@@ -120,6 +120,7 @@ static void sink_dealloc(PyObject *self)
 	struct sink *sink = (struct sink *)self;
 	PyTypeObject *type = Py_TYPE(self);
 
+	PyObject_GC_UnTrack(self);
 	list_clear(&sink->chunks);
 	list_clear(&sink->buffers);
 	PyMem_Free(sink->chunks.views);
@@ -130,10 +131,33 @@ static void sink_dealloc(PyObject *self)
 	Py_DECREF(type);
 }
 
+/* What a pickle is made of for the moment is no part of a cycle that would outlive it. */
+static int sink_traverse(PyObject *self, visitproc visit, void *arg)
+{
+	struct sink *sink = (struct sink *)self;
+
+	Py_VISIT(Py_TYPE(self));
+	Py_VISIT(sink->reducers[0]);
+	Py_VISIT(sink->reducers[1]);
+	return 0;
+}
+
+/* The pickler points to the sink, and the reducers lead to all modules. */
+static int sink_clear(PyObject *self)
+{
+	struct sink *sink = (struct sink *)self;
+
+	Py_CLEAR(sink->reducers[0]);
+	Py_CLEAR(sink->reducers[1]);
+	return 0;
+}
+
 static PyMethodDef sink_methods[] = { { "write", sink_write, METH_O, NULL }, { NULL, NULL, 0, NULL } };
 
 static PyType_Slot sink_slots[] = {
 	{ Py_tp_dealloc, sink_dealloc },
+	{ Py_tp_traverse, sink_traverse },
+	{ Py_tp_clear, sink_clear },
 	{ Py_tp_call, sink_call },
 	{ Py_mp_subscript, sink_subscript },
 	{ Py_tp_methods, sink_methods },
@@ -143,7 +167,7 @@ static PyType_Slot sink_slots[] = {
 PyType_Spec sink_spec = {
 	.name = "buffered_pipe._core.Sink",
 	.basicsize = sizeof(struct sink),
-	.flags = Py_TPFLAGS_DEFAULT,
+	.flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
 	.slots = sink_slots,
 };
 
@@ -155,6 +179,16 @@ void pickling_free(struct pickling *p)
 	Py_XDECREF(p->clear_memo);
 	Py_XDECREF((PyObject *)p->sink);
 	PyMem_Free(p);
+}
+
+int pickling_traverse(const struct pickling *p, visitproc visit, void *arg)
+{
+	if (p) {
+		Py_VISIT(p->dump);
+		Py_VISIT(p->clear_memo);
+		Py_VISIT((PyObject *)p->sink);
+	}
+	return 0;
 }
 
 static PyObject *make_pickler(struct state *state, struct sink *sink)

@@ -34,10 +34,35 @@ class Creation(TestCase):
         self.assertRaises(TypeError, Generic_Pipe, "2048")
         self.assertRaises(TypeError, Generic_Pipe, 2048.0)
         self.assertRaises(TypeError, Generic_Pipe, 2048, polling="often")
-        self.assertRaises(TypeError, Generic_Pipe)
         self.assertRaisesRegex(ValueError, "large", Generic_Pipe, 1 << 60)
         self.assertRaisesRegex(ValueError, "large", Static_Pipe, 1 << 40, 1 << 40)
         self.assertRaises(OverflowError, Generic_Pipe, 1 << 80)
+
+    def test_it_is_called_as_the_pipe_of_multiprocessing(self):
+        for arguments, options, duplex in (
+            ((), {}, True),
+            ((True,), {}, True),
+            ((False,), {}, False),
+            ((), {"duplex": True}, True),
+            ((), {"duplex": False}, False),
+            ((4096,), {}, False),
+            ((1,), {}, False),
+            ((4096,), {"duplex": True}, True),
+            ((), {"polling": 1}, True),
+        ):
+            one, other = Pipe(*arguments, **options)
+            self.assertEqual((one.readable, one.writable), (True, duplex))
+            self.assertEqual((other.readable, other.writable), (duplex, True))
+            if not arguments or isinstance(arguments[0], bool):
+                self.assertGreaterEqual(one.buffer_size, 65536)
+            other.send("hello")
+            self.assertEqual(one.recv(), "hello")
+        self.assertRaises(TypeError, Pipe, True, duplex=True)
+
+    def test_an_end_that_only_sends_has_no_descriptor(self):
+        receiver, sender = Pipe(100)
+        self.assertRaises(OSError, sender.fileno)
+        self.assertGreaterEqual(receiver.fileno(), 0)
 
     def test_an_end_is_made_by_a_pipe_only(self):
         self.assertRaises(TypeError, End)

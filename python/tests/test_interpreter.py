@@ -2,6 +2,7 @@
 """The module in its interpreter: several interpreters, its exit, what help() and type checkers see."""
 
 import ast
+import gc
 import importlib.util
 import inspect
 import os
@@ -10,6 +11,7 @@ import sys
 import tempfile
 import textwrap
 import unittest
+import weakref
 
 import buffered_pipe
 from support import LONG, TestCase
@@ -78,6 +80,20 @@ class Interpreter(TestCase):
             self.skipTest("several interpreters do not work here: " + control.stdout)
         result = run(SUBINTERPRETER)
         self.assertEqual((result.returncode, result.stdout), (0, "done\n"))
+
+    def test_a_module_that_was_used_can_go(self):
+        spec = buffered_pipe._core.__spec__
+        core = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(core)
+        # As in an interpreter of its own, where the tables lead back to the module.
+        core.set_reducers({"core": core}, {})
+        receiver, sender = core.End._pair(buffer_size=4096)
+        sender.send({"a": [1]})
+        self.assertEqual(receiver.recv(), {"a": [1]})
+        gone = weakref.ref(core)
+        del core, receiver, sender
+        gc.collect()
+        self.assertIsNone(gone())
 
     def test_exit_with_a_thread_blocked_and_a_view_open(self):
         result = run(AT_EXIT)
