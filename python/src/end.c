@@ -2,6 +2,7 @@
 /* The type End: a handle of one end of a pipe. */
 #include "core.h"
 
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -205,23 +206,58 @@ static int socket_of(PyObject *socket)
 	return PyObject_AsFileDescriptor(socket);
 }
 
+/* A socket of Python with a timeout does not block; the timeout is in the object. */
+static int socket_deadline(PyObject *socket, int64_t *deadline)
+{
+	PyObject *timeout = PyObject_HasAttrString(socket, "gettimeout")
+				    ? PyObject_CallMethod(socket, "gettimeout", NULL)
+				    : PyLong_FromLong(0);
+	int r = timeout ? args_deadline(timeout, deadline) : -1;
+
+	Py_XDECREF(timeout);
+	return r;
+}
+
+/* After a call on the socket ended with r.  0 to call again, -1 with an exception. */
+static int socket_await(int fd, int events, int64_t deadline, int r)
+{
+	struct pollfd wanted = { .fd = fd, .events = (short)events };
+	int64_t slice;
+
+	while (r == -EAGAIN && (slice = deadline_slice(deadline, SLICE)) != 0) {
+		WITHOUT_GIL(r = poll(&wanted, 1, (int)(slice / 1000000) + 1));
+		r = r == 0 ? -EAGAIN : r < 0 && errno != EINTR ? -errno : -EINTR;
+		if (r == -EAGAIN && PyErr_CheckSignals() < 0)
+			return -1;
+	}
+	if (r == -EINTR)
+		return PyErr_CheckSignals();
+	raise_error(NULL, NEITHER, r);
+	return -1;
+}
+
 static PyObject *handle_send_to(PyObject *object, PyObject *socket)
 {
+	struct end *self = (struct end *)object;
 	int fd = socket_of(socket);
-	struct hold *hold = fd < 0 ? NULL : handle_hold((struct end *)object);
-	struct use use;
+	int64_t deadline;
 	int r;
 
-	if (!hold)
+	if (fd < 0 || socket_deadline(socket, &deadline) < 0)
 		return NULL;
-	hold_use(hold, &use);
-	WITHOUT_GIL(r = bufpipe_send_end(fd, hold->pipe));
-	if (r < 0)
-		raise_error(NULL, NEITHER, r);
-	hold_unuse(&use);
-	if (r < 0)
-		return NULL;
-	Py_RETURN_NONE;
+	do {
+		struct hold *hold = handle_hold(self);
+		struct use use;
+
+		if (!hold)
+			return NULL;
+		hold_use(hold, &use);
+		WITHOUT_GIL(r = bufpipe_send_end(fd, hold->pipe));
+		hold_unuse(&use);
+		if (r == 0)
+			Py_RETURN_NONE;
+	} while (socket_await(fd, POLLOUT, deadline, r) == 0);
+	return NULL;
 }
 
 /* A descriptor with the end inside: whoever holds it keeps the end alive until somebody takes it out. */
@@ -248,19 +284,18 @@ static PyObject *handle_take(PyObject *class, PyObject *socket)
 {
 	struct state *state = state_of_class(class);
 	int fd = state ? socket_of(socket) : -1;
+	int64_t deadline;
 	bufpipe_t *pipe;
 	int r;
 
-	if (fd < 0)
+	if (fd < 0 || socket_deadline(socket, &deadline) < 0)
 		return NULL;
 	do {
 		WITHOUT_GIL(r = bufpipe_recv_end(fd, &pipe));
-	} while (r == -EINTR && PyErr_CheckSignals() == 0);
-	if (PyErr_Occurred())
-		return NULL;
-	if (r < 0)
-		return raise_error(NULL, NEITHER, r);
-	return handle_make((PyTypeObject *)class, state, hold_new(pipe));
+		if (r == 0)
+			return handle_make((PyTypeObject *)class, state, hold_new(pipe));
+	} while (socket_await(fd, POLLIN, deadline, r) == 0);
+	return NULL;
 }
 
 static PyObject *handle_reduce(PyObject *self, PyObject *unused)

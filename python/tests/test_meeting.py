@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: MIT
 """Strangers: listen and connect, in Python and with a program in C; ends that are handed over a socket."""
 
+import contextlib
 import errno
 import multiprocessing
 import os
+import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import unittest
 
 import buffered_pipe
 from buffered_pipe import End, Generic_Pipe
-from support import LONG, TestCase, child, thread, wait_asleep
+from support import LONG, TestCase, child, thread, wait_asleep, wait_until
 
 PEER = os.environ.get("BUFFERED_PIPE_PEER")
 
@@ -136,6 +139,60 @@ class HandOver(TestCase):
             End.recv_from(other).send("hello")
             self.assertEqual(receiver.recv(), "hello")
             self.assertRaises(EOFError, receiver.recv)
+
+    def test_a_socket_with_a_timeout(self):
+        one, other = socket.socketpair()
+        with one, other:
+            receiver, sender = Generic_Pipe(2048)
+            other.settimeout(0)
+            self.assertRaises(OSError, End.recv_from, other)
+            other.settimeout(0.05)
+            self.assertRaises(TimeoutError, End.recv_from, other)
+            one.settimeout(0.05)
+            with self.assertRaises(TimeoutError):
+                while True:
+                    sender.send_to(one)
+            for each in one, other:
+                each.settimeout(LONG)
+            with thread(lambda: [sender.send_to(one) for _ in range(3)]) as running:
+                wait_asleep(running.native_id)
+                self.assertEqual(End.recv_from(other).writable, True)
+                for _ in range(2):
+                    End.recv_from(other)
+                while running.is_alive():
+                    End.recv_from(other)
+
+    def test_a_handler_that_returns_while_a_socket_is_full(self):
+        one, other = socket.socketpair()
+        with one, other:
+            receiver, sender = Generic_Pipe(2048)
+            main = threading.get_native_id()
+            seen = []
+            before = signal.signal(signal.SIGUSR1, lambda *_: seen.append(1))
+
+            def disturb():
+                wait_asleep(main)
+                os.kill(os.getpid(), signal.SIGUSR1)
+                wait_until(lambda: seen)
+                wait_asleep(main)
+                # Room, until it has got through.
+                while not done:
+                    with contextlib.suppress(TimeoutError):
+                        End.recv_from(other)
+
+            try:
+                one.setblocking(False)
+                with contextlib.suppress(OSError):
+                    while True:
+                        sender.send_to(one)
+                one.setblocking(True)
+                other.setblocking(False)
+                done = []
+                with thread(disturb):
+                    sender.send_to(one)
+                    done.append(1)
+            finally:
+                signal.signal(signal.SIGUSR1, before)
 
     def test_what_is_no_end_is_refused(self):
         one, other = socket.socketpair()
