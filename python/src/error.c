@@ -64,9 +64,8 @@ void *raise_error(const struct hold *hold, enum direction direction, long error)
 				direction == SENDING ? "this end only receives" : "this end only sends");
 	case EBUSY:
 		PyErr_SetString(PyExc_RuntimeError,
-				"this thread has a message of this end in hand: leave the 'with' of its view "
-				"first, or the "
-				"signal handler that came in the middle of a long message");
+				"this thread is in the middle of a message of this end: in the 'with' of a "
+				"view, or in a long message that a signal handler has interrupted");
 		return NULL;
 	case EPROTO:
 		return raise_os(EPROTO, "the other side broke the protocol of the shared memory");

@@ -433,16 +433,27 @@ METHOD(handle_recv_bytes)
 	return receive_at_most(self, deadline, most);
 }
 
-/* The message is longer than the buffer: as in multiprocessing, it comes in the exception. */
-static int refuse_longer(struct end *self)
+/*
+ * The message is longer than the buffer: as in multiprocessing, it comes in the
+ * exception.  But another receiver may have taken it: then this is the next one,
+ * which may fit, or -EAGAIN to look again.  -1 with an exception.
+ */
+static ssize_t refuse_longer(struct end *self, struct hold *hold, void *data, size_t cap, int64_t deadline)
 {
-	PyObject *message = handle_receive(self, deadline_from(NSEC_PER_SEC), NULL);
+	PyObject *message = take_careful(self, hold, deadline, SIZE_MAX, false);
+	Py_ssize_t len;
 
-	if (message) {
+	if (!message)
+		return PyErr_Occurred() ? -1 : -EAGAIN;
+	len = PyBytes_GET_SIZE(message);
+	if (self->hold)
+		handle_settle(self->hold);
+	if ((size_t)len <= cap)
+		memcpy(data, PyBytes_AS_STRING(message), (size_t)len);
+	else
 		raise_too_short(message);
-		Py_DECREF(message);
-	}
-	return -1;
+	Py_DECREF(message);
+	return (size_t)len <= cap ? len : -1;
 }
 
 static ssize_t receive_into(struct end *self, void *data, size_t cap, int64_t deadline)
@@ -455,8 +466,12 @@ static ssize_t receive_into(struct end *self, void *data, size_t cap, int64_t de
 		if (!hold)
 			return -1;
 		r = bufpipe_next(hold->pipe, 0);
-		if (r >= 0 && (size_t)r > cap)
-			return refuse_longer(self);
+		if (r >= 0 && (size_t)r > cap) {
+			r = refuse_longer(self, hold, data, cap, deadline);
+			if (r == -EAGAIN)
+				continue;
+			return r;
+		}
 		if (r >= 0 && (r = bufpipe_peek(hold->pipe, &at, 0)) >= 0) {
 			/* Of several receivers, another took the one that would have fitted. */
 			if ((size_t)r > cap) {

@@ -204,6 +204,35 @@ class Bytes(TestCase):
             self.assertEqual(caught.exception.errno, errno.EBADF)
 
 
+class TooShort(TestCase):
+    def test_another_receiver_may_take_the_message_that_is_too_long(self):
+        receiver, sender = Generic_Pipe(5)
+        count = 3000
+
+        def send():
+            for _ in range(count):
+                sender.send_bytes(b"x" * 9000)
+                sender.send_bytes(b"y")
+            sender.shutdown()
+
+        def receive_any():
+            with self.assertRaises(EOFError):
+                while True:
+                    got.append(len(receiver.recv_bytes()))
+
+        got = []
+        buffer = bytearray(10)
+        with thread(send), thread(receive_any):
+            with self.assertRaises(EOFError):
+                while True:
+                    try:
+                        got.append(receiver.recv_bytes_into(buffer))
+                    except multiprocessing.BufferTooShort as error:
+                        self.assertGreater(len(error.args[0]), len(buffer))
+                        got.append(len(error.args[0]))
+        self.assertEqual(sorted(got), [1] * count + [9000] * count)
+
+
 class Reuse(TestCase):
     """The memory of a message that nobody has any more serves the next one."""
 

@@ -5,8 +5,8 @@ import array
 import ctypes
 import gc
 import multiprocessing
-import os
 import pickle
+import random
 import struct
 import unittest
 
@@ -17,6 +17,9 @@ try:
     import numpy
 except ImportError:
     numpy = None
+
+
+RANDOM = random.Random(1)
 
 
 class Plain:
@@ -64,7 +67,8 @@ class Objects(TestCase):
         for obj in (None, 1, "text", {"a": [1, 2.5, (b"x",)]}, {1, 2}, Plain({"x": Plain(1)}), range(5)):
             self.assertEqual(self.through(obj), obj)
         for length in (10, 1000, 100000, 5000000):
-            for obj in (os.urandom(length), bytearray(os.urandom(length)), "x" * length):
+            data = RANDOM.randbytes(length)
+            for obj in (data, bytearray(data), "x" * length):
                 self.assertEqual(self.through([obj, obj]), [obj, obj])
         many = [Plain(str(i)) for i in range(20000)]
         self.assertEqual(self.through(many), many)
@@ -95,13 +99,10 @@ class Objects(TestCase):
             (Unpicklable(), RuntimeError),
             ([1, "x" * 1000000, Unpicklable()], RuntimeError),
             (lambda: 0, (pickle.PicklingError, AttributeError)),
-            (open, None),
-            (iter([1]).__class__, None),
             ((i for i in ()), TypeError),
         ):
-            if error:
-                self.assertRaises(error, self.sender.send, obj)
-                self.assertFalse(self.receiver.poll())
+            self.assertRaises(error, self.sender.send, obj)
+            self.assertFalse(self.receiver.poll())
         deep = []
         for _ in range(100000):
             deep = [deep]
@@ -126,7 +127,7 @@ class Objects(TestCase):
 
     def test_a_truncated_or_garbled_pickle(self):
         whole = pickle.dumps({"key": ["value"] * 10})
-        for damaged in (b"", whole[:-1], whole[:5], b"garbage", b"\x80\x05", os.urandom(100), b"."):
+        for damaged in (b"", whole[:-1], whole[:5], b"garbage", b"\x80\x05", RANDOM.randbytes(100), b"."):
             self.sender.send_bytes(damaged)
             with self.assertRaises(Exception):
                 self.receiver.recv()
@@ -161,7 +162,7 @@ class OutOfBand(TestCase):
 
     def test_buffers_arrive_as_views_that_can_be_written_if_they_could(self):
         for length in (0, 1, 1023, 1024, 1025, 5000, 100000, 3000000):
-            data = os.urandom(length)
+            data = RANDOM.randbytes(length)
             got = self.through([pickle.PickleBuffer(bytearray(data)), "x", pickle.PickleBuffer(data)])
             self.assertEqual(bytes(got[0]), data)
             self.assertEqual(got[1], "x")

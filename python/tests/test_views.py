@@ -3,6 +3,7 @@
 
 import gc
 import os
+import random
 import threading
 import unittest
 
@@ -72,7 +73,7 @@ class Views(TestCase):
         self.assertEqual(self.receiver.recv_bytes(), b"usable")
 
     def test_a_message_that_is_longer_than_the_ring_is_shown_too(self):
-        message = os.urandom(1000000)
+        message = random.Random(1).randbytes(1000000)
         with thread(self.sender.send_bytes, message):
             with self.receiver.recv_view() as view:
                 self.assertEqual(view, message)
