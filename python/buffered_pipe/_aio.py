@@ -14,7 +14,7 @@ from . import _core
 
 # Of each loop, who waits for which descriptor: {descriptor: [futures]}.
 _waiters = weakref.WeakKeyDictionary()
-_lock = threading.Lock()
+_lock = threading.RLock()  # the handler of a signal may close an end, too
 # The handles of the threads: {handle: the end that it stands for}.
 _lent = {}
 
@@ -87,7 +87,7 @@ def _sweep_on(loop, sweep):
 def _after_fork():
     """The threads are not in the child."""
     global _lock
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     while _lent:
         _core.End.close(_lent.popitem()[0])
 

@@ -224,8 +224,7 @@ class AfterFork(TestCase):
         self.assertEqual(left, before)
 
     def in_a_forked_handler(self, receiver, in_handler, after):
-        """Forks in a handler while recv() is blocked; the child does one thing there, and another after recv()."""
-
+        """Forks in a handler while recv() is blocked.  The child calls one there, the other after recv()."""
         main = threading.get_native_id()
         forked = []
 
