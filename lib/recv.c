@@ -1,76 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Receiving: copy, batch, in place. */
-#include "recv.h"
-
-static bool whole(const struct way *in, uint64_t header)
-{
-	return (header - RECORD_WHOLE) - in->shortest <= in->span;
-}
-
-int recv_look(const bufpipe_t *p, struct record *record)
-{
-	uint64_t header = ring_peek(&p->receiver, &record->payload);
-
-	if (!header)
-		return -EAGAIN;
-	record->flags = header & ~RECORD_LENGTH;
-	record->len = header & RECORD_LENGTH;
-	if (!ring_valid(&p->receiver, header))
-		return -EPROTO;
-	if (record->flags == RECORD_END)
-		return -EPIPE;
-	if (record->flags == RECORD_WHOLE)
-		return whole(&p->in, header) ? 0 : -EPROTO;
-	return p->in.shortest || !record->len ? -EPROTO : 0; /* no pieces in a static pipe, and none empty */
-}
-
-/*
- * Nothing is there: sleeps until that may have changed.  Of the co-owners of a
- * shared end only one at a time, the one with the lead, waits for the ring: one
- * message wakes one of them, and one alone raises and lowers the flag.
- */
-static int await_change(bufpipe_t *p, int64_t deadline)
-{
-	struct look look;
-	int r = 0;
-
-	if (p->in.state & WAY_SHARED)
-		r = lock_take(p->lead_lock, &p->lead_habit, deadline);
-	if (r < 0)
-		return r;
-	look.own = p->receiver.head;
-	look.own_value = receiver_head(&p->receiver);
-	look.word = receiver_header(&p->receiver, look.own_value);
-	look.value = 0;
-	look.ignore = HEAD_HELD;
-	look.wanted = look.own_value;
-	r = wait_until(&p->in.wait, &look, deadline);
-	if (p->in.state & WAY_SHARED)
-		lock_drop(p->lead_lock);
-	return r;
-}
-
-/* A try found nothing.  The last look comes after the answer that nobody sends any more. */
-static int give_up(bufpipe_t *p)
-{
-	struct record record;
-
-	if (wait_glance(&p->in.wait) == 0)
-		return p->door.epoll < 0 ? -EAGAIN : door_arm(p);
-	return recv_look(p, &record) == -EAGAIN ? -EPIPE : 0;
-}
-
-int recv_await(bufpipe_t *p, struct record *record, int64_t deadline)
-{
-	int r;
-
-	while ((r = recv_look(p, record)) == -EAGAIN) {
-		r = deadline == TIME_TRY ? give_up(p) : await_change(p, deadline);
-		if (r < 0)
-			return r;
-	}
-	return r;
-}
+#include "recv_long.h"
 
 /*
  * A lap of the ring was consumed since begin, and no message in it: only then it
@@ -89,13 +19,13 @@ static int overdue(bufpipe_t *p, uint64_t begin, int64_t deadline)
 static int skip_strays(bufpipe_t *p, struct record *record, int64_t deadline)
 {
 	uint64_t begin = receiver_head(&p->receiver);
-	int r = recv_look(p, record);
+	int r = record_look(p, record);
 
 	while (r == 0 && record->flags == RECORD_MORE && !(p->in.state & WAY_PARTIAL)) {
-		recv_consume(p, record->len);
+		record_consume(p, record->len);
 		r = overdue(p, begin, deadline);
 		if (r == 0)
-			r = recv_look(p, record);
+			r = record_look(p, record);
 	}
 	return r;
 }
@@ -124,7 +54,7 @@ static int await_record(bufpipe_t *p, struct record *record, int64_t deadline)
 		}
 		way_leave(&p->in);
 		if (r == -EAGAIN)
-			r = deadline == TIME_TRY ? give_up(p) : await_change(p, deadline);
+			r = deadline == TIME_TRY ? record_give_up(p) : record_wait(p, deadline);
 		if (r < 0)
 			return r == -ETIMEDOUT && deadline == TIME_TRY ? -EAGAIN : r;
 	}
@@ -138,7 +68,7 @@ static ssize_t take(bufpipe_t *p, const struct record *record, char *buf, size_t
 		if (record->len > cap)
 			return -EMSGSIZE;
 		copy_bytes(buf, record->payload, record->len);
-		recv_consume(p, record->len);
+		record_consume(p, record->len);
 		return (ssize_t)record->len;
 	}
 	return long_take(p, record, buf, cap, deadline, restart);
@@ -178,10 +108,10 @@ static inline ssize_t take_plain(bufpipe_t *p, void *buf, size_t cap)
 	uint64_t header = ring_peek(&p->receiver, &payload);
 	uint64_t len = header - RECORD_WHOLE;
 
-	if (unlikely(!whole(&p->in, header) || len > cap))
+	if (unlikely(!record_whole(&p->in, header) || len > cap))
 		return header ? -EBUSY : -EAGAIN;
 	copy_bytes(buf, payload, len);
-	recv_consume(p, len);
+	record_consume(p, len);
 	return (ssize_t)len;
 }
 
@@ -207,7 +137,7 @@ static ssize_t take_shared(bufpipe_t *p, void *buf, size_t cap)
 		header = atomic_load_explicit((const _Atomic uint64_t *)(const void *)at,
 					      memory_order_acquire);
 		len = header - RECORD_WHOLE;
-		if (!whole(&p->in, header) || len > cap || len > TAKE_MAX)
+		if (!record_whole(&p->in, header) || len > cap || len > TAKE_MAX)
 			return header ? -EBUSY : -EAGAIN;
 		copy_bytes(buf, at + RECORD_HEADER, len);
 		if (ring_take(&p->receiver, head, len)) {
@@ -237,7 +167,7 @@ ssize_t bufpipe_recv(bufpipe_t *p, void *buf, size_t cap, int64_t timeout_ns)
 			return recv_any(p, buf, cap, timeout_ns);
 		if (deadline == TIME_TRY)
 			deadline = time_deadline(timeout_ns);
-		r = await_change(p, deadline);
+		r = record_wait(p, deadline);
 		if (r < 0)
 			return r;
 	}
@@ -272,7 +202,7 @@ static unsigned recv_rest(bufpipe_t *p, struct iovec *messages, unsigned n)
 	for (got = 0; got < n; got++) {
 		struct iovec *m = &messages[got];
 
-		if (recv_look(p, &record) < 0 || record.flags != RECORD_WHOLE)
+		if (record_look(p, &record) < 0 || record.flags != RECORD_WHOLE)
 			break;
 		if (record.len > m->iov_len || (!m->iov_base && m->iov_len))
 			break;
@@ -333,7 +263,7 @@ int bufpipe_release(bufpipe_t *p)
 		return 0;
 	}
 	/* Of the length that we checked: the header may have been changed since. */
-	recv_consume(p, p->in.open_len);
+	record_consume(p, p->in.open_len);
 	way_close(&p->in);
 	return 0;
 }

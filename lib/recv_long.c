@@ -4,7 +4,7 @@
  * that gives up has consumed of it is kept for the next: in an exclusive end,
  * and in a shared one, if it is interruptible, by the thread that gave up.
  */
-#include "recv.h"
+#include "recv_long.h"
 
 #include <stdlib.h>
 
@@ -60,7 +60,7 @@ static int begin_long(bufpipe_t *p, const struct record *record, char *buf, size
 			return -ENOMEM;
 	}
 	memcpy(buf, record->payload + prefix, begun.have);
-	recv_consume(p, record->len);
+	record_consume(p, record->len);
 	p->partial = begun;
 	return 0;
 }
@@ -72,7 +72,7 @@ static int add_piece(bufpipe_t *p, char *buf, int64_t deadline)
 	struct record record;
 	int r;
 
-	r = recv_await(p, &record, deadline);
+	r = record_await(p, &record, deadline);
 	if (r < 0)
 		return r;
 	if (record.flags != RECORD_MORE)
@@ -81,7 +81,7 @@ static int add_piece(bufpipe_t *p, char *buf, int64_t deadline)
 		return -EPROTO;
 	memcpy(buf + part->have, record.payload, record.len);
 	part->have += record.len;
-	recv_consume(p, record.len);
+	record_consume(p, record.len);
 	return 0;
 }
 

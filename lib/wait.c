@@ -192,22 +192,24 @@ static bool poll_word(const struct look *look, int times)
  * every message.  Who got several messages since the last wait will get more by
  * waiting for a moment before looking.  When it is one each time, as in a
  * dialogue, that would only delay the answer, so it is but tried now and then,
- * and soon given up.
+ * and soon given up; and of long ones a few fill the cache.
  */
-static void let_it_grow(struct wait *wait)
+static void let_it_grow(struct wait *wait, const struct look *look)
 {
-	enum { MANY = 2, EACH = 32, LONGEST = 256, TRY_EVERY = 512, TRY_FOR = 64 };
+	enum { MANY = 2, LONG = 16384 + 64, EACH = 16, LONGEST = 128, TRY_EVERY = 512, TRY_FOR = 32 };
 	uint32_t moved = atomic_load_explicit(&wait->moved, memory_order_relaxed);
 	uint32_t waits = atomic_load_explicit(&wait->waits, memory_order_relaxed) + 1;
 	uint32_t pauses = atomic_load_explicit(&wait->pauses, memory_order_relaxed) / 2;
+	uint64_t bytes = look->own_value - atomic_load_explicit(&wait->place, memory_order_relaxed);
 
-	if (moved >= MANY)
+	if (moved >= MANY && bytes / moved <= LONG)
 		pauses = moved < LONGEST / EACH ? moved * EACH : LONGEST;
 	else if (waits % TRY_EVERY == 0)
 		pauses = TRY_FOR;
 	atomic_store_explicit(&wait->moved, 0, memory_order_relaxed);
 	atomic_store_explicit(&wait->waits, waits, memory_order_relaxed);
 	atomic_store_explicit(&wait->pauses, pauses, memory_order_relaxed);
+	atomic_store_explicit(&wait->place, look->own_value, memory_order_relaxed);
 	while (pauses--)
 		wait_relax();
 }
@@ -449,7 +451,7 @@ slow_path int wait_until(struct wait *wait, const struct look *look, int64_t dea
 	budget = wait_budget(wait);
 	/* The quickest answers come before it is worth looking at the clock. */
 	if (budget && !same_cpu(wait)) {
-		let_it_grow(wait);
+		let_it_grow(wait, look);
 		if (poll_word(look, 64)) {
 			wait_learn(wait, 0);
 			return 0;

@@ -39,6 +39,7 @@ struct wait {
 	_Atomic uint32_t moved;  /* publications since the last wait */
 	_Atomic uint32_t waits;  /* counts, to try a pause now and then */
 	_Atomic uint32_t pauses; /* how many came before the first look */
+	_Atomic uint64_t place;  /* our position at the last wait */
 	bool fence;              /* no membarrier can reach us: fence at each notify */
 	atomic_bool told;        /* publishers were told to fence, at the latest at our last sleep */
 	bool interruptible;

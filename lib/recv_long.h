@@ -1,26 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* What receiving a record and putting together a long message share. */
-#ifndef BUFPIPE_RECV_H
-#define BUFPIPE_RECV_H
+/* Messages longer than the ring, in the middle of which a call may give up. */
+#ifndef BUFPIPE_RECV_LONG_H
+#define BUFPIPE_RECV_LONG_H
 
-#include "end.h"
-
-struct record {
-	const char *payload;
-	uint64_t flags;
-	uint64_t len;
-};
-
-/* The record at head: 0, -EAGAIN, -EPIPE at the end of the stream, -EPROTO. */
-int recv_look(const bufpipe_t *pipe, struct record *record);
-
-/* Waits for a record in our turn, and keeps the turn. */
-int recv_await(bufpipe_t *pipe, struct record *record, int64_t deadline);
-
-static inline int recv_consume(bufpipe_t *p, uint64_t len)
-{
-	return wait_notify(&p->in.wait, ring_release(&p->receiver, len));
-}
+#include "record.h"
 
 /*
  * The total that a long message announces in its first piece, or -EPROTO.  What

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+/* The next record of an end that receives: to look at it, to wait for it, to consume it. */
+#ifndef BUFPIPE_RECORD_H
+#define BUFPIPE_RECORD_H
+
+#include "end.h"
+
+struct record {
+	const char *payload;
+	uint64_t flags;
+	uint64_t len;
+};
+
+/* Whether a header is that of a whole message of a length that this end takes. */
+static inline bool record_whole(const struct way *in, uint64_t header)
+{
+	return (header - RECORD_WHOLE) - in->shortest <= in->span;
+}
+
+/* The record at head: 0, -EAGAIN, -EPIPE at the end of the stream, -EPROTO. */
+int record_look(const bufpipe_t *pipe, struct record *record);
+
+/*
+ * Nothing is there: sleeps until that may have changed.  Of the co-owners of a
+ * shared end only one at a time, the one with the lead, waits for the ring: one
+ * message wakes one of them, and one alone raises and lowers the flag.
+ */
+int record_wait(bufpipe_t *pipe, int64_t deadline);
+
+/* A try found nothing: -EAGAIN, -EPIPE when nobody sends any more, or 0: look again. */
+int record_give_up(bufpipe_t *pipe);
+
+/* Waits for a record in our turn, and keeps the turn. */
+int record_await(bufpipe_t *pipe, struct record *record, int64_t deadline);
+
+static inline int record_consume(bufpipe_t *p, uint64_t len)
+{
+	return wait_notify(&p->in.wait, ring_release(&p->receiver, len));
+}
+
+#endif
