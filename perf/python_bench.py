@@ -296,9 +296,9 @@ def report_replaced(rates):
     """Constants against a measurement: the second line, of ratios, says more than the first."""
     case, rate, times = REPLACED
     now, ratio = summary(rates["static"])[0], ratios(rates)["static"][0]
-    print(f"{case:16} {'replaced':16} {rate:12,.0f} /s   noted elsewhere; static is {now / rate:.1f} times it")
+    print(f"{case:16} {'replaced':16} {rate:12,.0f} /s   as noted; static is {now / rate:.1f} times it")
     print(
-        f"{'':16} {'':16} {times[0]}-{times[1]} times multiprocessing, noted elsewhere; "
+        f"{'':16} {'':16} {times[0]}-{times[1]} times multiprocessing, as noted; "
         f"static is {ratio / times[1]:.1f}-{ratio / times[0]:.1f} times that",
         flush=True,
     )

@@ -268,7 +268,9 @@ class AfterFork(TestCase):
         kept = []
 
         def close():
+            mapped = memfds()
             receiver.close()
+            self.assertEqual(memfds(), mapped)  # for the call that goes on
             kept.extend(bytearray(200) for _ in range(1000))  # where freed memory would be used again
 
         def after(error):
