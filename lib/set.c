@@ -143,6 +143,7 @@ static int add(struct bufpipe_set *set, const struct entry *new)
 		e->pipe->entry = e;
 		e->pipe->leave_set = leave_on_close;
 		set->crowded_count += (unsigned)watch_crowded(e->pipe);
+		set_hasten_round(set);
 	} else {
 		set->by_fd[e->fd] = e;
 	}
@@ -273,6 +274,7 @@ int bufpipe_set_create(bufpipe_set_t **set, unsigned flags)
 	pthread_mutex_init(&s->lock, NULL);
 	s->owner = self_process();
 	s->pace.ours = &s->bell;
+	s->round_due = TIME_FOREVER; /* there is no pipe */
 	atomic_store_explicit(&s->pace.expected, FIRST_GUESS, memory_order_relaxed);
 	s->sleeper = &sleep_on_uring;
 	r = flags & BUFPIPE_NO_URING ? -ENOSYS : s->sleeper->open(s);

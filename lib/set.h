@@ -58,6 +58,8 @@ struct bufpipe_set {
 	unsigned crowded_count; /* of ends where somebody else may take our byte */
 	struct entry **by_fd;   /* plain descriptors */
 	unsigned by_fd_count;
+	int64_t round_due; /* when the next look at all pipes is due, asleep or not, */
+	uint32_t round;    /* and at which slot it goes on, as it may take several calls */
 };
 
 /* How a set sleeps.  All but poke are called with the lock held. */
@@ -90,6 +92,9 @@ struct entry *set_find(const struct bufpipe_set *set, uint32_t slot, uint32_t ge
 
 /* Something fired. */
 void set_heat(struct bufpipe_set *set, struct entry *entry);
+
+/* A pipe has joined that needs to be looked at sooner than others. */
+void set_hasten_round(struct bufpipe_set *set);
 
 /* Takes it out of the circle. */
 void set_cool(struct bufpipe_set *set, struct entry *entry);
