@@ -27,7 +27,8 @@ struct entry {
 	uint32_t slot;
 	uint32_t generation; /* of the slot: an answer to an earlier entry is not for us */
 	unsigned events;
-	unsigned fired;  /* what poll said of a plain descriptor, not yet reported */
+	unsigned fired;  /* what the kernel said of a plain descriptor, not yet reported, */
+	bool doubtful;   /* and long enough ago to be asked again before it is */
 	unsigned misses; /* looks in vain since it was last ready */
 	int64_t spin_ns; /* as in bufpipe_options */
 	bool hung_up;
@@ -98,6 +99,13 @@ void set_hasten_round(struct bufpipe_set *set);
 
 /* Takes it out of the circle. */
 void set_cool(struct bufpipe_set *set, struct entry *entry);
+
+/* The kernel says so now. */
+static inline void set_fired(struct entry *entry, unsigned revents)
+{
+	entry->fired = revents;
+	entry->doubtful = false;
+}
 
 static inline bool poll_says_gone(unsigned revents)
 {

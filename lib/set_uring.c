@@ -283,9 +283,9 @@ static void pass_on(struct bufpipe_set *set, const struct io_uring_cqe *cqe)
 		if (kind != KIND_POLL)
 			e->watched &= ~(unsigned)(kind == KIND_IN ? BUFPIPE_IN : BUFPIPE_OUT);
 		else if (cqe->res >= 0)
-			e->fired = (unsigned)cqe->res;
+			set_fired(e, (unsigned)cqe->res);
 		else if (cqe->res != -ECANCELED) /* that is the end of the thread that asked */
-			e->fired = POLLNVAL;
+			set_fired(e, POLLNVAL);
 		if (kind == KIND_POLL)
 			e->polled = false;
 		set_heat(set, e);

@@ -67,10 +67,22 @@ void set_hasten_round(struct bufpipe_set *set)
 	set->round_due = time_sooner(set->round_due, time_of(CLOCK_MONOTONIC_COARSE) + patience(set));
 }
 
-static unsigned look(const struct entry *e)
+static void ask_again(struct entry *e)
 {
-	if (!e->pipe)
+	struct pollfd p = { .fd = e->fd, .events = (short)e->events };
+	int r = sys_poll(&p, 0);
+
+	if (r >= 0)
+		set_fired(e, (unsigned short)p.revents);
+}
+
+static unsigned look(struct entry *e)
+{
+	if (!e->pipe) {
+		if (e->fired && e->doubtful)
+			ask_again(e);
 		return e->fired;
+	}
 	if (e->hung_up)
 		return e->events | BUFPIPE_HUP;
 	return watch_look(e->pipe, e->events);
@@ -246,15 +258,18 @@ static int sleep_until(struct bufpipe_set *set, int64_t until)
 	return set->sleeper->sleep(set, time_sooner(until, set->round_due));
 }
 
-/* What was not reported may be true no more; the kernel is asked again. */
-static void forget_fired(const struct bufpipe_set *set)
+/*
+ * What was not reported may be true no more.  It is not forgotten, as epoll tells
+ * of so many at a time: those for which there is never room would not be heard of.
+ */
+static void doubt_fired(const struct bufpipe_set *set)
 {
 	struct entry *e = set->hot;
 
 	if (!set->hot_fds)
 		return;
 	do {
-		e->fired = 0;
+		e->doubtful = true;
 		e = e->next;
 	} while (e != set->hot);
 }
@@ -285,7 +300,7 @@ static int wait_for_any(struct bufpipe_set *set, struct bufpipe_event *events, u
 	int r;
 
 	go_round(set, time_of(CLOCK_MONOTONIC_COARSE));
-	forget_fired(set);
+	doubt_fired(set);
 	r = set->sleeper->sleep(set, TIME_TRY);
 	if (r < 0)
 		return r;
