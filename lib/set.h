@@ -40,6 +40,9 @@ struct entry {
 
 struct sleeper;
 
+/* How long to sleep when what sleeps may not be watched: no shorter than a tick of the kernel, see wait.c. */
+#define BLIND_SLEEP 4000000ll
+
 struct bufpipe_set {
 	pthread_mutex_t lock; /* not held while asleep */
 	uint32_t owner;       /* the process that made it, by self_process */

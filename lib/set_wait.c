@@ -5,9 +5,8 @@
 #define PATIENCE_SHARED 100000000ll /* without io_uring a co-owner can take a byte that was for us */
 #define LONG_SLEEP      (5 * NSEC_PER_SEC)
 /* How many pipes one call looks at, of a round of all. */
-#define ROUND_PART  256
-#define BLIND_SLEEP 4000000ll
-#define SPIN_MAX    50000ll
+#define ROUND_PART 256
+#define SPIN_MAX   50000ll
 /* So many hot entries may stay, however rarely they are ready: to look at them costs less than a wake-up. */
 #define HOT_MOST 64
 /*
