@@ -90,16 +90,25 @@ static void free_slot(struct bufpipe_set *set, const struct entry *e)
 
 /* Adding and removing. */
 
+/* The pipe is its owner's again, and its bufpipe_fd speaks. */
+static void release(const struct bufpipe_set *set, bufpipe_t *p, unsigned events)
+{
+	p->entry = NULL;
+	p->leave_set = NULL;
+	/* After fork the flags are the parent's. */
+	if (!set_is_ours(set))
+		return;
+	watch_lower(p, events, set->sleeper->mode);
+	watch_done(p);
+}
+
 static void forget(struct bufpipe_set *set, struct entry *e)
 {
 	set_cool(set, e);
 	set->sleeper->leave(set, e);
 	if (e->pipe) {
-		watch_lower(e->pipe, e->events, set->sleeper->mode);
 		set->crowded_count -= (unsigned)watch_crowded(e->pipe);
-		e->pipe->entry = NULL;
-		e->pipe->leave_set = NULL;
-		watch_done(e->pipe);
+		release(set, e->pipe, e->events);
 	} else {
 		set->by_fd[e->fd] = NULL;
 	}
@@ -143,6 +152,7 @@ static int add(struct bufpipe_set *set, const struct entry *new)
 		e->pipe->entry = e;
 		e->pipe->leave_set = leave_on_close;
 		set->crowded_count += (unsigned)watch_crowded(e->pipe);
+		set_hasten_round(set);
 	} else {
 		set->by_fd[e->fd] = e;
 	}
@@ -273,6 +283,7 @@ int bufpipe_set_create(bufpipe_set_t **set, unsigned flags)
 	pthread_mutex_init(&s->lock, NULL);
 	s->owner = self_process();
 	s->pace.ours = &s->bell;
+	s->round_due = TIME_FOREVER; /* there is no pipe */
 	atomic_store_explicit(&s->pace.expected, FIRST_GUESS, memory_order_relaxed);
 	s->sleeper = &sleep_on_uring;
 	r = flags & BUFPIPE_NO_URING ? -ENOSYS : s->sleeper->open(s);
@@ -296,13 +307,8 @@ void bufpipe_set_destroy(bufpipe_set_t *set)
 	for (uint32_t i = 0; i < set->slot_count; i++) {
 		struct entry *e = set->slots[i];
 
-		if (e && e->pipe) {
-			/* After fork the flags are the parent's. */
-			if (set_is_ours(set))
-				watch_lower(e->pipe, e->events, set->sleeper->mode);
-			e->pipe->entry = NULL;
-			e->pipe->leave_set = NULL;
-		}
+		if (e && e->pipe)
+			release(set, e->pipe, e->events);
 		free(e);
 	}
 	set->sleeper->close(set);

@@ -27,7 +27,8 @@ struct entry {
 	uint32_t slot;
 	uint32_t generation; /* of the slot: an answer to an earlier entry is not for us */
 	unsigned events;
-	unsigned fired;  /* what poll said of a plain descriptor, not yet reported */
+	unsigned fired;  /* what the kernel said of a plain descriptor, not yet reported, */
+	bool doubtful;   /* and long enough ago to be asked again before it is */
 	unsigned misses; /* looks in vain since it was last ready */
 	int64_t spin_ns; /* as in bufpipe_options */
 	bool hung_up;
@@ -38,6 +39,9 @@ struct entry {
 };
 
 struct sleeper;
+
+/* How long to sleep when what sleeps may not be watched: no shorter than a tick of the kernel, see wait.c. */
+#define BLIND_SLEEP 4000000ll
 
 struct bufpipe_set {
 	pthread_mutex_t lock; /* not held while asleep */
@@ -58,6 +62,8 @@ struct bufpipe_set {
 	unsigned crowded_count; /* of ends where somebody else may take our byte */
 	struct entry **by_fd;   /* plain descriptors */
 	unsigned by_fd_count;
+	int64_t round_due; /* when the next look at all pipes is due, asleep or not, */
+	uint32_t round;    /* and at which slot it goes on, as it may take several calls */
 };
 
 /* How a set sleeps.  All but poke are called with the lock held. */
@@ -91,8 +97,18 @@ struct entry *set_find(const struct bufpipe_set *set, uint32_t slot, uint32_t ge
 /* Something fired. */
 void set_heat(struct bufpipe_set *set, struct entry *entry);
 
+/* A pipe has joined that needs to be looked at sooner than others. */
+void set_hasten_round(struct bufpipe_set *set);
+
 /* Takes it out of the circle. */
 void set_cool(struct bufpipe_set *set, struct entry *entry);
+
+/* The kernel says so now. */
+static inline void set_fired(struct entry *entry, unsigned revents)
+{
+	entry->fired = revents;
+	entry->doubtful = false;
+}
 
 static inline bool poll_says_gone(unsigned revents)
 {

@@ -72,7 +72,7 @@ static void pass_on(struct bufpipe_set *set, const struct epoll_event *event)
 	if (!e || event->data.u64 == POKE)
 		return;
 	if (!e->pipe)
-		e->fired = event->events;
+		set_fired(e, event->events);
 	else if (poll_says_gone(event->events))
 		e->hung_up = true;
 	set_heat(set, e);

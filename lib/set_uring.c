@@ -21,6 +21,7 @@
 #define RING_ENTRIES 256
 #define CQ_ENTRIES   4096
 #define HUPS         64
+#define NOT_ALL      1
 
 /* What an answer is about: the two lowest bits of the generation's half of user_data. */
 enum kind { KIND_IN, KIND_OUT, KIND_POLL };
@@ -160,12 +161,22 @@ static void prepare_wishes(struct bufpipe_set *set)
 	}
 }
 
-static void submit(struct bufpipe_set *set)
+/* 0; NOT_ALL when the kernel is short of something, so that a sleep must be short; or a negative errno. */
+static int submit(struct bufpipe_set *set)
 {
 	struct inside *in = set->inside;
+	int r = 1;
 
-	if (io_uring_sq_ready(&in->ring))
-		io_uring_submit(&in->ring);
+	/* A request with an error in it ends a submission; those behind it go with the next. */
+	while (r > 0 && io_uring_sq_ready(&in->ring))
+		r = io_uring_submit(&in->ring);
+	if (r > 0)
+		return 0;
+	if (r < 0 && r != -EAGAIN && r != -EBUSY && r != -EINTR && r != -ENOMEM)
+		return r;
+	/* Until it takes them, pipes are asleep that nobody watches: each wait looks at them. */
+	set->round_due = 0;
+	return NOT_ALL;
 }
 
 static void part(struct bufpipe_set *set, struct entry *e)
@@ -283,9 +294,9 @@ static void pass_on(struct bufpipe_set *set, const struct io_uring_cqe *cqe)
 		if (kind != KIND_POLL)
 			e->watched &= ~(unsigned)(kind == KIND_IN ? BUFPIPE_IN : BUFPIPE_OUT);
 		else if (cqe->res >= 0)
-			e->fired = (unsigned)cqe->res;
+			set_fired(e, (unsigned)cqe->res);
 		else if (cqe->res != -ECANCELED) /* that is the end of the thread that asked */
-			e->fired = POLLNVAL;
+			set_fired(e, POLLNVAL);
 		if (kind == KIND_POLL)
 			e->polled = false;
 		set_heat(set, e);
@@ -323,12 +334,15 @@ static int sleep_in_ring(struct bufpipe_set *set, int64_t until)
 	struct __kernel_timespec limit;
 	struct io_uring_cqe *cqe;
 	int64_t now = time_now();
-	int r;
+	/* Apart from the wait: one call that does both would hide that a signal ended the wait. */
+	int r = submit(set);
 
+	if (r < 0)
+		return r;
+	if (r == NOT_ALL)
+		until = time_sooner(until, now + BLIND_SLEEP);
 	limit.tv_sec = until > now ? (until - now) / NSEC_PER_SEC : 0;
 	limit.tv_nsec = until > now ? (until - now) % NSEC_PER_SEC : 0;
-	/* In two calls: one that submits and waits would hide that a signal ended the wait. */
-	submit(set);
 	set->asleep = true;
 	pthread_mutex_unlock(&set->lock);
 	r = io_uring_wait_cqe_timeout(&in->ring, &cqe, &limit);
@@ -339,19 +353,22 @@ static int sleep_in_ring(struct bufpipe_set *set, int64_t until)
 
 static int sleep_in_uring(struct bufpipe_set *set, int64_t until)
 {
-	int r = 0;
+	int last;
+	int r;
 
 	if (until == TIME_TRY) {
 		ask_for_hot(set);
 		prepare_wishes(set);
-		submit(set);
+		r = submit(set);
 	} else {
 		r = sleep_in_ring(set, until);
 	}
 	collect(set);
 	/* Left to us while we slept; and this thread may not come again soon. */
 	prepare_wishes(set);
-	submit(set);
+	last = submit(set);
+	if (r >= 0 && last < 0)
+		r = last;
 	return r < 0 && r != -ETIME && r != -EAGAIN && r != -EBUSY ? r : 0;
 }
 

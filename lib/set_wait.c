@@ -4,8 +4,9 @@
 
 #define PATIENCE_SHARED 100000000ll /* without io_uring a co-owner can take a byte that was for us */
 #define LONG_SLEEP      (5 * NSEC_PER_SEC)
-#define BLIND_SLEEP     4000000ll
-#define SPIN_MAX        50000ll
+/* How many pipes one call looks at, of a round of all. */
+#define ROUND_PART 256
+#define SPIN_MAX   50000ll
 /* So many hot entries may stay, however rarely they are ready: to look at them costs less than a wake-up. */
 #define HOT_MOST 64
 /*
@@ -55,10 +56,32 @@ void set_cool(struct bufpipe_set *set, struct entry *e)
 	set->hot_fds -= !e->pipe;
 }
 
-static unsigned look(const struct entry *e)
+static int64_t patience(const struct bufpipe_set *set)
 {
-	if (!e->pipe)
+	return set->crowded_count && set->sleeper->mode == BELL_FD ? PATIENCE_SHARED : LONG_SLEEP;
+}
+
+void set_hasten_round(struct bufpipe_set *set)
+{
+	set->round_due = time_sooner(set->round_due, time_of(CLOCK_MONOTONIC_COARSE) + patience(set));
+}
+
+static void ask_again(struct entry *e)
+{
+	struct pollfd p = { .fd = e->fd, .events = (short)e->events };
+	int r = sys_poll(&p, 0);
+
+	if (r >= 0)
+		set_fired(e, (unsigned short)p.revents);
+}
+
+static unsigned look(struct entry *e)
+{
+	if (!e->pipe) {
+		if (e->fired && e->doubtful)
+			ask_again(e);
 		return e->fired;
+	}
 	if (e->hung_up)
 		return e->events | BUFPIPE_HUP;
 	return watch_look(e->pipe, e->events);
@@ -197,37 +220,55 @@ static bool cool_down(struct bufpipe_set *set, unsigned misses, unsigned most)
 	return ordered;
 }
 
+/*
+ * Now and then all pipes are looked at: a byte may have been swallowed, or one of
+ * several holders died after publishing and before ringing.  By the clock, and
+ * not by the length of a sleep, as a busy set never sleeps for long; and in parts,
+ * so that no call of a large set takes long.
+ */
+static void go_round(struct bufpipe_set *set, int64_t now)
+{
+	uint32_t left = ROUND_PART;
+
+	if (now < set->round_due)
+		return;
+	for (; left && set->round < set->slot_count; left--, set->round++) {
+		struct entry *e = set->slots[set->round];
+
+		if (e && e->pipe && !e->next && look(e))
+			set_heat(set, e);
+	}
+	if (set->round >= set->slot_count) {
+		set->round = 0;
+		set->round_due = now + patience(set);
+	}
+}
+
 /* Without the lock; what fires is hot when it returns. */
 static int sleep_until(struct bufpipe_set *set, int64_t until)
 {
-	bool swallowed = set->crowded_count && set->sleeper->mode == BELL_FD;
-	int64_t limit = time_now() + (swallowed ? PATIENCE_SHARED : LONG_SLEEP);
-	int r = set->sleeper->sleep(set, time_sooner(until, limit));
+	int64_t now = time_now();
 
-	/*
-	 * Now and then all are looked at: a byte may have been swallowed, or one of
-	 * several holders died after publishing and before ringing.
-	 */
-	if (r == 0 && time_now() >= limit) {
-		for (uint32_t i = 0; i < set->slot_count; i++) {
-			struct entry *e = set->slots[i];
-
-			if (e && e->pipe && look(e))
-				set_heat(set, e);
-		}
+	while (now >= set->round_due) {
+		go_round(set, now);
+		if (any_ready(set, UINT32_MAX))
+			return 0;
 	}
-	return r;
+	return set->sleeper->sleep(set, time_sooner(until, set->round_due));
 }
 
-/* What was not reported may be true no more; the kernel is asked again. */
-static void forget_fired(const struct bufpipe_set *set)
+/*
+ * What was not reported may be true no more.  It is not forgotten, as epoll tells
+ * of so many at a time: those for which there is never room would not be heard of.
+ */
+static void doubt_fired(const struct bufpipe_set *set)
 {
 	struct entry *e = set->hot;
 
 	if (!set->hot_fds)
 		return;
 	do {
-		e->fired = 0;
+		e->doubtful = true;
 		e = e->next;
 	} while (e != set->hot);
 }
@@ -257,7 +298,8 @@ static int wait_for_any(struct bufpipe_set *set, struct bufpipe_event *events, u
 	unsigned n;
 	int r;
 
-	forget_fired(set);
+	go_round(set, time_of(CLOCK_MONOTONIC_COARSE));
+	doubt_fired(set);
 	r = set->sleeper->sleep(set, TIME_TRY);
 	if (r < 0)
 		return r;

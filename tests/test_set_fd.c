@@ -161,6 +161,43 @@ BOTH(set_fd, many_ready_descriptors_take_turns_with_pipes)
 		close(fds[i]);
 }
 
+/* More than a sleeper hears of at a time: each is reported, as often as any other. */
+static void take_turns(unsigned flags, int many, unsigned max)
+{
+	bufpipe_set_t *set = set_open(flags);
+	struct bufpipe_event events[8];
+	int seen[192] = { 0 };
+	int fds[192];
+
+	for (int i = 0; i < many; i++) {
+		fds[i] = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
+		check_eq(bufpipe_set_add_fd(set, fds[i], POLLIN, &seen[i]), 0);
+	}
+	for (int left = 4 * many; left > 0;) {
+		int n = bufpipe_set_wait(set, events, max, PLENTY);
+
+		check(n >= 1);
+		left -= n;
+		for (int i = 0; i < n; i++)
+			++*(int *)events[i].user;
+	}
+	for (int i = 0; i < many; i++)
+		check(seen[i] >= 2);
+	bufpipe_set_destroy(set);
+	for (int i = 0; i < many; i++)
+		close(fds[i]);
+}
+
+BOTH(set_fd, none_of_many_ready_descriptors_starves)
+{
+	const int counts[] = { 64, 65, 128, 192 };
+
+	for (int i = 0; i < 4; i++) {
+		take_turns(flags, counts[i], 1);
+		take_turns(flags, counts[i], 8);
+	}
+}
+
 BOTH(set_fd, a_number_that_is_used_again_after_removal_is_a_new_descriptor)
 {
 	bufpipe_set_t *set = set_open(flags);

@@ -3,6 +3,9 @@
 #include "set.h"
 #include "sets.h"
 
+#include <poll.h>
+#include <sys/eventfd.h>
+
 SUITE(set_hot);
 
 enum { PIPES = 1000, FEW = 64, EVENTS = 64 };
@@ -162,4 +165,57 @@ BOTH(set_hot, nothing_that_a_co_owner_was_quicker_to_take_leaves_an_end_unwatche
 	bufpipe_set_destroy(set);
 	pipe_close(shared);
 	pipe_close(other);
+}
+
+/*
+ * A message for which nobody rings: its sender, one of several holders, died before
+ * it could.  A descriptor that is always ready keeps the set from ever sleeping.
+ */
+static void publish_and_do_not_ring(bufpipe_t *p)
+{
+	const struct bell *theirs = p->out.wait.theirs;
+
+	/* Nobody sleeps by the flags that it sees. */
+	p->out.wait.theirs = &p->ours.control->send_bell;
+	say(p, "x");
+	p->out.wait.theirs = theirs;
+}
+
+BOTH(set_hot, a_message_for_which_nobody_rings_is_found_although_the_set_never_sleeps)
+{
+	const struct bufpipe_options options = { .flags = BUFPIPE_SHARED };
+	bufpipe_set_t *set = set_open(flags);
+	int fd = eventfd(1, EFD_CLOEXEC);
+	bufpipe_t *ends[2];
+
+	pipe_open(ends, &options);
+	check_eq(bufpipe_set_add(set, ends[IN], BUFPIPE_IN, ends), 0);
+	set_expect_nothing(set);
+	publish_and_do_not_ring(ends[OUT]);
+	check_eq(bufpipe_set_add_fd(set, fd, POLLIN, &fd), 0);
+	check_eq(set_expect(set, &fd, 0), POLLIN);
+	check_eq(set_await(set, ends, BUFPIPE_IN, PLENTY), BUFPIPE_IN);
+	hear(ends[IN], "x");
+	bufpipe_set_destroy(set);
+	pipe_close(ends);
+	close(fd);
+}
+
+/* No call looks at all pipes of a large set, but several that follow do. */
+BOTH(set_hot, the_look_at_all_pipes_is_spread_over_several_calls)
+{
+	bufpipe_set_t *set = set_open(flags);
+	int fd = eventfd(1, EFD_CLOEXEC);
+
+	open_all(set);
+	set_expect_nothing(set);
+	check_eq(bufpipe_set_add_fd(set, fd, POLLIN, &fd), 0);
+	publish_and_do_not_ring(pipes[PIPES - 1][OUT]);
+	set->round_due = 0;
+	check_eq(set_expect(set, &fd, 0), POLLIN);
+	check(set->round > 0 && set->round < PIPES);
+	check(set_await(set, pipes[PIPES - 1], BUFPIPE_IN, PROMPT));
+	hear(pipes[PIPES - 1][IN], "x");
+	close_all(set);
+	close(fd);
 }

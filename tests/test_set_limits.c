@@ -96,6 +96,59 @@ Test(set_limits, works_where_io_uring_became_forbidden)
 	bufpipe_set_destroy(set);
 }
 
+struct late_sender {
+	bufpipe_t *pipe;
+	pid_t receiver;
+};
+
+static void say_when_it_sleeps(void *arg)
+{
+	struct late_sender *s = arg;
+
+	wait_until_in_set(0, s->receiver);
+	say(s->pipe, "x");
+}
+
+/* What the kernel was not asked to watch is looked at. */
+Test(set_limits, is_no_slower_than_a_short_sleep_where_the_kernel_takes_no_requests)
+{
+	struct forbidden rule = { SYS_io_uring_enter, EAGAIN, .argument = 1, .mask = UINT32_MAX };
+	bufpipe_set_t *set = set_open(0);
+	struct late_sender sender;
+	struct thread thread;
+	bufpipe_t *ends[2];
+
+	pipe_open(ends, NULL);
+	forbid(&rule, 1);
+	check_eq(bufpipe_set_add(set, ends[IN], BUFPIPE_IN, ends), 0);
+	for (int i = 0; i < 3; i++) {
+		sender = (struct late_sender){ ends[OUT], (pid_t)syscall(SYS_gettid) };
+		thread_start(&thread, say_when_it_sleeps, &sender);
+		check_eq(set_expect(set, ends, PROMPT), BUFPIPE_IN);
+		hear(ends[IN], "x");
+		thread_join(&thread);
+	}
+	bufpipe_set_destroy(set);
+	pipe_close(ends);
+}
+
+Test(set_limits, says_so_when_a_sandbox_has_come_that_forbids_to_wait)
+{
+	struct forbidden rule = { SYS_io_uring_enter, EPERM, .argument = 1, .mask = UINT32_MAX };
+	struct bufpipe_event event;
+	bufpipe_set_t *set = set_open(0);
+	bufpipe_t *ends[2];
+
+	pipe_open(ends, NULL);
+	check_eq(bufpipe_set_add(set, ends[IN], BUFPIPE_IN, ends), 0);
+	if (rings_open()) {
+		forbid(&rule, 1);
+		check_eq(bufpipe_set_wait(set, &event, 1, PLENTY), -EPERM);
+	}
+	bufpipe_set_destroy(set);
+	pipe_close(ends);
+}
+
 BOTH(set_limits, works_where_membarriers_become_forbidden)
 {
 	struct forbidden rule = { .call = SYS_membarrier, .error = EPERM };
