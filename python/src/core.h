@@ -7,12 +7,13 @@
  * signal that arrives while the library spins or waits for a lock does not end
  * the call, and because a thread must notice that its handle was closed.
  *
- *   module.c  the module, its state          hold.c     one end of the library, counted
- *   end.c     the type End                   listen.c   the type Listener, connect
+ *   module.c  the module, its state          listen.c   the type Listener, connect
+ *   end.c     the type End                   await.c    waiting for a message
  *   send.c    sending bytes                  recv.c     receiving bytes
  *   pickle.c  objects                        frame.c    objects with buffers out of band
- *   view.c    messages in place              wait.c     waiting for many
- *   error.c   what an error is in Python     args.c     arguments and timeouts
+ *   view.c    messages in place              args.c     arguments and timeouts
+ *   wait.c    waiting for many               hold.c     one end of the library, counted
+ *   error.c   what an error is in Python
  */
 #ifndef BUFFERED_PIPE_CORE_H
 #define BUFFERED_PIPE_CORE_H
