@@ -403,14 +403,18 @@ class Pickling(TestCase):
         receiver, sender = Generic_Pipe(4096)
         before = descriptors()
         count = 4
+        started = []
 
         def start():
             for _ in range(3):
-                start_and_kill(sender.fork()).close()
+                started.append(start_and_kill(sender.fork()))
 
         with contextlib.ExitStack() as stack:
             for _ in range(count):
                 stack.enter_context(thread(start))
+        # Not in the threads: while one starts a process, multiprocessing looks at those of all others.
+        for process in started:
+            process.close()
         wait_until(lambda: not receiver.poll() and descriptors() == before)
 
 
