@@ -35,6 +35,7 @@ struct entry {
 	unsigned watched; /* io_uring: the events whose futex the kernel watches, */
 	bool polled;      /* and whether it watches the descriptor */
 	uint32_t tokens[2];
+	uint32_t ticket; /* an answer to a request with an earlier one is not for us */
 	void *user;
 };
 
@@ -73,6 +74,8 @@ struct sleeper {
 	void (*close)(struct bufpipe_set *set);
 	int (*join)(struct bufpipe_set *set, struct entry *entry);
 	void (*leave)(struct bufpipe_set *set, struct entry *entry);
+	/* This thread is going to wait. */
+	void (*begin)(struct bufpipe_set *set);
 	/* Before the flags are raised. */
 	void (*prepare)(struct entry *entry);
 	/* After the last look: the kernel shall watch it. */

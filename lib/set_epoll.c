@@ -50,6 +50,11 @@ static void part(struct bufpipe_set *set, struct entry *e)
 	control(set, EPOLL_CTL_DEL, e->fd, 0, 0);
 }
 
+static void begin(struct bufpipe_set *set)
+{
+	(void)set;
+}
+
 static void prepare(struct entry *e)
 {
 	wait_drain(e->fd);
@@ -114,6 +119,7 @@ const struct sleeper sleep_on_epoll = {
 	.close = close_epoll,
 	.join = join,
 	.leave = part,
+	.begin = begin,
 	.prepare = prepare,
 	.watch = watch,
 	.sleep = sleep_in_epoll,

@@ -8,6 +8,8 @@
  */
 #include "set.h"
 
+#include "self.h"
+
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -23,18 +25,22 @@
 #define HUPS         64
 #define NOT_ALL      1
 
-/* What an answer is about: the two lowest bits of the generation's half of user_data. */
+/*
+ * The upper half of user_data is a slot, and the lower half a ticket with what the
+ * answer is about in its two lowest bits.  No slot has the number OURS.
+ */
 enum kind { KIND_IN, KIND_OUT, KIND_POLL };
+enum ours { OURS_POKE, OURS_HUPS, OURS_IGNORE };
 
-#define DATA_POKE   UINT64_MAX
-#define DATA_IGNORE (UINT64_MAX - 1)
-#define DATA_HUPS   (UINT64_MAX - 2)
-/* Thirty bits of the generation travel with a request. */
-#define GENERATION 0x3fffffffu
+#define OURS UINT32_MAX
+/* Thirty bits of a ticket travel with a request. */
+#define TICKET 0x3fffffffu
 
 struct inside {
 	struct io_uring ring;
 	int hups;          /* the epoll of the sockets */
+	uint32_t waiter;   /* the thread that asked for all that is in the ring; 0: none */
+	uint32_t turn;     /* of how many it is: the ticket of what is ours */
 	bool ask_for_poke; /* the poll of the eventfd is not in the ring, */
 	bool ask_for_hups; /* or that of the epoll */
 	uint64_t *cancels;
@@ -42,9 +48,19 @@ struct inside {
 	unsigned cancel_room;
 };
 
-static uint64_t data_of(const struct entry *e, enum kind kind)
+static uint64_t data_of(uint32_t slot, uint32_t ticket, unsigned about)
 {
-	return (uint64_t)e->slot << 32 | (e->generation & GENERATION) << 2 | kind;
+	return (uint64_t)slot << 32 | (ticket & TICKET) << 2 | about;
+}
+
+static uint64_t data_of_entry(const struct entry *e, enum kind kind)
+{
+	return data_of(e->slot, e->ticket, kind);
+}
+
+static uint64_t data_of_ours(const struct inside *in, enum ours what)
+{
+	return data_of(OURS, in->turn, what);
 }
 
 static struct io_uring_sqe *next_sqe(struct io_uring *ring)
@@ -57,10 +73,40 @@ static struct io_uring_sqe *next_sqe(struct io_uring *ring)
 	return io_uring_get_sqe(ring);
 }
 
+static void cancel_all(struct inside *in)
+{
+	struct io_uring_sync_cancel_reg all = {
+		.fd = -1,
+		.flags = IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL,
+		.timeout = { .tv_sec = -1, .tv_nsec = -1 },
+	};
+
+	io_uring_register_sync_cancel(&in->ring, &all);
+}
+
+static void close_uring(struct bufpipe_set *set)
+{
+	struct inside *in = set->inside;
+
+	/*
+	 * A child may have inherited the ring, and would keep the requests, and what
+	 * they hold, alive.  And what ends later, by itself, would look like a signal
+	 * to the next system call that sleeps.
+	 */
+	if (set_is_ours(set))
+		cancel_all(in);
+	io_uring_queue_exit(&in->ring);
+	close(in->hups);
+	free(in->cancels);
+	free(in);
+}
+
 /*
- * Any thread may change a set or wait in it, so the ring has no single issuer.
- * But whoever waits enters the kernel by itself, so what fires need not interrupt
- * it, and a flag tells one that spins.
+ * Any thread may change a set, and now this one waits in it, now that one, so the
+ * ring has no single issuer: with that flag all others would be refused, even when
+ * they want no more than to cancel, and with it goes the deferring of all work to
+ * the one that waits.  But whoever waits enters the kernel by itself, so what fires
+ * need not interrupt it, and a flag tells one that spins.
  */
 static int open_uring(struct bufpipe_set *set)
 {
@@ -71,7 +117,7 @@ static int open_uring(struct bufpipe_set *set)
 	struct inside *in;
 	int r;
 
-	if (!uring_has_futex())
+	if (uring_lacks_futex())
 		return -ENOSYS;
 	in = calloc(1, sizeof(*in));
 	if (!in)
@@ -84,32 +130,12 @@ static int open_uring(struct bufpipe_set *set)
 		free(in);
 		return r;
 	}
-	in->ask_for_poke = true;
-	in->ask_for_hups = true;
 	set->inside = in;
+	if (!uring_has_futex(in->ring.ring_fd)) {
+		close_uring(set);
+		return -ENOSYS;
+	}
 	return 0;
-}
-
-static void close_uring(struct bufpipe_set *set)
-{
-	struct inside *in = set->inside;
-	struct io_uring_sync_cancel_reg all = {
-		.fd = -1,
-		.flags = IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL,
-		.timeout = { .tv_sec = -1, .tv_nsec = -1 },
-	};
-
-	/*
-	 * A child may have inherited the ring, and would keep the requests, and what
-	 * they hold, alive.  And what ends later, by itself, would look like a signal
-	 * to the next system call that sleeps.
-	 */
-	if (set_is_ours(set))
-		io_uring_register_sync_cancel(&in->ring, &all);
-	io_uring_queue_exit(&in->ring);
-	close(in->hups);
-	free(in->cancels);
-	free(in);
 }
 
 /* Room for the three cancels that the leaving of each may take, so that leaving cannot fail. */
@@ -131,34 +157,46 @@ static int make_cancel_room(struct inside *in, uint32_t slot_count)
 static int join(struct bufpipe_set *set, struct entry *e)
 {
 	struct inside *in = set->inside;
-	struct epoll_event event = { .events = EPOLLRDHUP | EPOLLET, .data.u64 = data_of(e, KIND_POLL) };
+	struct epoll_event event = { .events = EPOLLRDHUP | EPOLLET,
+				     .data.u64 = data_of(e->slot, e->generation, 0) };
 	int r = make_cancel_room(in, set->slot_count);
 
+	e->ticket = e->generation;
 	if (r == 0 && e->pipe && epoll_ctl(in->hups, EPOLL_CTL_ADD, e->fd, &event) < 0)
 		r = -errno;
 	return r;
 }
 
-/* What other threads have left to us, and the eventfd by which they wake us. */
-static void prepare_wishes(struct bufpipe_set *set)
+static void prepare_cancels(struct inside *in)
 {
-	struct inside *in = set->inside;
 	struct io_uring_sqe *sqe;
 
 	while (in->cancel_count && (sqe = next_sqe(&in->ring))) {
 		io_uring_prep_cancel64(sqe, in->cancels[--in->cancel_count], 0);
-		io_uring_sqe_set_data64(sqe, DATA_IGNORE);
+		io_uring_sqe_set_data64(sqe, data_of_ours(in, OURS_IGNORE));
 	}
-	if (in->ask_for_poke && (sqe = next_sqe(&in->ring))) {
-		io_uring_prep_poll_add(sqe, set->poke, POLLIN);
-		io_uring_sqe_set_data64(sqe, DATA_POKE);
-		in->ask_for_poke = false;
-	}
-	if (in->ask_for_hups && (sqe = next_sqe(&in->ring))) {
-		io_uring_prep_poll_add(sqe, in->hups, POLLIN);
-		io_uring_sqe_set_data64(sqe, DATA_HUPS);
-		in->ask_for_hups = false;
-	}
+}
+
+/* One that completes once: another is only asked for by whoever waits, and so becomes that thread's. */
+static void prepare_poll(struct inside *in, int fd, enum ours what, bool *ask)
+{
+	struct io_uring_sqe *sqe = *ask ? next_sqe(&in->ring) : NULL;
+
+	if (!sqe)
+		return;
+	io_uring_prep_poll_add(sqe, fd, POLLIN);
+	io_uring_sqe_set_data64(sqe, data_of_ours(in, what));
+	*ask = false;
+}
+
+/* By the one that waits: what others have left to it, the eventfd by which they wake it, and the hang-ups. */
+static void prepare_wishes(struct bufpipe_set *set)
+{
+	struct inside *in = set->inside;
+
+	prepare_cancels(in);
+	prepare_poll(in, set->poke, OURS_POKE, &in->ask_for_poke);
+	prepare_poll(in, in->hups, OURS_HUPS, &in->ask_for_hups);
 }
 
 /* 0; NOT_ALL when the kernel is short of something, so that a sleep must be short; or a negative errno. */
@@ -184,17 +222,51 @@ static void part(struct bufpipe_set *set, struct entry *e)
 	struct inside *in = set->inside;
 
 	if (e->watched & BUFPIPE_IN)
-		in->cancels[in->cancel_count++] = data_of(e, KIND_IN);
+		in->cancels[in->cancel_count++] = data_of_entry(e, KIND_IN);
 	if (e->watched & BUFPIPE_OUT)
-		in->cancels[in->cancel_count++] = data_of(e, KIND_OUT);
+		in->cancels[in->cancel_count++] = data_of_entry(e, KIND_OUT);
 	if (e->polled)
-		in->cancels[in->cancel_count++] = data_of(e, KIND_POLL);
+		in->cancels[in->cancel_count++] = data_of_entry(e, KIND_POLL);
 	if (e->pipe)
 		epoll_ctl(in->hups, EPOLL_CTL_DEL, e->fd, NULL);
-	/* At once, as these requests keep the memory of the pipe; who sleeps in the ring is poked to do it. */
+	/*
+	 * At once, as a poll keeps a descriptor open.  Who sleeps in the ring is poked to
+	 * do it; else it is for us, but no more than that: what we asked for would become
+	 * ours, and come to the one that waits only when we come by in the kernel.
+	 */
 	if (!set->asleep) {
-		prepare_wishes(set);
+		prepare_cancels(in);
 		submit(set);
+	}
+}
+
+/*
+ * A request completes in the thread that asked for it, when that comes by in the
+ * kernel, and it may take long until it does.  So who waits has asked for all of
+ * them: what another thread asked for ends here, and its answers find nobody.
+ */
+static void begin(struct bufpipe_set *set)
+{
+	struct inside *in = set->inside;
+	uint32_t id = self_id();
+
+	if (likely(in->waiter == id))
+		return;
+	if (in->waiter)
+		cancel_all(in);
+	in->waiter = id;
+	in->turn++;
+	in->ask_for_poke = true;
+	in->ask_for_hups = true;
+	for (uint32_t i = 0; i < set->slot_count; i++) {
+		struct entry *e = set->slots[i];
+
+		if (!e || !(e->watched || e->polled))
+			continue;
+		e->watched = 0;
+		e->polled = false;
+		e->ticket = ++set->generations[i];
+		set_heat(set, e);
 	}
 }
 
@@ -217,7 +289,7 @@ static int watch_futex(struct inside *in, struct entry *e, unsigned event, const
 	if (!sqe)
 		return -EAGAIN;
 	uring_prep_futex_wait(sqe, &wait->theirs->events, e->tokens[kind]);
-	io_uring_sqe_set_data64(sqe, data_of(e, kind));
+	io_uring_sqe_set_data64(sqe, data_of_entry(e, kind));
 	e->watched |= event;
 	return 0;
 }
@@ -232,7 +304,7 @@ static int watch_fd(struct inside *in, struct entry *e)
 	if (!sqe)
 		return -EAGAIN;
 	io_uring_prep_poll_add(sqe, e->fd, e->events);
-	io_uring_sqe_set_data64(sqe, data_of(e, KIND_POLL));
+	io_uring_sqe_set_data64(sqe, data_of_entry(e, KIND_POLL));
 	e->polled = true;
 	return 0;
 }
@@ -249,12 +321,11 @@ static int watch(struct bufpipe_set *set, struct entry *e)
 	return r;
 }
 
-static struct entry *entry_of(const struct bufpipe_set *set, uint64_t data)
+static struct entry *entry_at(const struct bufpipe_set *set, uint64_t data)
 {
 	uint32_t slot = (uint32_t)(data >> 32);
-	struct entry *e = slot < set->slot_count ? set->slots[slot] : NULL;
 
-	return e && (e->generation & GENERATION) == (uint32_t)data >> 2 ? e : NULL;
+	return slot < set->slot_count ? set->slots[slot] : NULL;
 }
 
 static void collect_hups(struct bufpipe_set *set)
@@ -266,9 +337,9 @@ static void collect_hups(struct bufpipe_set *set)
 	do {
 		n = epoll_wait(in->hups, events, HUPS, 0);
 		for (int i = 0; i < n; i++) {
-			struct entry *e = entry_of(set, events[i].data.u64);
+			struct entry *e = entry_at(set, events[i].data.u64);
 
-			if (!e)
+			if (!e || data_of(e->slot, e->generation, 0) != events[i].data.u64)
 				continue;
 			e->hung_up |= poll_says_gone(events[i].events);
 			set_heat(set, e);
@@ -279,18 +350,17 @@ static void collect_hups(struct bufpipe_set *set)
 static void pass_on(struct bufpipe_set *set, const struct io_uring_cqe *cqe)
 {
 	struct inside *in = set->inside;
-	struct entry *e = entry_of(set, cqe->user_data);
+	struct entry *e = entry_at(set, cqe->user_data);
+	enum kind kind = cqe->user_data & 3;
 	eventfd_t count;
 
-	if (cqe->user_data == DATA_POKE) {
+	if (cqe->user_data == data_of_ours(in, OURS_POKE)) {
 		eventfd_read(set->poke, &count);
 		in->ask_for_poke = true;
-	} else if (cqe->user_data == DATA_HUPS) {
+	} else if (cqe->user_data == data_of_ours(in, OURS_HUPS)) {
 		in->ask_for_hups = true;
 		collect_hups(set);
-	} else if (cqe->user_data != DATA_IGNORE && e) {
-		enum kind kind = cqe->user_data & 3;
-
+	} else if (e && cqe->user_data == data_of_entry(e, kind)) {
 		if (kind != KIND_POLL)
 			e->watched &= ~(unsigned)(kind == KIND_IN ? BUFPIPE_IN : BUFPIPE_OUT);
 		else if (cqe->res >= 0)
@@ -388,6 +458,7 @@ const struct sleeper sleep_on_uring = {
 	.close = close_uring,
 	.join = join,
 	.leave = part,
+	.begin = begin,
 	.prepare = prepare,
 	.watch = watch,
 	.sleep = sleep_in_uring,

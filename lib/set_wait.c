@@ -298,6 +298,7 @@ static int wait_for_any(struct bufpipe_set *set, struct bufpipe_event *events, u
 	unsigned n;
 	int r;
 
+	set->sleeper->begin(set);
 	go_round(set, time_of(CLOCK_MONOTONIC_COARSE));
 	doubt_fired(set);
 	r = set->sleeper->sleep(set, TIME_TRY);

@@ -15,33 +15,47 @@ int bufpipe_prep_wait_hup(struct io_uring_sqe *sqe, bufpipe_t *pipe);
 /* What is found out; UNKNOWN if it was only short of something. */
 enum { UNKNOWN, YES, NO };
 
-static int probe(void)
+static _Atomic int known;
+
+static int ask(int ring)
 {
 	enum { OPS = 64 };
 	_Alignas(struct io_uring_probe) char
 		space[sizeof(struct io_uring_probe) + OPS * sizeof(struct io_uring_probe_op)];
-	struct io_uring_probe *known = (struct io_uring_probe *)space;
-	struct io_uring_params params = { 0 };
-	int fd = (int)syscall(SYS_io_uring_setup, 1, &params);
-	bool has;
+	struct io_uring_probe *probe = (struct io_uring_probe *)space;
 
-	if (fd < 0)
-		return errno == EMFILE || errno == ENFILE || errno == ENOMEM ? UNKNOWN : NO;
 	memset(space, 0, sizeof(space));
-	has = syscall(SYS_io_uring_register, fd, IORING_REGISTER_PROBE, known, OPS) >= 0 &&
-	      known->last_op >= URING_OP_FUTEX_WAIT &&
-	      known->ops[URING_OP_FUTEX_WAIT].flags & IO_URING_OP_SUPPORTED;
-	close(fd);
-	return has ? YES : NO;
+	if (syscall(SYS_io_uring_register, ring, IORING_REGISTER_PROBE, probe, OPS) < 0 ||
+	    probe->last_op < URING_OP_FUTEX_WAIT)
+		return NO;
+	return probe->ops[URING_OP_FUTEX_WAIT].flags & IO_URING_OP_SUPPORTED ? YES : NO;
 }
 
-bool uring_has_futex(void)
+/* With a ring for that alone. */
+static int ask_a_new_one(void)
 {
-	static _Atomic int known;
+	struct io_uring_params params = { 0 };
+	int ring = (int)syscall(SYS_io_uring_setup, 1, &params);
+	int answer;
+
+	if (ring < 0)
+		return errno == EMFILE || errno == ENFILE || errno == ENOMEM ? UNKNOWN : NO;
+	answer = ask(ring);
+	close(ring);
+	return answer;
+}
+
+bool uring_lacks_futex(void)
+{
+	return atomic_load_explicit(&known, memory_order_relaxed) == NO;
+}
+
+bool uring_has_futex(int ring)
+{
 	int state = atomic_load_explicit(&known, memory_order_relaxed);
 
 	if (state == UNKNOWN) {
-		state = probe();
+		state = ring < 0 ? ask_a_new_one() : ask(ring);
 		atomic_store_explicit(&known, state, memory_order_relaxed);
 	}
 	return state == YES;
@@ -62,7 +76,7 @@ static int prep(struct io_uring_sqe *sqe, bufpipe_t *p, unsigned event)
 
 	if (r < 0)
 		return r;
-	if (!uring_has_futex())
+	if (!uring_has_futex(-1))
 		return -ENOSYS;
 	wait = event == BUFPIPE_IN ? &p->in.wait : &p->out.wait;
 	token = wait_events(wait);
@@ -94,7 +108,7 @@ int bufpipe_prep_wait_hup(struct io_uring_sqe *sqe, bufpipe_t *p)
 {
 	if (!sqe || !p)
 		return -EINVAL;
-	if (!uring_has_futex())
+	if (!uring_has_futex(-1))
 		return -ENOSYS;
 	memset(sqe, 0, sizeof(*sqe));
 	sqe->opcode = IORING_OP_POLL_ADD;
