@@ -340,7 +340,10 @@ int bufpipe_listener_fd(const bufpipe_listener_t *listener);
 /* Clients that were not accepted yet are refused.  NULL is ignored. */
 void bufpipe_listener_close(bufpipe_listener_t *listener);
 
-/* Events, as bits.  BUFPIPE_HUP is always reported: the other side is gone, or has ended the stream. */
+/*
+ * Events, as bits.  BUFPIPE_HUP is always reported when the other side is gone;
+ * a stream that was ended is seen where BUFPIPE_IN is asked for.
+ */
 enum {
 	/* A receiving call has something to return: a message, or the end of the stream. */
 	BUFPIPE_IN = 1 << 0,

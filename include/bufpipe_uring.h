@@ -7,8 +7,8 @@
  * (timeout 0) until -EAGAIN, then prepare the next one.  No wake-up is lost in
  * between: a call that finds the pipe ready prepares a no-op, which completes
  * at once.  To stop waiting, cancel the request by its user_data; do that, or
- * let it complete, before you close the end: the kernel holds the ring's memory
- * until then.
+ * let it complete, before you close the end: or its answer comes later, and one
+ * for a hang-up holds the socket, so that the other side does not see you leave.
  *
  * While a request is out, no other call waits on the same direction of the end,
  * and it is in no set, unless it is a shared end.

@@ -36,9 +36,9 @@ static void quiet_self(const struct door *door)
 	uint64_t count;
 
 	eventfd_read(door->event, &count);
-	/* Rearms it as well.  Nothing to read is no error. */
-	if (door->timer >= 0 && read(door->timer, &count, sizeof(count)) < 0)
-		return;
+	/* A timer's count is read like that of an eventfd. */
+	if (door->timer >= 0)
+		eventfd_read(door->timer, &count);
 }
 
 /* From here on a publisher rings.  False: it may miss our flag this once. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "lock.h"
 
+#include "relax.h"
 #include "sys.h"
-#include "wait.h"
 
 #define SLICE (2 * NSEC_PER_SEC)
 
@@ -65,7 +65,7 @@ static int spin(pthread_mutex_t *lock, struct lock_habit *habit, int64_t deadlin
 	int r;
 
 	for (uint32_t i = 0; i < most; i++) {
-		if (!wait_give_way(deadline))
+		if (!relax_for_others(deadline))
 			return -ETIMEDOUT;
 		r = lock_try(lock);
 		if (r != -EAGAIN) {

@@ -190,7 +190,7 @@ static int spin_on_all(const struct crowd *c, int64_t begin, int64_t deadline)
 
 	for (now = begin; !ready && now - begin < budget && now < deadline; now = time_now()) {
 		for (int i = 0; !ready && i < 8; i++) {
-			wait_relax();
+			relax();
 			ready = look_at_all(c);
 		}
 		if (!ready && glance_at_sockets(c) > 0)

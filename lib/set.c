@@ -22,7 +22,10 @@ int set_enter(struct bufpipe_set *set)
 {
 	if (!set || !set_is_ours(set))
 		return -EINVAL;
+	/* Relaxed: it is only a wish that the waiter may see late. */
+	atomic_fetch_add_explicit(&set->wanting, 1, memory_order_relaxed);
 	pthread_mutex_lock(&set->lock);
+	atomic_fetch_sub_explicit(&set->wanting, 1, memory_order_relaxed);
 	return 0;
 }
 

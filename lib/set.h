@@ -45,8 +45,10 @@ struct sleeper;
 #define BLIND_SLEEP 4000000ll
 
 struct bufpipe_set {
-	pthread_mutex_t lock; /* not held while asleep */
-	uint32_t owner;       /* the process that made it, by self_process */
+	pthread_mutex_t lock;     /* not held while asleep */
+	_Atomic unsigned wanting; /* how many threads want to change the set */
+	bool waiting;             /* a thread is in bufpipe_set_wait */
+	uint32_t owner;           /* the process that made it, by self_process */
 	const struct sleeper *sleeper;
 	void *inside; /* the sleeper's own */
 	int poke;     /* an eventfd: wakes the thread that sleeps */

@@ -2,6 +2,8 @@
 /* How a set waits: what it looks at, what it puts to sleep, and when it sleeps itself. */
 #include "set.h"
 
+#include <sched.h>
+
 #define PATIENCE_SHARED 100000000ll /* without io_uring a co-owner can take a byte that was for us */
 #define LONG_SLEEP      (5 * NSEC_PER_SEC)
 /* How many pipes one call looks at, of a round of all. */
@@ -20,6 +22,10 @@
 
 /* Looks in a spin, until the kernel has its turn. */
 #define SPIN_LOOKS 16
+/* How often to look between two looks at the clock. */
+#define LOOKS_A_GLANCE 16
+/* How often to let those go first who want to change the set. */
+#define YIELDS 100
 
 /* The circle of hot entries. */
 
@@ -140,6 +146,12 @@ static int64_t spin_budget(struct bufpipe_set *set)
 	return time_sooner(budget, SPIN_MAX);
 }
 
+/* Relaxed: pairs with set_enter, of which it says only that somebody is there. */
+static bool wanted(const struct bufpipe_set *set)
+{
+	return atomic_load_explicit(&set->wanting, memory_order_relaxed);
+}
+
 /*
  * Looks at the hot entries, and for what the kernel has to tell of the others.
  * With the lock, so it must be short, whatever a pipe was told of spinning.
@@ -150,14 +162,15 @@ static int spin(struct bufpipe_set *set, int64_t begin, int64_t deadline)
 	unsigned turn = 0;
 	int r = 0;
 
-	for (int64_t now = begin; r == 0 && now - begin < budget && now < deadline; now = time_now()) {
-		for (int i = 0; r == 0 && i < 16; i++) {
+	for (int64_t now = begin; r == 0 && now - begin < budget && now < deadline && !wanted(set);
+	     now = time_now()) {
+		for (int i = 0; r == 0 && i < LOOKS_A_GLANCE; i++) {
 			if (any_ready(set, SPIN_LOOKS))
 				return 0;
 			if (set->sleeper->fired(set, turn++))
 				r = set->sleeper->sleep(set, TIME_TRY);
 			else
-				wait_relax();
+				relax();
 		}
 	}
 	return r;
@@ -323,14 +336,19 @@ static int wait_for_any(struct bufpipe_set *set, struct bufpipe_event *events, u
 
 int bufpipe_set_wait(bufpipe_set_t *set, struct bufpipe_event *events, unsigned max, int64_t timeout_ns)
 {
-	int r;
+	int r = -EBUSY;
 
-	if (!events || !max || max > INT32_MAX || !timeout_valid(timeout_ns))
+	if (!events || !max || max > INT32_MAX || !timeout_valid(timeout_ns) || !set || !set_is_ours(set))
 		return -EINVAL;
-	r = set_enter(set);
-	if (r < 0)
-		return r;
-	r = wait_for_any(set, events, max, time_deadline(timeout_ns));
+	/* A mutex favours the thread that has just dropped it: with a pipe that is always ready, that is this one. */
+	for (int i = 0; i < YIELDS && wanted(set); i++)
+		sched_yield();
+	pthread_mutex_lock(&set->lock);
+	if (!set->waiting) {
+		set->waiting = true;
+		r = wait_for_any(set, events, max, time_deadline(timeout_ns));
+		set->waiting = false;
+	}
 	pthread_mutex_unlock(&set->lock);
 	return r;
 }

@@ -14,7 +14,7 @@ bool turn_await(struct turn *turn, int64_t deadline)
 {
 	if (!self_get())
 		return false;
-	for (int i = 0; i < TAKE_ROUNDS && wait_give_way(deadline); i++) {
+	for (int i = 0; i < TAKE_ROUNDS && relax_for_others(deadline); i++) {
 		if (turn_take(turn))
 			return true;
 	}
@@ -47,7 +47,7 @@ static bool spin(struct turn *turn, int64_t deadline)
 	for (int i = 0; i < CLAIM_ROUNDS; i++) {
 		if (claim(turn))
 			return true;
-		if (!wait_give_way(deadline))
+		if (!relax_for_others(deadline))
 			break;
 	}
 	return false;

@@ -27,8 +27,6 @@
  * tells of that while another holder lives.
  */
 #define LONG_SLEEP (5 * NSEC_PER_SEC)
-/* Who has less time than that does not give up the CPU. */
-#define YIELD_LEFT (100 * MSEC)
 /* How often a try looks at the socket. */
 #define GLANCE (4 * MSEC)
 
@@ -182,7 +180,7 @@ static bool poll_word(const struct look *look, int times)
 	while (times--) {
 		if (changed(look))
 			return true;
-		wait_relax();
+		relax();
 	}
 	return false;
 }
@@ -211,7 +209,7 @@ static void let_it_grow(struct wait *wait, const struct look *look)
 	atomic_store_explicit(&wait->pauses, pauses, memory_order_relaxed);
 	atomic_store_explicit(&wait->place, look->own_value, memory_order_relaxed);
 	while (pauses--)
-		wait_relax();
+		relax();
 }
 
 /* Hints of both sides: where the other last ran, it cannot run while we spin. */
@@ -273,24 +271,6 @@ void wait_raise(struct wait *wait, uint64_t wanted, uint32_t mode)
 void wait_lower(struct wait *wait, uint32_t mode)
 {
 	atomic_fetch_and_explicit(&wait->ours->flags, ~mode, memory_order_relaxed);
-}
-
-bool wait_give_way(int64_t deadline)
-{
-	enum { PAUSES = 32 }; /* as long as some messages take: each look slows down who works there */
-	int64_t left = deadline;
-
-	if (deadline != TIME_TRY && deadline != TIME_FOREVER) {
-		left = deadline - time_now();
-		if (left <= 0)
-			return false;
-	}
-	/* With more processes than CPUs it may need this one; but it comes back after the turns of all others. */
-	if (left >= YIELD_LEFT)
-		sched_yield();
-	for (int i = 0; i < PAUSES; i++)
-		wait_relax();
-	return true;
 }
 
 /* Not when membarriers do not work, or do not work any more: a sandbox may have come. */

@@ -24,6 +24,7 @@
 #define BUFPIPE_WAIT_H
 
 #include "layout.h"
+#include "relax.h"
 #include "sys.h"
 
 #include <stdbool.h>
@@ -58,20 +59,6 @@ struct look {
 	uint64_t ignore; /* bits of both words that say nothing */
 	uint64_t wanted; /* the publisher's position from which on it should wake us from the futex */
 };
-
-static inline void wait_relax(void)
-{
-#if defined(__x86_64__)
-	__builtin_ia32_pause();
-#elif defined(__aarch64__)
-	__asm__ volatile("isb" ::: "memory");
-#else
-	atomic_signal_fence(memory_order_seq_cst);
-#endif
-}
-
-/* Between two looks for what a co-owner is about to finish.  False when the time is up; of a try it never is. */
-bool wait_give_way(int64_t deadline);
 
 /* Registers the process for membarriers and tells the other side what we cannot do. */
 void wait_init(struct wait *wait);

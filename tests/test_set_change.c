@@ -431,3 +431,23 @@ BOTH(set_change, an_end_that_spins_for_ever_keeps_neither_changes_nor_others_wai
 	bufpipe_close(doomed[IN]);
 	close(fd);
 }
+
+BOTH(set_change, a_second_thread_does_not_wait_beside_the_first)
+{
+	bufpipe_set_t *set = set_open(flags);
+	struct bufpipe_event event;
+	struct waiter w;
+	bufpipe_t *ends[2];
+
+	pipe_open(ends, NULL);
+	check_eq(bufpipe_set_add(set, ends[IN], BUFPIPE_IN, ends), 0);
+	waiter_start(&w, set, PLENTY);
+	check_eq(bufpipe_set_wait(set, &event, 1, 0), -EBUSY);
+	check_eq(bufpipe_set_wait(set, &event, 1, PLENTY), -EBUSY);
+	say(ends[OUT], "x");
+	thread_join(&w.thread);
+	check_eq(w.result, 1);
+	check_eq(bufpipe_set_wait(set, &event, 1, 0), 1);
+	bufpipe_set_destroy(set);
+	pipe_close(ends);
+}

@@ -109,7 +109,7 @@ static void have(void *arg)
 	check(turn_take(&s->turn));
 	s->inside = 1;
 	while (!s->go)
-		wait_relax();
+		relax();
 	turn_end(&s->turn, false);
 }
 
