@@ -44,7 +44,8 @@
  *   -EPIPE      the stream has ended: receiving, it is closed and drained;
  *               sending, nobody will receive, or this end has been shut down
  *   -EMSGSIZE   the message does not fit: see each call
- *   -EBUSY      a reservation (or a peek) is open, and must be finished first
+ *   -EBUSY      something is open and must be finished first: a reservation, a
+ *               peek, or another thread's wait in the same set
  *   -EPROTO     the other end broke the protocol of the shared memory
  *   -ENOMEM, -EMFILE, -ENFILE, -EPERM, ...  what the kernel said
  */
@@ -397,7 +398,8 @@ int bufpipe_fd(bufpipe_t *pipe);
  * join; their events are those of poll(2).
  *
  * A set may be changed by any thread at any time, also while another waits in
- * it; one thread at a time waits.  An end must be removed before it is closed,
+ * it; one thread at a time waits.  An end, or a descriptor, must be removed
+ * before it is closed.  Changes that concern one end must not overlap.  An end
  * is in at most one set of a process, and while it is in a set no blocking call
  * waits on it for the same direction.  A set does not survive fork: in the
  * child every call but bufpipe_set_destroy is -EINVAL.
@@ -412,10 +414,10 @@ int bufpipe_fd(bufpipe_t *pipe);
  *   add, add_fd: -EEXIST: it is there already; -EBADF: no such direction, or
  *     descriptor; -EPERM: a regular file or a directory is always ready
  *   modify, remove, remove_fd: -ENOENT: it is not there
- *   wait: -EINTR: a signal handler ran; or, without one, the kernel has just
- *     taken down the io_uring of a set that was destroyed some hundredths of a
- *     second before, and that this thread had waited in or changed.  The same may
- *     befall epoll_wait and other calls that are never restarted, see signal(7).
+ *   wait: -EBUSY: another thread waits in it; -EINTR: a signal handler ran; or,
+ *     without one, something has become of a set that this thread waited in last,
+ *     or that was just destroyed.  The same may befall epoll_wait and other calls
+ *     that are never restarted, see bufpipe_set_create(3).
  */
 typedef struct bufpipe_set bufpipe_set_t;
 
