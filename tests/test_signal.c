@@ -186,6 +186,20 @@ static void send_message(void *pipe)
 	check_eq(bufpipe_send(pipe, message, sizeof(message), PLENTY), 0);
 }
 
+/* A sender that is stopped in the middle of a long message, with the ring full of it. */
+static struct child stopped_sender(bufpipe_t *ends[2])
+{
+	struct child sender;
+
+	pattern_fill(message, sizeof(message), 3);
+	sender = child_start(send_message, ends[OUT]);
+	wait_until_asleep(sender.pid, sender.pid, ASLEEP_SOCKET);
+	check_eq(kill(sender.pid, SIGSTOP), 0);
+	check_eq(waitpid(sender.pid, NULL, WUNTRACED), sender.pid);
+	memset(message, 0, sizeof(message));
+	return sender;
+}
+
 /* Receives what a stopped sender has sent of a long message, until a signal; gives the sender. */
 static struct child interrupted_receive(bufpipe_t *ends[2])
 {
@@ -195,12 +209,7 @@ static struct child interrupted_receive(bufpipe_t *ends[2])
 
 	share_counter();
 	catch_signals(0);
-	pattern_fill(message, sizeof(message), 3);
-	sender = child_start(send_message, ends[OUT]);
-	wait_until_asleep(sender.pid, sender.pid, ASLEEP_SOCKET);
-	check_eq(kill(sender.pid, SIGSTOP), 0);
-	check_eq(waitpid(sender.pid, NULL, WUNTRACED), sender.pid);
-	memset(message, 0, sizeof(message));
+	sender = stopped_sender(ends);
 	check_eq(timer_create(CLOCK_MONOTONIC,
 			      &(struct sigevent){ .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1 },
 			      &timer),
@@ -343,20 +352,6 @@ Test(signals, a_storm_of_handlers_loses_nothing)
 	child_join(&child);
 	check(*handled > 0);
 	pipe_close(ends);
-}
-
-/* A sender that is stopped in the middle of a message, after the receiver has got what is there. */
-static struct child stopped_sender(bufpipe_t *ends[2])
-{
-	struct child sender;
-
-	pattern_fill(message, sizeof(message), 3);
-	sender = child_start(send_message, ends[OUT]);
-	wait_until_asleep(sender.pid, sender.pid, ASLEEP_SOCKET);
-	check_eq(kill(sender.pid, SIGSTOP), 0);
-	check_eq(waitpid(sender.pid, NULL, WUNTRACED), sender.pid);
-	memset(message, 0, sizeof(message));
-	return sender;
 }
 
 Test(signals, a_receive_of_an_interruptible_shared_end_whose_time_is_up_keeps_its_turn)
