@@ -112,7 +112,7 @@ static int ring(struct wait *wait, uint32_t flags, uint64_t position)
 		return 0;
 
 	note_cpu(wait);
-	/* Pairs with the load in doze: whoever read the old count does not fall asleep on it. */
+	/* Pairs with the acquire in sleep_once and in wait_events: who read the old count does not sleep on it. */
 	atomic_fetch_add_explicit(&wait->ours->events, 1, memory_order_release);
 	if (flags & (BELL_WATCH | BELL_FD) || !(flags & BELL_DOORBELL))
 		sys_futex_wake(&wait->ours->events);

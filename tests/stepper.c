@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "stepper.h"
 
+#include "sanitized.h"
+
 #include <criterion/criterion.h>
 #include <dirent.h>
 #include <dlfcn.h>
@@ -24,14 +26,6 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-#define SANITIZED
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer) || __has_feature(memory_sanitizer)
-#define SANITIZED
-#endif
-#endif
 
 #define WORKERS_MAX  64
 #define POINTS_MAX   65536

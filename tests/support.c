@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "support.h"
 
+#include "sanitized.h"
+
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/audit.h>
@@ -458,14 +460,6 @@ void allow_only(const int *calls, int n)
 	program.len = at;
 	install_filter(&program);
 }
-
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-#define SANITIZED
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer) || __has_feature(memory_sanitizer)
-#define SANITIZED
-#endif
-#endif
 
 void need_jail(void)
 {

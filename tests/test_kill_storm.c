@@ -27,7 +27,7 @@ enum {
 	MESSAGES = 8192, /* of one sender's life */
 	CREW = 4,        /* at most, on each side */
 	LONGEST = 20000,
-	ROUND_MS = 2000,
+	ROUND_MS = 2500,
 	PATIENCE_MS = 10000, /* more is a hang */
 };
 
