@@ -150,12 +150,16 @@ int bufpipe_create(bufpipe_t *ends[2], const struct bufpipe_options *options);
  * receives what was sent and then -EPIPE; a further send is -EPIPE.  A duplex
  * end still receives.  On an end that only receives: the other side's sends
  * get -EPIPE, and here what has arrived can still be received.  A send that
- * crosses it may be delivered although it got -EPIPE.  Does not wait for the
- * other side; a second call does nothing.
+ * crosses it may be delivered although it got -EPIPE.  Needs no room and does
+ * not wait for the other side; on a shared end that sends it waits for who is
+ * sending now, however long that waits for room.  A second call does nothing.
  *
  * Errors: -EINVAL; -EBUSY with an open reservation.
  */
 int bufpipe_shutdown(bufpipe_t *pipe);
+
+/* The same, waiting no longer than this: also -EAGAIN, -ETIMEDOUT. */
+int bufpipe_shutdown_within(bufpipe_t *pipe, int64_t timeout_ns);
 
 /*
  * This process lets go of the end; the last one to let go ends the pipe.  An
@@ -241,18 +245,19 @@ int bufpipe_cancel(bufpipe_t *pipe);
 /*
  * Zero-copy receiving: *buf points to the next message inside the ring, read
  * only, 8-byte aligned; its length is returned.  It stays until bufpipe_release,
- * which consumes it; until then every other receiving call on this end is
- * -EBUSY.  The sender can still change these bytes if it is hostile: copy before
- * you check.  A shared end is locked for the time: the thread that peeked must
- * release.
+ * which consumes it, or bufpipe_unpeek, after which it is the next message as
+ * before; until then every other receiving call on this end is -EBUSY.  The
+ * sender can still change these bytes if it is hostile: copy before you check.
+ * A shared end is locked for the time: the thread that peeked must end it.
  *
  * Errors of peek: -EINVAL, -EBADF, -EAGAIN, -ETIMEDOUT, -EINTR, -EPIPE, -EBUSY,
  *   -EPROTO; -EMSGSIZE: the message came in pieces, as it is longer than buffer_size:
  *   use bufpipe_recv.
- * Errors of release: -EINVAL, also when nothing is peeked.
+ * Errors of release and unpeek: -EINVAL, also when nothing is peeked.
  */
 ssize_t bufpipe_peek(bufpipe_t *pipe, const void **buf, int64_t timeout_ns);
 int bufpipe_release(bufpipe_t *pipe);
+int bufpipe_unpeek(bufpipe_t *pipe);
 
 /*
  * What this end is.  buffer_size is 0 in a static pipe, object_size and

@@ -262,11 +262,11 @@ int bufpipe_create(bufpipe_t *ends[2], const struct bufpipe_options *options)
 	return 0;
 }
 
-int bufpipe_shutdown(bufpipe_t *pipe)
+int bufpipe_shutdown_within(bufpipe_t *pipe, int64_t timeout_ns)
 {
 	int r;
 
-	if (!pipe)
+	if (!pipe || !timeout_valid(timeout_ns))
 		return -EINVAL;
 	if (pipe->out.state & WAY_NONE) {
 		/* Every holder of either end finds it hung up. */
@@ -274,13 +274,18 @@ int bufpipe_shutdown(bufpipe_t *pipe)
 		wait_leave(&pipe->in.wait);
 		return 0;
 	}
-	r = way_enter(&pipe->out, TIME_FOREVER);
+	r = way_enter(&pipe->out, time_deadline(timeout_ns));
 	if (r < 0)
 		return r;
 	ring_end(&pipe->sender);
 	wait_notify(&pipe->out.wait, sender_tail(&pipe->sender));
 	way_leave(&pipe->out);
 	return 0;
+}
+
+int bufpipe_shutdown(bufpipe_t *pipe)
+{
+	return bufpipe_shutdown_within(pipe, -1);
 }
 
 void bufpipe_close(bufpipe_t *pipe)

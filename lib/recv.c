@@ -267,3 +267,11 @@ int bufpipe_release(bufpipe_t *p)
 	way_close(&p->in);
 	return 0;
 }
+
+int bufpipe_unpeek(bufpipe_t *p)
+{
+	if (!p || !way_is_open(&p->in) || long_in_middle(p))
+		return -EINVAL;
+	way_close(&p->in);
+	return 0;
+}

@@ -213,7 +213,12 @@ static int victim_receive(const struct scene *s, bufpipe_t *end)
 			pieces[i] = (struct iovec){ victim_buf[i], sizeof(victim_buf[i]) };
 		return (int)bufpipe_recv_many(end, pieces, BATCH, -1);
 	case PEEK:
+		/* The message that is left may be another's then: the second is the one that counts. */
 		r = bufpipe_peek(end, &at, -1);
+		if (r >= 0)
+			r = bufpipe_unpeek(end);
+		if (r >= 0)
+			r = bufpipe_peek(end, &at, -1);
 		return r < 0 ? (int)r : bufpipe_release(end);
 	default:
 		return (int)bufpipe_recv(end, victim_buf[0], sizeof(victim_buf[0]), -1);

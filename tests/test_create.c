@@ -245,6 +245,8 @@ Test(create, every_call_refuses_null)
 	pipe_open(ends, NULL);
 	bufpipe_close(NULL);
 	check_eq(bufpipe_shutdown(NULL), -EINVAL);
+	check_eq(bufpipe_shutdown_within(NULL, 0), -EINVAL);
+	check_eq(bufpipe_shutdown_within(ends[OUT], -2), -EINVAL);
 	check_eq(bufpipe_get_info(NULL, &info), -EINVAL);
 	check_eq(bufpipe_get_info(ends[IN], NULL), -EINVAL);
 	check_eq(bufpipe_send(NULL, "x", 1, 0), -EINVAL);
@@ -259,6 +261,7 @@ Test(create, every_call_refuses_null)
 	check_eq(bufpipe_peek(NULL, &there, 0), -EINVAL);
 	check_eq(bufpipe_peek(ends[IN], NULL, 0), -EINVAL);
 	check_eq(bufpipe_release(NULL), -EINVAL);
+	check_eq(bufpipe_unpeek(NULL), -EINVAL);
 	pipe_close(ends);
 }
 

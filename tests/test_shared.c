@@ -254,6 +254,54 @@ Test(shared, one_message_wakes_one_sleeper_and_the_end_all)
 	pipe_close(ends);
 }
 
+Test(shared, shutdown_waits_for_a_blocked_sender_no_longer_than_it_is_told)
+{
+	struct caller caller;
+	struct thread thread;
+	bufpipe_t *ends[2];
+	char object[8];
+	int64_t start;
+
+	pipe_open(ends, &narrow);
+	fill_up(ends[OUT], 8);
+	caller = (struct caller){ .pipe = ends[OUT], .sends = 1, .timeout = -1, .result = 1 };
+	thread_start(&thread, call, &caller);
+	wait_until_asleep(0, thread.tid, ASLEEP_ANY);
+	start = clock_ns();
+	check_eq(bufpipe_shutdown_within(ends[OUT], 0), -EAGAIN);
+	check_eq(bufpipe_shutdown_within(ends[OUT], 20 * MSEC), -ETIMEDOUT);
+	check(clock_ns() - start >= 20 * MSEC);
+	check(clock_ns() - start < PROMPT);
+	/* The call has changed nothing. */
+	for (int i = 0; i < 3; i++)
+		check_eq(bufpipe_recv(ends[IN], object, 8, -1), 8);
+	thread_join(&thread);
+	check_eq(caller.result, 0);
+	check_eq(bufpipe_shutdown_within(ends[OUT], 0), 0);
+	check_eq(bufpipe_recv(ends[IN], object, 8, 0), -EPIPE);
+	pipe_close(ends);
+}
+
+Test(shared, what_one_unpeeks_another_receives)
+{
+	struct caller caller;
+	struct thread thread;
+	bufpipe_t *ends[2];
+	const void *there;
+
+	pipe_open(ends, &narrow);
+	say(ends[OUT], "for both");
+	check_eq(bufpipe_peek(ends[IN], &there, 0), 8);
+	caller = (struct caller){ .pipe = ends[IN], .timeout = -1, .result = 1 };
+	thread_start(&thread, call, &caller);
+	wait_until_asleep(0, thread.tid, ASLEEP_ANY);
+	check_eq(bufpipe_unpeek(ends[IN]), 0);
+	thread_join(&thread);
+	check_eq(caller.result, 8);
+	check_eq(bufpipe_next(ends[IN], 0), -EAGAIN);
+	pipe_close(ends);
+}
+
 static void reserve_and_stay(void *arg)
 {
 	bufpipe_t **ends = arg;

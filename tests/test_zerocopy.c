@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* In place: reserve, commit, cancel; peek, release; and what must wait meanwhile. */
+/* In place: reserve, commit, cancel; peek, release, unpeek; and what must wait meanwhile. */
 #include "support.h"
 
 SUITE(zerocopy);
@@ -82,15 +82,44 @@ Test(zerocopy, a_cancelled_message_never_was)
 	in_both_modes(cancel);
 }
 
+static void unpeek(bufpipe_t *ends[2])
+{
+	const void *first;
+	const void *again;
+	char buf[10];
+
+	say(ends[OUT], "one");
+	say(ends[OUT], "two");
+	check_eq(bufpipe_peek(ends[IN], &first, 0), 3);
+	check_eq(bufpipe_unpeek(ends[IN]), 0);
+	check_eq(bufpipe_unpeek(ends[IN]), -EINVAL);
+	check_eq(bufpipe_release(ends[IN]), -EINVAL);
+	check_eq(bufpipe_next(ends[IN], 0), 3);
+	check_eq(bufpipe_peek(ends[IN], &again, 0), 3);
+	check(again == first && !memcmp(again, "one", 3));
+	check_eq(bufpipe_release(ends[IN]), 0);
+	check_eq(bufpipe_unpeek(ends[IN]), -EINVAL);
+	hear(ends[IN], "two");
+	check_eq(bufpipe_recv(ends[IN], buf, sizeof(buf), 0), -EAGAIN);
+}
+
+Test(zerocopy, unpeek_leaves_the_message_where_it_is)
+{
+	in_both_modes(unpeek);
+}
+
 static void nothing_open(bufpipe_t *ends[2])
 {
 	check_eq(bufpipe_commit(ends[OUT], 0), -EINVAL);
 	check_eq(bufpipe_cancel(ends[OUT]), -EINVAL);
 	check_eq(bufpipe_release(ends[IN]), -EINVAL);
+	check_eq(bufpipe_unpeek(ends[IN]), -EINVAL);
 	check_eq(bufpipe_commit(ends[IN], 0), -EINVAL);
 	check_eq(bufpipe_release(ends[OUT]), -EINVAL);
+	check_eq(bufpipe_unpeek(ends[OUT]), -EINVAL);
 	say(ends[OUT], "still there");
 	check_eq(bufpipe_release(ends[IN]), -EINVAL);
+	check_eq(bufpipe_unpeek(ends[IN]), -EINVAL);
 	hear(ends[IN], "still there");
 }
 
