@@ -152,27 +152,6 @@ static PyObject *handle_fork(PyObject *object, PyObject *unused)
 	return handle_make(Py_TYPE(object), self->state, hold);
 }
 
-/*
- * The library's shutdown waits for the turn and hears of nothing meanwhile.  So
- * the turn is waited for here, as if there was something to send; if the pipe is
- * full, it is that for which such a wait would be, and not the turn.
- */
-static int shutdown_slice(const struct hold *hold, int64_t slice)
-{
-	struct bufpipe_pollfd room = { .pipe = hold->pipe, .events = BUFPIPE_OUT };
-	void *at;
-	int r = 0;
-
-	if (hold->info.can_send)
-		r = bufpipe_reserve(hold->pipe, &at, hold->info.object_size, slice);
-	if (r == 0 && hold->info.can_send)
-		bufpipe_cancel(hold->pipe);
-	if ((r == -EAGAIN || r == -ETIMEDOUT) && bufpipe_wait(&room, 1, 0) != 0)
-		return r;
-	return r == -EBUSY || r == -EINTR ? r : bufpipe_shutdown(hold->pipe);
-}
-
-/* May wait for another process that sends, but for one message only. */
 static METHOD(handle_shutdown)
 {
 	static const struct signature signature = { "shutdown", 0, 0, { "timeout" } };
@@ -189,7 +168,7 @@ static METHOD(handle_shutdown)
 		if (!hold)
 			return NULL;
 		hold_use(hold, &use);
-		WITHOUT_GIL(r = shutdown_slice(hold, slice));
+		WITHOUT_GIL(r = bufpipe_shutdown_within(hold->pipe, slice));
 		failed = r < 0 ? after_slice(self, hold, SENDING, r) : 0;
 		hold_unuse(&use);
 		if (r == 0)

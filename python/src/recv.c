@@ -39,7 +39,7 @@ static void copy_and_release(struct hold *hold, char *data, const void *at, size
 	handle_settle(hold);
 }
 
-/* Copies what is peeked and consumes it. */
+/* Copies what is peeked and consumes it; where there is no memory for that, leaves it. */
 static PyObject *take_peeked(struct hold *hold, const void *at, size_t len, writable_fn *writable)
 {
 	PyObject *made;
@@ -47,17 +47,18 @@ static PyObject *take_peeked(struct hold *hold, const void *at, size_t len, writ
 	struct use use;
 
 	made = new_object(len, writable && writable(at, len), &data);
+	if (unlikely(!made)) {
+		bufpipe_unpeek(hold->pipe);
+		return NULL;
+	}
 	expect(hold, len);
-	if (likely(made && len < LONG_COPY)) {
-		memcpy(data, at, len);
-	} else if (made) {
+	if (likely(len < LONG_COPY)) {
+		copy_and_release(hold, data, at, len);
+	} else {
 		hold_use(hold, &use);
 		WITHOUT_GIL(copy_and_release(hold, data, at, len));
 		hold_unuse(&use);
-		return made;
 	}
-	bufpipe_release(hold->pipe);
-	handle_settle(hold);
 	return made;
 }
 

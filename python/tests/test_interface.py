@@ -4,12 +4,13 @@
 import array
 import errno
 import multiprocessing
+import resource
 import threading
 import unittest
 
 import buffered_pipe
 from buffered_pipe import End, Generic_Pipe, Pipe, Static_Pipe
-from support import TestCase, memfds, descriptors, thread
+from support import TestCase, child, descriptors, memfds, thread
 
 
 class Creation(TestCase):
@@ -177,6 +178,26 @@ class Bytes(TestCase):
         self.assertEqual(receiver.recv_bytes(maxlength=10), b"0123456789")
         self.assertRaises(TimeoutError, receiver.recv_bytes, 10, timeout=0)
         self.assertRaises(TimeoutError, receiver.recv_bytes, 10, timeout=0.01)
+
+    def test_a_message_that_there_is_no_memory_for_stays(self):
+        size = 64 << 20  # never from what malloc has
+        receiver, sender = Generic_Pipe(size)
+        message = bytes(range(256)) * (size // 256)
+        sender.send_bytes(message)
+
+        def receive():
+            limits = resource.getrlimit(resource.RLIMIT_AS)
+            calls = receiver.recv_bytes, receiver.recv, lambda: receiver.recv_bytes_into(bytearray(8))
+            for call in calls:
+                resource.setrlimit(resource.RLIMIT_AS, (size, limits[1]))
+                try:
+                    self.assertRaises(MemoryError, call)
+                finally:
+                    resource.setrlimit(resource.RLIMIT_AS, limits)
+            self.assertEqual(receiver.recv_bytes(timeout=0), message)
+
+        with child(receive):
+            pass
 
     def test_duplex_ends_send_and_receive(self):
         one, other = Generic_Pipe(2048, duplex=True)

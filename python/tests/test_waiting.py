@@ -11,7 +11,7 @@ import unittest
 
 import buffered_pipe
 from buffered_pipe import Generic_Pipe, Static_Pipe
-from support import LONG, TestCase, fork, stopped_in_the_middle, thread, wait_asleep, wait_until
+from support import LONG, TestCase, asleep, child, fork, stopped_in_the_middle, thread, wait_asleep, wait_until
 
 
 class Timeouts(TestCase):
@@ -338,6 +338,20 @@ class Interruption(TestCase):
             os.waitpid(pid, 0)
         sender.send(2)
         self.assertEqual(receiver.recv(), 2)
+        sender.shutdown(timeout=0)
+        self.assertRaises(EOFError, receiver.recv, timeout=LONG)
+
+    def test_control_c_in_a_shutdown_that_waits_for_a_blocked_sender(self):
+        receiver, sender = Static_Pipe(8, 2)
+        for _ in range(2):
+            sender.send(bytes(8))
+        with child(sender.send, bytes(8)) as pid:
+            wait_until(lambda: asleep(pid))
+            self.assertLess(self.interrupt(sender.shutdown), LONG / 2)
+            for timeout in (0, 0.05):
+                self.assertRaises(TimeoutError, sender.shutdown, timeout=timeout)
+            for _ in range(3):
+                receiver.recv()
         sender.shutdown(timeout=0)
         self.assertRaises(EOFError, receiver.recv, timeout=LONG)
 
