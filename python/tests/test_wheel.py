@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: MIT
+"""The wheel: what is in it, and that it works on its own."""
+
+import importlib.util
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import unittest
+import zipfile
+
+from support import TestCase
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BUILD = "import mesonpy, sys; mesonpy.build_wheel(sys.argv[1])"
+USE = """
+import buffered_pipe
+receiver, sender = buffered_pipe.Pipe(2048)
+sender.send(buffered_pipe.__file__)
+print(receiver.recv())
+"""
+
+
+@unittest.skipUnless(importlib.util.find_spec("mesonpy"), "needs meson-python")
+class Wheel(TestCase):
+    def test_it_has_the_package_and_no_more_and_works_elsewhere(self):
+        def run(*args, **changes):
+            environment = {name: value for name, value in os.environ.items() if name != "LD_LIBRARY_PATH"}
+            return subprocess.run(
+                [sys.executable, *args],
+                cwd=changes.pop("cwd", None),
+                env={**environment, **changes},
+                check=True,
+                stdout=subprocess.PIPE,
+                text=True,
+            ).stdout
+
+        with tempfile.TemporaryDirectory() as folder:
+            run("-c", BUILD, folder, cwd=ROOT)
+            (wheel,) = pathlib.Path(folder).glob("*.whl")
+            self.assertRegex(wheel.name, r"^buffered_pipe-[\d.]+-cp\d+-cp\w+-linux_\w+\.whl$")
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extractall(folder)
+                names = [name for name in archive.namelist() if ".dist-info/" not in name]
+            names = [re.sub(r"^(.*/_core)\..*\.so$", r"\1", name) for name in names]
+            sources = ("__init__.py", "__init__.pyi", "_aio.py", "_core", "_processes.py", "py.typed")
+            self.assertEqual(sorted(names), [f"buffered_pipe/{name}" for name in sources])
+            self.assertTrue(run("-c", USE, PYTHONPATH=folder, cwd=folder).startswith(folder))
+
+
+if __name__ == "__main__":
+    unittest.main()
