@@ -348,7 +348,9 @@ void bufpipe_listener_close(bufpipe_listener_t *listener);
 
 /*
  * Events, as bits.  BUFPIPE_HUP is always reported when the other side is gone;
- * a stream that was ended is seen where BUFPIPE_IN is asked for.
+ * a stream that was ended is seen where BUFPIPE_IN is asked for.  Who receives
+ * after BUFPIPE_IN may find -EAGAIN: another holder was quicker, or what was
+ * there is the beginning of a long message whose sender gave it up.
  */
 enum {
 	/* A receiving call has something to return: a message, or the end of the stream. */

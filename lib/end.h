@@ -16,7 +16,9 @@ struct partial {
 	char *data;
 	uint64_t total;
 	uint64_t have;
-	uint64_t at; /* the receiver's head when this was kept */
+	uint64_t at;       /* the receiver's head when this was kept */
+	uint64_t begin;    /* where its first piece was */
+	uint64_t given_up; /* record_given_up when that was taken */
 };
 
 /* What bufpipe_fd gives out: an epoll of the socket and of an eventfd by which we ring for ourselves. */

@@ -32,7 +32,7 @@
 #include <stdint.h>
 
 #define LAYOUT_MAGIC   0x65706970667562ull /* "bufpipe" in memory, if little-endian */
-#define LAYOUT_VERSION 2u
+#define LAYOUT_VERSION 3u
 #define LAYOUT_LINE    64
 #define LAYOUT_MAX     ((uint64_t)1 << 40) /* of any size that a user may ask for */
 
@@ -80,7 +80,11 @@ struct bell {
 	_Atomic uint64_t raises; /* how often the mode was raised: one ring each */
 	_Atomic uint64_t wanted; /* sender: the head worth a wake-up from BELL_FUTEX */
 	_Atomic uint32_t cpu;    /* a hint: where this end last waited or rang */
+	_Atomic uint64_t
+		given_up; /* sender: the long message of which it sent the beginning alone: position | GIVEN_UP */
 };
+
+#define GIVEN_UP ((uint64_t)2)
 
 /* What the publisher remembers of the other side's bell, so that a quiet one costs one compare. */
 struct notify {
@@ -153,7 +157,8 @@ static_assert(offsetof(struct control, send_lock) == 384, "layout");
 static_assert(offsetof(struct control, door_lock) == 576, "layout");
 static_assert(sizeof(struct control) == 640, "layout");
 static_assert(offsetof(struct bell, events) == 4 && offsetof(struct bell, raises) == 8 &&
-		      offsetof(struct bell, wanted) == 16 && offsetof(struct bell, cpu) == 24,
+		      offsetof(struct bell, wanted) == 16 && offsetof(struct bell, cpu) == 24 &&
+		      offsetof(struct bell, given_up) == 32,
 	      "layout");
 static_assert(offsetof(struct identity, version) == 8 && offsetof(struct identity, data_size) == 32 &&
 		      offsetof(struct identity, limit) == 40,

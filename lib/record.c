@@ -18,25 +18,42 @@ int record_look(const bufpipe_t *p, struct record *record)
 	return p->in.shortest || !record->len ? -EPROTO : 0; /* no pieces in a static pipe, and none empty */
 }
 
-int record_wait(bufpipe_t *p, int64_t deadline)
+static int wait_in_lead(bufpipe_t *p, const struct partial *part, int64_t deadline)
 {
-	struct look look;
-	int r = 0;
+	uint64_t head = receiver_head(&p->receiver);
+	struct look look = {
+		.word = receiver_header(&p->receiver, head),
+		.own = p->receiver.head,
+		.own_value = head,
+		.ignore = HEAD_HELD,
+		.wanted = head,
+	};
 
-	if (p->in.state & WAY_SHARED)
-		r = lock_take(p->lead_lock, &p->lead_habit, deadline);
+	/* In our turn the head moves for nobody else. */
+	if (part) {
+		look.own = &p->in.wait.theirs->given_up;
+		look.own_value = part->given_up;
+	}
+	return wait_until(&p->in.wait, &look, deadline);
+}
+
+int record_wait_rest(bufpipe_t *p, const struct partial *part, int64_t deadline)
+{
+	int r;
+
+	if (!(p->in.state & WAY_SHARED))
+		return wait_in_lead(p, part, deadline);
+	r = lock_take(p->lead_lock, &p->lead_habit, deadline);
 	if (r < 0)
 		return r;
-	look.own = p->receiver.head;
-	look.own_value = receiver_head(&p->receiver);
-	look.word = receiver_header(&p->receiver, look.own_value);
-	look.value = 0;
-	look.ignore = HEAD_HELD;
-	look.wanted = look.own_value;
-	r = wait_until(&p->in.wait, &look, deadline);
-	if (p->in.state & WAY_SHARED)
-		lock_drop(p->lead_lock);
+	r = wait_in_lead(p, part, deadline);
+	lock_drop(p->lead_lock);
 	return r;
+}
+
+int record_wait(bufpipe_t *p, int64_t deadline)
+{
+	return record_wait_rest(p, NULL, deadline);
 }
 
 /* The last look comes after the answer that nobody sends any more. */
@@ -47,16 +64,4 @@ int record_give_up(bufpipe_t *p)
 	if (wait_glance(&p->in.wait) == 0)
 		return p->door.epoll < 0 ? -EAGAIN : door_arm(p);
 	return record_look(p, &record) == -EAGAIN ? -EPIPE : 0;
-}
-
-int record_await(bufpipe_t *p, struct record *record, int64_t deadline)
-{
-	int r;
-
-	while ((r = record_look(p, record)) == -EAGAIN) {
-		r = deadline == TIME_TRY ? record_give_up(p) : record_wait(p, deadline);
-		if (r < 0)
-			return r;
-	}
-	return r;
 }

@@ -27,11 +27,18 @@ int record_look(const bufpipe_t *pipe, struct record *record);
  */
 int record_wait(bufpipe_t *pipe, int64_t deadline);
 
+/* The same in the middle of a message, in our turn: until its next piece is there, or it is given up. */
+int record_wait_rest(bufpipe_t *pipe, const struct partial *part, int64_t deadline);
+
+/* The long message that the sender gave up last; see layout.h. */
+static inline uint64_t record_given_up(const bufpipe_t *p)
+{
+	/* Pairs with the release in give_up: all that was sent of it is visible. */
+	return atomic_load_explicit(&p->in.wait.theirs->given_up, memory_order_acquire);
+}
+
 /* A try found nothing: -EAGAIN, -EPIPE when nobody sends any more, or 0: look again. */
 int record_give_up(bufpipe_t *pipe);
-
-/* Waits for a record in our turn, and keeps the turn. */
-int record_await(bufpipe_t *pipe, struct record *record, int64_t deadline);
 
 static inline int record_consume(bufpipe_t *p, uint64_t len)
 {

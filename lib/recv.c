@@ -15,13 +15,22 @@ static int overdue(bufpipe_t *p, uint64_t begin, int64_t deadline)
 	return deadline == TIME_TRY || time_now() >= deadline ? -ETIMEDOUT : 0;
 }
 
-/* Pieces without a beginning: who had begun this message, a co-owner, died in it. */
+/* A beginning that its sender has given up; or pieces without one, if who had begun the message died in it. */
+static bool is_stray(const bufpipe_t *p, const struct record *record)
+{
+	if (record->flags == RECORD_FIRST)
+		return record_given_up(p) == (receiver_head(&p->receiver) | GIVEN_UP);
+	return record->flags == RECORD_MORE && !(p->in.state & WAY_PARTIAL);
+}
+
 static int skip_strays(bufpipe_t *p, struct record *record, int64_t deadline)
 {
 	uint64_t begin = receiver_head(&p->receiver);
 	int r = record_look(p, record);
 
-	while (r == 0 && record->flags == RECORD_MORE && !(p->in.state & WAY_PARTIAL)) {
+	while (r == 0 && is_stray(p, record)) {
+		if (record->flags == RECORD_FIRST)
+			long_forget(p); /* nor does it go on with the one before it */
 		record_consume(p, record->len);
 		r = overdue(p, begin, deadline);
 		if (r == 0)

@@ -47,7 +47,11 @@ int long_total(const struct way *in, const struct record *record, uint64_t *tota
 static int begin_long(bufpipe_t *p, const struct record *record, char *buf, size_t cap)
 {
 	const uint64_t prefix = sizeof(uint64_t);
-	struct partial begun = { .have = record->len - prefix };
+	struct partial begun = {
+		.have = record->len - prefix,
+		.begin = receiver_head(&p->receiver),
+		.given_up = record_given_up(p),
+	};
 	int r = long_total(&p->in, record, &begun.total);
 
 	if (r < 0)
@@ -65,15 +69,42 @@ static int begin_long(bufpipe_t *p, const struct record *record, char *buf, size
 	return 0;
 }
 
-/* The next piece.  1 when the sender gave the message up and began another. */
+/* Before all of a message was sent no other is given up, but after the death of its sender. */
+static bool is_given_up(const bufpipe_t *p)
+{
+	uint64_t given_up = record_given_up(p);
+
+	return given_up != p->partial.given_up || given_up == (p->partial.begin | GIVEN_UP);
+}
+
+/* The next record, or 1 when there will be none of this message. */
+static int await_piece(bufpipe_t *p, struct record *record, int64_t deadline)
+{
+	bool given_up;
+	int r;
+
+	do {
+		/* First, so that the look finds all there is: a later message may be the one that was given up. */
+		given_up = is_given_up(p);
+		r = record_look(p, record);
+		if (r != -EAGAIN)
+			return r;
+		if (given_up)
+			return 1;
+		r = deadline == TIME_TRY ? record_give_up(p) : record_wait_rest(p, &p->partial, deadline);
+	} while (r == 0);
+	return r;
+}
+
+/* The next piece.  1 when the sender gave the message up. */
 static int add_piece(bufpipe_t *p, char *buf, int64_t deadline)
 {
 	struct partial *part = &p->partial;
 	struct record record;
 	int r;
 
-	r = record_await(p, &record, deadline);
-	if (r < 0)
+	r = await_piece(p, &record, deadline);
+	if (r != 0)
 		return r;
 	if (record.flags != RECORD_MORE)
 		return 1;

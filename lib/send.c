@@ -98,35 +98,48 @@ static int send_whole(bufpipe_t *p, const struct iovec *pieces, size_t len, int6
 	return publish(p, len, RECORD_WHOLE);
 }
 
+/* Tells the receiver, which may have got some pieces and wait for the next. */
+static void give_up(bufpipe_t *p, uint64_t begin)
+{
+	/* Pairs with the acquire in record_given_up: with it goes what we have sent. */
+	atomic_store_explicit(&p->out.wait.ours->given_up, begin | GIVEN_UP, memory_order_release);
+	wait_notify(&p->out.wait, sender_tail(&p->sender));
+}
+
 /*
  * A message longer than the ring goes in pieces, each small beside the ring, so
- * that both sides work at once.  The first begins with the total.  If we give
- * up, the next message that begins tells the receiver to drop this one.
+ * that both sides work at once.  The first begins with the total.  Who dies in
+ * the middle cannot tell: then the next message that begins does.
  */
 static int send_long(bufpipe_t *p, const struct iovec *pieces, uint64_t len, int64_t deadline)
 {
 	const uint64_t most = p->ours.identity.data_size / 8;
 	struct cursor from = { .piece = pieces };
 	uint64_t prefix = sizeof(len);
+	uint64_t begin = 0;
 	uint64_t sent = 0;
 	void *room;
-	int r;
+	int r = 0;
 
 	while (sent < len) {
 		uint64_t n = len - sent < most - prefix ? len - sent : most - prefix;
 
 		r = await_room(p, &room, prefix + n, deadline);
 		if (r < 0)
-			return r;
+			break;
+		if (!sent)
+			begin = sender_tail(&p->sender);
 		copy_bytes(room, &len, prefix);
 		gather((char *)room + prefix, n, &from);
 		r = publish(p, prefix + n, prefix ? RECORD_FIRST : RECORD_MORE);
 		if (r < 0)
-			return r;
+			break;
 		prefix = 0;
 		sent += n;
 	}
-	return 0;
+	if (sent && sent < len)
+		give_up(p, begin);
+	return r;
 }
 
 static int check_length(const bufpipe_t *p, size_t len, bool try)

@@ -198,7 +198,8 @@ static void let_it_grow(struct wait *wait, const struct look *look)
 	uint32_t moved = atomic_load_explicit(&wait->moved, memory_order_relaxed);
 	uint32_t waits = atomic_load_explicit(&wait->waits, memory_order_relaxed) + 1;
 	uint32_t pauses = atomic_load_explicit(&wait->pauses, memory_order_relaxed) / 2;
-	uint64_t bytes = look->own_value - atomic_load_explicit(&wait->place, memory_order_relaxed);
+	/* What is wanted moves along with us. */
+	uint64_t bytes = look->wanted - atomic_load_explicit(&wait->place, memory_order_relaxed);
 
 	if (moved >= MANY && bytes / moved <= LONG)
 		pauses = moved < LONGEST / EACH ? moved * EACH : LONGEST;
@@ -207,7 +208,7 @@ static void let_it_grow(struct wait *wait, const struct look *look)
 	atomic_store_explicit(&wait->moved, 0, memory_order_relaxed);
 	atomic_store_explicit(&wait->waits, waits, memory_order_relaxed);
 	atomic_store_explicit(&wait->pauses, pauses, memory_order_relaxed);
-	atomic_store_explicit(&wait->place, look->own_value, memory_order_relaxed);
+	atomic_store_explicit(&wait->place, look->wanted, memory_order_relaxed);
 	while (pauses--)
 		relax();
 }

@@ -40,7 +40,7 @@ struct wait {
 	_Atomic uint32_t moved;  /* publications since the last wait */
 	_Atomic uint32_t waits;  /* counts, to try a pause now and then */
 	_Atomic uint32_t pauses; /* how many came before the first look */
-	_Atomic uint64_t place;  /* our position at the last wait */
+	_Atomic uint64_t place;  /* what was wanted at the last wait */
 	bool fence;              /* no membarrier can reach us: fence at each notify */
 	atomic_bool told;        /* publishers were told to fence, at the latest at our last sleep */
 	bool interruptible;
@@ -50,7 +50,10 @@ struct wait {
 	_Atomic int64_t checked;  /* when we last looked whether the other side lives */
 };
 
-/* What to wait for: *word is no longer value; or *own is no longer own_value, moved by a co-owner. */
+/*
+ * What to wait for: *word is no longer value; or *own is no longer own_value: a
+ * position that a co-owner may move, or what else may end the wait.
+ */
 struct look {
 	const _Atomic uint64_t *word;
 	const _Atomic uint64_t *own;

@@ -311,6 +311,34 @@ Test(hostile_memory, beginnings_without_end)
 	begin_without_end(BUFPIPE_SHARED, false);
 }
 
+static void flip_given_up(const struct duel *d, uint64_t random)
+{
+	uint64_t head = atomic_load(&d->rogue->theirs.control->head) & ~HEAD_HELD;
+
+	atomic_store(&d->rogue->ours.control->send_bell.given_up,
+		     random % 2 ? (head - random / 2 % 3 * 32) | GIVEN_UP : random);
+}
+
+/* Beginnings that are given up, and are not, and others that are; they cost their time and are no messages. */
+Test(hostile_memory, giving_up_flipped_during_the_call)
+{
+	for (int shared = 0; shared < 2; shared++) {
+		const struct bufpipe_options options = { .buffer_size = 1,
+							 .flags = shared ? BUFPIPE_SHARED : 0 };
+		struct duel d = duel_begin(0, &options);
+		pid_t pid = flipper_start(&d, flip_given_up);
+		int64_t begin = time_now();
+
+		for (int i = 0; elapsed(begin) < attack_time() / 2; i++) {
+			atomic_store(rogue_header(&d, victim_head(&d) + 32), 0);
+			put_first(&d, 24, TOTAL);
+			assert_soon(&d, i % RECEIVING_COUNT, i % 8 ? 0 : MSEC, 0);
+		}
+		flipper_stop(pid);
+		duel_end(&d);
+	}
+}
+
 /* The same where header and total are one word, so that nothing in the ring is ever refused. */
 static void begin_for_ever(unsigned flags, bool gone)
 {

@@ -228,6 +228,102 @@ Test(longer, a_sender_whose_time_is_up_drops_it_before_it_was_seen)
 	pipe_close(ends);
 }
 
+static const unsigned kinds[] = { 0, BUFPIPE_SHARED, BUFPIPE_SHARED | BUFPIPE_INTERRUPTIBLE };
+
+/* What a sender has given up is nothing, at once and not only when another message follows. */
+Test(longer, a_sender_whose_time_is_up_leaves_nothing_to_receive)
+{
+	static char message[200000];
+
+	for (int i = 0; i < 9; i++) {
+		struct bufpipe_options options = { .buffer_size = 4096, .flags = kinds[i / 3] };
+		bufpipe_t *ends[2];
+		const void *there;
+
+		pipe_open(ends, &options);
+		for (int lap = 0; lap < 3; lap++) {
+			say(ends[OUT], "before");
+			check_eq(bufpipe_send(ends[OUT], message, sizeof(message), 1 * MSEC), -ETIMEDOUT);
+			hear(ends[IN], "before");
+			check_eq(i % 3 == 0   ? bufpipe_next(ends[IN], 0)
+				 : i % 3 == 1 ? bufpipe_peek(ends[IN], &there, 0)
+					      : bufpipe_recv(ends[IN], message, sizeof(message), 0),
+				 -EAGAIN);
+			check_eq(bufpipe_next(ends[IN], 1 * MSEC), -ETIMEDOUT);
+		}
+		/* All of the room is there again. */
+		check_eq(bufpipe_send(ends[OUT], message, 4096, 0), 0);
+		check_eq(bufpipe_recv(ends[IN], message, 4096, 0), 4096);
+		pipe_close(ends);
+	}
+}
+
+Test(longer, a_receiver_in_the_middle_of_what_is_given_up_is_free_again)
+{
+	static const unsigned can_stop[] = { 0, BUFPIPE_SHARED | BUFPIPE_INTERRUPTIBLE };
+
+	for (int i = 0; i < 2; i++) {
+		struct bufpipe_options options = { .buffer_size = 4096, .flags = can_stop[i] };
+		struct job job = { .len = (size_t)64 << 20, .timeout = 300 * MSEC };
+		char *message = malloc(job.len); /* hardly touched */
+		struct thread sender;
+		bufpipe_t *ends[2];
+		ssize_t r;
+
+		pipe_open(ends, &options);
+		job.pipe = ends[OUT];
+		do {
+			thread_start(&sender, send_job, &job);
+			check_eq(bufpipe_next(ends[IN], PLENTY), job.len);
+			/* Ends when the sender is slower for a moment. */
+			r = bufpipe_recv(ends[IN], message, job.len, 0);
+			thread_join(&sender);
+		} while (r == (ssize_t)job.len);
+		check_eq(r, -EAGAIN);
+		check_eq(job.result, -ETIMEDOUT);
+		check_eq(bufpipe_recv(ends[IN], message, job.len, 0), -EAGAIN);
+		check_eq(bufpipe_next(ends[IN], 0), -EAGAIN);
+		say(ends[OUT], "after");
+		hear(ends[IN], "after");
+		pipe_close(ends);
+		free(message);
+	}
+}
+
+static void recv_next(void *arg)
+{
+	struct job *job = arg;
+	char *buf = malloc(job->len);
+
+	job->result = (int)bufpipe_recv(job->pipe, buf, job->len, -1);
+	free(buf);
+}
+
+/* The sender gives up while the receiver sleeps in the middle, or races with it. */
+Test(longer, what_is_given_up_beside_a_receiver_does_not_stop_it)
+{
+	static char message[100000];
+
+	for (int i = 0; i < 60; i++) {
+		struct bufpipe_options options = { .buffer_size = 4096, .flags = kinds[i % 3] };
+		struct job job = { .len = sizeof(message) };
+		struct thread receiver;
+		bufpipe_t *ends[2];
+
+		pipe_open(ends, &options);
+		job.pipe = ends[IN];
+		thread_start(&receiver, recv_next, &job);
+		while (bufpipe_send(ends[OUT], message, sizeof(message), 1 + i * 10 * USEC) == 0) {
+			thread_join(&receiver);
+			thread_start(&receiver, recv_next, &job);
+		}
+		say(ends[OUT], "after");
+		thread_join(&receiver);
+		check_eq(job.result, 5);
+		pipe_close(ends);
+	}
+}
+
 Test(longer, a_sender_whose_time_is_up_drops_what_was_half_received)
 {
 	struct job job = { .len = 100000, .timeout = 300 * MSEC };
