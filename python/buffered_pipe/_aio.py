@@ -70,20 +70,6 @@ def _wake_all(loop):
         _ready(loop, fd)
 
 
-def sweep_later(sweep):
-    """For loops that wait now: calls it now and then until it says that nothing is left."""
-    with _lock:
-        loops = list(_waiters)
-    for loop in loops:
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(_sweep_on, loop, sweep)
-
-
-def _sweep_on(loop, sweep):
-    if sweep():
-        loop.call_later(0.2, _sweep_on, loop, sweep)
-
-
 def _after_fork():
     """The threads are not in the child."""
     global _lock

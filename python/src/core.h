@@ -77,7 +77,6 @@ struct state {
 	PyObject *reducers
 		[2]; /* dicts from type to function, the first has the say; NULL before they are set */
 	PyObject *name_buffers;
-	PyObject *idle;         /* called when a call finds nothing; NULL: nothing to do */
 	struct pickling *spare; /* a pickler that nobody uses now */
 };
 
@@ -163,8 +162,6 @@ void *raise_timeout(enum direction direction);
 /* In the middle of a long message. */
 void *raise_cut_short(void);
 void *raise_too_short(PyObject *message);
-/* Calls what is to be called now and then; -1 with an exception. */
-int run_idle(const struct state *state);
 /*
  * After a slice that ended with r: 0: go on, -1: there is an exception.  Looks
  * at the signals, and whether the handle still is what it was.

@@ -113,8 +113,6 @@ static PyObject *handle_close(PyObject *self, PyObject *unused)
 {
 	(void)unused;
 	handle_shut((struct end *)self);
-	if (run_idle(((struct end *)self)->state) < 0)
-		return NULL;
 	Py_RETURN_NONE;
 }
 
@@ -294,8 +292,7 @@ static PyObject *handle_fileno(PyObject *object, PyObject *unused)
 	int fd;
 
 	(void)unused;
-	/* Whoever asks will wait where nothing calls that. */
-	if (!hold || run_idle(((struct end *)object)->state) < 0)
+	if (!hold)
 		return NULL;
 	fd = bufpipe_fd(hold->pipe);
 	if (fd < 0)

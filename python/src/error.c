@@ -84,19 +84,6 @@ void *raise_error(const struct hold *hold, enum direction direction, long error)
 	}
 }
 
-int run_idle(const struct state *state)
-{
-	PyObject *idle, *result;
-
-	if (likely(!state->idle))
-		return 0;
-	idle = Py_NewRef(state->idle);
-	result = PyObject_CallNoArgs(idle);
-	Py_XDECREF(result);
-	Py_DECREF(idle);
-	return result ? 0 : -1;
-}
-
 int after_slice(struct end *self, const struct hold *hold, enum direction direction, long r)
 {
 	if (r < 0 && r != -EAGAIN && r != -ETIMEDOUT && r != -EINTR) {
@@ -104,8 +91,6 @@ int after_slice(struct end *self, const struct hold *hold, enum direction direct
 		return -1;
 	}
 	if (r < 0 && PyErr_CheckSignals() < 0)
-		return -1;
-	if (r < 0 && run_idle(self->state) < 0)
 		return -1;
 	/* Another thread, or the signal's handler, may have closed it. */
 	if (self->hold != hold) {
