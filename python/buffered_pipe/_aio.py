@@ -3,9 +3,10 @@
 
 What must wait otherwise has a thread of its own, which uses a handle of its
 own: to send when there is no room, and to receive what is longer than the buffer.
+
+asyncio itself is imported by those who wait: it takes longer than all the rest.
 """
 
-import asyncio
 import os
 import threading
 import weakref
@@ -32,6 +33,8 @@ def _ready(loop, fd):
 
 
 async def _readable(fd):
+    import asyncio
+
     loop = asyncio.get_running_loop()
     with _lock:
         waiting = _waiters.setdefault(loop, {})
@@ -150,6 +153,8 @@ def _run(call, handle, loop, future):
 
 async def _in_thread(end, call):
     """What the call returns, or raises.  It gives up within a moment after its handle is closed."""
+    import asyncio
+
     loop = asyncio.get_running_loop()
     future = loop.create_future()
     handle = end.fork()

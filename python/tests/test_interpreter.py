@@ -112,6 +112,20 @@ class Interpreter(TestCase):
         )
         self.assertEqual((result.returncode, result.stdout), (0, "5000\n"))
 
+    def test_asyncio_is_not_imported_for_those_who_do_not_use_it(self):
+        result = run(
+            """
+            import sys
+            from buffered_pipe import Generic_Pipe
+            receiver, sender = Generic_Pipe(4096)
+            sender.send("hello")
+            receiver.recv()
+            receiver.close()
+            print("asyncio" in sys.modules)
+            """
+        )
+        self.assertEqual((result.returncode, result.stdout), (0, "False\n"))
+
     def public(self, thing):
         return [name for name in dir(thing) if not name.startswith("_")]
 
