@@ -94,7 +94,10 @@ class Listener(_core.Listener):
 
 
 def _positive(name, value):
-    value = _operator.index(value)
+    try:
+        value = _operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, not {value!r}") from None
     if value < 1:
         raise ValueError(f"{name} must be at least 1, not {value}")
     return value

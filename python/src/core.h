@@ -147,7 +147,10 @@ bool args_parse(const struct signature *signature, PyObject *const *args, Py_ssi
 /* Seconds, None or NULL for ever.  -1 with an exception. */
 int args_deadline(PyObject *timeout, int64_t *deadline);
 int args_timeout_ns(PyObject *timeout, int64_t *timeout_ns);
-/* 0 with an exception if it is negative or no integer; what is absent is 'absent'. */
+/*
+ * False with an exception if it is negative or no integer.  What is absent is
+ * 'absent', and what is too large is the largest there is.
+ */
 bool args_size(PyObject *value, const char *name, size_t absent, size_t *size);
 
 int64_t deadline_from(int64_t timeout_ns);
@@ -159,6 +162,10 @@ enum direction { SENDING, RECEIVING, NEITHER };
 void *raise_error(const struct hold *hold, enum direction direction, long error);
 void *raise_closed(void);
 void *raise_timeout(enum direction direction);
+/* An OSError, or what that is for this error, with a text; at an address, or NULL. */
+void *raise_os(int error, const char *text, PyObject *address);
+/* For options that the library calls invalid, when each on its own is none. */
+void *raise_too_large(void);
 /* In the middle of a long message. */
 void *raise_cut_short(void);
 void *raise_too_short(PyObject *message);

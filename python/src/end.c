@@ -26,9 +26,17 @@ bool args_options(struct bufpipe_options *options, PyObject *buffer_size, PyObje
 		  PyObject *object_count)
 {
 	*options = (struct bufpipe_options){ .flags = BUFPIPE_SHARED | BUFPIPE_INTERRUPTIBLE };
-	return args_size(buffer_size, "buffer_size", 0, &options->buffer_size) &&
-	       args_size(object_size, "object_size", 0, &options->object_size) &&
-	       args_size(object_count, "object_count", 0, &options->object_count);
+	if (!args_size(buffer_size, "buffer_size", 0, &options->buffer_size) ||
+	    !args_size(object_size, "object_size", 0, &options->object_size) ||
+	    !args_size(object_count, "object_count", 0, &options->object_count))
+		return false;
+	if (options->object_size && options->buffer_size)
+		PyErr_SetString(PyExc_ValueError, "a pipe has a buffer_size or an object_size, not both");
+	else if (options->object_count && !options->object_size)
+		PyErr_SetString(PyExc_ValueError, "an object_count needs an object_size");
+	else
+		return true;
+	return false;
 }
 
 static struct state *state_of_class(PyObject *class)
@@ -74,10 +82,8 @@ static PyObject *handle_pair(PyObject *class, PyObject *const *args, Py_ssize_t 
 			return NULL;
 	}
 	r = bufpipe_create(pipes, &options);
-	if (r == -EINVAL) {
-		PyErr_SetString(PyExc_ValueError, "a pipe cannot be that large: 2^40 bytes are the most");
-		return NULL;
-	}
+	if (r == -EINVAL)
+		return raise_too_large();
 	if (r < 0)
 		return raise_error(NULL, NEITHER, r);
 	ends[0] = handle_make((PyTypeObject *)class, state, hold_new(pipes[0]));
