@@ -203,6 +203,10 @@ def wait(object_list, timeout=None):
 _SLICE = 0.2
 
 
+def _descriptor(each):
+    return each.fileno() if hasattr(each, "fileno") else each
+
+
 def _wait_mixed(objects, timeout):
     from multiprocessing import connection
 
@@ -212,11 +216,17 @@ def _wait_mixed(objects, timeout):
     while True:
         left = None if deadline is None else max(0, deadline - _time.monotonic())
         # In slices, to notice a handle that is closed meanwhile.
-        ready = connection.wait(objects, _SLICE if left is None else min(left, _SLICE))
+        descriptors = [_descriptor(each) for each in objects]
+        # Each once: two handles of one end have the same.
+        ready = connection.wait(set(descriptors), _SLICE if left is None else min(left, _SLICE))
         if any(isinstance(each, End) and each.closed for each in objects):
             raise OSError("handle is closed")
         # Another process may have taken the message that made a descriptor ready.
-        ready = [each for each in ready if not isinstance(each, End) or each.poll(0)]
+        ready = [
+            each
+            for each, descriptor in zip(objects, descriptors)
+            if descriptor in ready and (not isinstance(each, End) or each.poll(0))
+        ]
         if ready or left == 0:
             return ready
 
