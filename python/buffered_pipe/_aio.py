@@ -11,13 +11,13 @@ import os
 import threading
 import weakref
 
-from . import _core
+from . import _core  # type: ignore[attr-defined]
 
 # Of each loop, who waits for which descriptor: {descriptor: [futures]}.
-_waiters = weakref.WeakKeyDictionary()
+_waiters: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 _lock = threading.RLock()  # the handler of a signal may close an end, too
 # The handles of the threads: {handle: the end that it stands for}.
-_lent = {}
+_lent: dict = {}
 
 
 def _awake(futures):

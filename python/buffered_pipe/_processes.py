@@ -18,10 +18,10 @@ import time
 import weakref
 from multiprocessing import context, reduction
 
-from . import _core
+from . import _core  # type: ignore[attr-defined]
 
 # The parcels that are open: {a weak reference to the Popen that they are for: [descriptors]}.
-_parcels = {}
+_parcels: dict = {}
 # Held by fork(), so that a child knows of all; and the handler of a signal may start a process, too.
 _lock = threading.RLock()
 

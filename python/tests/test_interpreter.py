@@ -144,17 +144,11 @@ class Interpreter(TestCase):
     @unittest.skipUnless(importlib.util.find_spec("mypy"), "needs mypy")
     def test_the_stubs_say_what_is(self):
         with tempfile.TemporaryDirectory() as directory:
-            config = os.path.join(directory, "mypy.ini")
-            with open(config, "w") as file:
-                for module in ("_aio", "_processes"):
-                    print(f"[mypy-buffered_pipe.{module}]\nignore_errors = True", file=file)
+            # Where mypy looks first, wherever the package is.
+            os.symlink(os.path.dirname(buffered_pipe.__file__), os.path.join(directory, "buffered_pipe"))
             result = subprocess.run(
-                [
-                    *(sys.executable, "-m", "mypy.stubtest", "buffered_pipe"),
-                    *("--ignore-missing-stub", "--mypy-config-file", config),
-                ],
+                [sys.executable, "-m", "mypy.stubtest", "buffered_pipe"],
                 cwd=directory,
-                env={**os.environ, "MYPYPATH": os.path.dirname(os.path.dirname(buffered_pipe.__file__))},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,

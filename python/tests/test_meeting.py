@@ -5,6 +5,7 @@ import contextlib
 import errno
 import multiprocessing
 import os
+import pathlib
 import signal
 import socket
 import subprocess
@@ -130,6 +131,14 @@ class Meeting(TestCase):
                 with thread(lambda: self.assertRaises(TimeoutError, listener.accept, timeout=0.1)):
                     found = self.failure(buffered_pipe.connect, self.address, yours, timeout=LONG, **options)
             self.assertEqual(found, failure)
+
+    def test_an_address_may_be_a_path_object_or_bytes(self):
+        for address in pathlib.Path(self.address), os.fsencode(self.address):
+            with buffered_pipe.listen(address) as listener:
+                self.assertEqual(listener.address, self.address)
+                with thread(buffered_pipe.connect, address):
+                    listener.accept(timeout=LONG)
+        self.assertRaises(FileNotFoundError, buffered_pipe.connect, pathlib.Path(self.address))
 
     def test_what_is_wrong_with_an_address_is_said_in_words(self):
         long = "/" + "x" * 200
