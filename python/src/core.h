@@ -135,6 +135,9 @@ static inline bool hold_static(const struct hold *hold)
 /* The hold of an open handle; NULL with an exception if it is closed. */
 static inline struct hold *handle_hold(struct end *self);
 
+/* What a type is called where it is imported from. */
+PyObject *name_of(PyTypeObject *type);
+
 /* Arguments: a borrowed reference each in *values, NULL where none was given.  False: an exception is set. */
 struct signature {
 	const char *function;

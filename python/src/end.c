@@ -339,20 +339,27 @@ static PyObject *handle_get(PyObject *self, void *field)
 	Py_RETURN_NONE;
 }
 
-static PyObject *handle_repr(PyObject *object)
+static PyObject *hold_repr(const struct hold *hold, PyObject *name, void *at)
 {
-	struct hold *hold = ((struct end *)object)->hold;
-	const char *name = Py_TYPE(object)->tp_name;
 	const char *way;
 
 	if (!hold)
-		return PyUnicode_FromFormat("<%s closed at %p>", name, (void *)object);
+		return PyUnicode_FromFormat("<%U closed at %p>", name, at);
 	way = !hold->info.can_send ? "receiving" : hold->info.can_recv ? "duplex" : "sending";
 	if (hold_static(hold))
-		return PyUnicode_FromFormat("<%s %s, %zu objects of %zu bytes, at %p>", name, way,
-					    hold->info.object_count, hold->info.object_size, (void *)object);
-	return PyUnicode_FromFormat("<%s %s, buffer of %zu bytes, at %p>", name, way, hold->info.buffer_size,
-				    (void *)object);
+		return PyUnicode_FromFormat("<%U %s, %zu objects of %zu bytes, at %p>", name, way,
+					    hold->info.object_count, hold->info.object_size, at);
+	return PyUnicode_FromFormat("<%U %s, buffer of %zu bytes, at %p>", name, way, hold->info.buffer_size,
+				    at);
+}
+
+static PyObject *handle_repr(PyObject *object)
+{
+	PyObject *name = name_of(Py_TYPE(object));
+	PyObject *text = name ? hold_repr(((struct end *)object)->hold, name, object) : NULL;
+
+	Py_XDECREF(name);
+	return text;
 }
 
 #include "end_doc.h"
@@ -382,9 +389,9 @@ static PyMethodDef handle_methods[] = {
 	{ "_load", handle_load, METH_O, NULL },
 	{ "_parcel", handle_parcel, METH_NOARGS, NULL },
 	{ "_pair", FAST(handle_pair), FASTCALL | METH_CLASS, NULL },
-	{ "__enter__", handle_enter, METH_NOARGS, NULL },
-	{ "__exit__", FAST(handle_exit), METH_FASTCALL, NULL },
-	{ "__reduce__", handle_reduce, METH_NOARGS, NULL },
+	{ "__enter__", handle_enter, METH_NOARGS, doc_enter },
+	{ "__exit__", FAST(handle_exit), METH_FASTCALL, doc_exit },
+	{ "__reduce__", handle_reduce, METH_NOARGS, doc_reduce },
 	{ NULL, NULL, 0, NULL },
 };
 

@@ -1,6 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 #include "core.h"
 
+PyObject *name_of(PyTypeObject *type)
+{
+	PyObject *module = PyObject_GetAttrString((PyObject *)type, "__module__");
+	PyObject *name = module ? PyObject_GetAttrString((PyObject *)type, "__qualname__") : NULL;
+	PyObject *full = name ? PyUnicode_FromFormat("%S.%U", module, name) : NULL;
+
+	Py_XDECREF(module);
+	Py_XDECREF(name);
+	return full;
+}
+
 void *raise_closed(void)
 {
 	PyErr_SetString(PyExc_OSError, "handle is closed");

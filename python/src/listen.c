@@ -248,9 +248,13 @@ static PyObject *listener_repr(PyObject *object)
 {
 	struct listener *self = (struct listener *)object;
 	bool open = self->listener && !self->closing;
+	PyObject *name = name_of(Py_TYPE(object));
+	PyObject *text = name ? PyUnicode_FromFormat("<%U %s%s>", name, open ? "at " : "closed, was at ",
+						     PyBytes_AS_STRING(self->address))
+			      : NULL;
 
-	return PyUnicode_FromFormat("<%s %s%s>", Py_TYPE(object)->tp_name, open ? "at " : "closed, was at ",
-				    PyBytes_AS_STRING(self->address));
+	Py_XDECREF(name);
+	return text;
 }
 
 PyObject *core_listen(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -328,10 +332,17 @@ PyDoc_STRVAR(listener_doc, "Waits at an address for other programs, in any langu
 static PyMethodDef listener_methods[] = {
 	{ "_accept", (PyCFunction)(void (*)(void))listener_accept, METH_FASTCALL, NULL },
 	{ "fileno", listener_fileno, METH_NOARGS,
+	  "fileno($self, /)\n--\n\n"
 	  "A descriptor that is readable when accept() has something to do." },
-	{ "close", listener_close, METH_NOARGS, "Stop listening.  Who was not accepted yet is refused." },
-	{ "__enter__", listener_enter, METH_NOARGS, NULL },
-	{ "__exit__", (PyCFunction)(void (*)(void))listener_exit, METH_FASTCALL, NULL },
+	{ "close", listener_close, METH_NOARGS,
+	  "close($self, /)\n--\n\n"
+	  "Stop listening.  Who was not accepted yet is refused." },
+	{ "__enter__", listener_enter, METH_NOARGS,
+	  "__enter__($self, /)\n--\n\n"
+	  "The listener itself." },
+	{ "__exit__", (PyCFunction)(void (*)(void))listener_exit, METH_FASTCALL,
+	  "__exit__($self, exc_type, exc, traceback, /)\n--\n\n"
+	  "close()" },
 	{ NULL, NULL, 0, NULL },
 };
 

@@ -91,6 +91,8 @@ class Creation(TestCase):
         self.assertIn("duplex, buffer of", repr(Generic_Pipe(100, duplex=True)[0]))
         sender.close()
         self.assertIn("closed", repr(sender))
+        for end in receiver, sender:
+            self.assertRegex(repr(end), "^<buffered_pipe.End ")
 
     def test_properties(self):
         receiver, sender = Static_Pipe(32, 16)

@@ -6,6 +6,7 @@ import gc
 import importlib.util
 import inspect
 import os
+import pickle
 import subprocess
 import sys
 import tempfile
@@ -140,6 +141,18 @@ class Interpreter(TestCase):
     def test_methods_have_signatures(self):
         signature = inspect.signature(buffered_pipe.End.send_bytes)
         self.assertEqual(list(signature.parameters), ["self", "buf", "offset", "size", "timeout"])
+        for thing in buffered_pipe.End, buffered_pipe.Listener, buffered_pipe.MessageView:
+            for name in *self.public(thing), "__enter__", "__exit__", "__reduce__":
+                member = getattr(thing, name)
+                if callable(member) and (thing, name) != (buffered_pipe.MessageView, "__reduce__"):
+                    self.assertTrue(inspect.signature(member), name)
+                    self.assertTrue(inspect.getdoc(member), name)
+        self.assertEqual(str(inspect.signature(buffered_pipe.Listener.fileno)), "(self, /)")
+
+    def test_types_are_where_they_say_they_are(self):
+        for thing in buffered_pipe.End, buffered_pipe.Listener, buffered_pipe.MessageView:
+            self.assertEqual(repr(thing), f"<class 'buffered_pipe.{thing.__name__}'>")
+            self.assertIs(pickle.loads(pickle.dumps(thing)), thing)
 
     @unittest.skipUnless(importlib.util.find_spec("mypy"), "needs mypy")
     def test_the_stubs_say_what_is(self):

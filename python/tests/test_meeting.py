@@ -173,7 +173,7 @@ class Meeting(TestCase):
     def test_a_listener_can_be_waited_for_and_says_what_it_is(self):
         with buffered_pipe.listen(self.address) as listener:
             self.assertEqual(listener.address, self.address)
-            self.assertIn(self.address, repr(listener))
+            self.assertEqual(repr(listener), f"<buffered_pipe.Listener at {self.address}>")
             self.assertEqual(buffered_pipe.wait([listener], 0), [])
             connected = []
             with thread(lambda: connected.append(buffered_pipe.connect(self.address, timeout=LONG))):

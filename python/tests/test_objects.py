@@ -309,7 +309,7 @@ class Leaks(TestCase):
                     pass
             one, other = Generic_Pipe(100)
             other.fork().close()
-            repr(one)
+            repr(one), repr(one.recv_view())
             one.fileno()
 
         def measure(rounds):
