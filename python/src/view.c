@@ -156,6 +156,7 @@ static int open_copied(struct view *view, int64_t deadline)
 	if (!message)
 		return -1;
 	view->memory = PyMemoryView_FromObject(message);
+	view->len = (size_t)PyBytes_GET_SIZE(message);
 	Py_DECREF(message);
 	view->state = VIEW_COPIED;
 	return view->memory ? 0 : -1;

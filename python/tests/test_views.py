@@ -92,8 +92,10 @@ class Views(TestCase):
     def test_a_message_that_is_longer_than_the_ring_is_shown_too(self):
         message = random.Random(1).randbytes(1000000)
         with thread(self.sender.send_bytes, message):
-            with self.receiver.recv_view() as view:
+            shown = self.receiver.recv_view()
+            with shown as view:
                 self.assertEqual(view, message)
+                self.assertEqual(shown.size, len(message))
 
     def test_an_exception_drops_what_was_not_sent(self):
         with self.assertRaises(KeyError):
