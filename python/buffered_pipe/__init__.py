@@ -17,7 +17,7 @@ import time as _time
 from . import _aio
 from . import _core
 from . import _processes
-from ._core import MessageView
+from ._core import MessageView, __version__
 
 __all__ = [
     "End",

@@ -3,6 +3,8 @@ from os import PathLike
 from types import TracebackType
 from typing import Any, Iterable, List, Literal, Optional, Tuple, Type, TypeVar, Union, final
 
+__version__: str
+
 _Mode = Optional[Literal["r", "w", "rw"]]
 _Path = Union[str, bytes, PathLike[str], PathLike[bytes]]
 _T = TypeVar("_T")

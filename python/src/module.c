@@ -50,7 +50,7 @@ static int core_exec(PyObject *module)
 	struct state *state = state_of_module(module);
 	PyObject *pickle;
 
-	if (watch_forks() < 0)
+	if (watch_forks() < 0 || PyModule_AddStringConstant(module, "__version__", VERSION) < 0)
 		return -1;
 	state->end_type = make_type(module, &handle_spec, true);
 	state->view_type = make_type(module, &view_spec, true);

@@ -138,6 +138,9 @@ class Interpreter(TestCase):
                 for member in self.public(thing):
                     self.assertTrue(getattr(thing, member).__doc__, f"{name}.{member}")
 
+    def test_it_has_a_version(self):
+        self.assertRegex(buffered_pipe.__version__, r"^\d+\.\d+\.\d+")
+
     def test_methods_have_signatures(self):
         signature = inspect.signature(buffered_pipe.End.send_bytes)
         self.assertEqual(list(signature.parameters), ["self", "buf", "offset", "size", "timeout"])
