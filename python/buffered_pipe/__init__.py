@@ -17,7 +17,7 @@ import time as _time
 from . import _aio
 from . import _core
 from . import _processes
-from ._core import MessageView
+from ._core import MessageView, __version__
 
 __all__ = [
     "End",
@@ -94,7 +94,10 @@ class Listener(_core.Listener):
 
 
 def _positive(name, value):
-    value = _operator.index(value)
+    try:
+        value = _operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, not {value!r}") from None
     if value < 1:
         raise ValueError(f"{name} must be at least 1, not {value}")
     return value
@@ -200,6 +203,10 @@ def wait(object_list, timeout=None):
 _SLICE = 0.2
 
 
+def _descriptor(each):
+    return each.fileno() if hasattr(each, "fileno") else each
+
+
 def _wait_mixed(objects, timeout):
     from multiprocessing import connection
 
@@ -209,11 +216,17 @@ def _wait_mixed(objects, timeout):
     while True:
         left = None if deadline is None else max(0, deadline - _time.monotonic())
         # In slices, to notice a handle that is closed meanwhile.
-        ready = connection.wait(objects, _SLICE if left is None else min(left, _SLICE))
+        descriptors = [_descriptor(each) for each in objects]
+        # Each once: two handles of one end have the same.
+        ready = connection.wait(set(descriptors), _SLICE if left is None else min(left, _SLICE))
         if any(isinstance(each, End) and each.closed for each in objects):
             raise OSError("handle is closed")
         # Another process may have taken the message that made a descriptor ready.
-        ready = [each for each in ready if not isinstance(each, End) or each.poll(0)]
+        ready = [
+            each
+            for each, descriptor in zip(objects, descriptors)
+            if descriptor in ready and (not isinstance(each, End) or each.poll(0))
+        ]
         if ready or left == 0:
             return ready
 

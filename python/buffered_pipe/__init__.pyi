@@ -1,9 +1,12 @@
 from _typeshed import ReadableBuffer, WriteableBuffer
+from os import PathLike
 from types import TracebackType
-from typing import Any, List, Literal, Optional, Sequence, Tuple, Type, TypeVar, Union, final
+from typing import Any, Iterable, List, Literal, Optional, Tuple, Type, TypeVar, Union, final
+
+__version__: str
 
 _Mode = Optional[Literal["r", "w", "rw"]]
-_Path = Union[str, bytes]
+_Path = Union[str, bytes, PathLike[str], PathLike[bytes]]
 _T = TypeVar("_T")
 
 @final
@@ -115,4 +118,4 @@ def connect(
     object_count: int = 0,
     timeout: Optional[float] = None,
 ) -> End: ...
-def wait(object_list: Sequence[Any], timeout: Optional[float] = None) -> List[Any]: ...
+def wait(object_list: Iterable[Any], timeout: Optional[float] = None) -> List[Any]: ...

@@ -3,20 +3,21 @@
 
 What must wait otherwise has a thread of its own, which uses a handle of its
 own: to send when there is no room, and to receive what is longer than the buffer.
+
+asyncio itself is imported by those who wait: it takes longer than all the rest.
 """
 
-import asyncio
 import os
 import threading
 import weakref
 
-from . import _core
+from . import _core  # type: ignore[attr-defined]
 
 # Of each loop, who waits for which descriptor: {descriptor: [futures]}.
-_waiters = weakref.WeakKeyDictionary()
+_waiters: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 _lock = threading.RLock()  # the handler of a signal may close an end, too
 # The handles of the threads: {handle: the end that it stands for}.
-_lent = {}
+_lent: dict = {}
 
 
 def _awake(futures):
@@ -32,6 +33,8 @@ def _ready(loop, fd):
 
 
 async def _readable(fd):
+    import asyncio
+
     loop = asyncio.get_running_loop()
     with _lock:
         waiting = _waiters.setdefault(loop, {})
@@ -68,20 +71,6 @@ def wake():
 def _wake_all(loop):
     for fd in list(_waiters.get(loop, {})):
         _ready(loop, fd)
-
-
-def sweep_later(sweep):
-    """For loops that wait now: calls it now and then until it says that nothing is left."""
-    with _lock:
-        loops = list(_waiters)
-    for loop in loops:
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(_sweep_on, loop, sweep)
-
-
-def _sweep_on(loop, sweep):
-    if sweep():
-        loop.call_later(0.2, _sweep_on, loop, sweep)
 
 
 def _after_fork():
@@ -164,6 +153,8 @@ def _run(call, handle, loop, future):
 
 async def _in_thread(end, call):
     """What the call returns, or raises.  It gives up within a moment after its handle is closed."""
+    import asyncio
+
     loop = asyncio.get_running_loop()
     future = loop.create_future()
     handle = end.fork()

@@ -4,44 +4,51 @@
 An end is three descriptors, which travel through a socket.  So the pickle
 names one descriptor: a socket in which the end waits to be taken out.  While
 it waits there it is alive, whatever becomes of the handle that was pickled.
+
+multiprocessing only notes the number of a descriptor, and opens its own when it
+starts the process.  Until then the parcel stays open here, and no longer: an end
+must die with a process that never took it.  Nobody tells us when that is, and
+the program may make no further call, so a thread looks for it.
 """
 
 import copyreg
 import os
 import threading
+import time
 import weakref
 from multiprocessing import context, reduction
 
-from . import _aio, _core
+from . import _core  # type: ignore[attr-defined]
 
-# The parcels for processes that are being started: [(weak reference to the Popen, descriptor)].
-# multiprocessing only notes the number of a descriptor, and opens its own when it starts the process.
-_waiting = []
-_sweeping = threading.Lock()
+# The parcels that are open: {a weak reference to the Popen that they are for: [descriptors]}.
+_parcels: dict = {}
+# Held by fork(), so that a child knows of all; and the handler of a signal may start a process, too.
+_lock = threading.RLock()
 
 
 def install(end_type):
     reduction.register(end_type, _reduce)
     # Objects are pickled with what multiprocessing knows how to pickle, such as its own connections.
     _core.set_reducers(reduction.ForkingPickler._extra_reducers, copyreg.dispatch_table)
-    os.register_at_fork(after_in_child=_drop_all)
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_drop_all)
 
 
 def _reduce(end):
-    _sweep()
     popen = context.get_spawning_popen()
-    fd = end._parcel()
+    owner = object() if popen is None else weakref.ref(popen)
+    with _lock:
+        first = owner not in _parcels
+        fd = end._parcel()
+        _parcels.setdefault(owner, []).append(fd)
     try:
         wrapper = reduction.DupFd(fd)
     except BaseException:
-        os.close(fd)
+        _close(owner)
         raise
     if popen is None:
-        os.close(fd)  # the resource sharer has made its own
-    else:
-        _waiting.append((weakref.ref(popen), fd))
-        _core.set_idle(_sweep)
-        _aio.sweep_later(_sweep)
+        _close(owner)  # the resource sharer has made its own
+    elif first:
+        _close_when_started(popen, owner)
     return _rebuild, (type(end), wrapper)
 
 
@@ -53,33 +60,35 @@ def _rebuild(end_type, wrapper):
         os.close(fd)
 
 
-def _sweep():
-    """Closes the parcels of processes that have started: an end dies with a process that never took it.
+def _close(owner):
+    with _lock:
+        for fd in _parcels.pop(owner, ()):
+            os.close(fd)
 
-    Called whenever a call finds nothing in a pipe, so in any thread, and in the handlers of signals.
-    Whether any are left.
-    """
-    if not _sweeping.acquire(blocking=False):
-        return True
+
+def _close_when_started(popen, owner):
     try:
-        for parcel in list(_waiting):
-            ref, fd = parcel
-            popen = ref()
-            if popen is None or getattr(popen, "pid", None) is not None:
-                _waiting.remove(parcel)
-                os.close(fd)
-    finally:
-        _sweeping.release()
-    if not _waiting:
-        _core.set_idle(None)
-        if _waiting:  # since then, of another thread
-            _core.set_idle(_sweep)
-    return bool(_waiting)
+        threading.Thread(target=_watch, args=(owner,), daemon=True).start()
+    except RuntimeError:  # no thread is left, or wanted any more at the end of the interpreter
+        weakref.finalize(popen, _close, owner)
+
+
+def _watch(owner):
+    delay = 0.001
+    while not _is_started(owner()):
+        time.sleep(delay)
+        # The longer it takes, the less it matters.
+        delay = min(1.25 * delay, 0.2)
+    _close(owner)
+
+
+def _is_started(popen):
+    """Or is gone: it could not be started."""
+    return popen is None or getattr(popen, "pid", None) is not None
 
 
 def _drop_all():
-    global _sweeping
-    _sweeping = threading.Lock()
-    while _waiting:
-        os.close(_waiting.pop()[1])
-    _core.set_idle(None)
+    """In a forked child: the parcels are the parent's."""
+    while _parcels:
+        _close(next(iter(_parcels)))
+    _lock.release()

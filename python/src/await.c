@@ -13,7 +13,7 @@ enum awaited handle_await_quietly(struct end *self, int64_t deadline)
 	if (!hold)
 		return AWAIT_FAILED;
 	if (slice == 0)
-		return run_idle(self->state) < 0 ? AWAIT_FAILED : AWAIT_TIME_UP;
+		return AWAIT_TIME_UP;
 	hold_use(hold, &use);
 	WITHOUT_GIL(r = bufpipe_next(hold->pipe, slice));
 	if (r == -EPIPE)

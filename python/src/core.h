@@ -77,7 +77,6 @@ struct state {
 	PyObject *reducers
 		[2]; /* dicts from type to function, the first has the say; NULL before they are set */
 	PyObject *name_buffers;
-	PyObject *idle;         /* called when a call finds nothing; NULL: nothing to do */
 	struct pickling *spare; /* a pickler that nobody uses now */
 };
 
@@ -136,6 +135,9 @@ static inline bool hold_static(const struct hold *hold)
 /* The hold of an open handle; NULL with an exception if it is closed. */
 static inline struct hold *handle_hold(struct end *self);
 
+/* What a type is called where it is imported from. */
+PyObject *name_of(PyTypeObject *type);
+
 /* Arguments: a borrowed reference each in *values, NULL where none was given.  False: an exception is set. */
 struct signature {
 	const char *function;
@@ -148,7 +150,10 @@ bool args_parse(const struct signature *signature, PyObject *const *args, Py_ssi
 /* Seconds, None or NULL for ever.  -1 with an exception. */
 int args_deadline(PyObject *timeout, int64_t *deadline);
 int args_timeout_ns(PyObject *timeout, int64_t *timeout_ns);
-/* 0 with an exception if it is negative or no integer; what is absent is 'absent'. */
+/*
+ * False with an exception if it is negative or no integer.  What is absent is
+ * 'absent', and what is too large is the largest there is.
+ */
 bool args_size(PyObject *value, const char *name, size_t absent, size_t *size);
 
 int64_t deadline_from(int64_t timeout_ns);
@@ -160,11 +165,13 @@ enum direction { SENDING, RECEIVING, NEITHER };
 void *raise_error(const struct hold *hold, enum direction direction, long error);
 void *raise_closed(void);
 void *raise_timeout(enum direction direction);
+/* An OSError, or what that is for this error, with a text; at an address, or NULL. */
+void *raise_os(int error, const char *text, PyObject *address);
+/* For options that the library calls invalid, when each on its own is none. */
+void *raise_too_large(void);
 /* In the middle of a long message. */
 void *raise_cut_short(void);
 void *raise_too_short(PyObject *message);
-/* Calls what is to be called now and then; -1 with an exception. */
-int run_idle(const struct state *state);
 /*
  * After a slice that ended with r: 0: go on, -1: there is an exception.  Looks
  * at the signals, and whether the handle still is what it was.

@@ -26,9 +26,17 @@ bool args_options(struct bufpipe_options *options, PyObject *buffer_size, PyObje
 		  PyObject *object_count)
 {
 	*options = (struct bufpipe_options){ .flags = BUFPIPE_SHARED | BUFPIPE_INTERRUPTIBLE };
-	return args_size(buffer_size, "buffer_size", 0, &options->buffer_size) &&
-	       args_size(object_size, "object_size", 0, &options->object_size) &&
-	       args_size(object_count, "object_count", 0, &options->object_count);
+	if (!args_size(buffer_size, "buffer_size", 0, &options->buffer_size) ||
+	    !args_size(object_size, "object_size", 0, &options->object_size) ||
+	    !args_size(object_count, "object_count", 0, &options->object_count))
+		return false;
+	if (options->object_size && options->buffer_size)
+		PyErr_SetString(PyExc_ValueError, "a pipe has a buffer_size or an object_size, not both");
+	else if (options->object_count && !options->object_size)
+		PyErr_SetString(PyExc_ValueError, "an object_count needs an object_size");
+	else
+		return true;
+	return false;
 }
 
 static struct state *state_of_class(PyObject *class)
@@ -74,10 +82,8 @@ static PyObject *handle_pair(PyObject *class, PyObject *const *args, Py_ssize_t 
 			return NULL;
 	}
 	r = bufpipe_create(pipes, &options);
-	if (r == -EINVAL) {
-		PyErr_SetString(PyExc_ValueError, "a pipe cannot be that large: 2^40 bytes are the most");
-		return NULL;
-	}
+	if (r == -EINVAL)
+		return raise_too_large();
 	if (r < 0)
 		return raise_error(NULL, NEITHER, r);
 	ends[0] = handle_make((PyTypeObject *)class, state, hold_new(pipes[0]));
@@ -113,8 +119,6 @@ static PyObject *handle_close(PyObject *self, PyObject *unused)
 {
 	(void)unused;
 	handle_shut((struct end *)self);
-	if (run_idle(((struct end *)self)->state) < 0)
-		return NULL;
 	Py_RETURN_NONE;
 }
 
@@ -294,8 +298,7 @@ static PyObject *handle_fileno(PyObject *object, PyObject *unused)
 	int fd;
 
 	(void)unused;
-	/* Whoever asks will wait where nothing calls that. */
-	if (!hold || run_idle(((struct end *)object)->state) < 0)
+	if (!hold)
 		return NULL;
 	fd = bufpipe_fd(hold->pipe);
 	if (fd < 0)
@@ -336,20 +339,27 @@ static PyObject *handle_get(PyObject *self, void *field)
 	Py_RETURN_NONE;
 }
 
-static PyObject *handle_repr(PyObject *object)
+static PyObject *hold_repr(const struct hold *hold, PyObject *name, void *at)
 {
-	struct hold *hold = ((struct end *)object)->hold;
-	const char *name = Py_TYPE(object)->tp_name;
 	const char *way;
 
 	if (!hold)
-		return PyUnicode_FromFormat("<%s closed at %p>", name, (void *)object);
+		return PyUnicode_FromFormat("<%U closed at %p>", name, at);
 	way = !hold->info.can_send ? "receiving" : hold->info.can_recv ? "duplex" : "sending";
 	if (hold_static(hold))
-		return PyUnicode_FromFormat("<%s %s, %zu objects of %zu bytes, at %p>", name, way,
-					    hold->info.object_count, hold->info.object_size, (void *)object);
-	return PyUnicode_FromFormat("<%s %s, buffer of %zu bytes, at %p>", name, way, hold->info.buffer_size,
-				    (void *)object);
+		return PyUnicode_FromFormat("<%U %s, %zu objects of %zu bytes, at %p>", name, way,
+					    hold->info.object_count, hold->info.object_size, at);
+	return PyUnicode_FromFormat("<%U %s, buffer of %zu bytes, at %p>", name, way, hold->info.buffer_size,
+				    at);
+}
+
+static PyObject *handle_repr(PyObject *object)
+{
+	PyObject *name = name_of(Py_TYPE(object));
+	PyObject *text = name ? hold_repr(((struct end *)object)->hold, name, object) : NULL;
+
+	Py_XDECREF(name);
+	return text;
 }
 
 #include "end_doc.h"
@@ -379,9 +389,9 @@ static PyMethodDef handle_methods[] = {
 	{ "_load", handle_load, METH_O, NULL },
 	{ "_parcel", handle_parcel, METH_NOARGS, NULL },
 	{ "_pair", FAST(handle_pair), FASTCALL | METH_CLASS, NULL },
-	{ "__enter__", handle_enter, METH_NOARGS, NULL },
-	{ "__exit__", FAST(handle_exit), METH_FASTCALL, NULL },
-	{ "__reduce__", handle_reduce, METH_NOARGS, NULL },
+	{ "__enter__", handle_enter, METH_NOARGS, doc_enter },
+	{ "__exit__", FAST(handle_exit), METH_FASTCALL, doc_exit },
+	{ "__reduce__", handle_reduce, METH_NOARGS, doc_reduce },
 	{ NULL, NULL, 0, NULL },
 };
 

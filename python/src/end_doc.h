@@ -64,5 +64,11 @@ PyDoc_STRVAR(doc_send_to,
 	     "This handle stays open.");
 PyDoc_STRVAR(doc_recv_from, "recv_from($type, socket, /)\n--\n\n"
 			    "An end that another process hands over through a connected Unix socket.");
+PyDoc_STRVAR(doc_enter, "__enter__($self, /)\n--\n\n"
+			"The end itself.");
+PyDoc_STRVAR(doc_exit, "__exit__($self, exc_type, exc, traceback, /)\n--\n\n"
+		       "close()");
+PyDoc_STRVAR(doc_reduce, "__reduce__($self, /)\n--\n\n"
+			 "TypeError: only multiprocessing pickles ends.");
 
 #endif

@@ -1,6 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 #include "core.h"
 
+PyObject *name_of(PyTypeObject *type)
+{
+	PyObject *module = PyObject_GetAttrString((PyObject *)type, "__module__");
+	PyObject *name = module ? PyObject_GetAttrString((PyObject *)type, "__qualname__") : NULL;
+	PyObject *full = name ? PyUnicode_FromFormat("%S.%U", module, name) : NULL;
+
+	Py_XDECREF(module);
+	Py_XDECREF(name);
+	return full;
+}
+
 void *raise_closed(void)
 {
 	PyErr_SetString(PyExc_OSError, "handle is closed");
@@ -22,14 +33,21 @@ void *raise_cut_short(void)
 }
 
 /* An instance at once: before 3.12 only that is a BrokenPipeError from the beginning. */
-static void *raise_os(int error, const char *message)
+void *raise_os(int error, const char *text, PyObject *address)
 {
-	PyObject *made = PyObject_CallFunction(PyExc_OSError, "is", error, message);
+	PyObject *made = address ? PyObject_CallFunction(PyExc_OSError, "isO", error, text, address)
+				 : PyObject_CallFunction(PyExc_OSError, "is", error, text);
 
 	if (made) {
 		PyErr_SetObject((PyObject *)Py_TYPE(made), made);
 		Py_DECREF(made);
 	}
+	return NULL;
+}
+
+void *raise_too_large(void)
+{
+	PyErr_SetString(PyExc_ValueError, "a pipe cannot be that large: 2^40 bytes are the most");
 	return NULL;
 }
 
@@ -54,21 +72,21 @@ void *raise_error(const struct hold *hold, enum direction direction, long error)
 			PyErr_SetString(PyExc_EOFError,
 					"the other side is gone, and everything was received");
 		else
-			raise_os(EPIPE, direction == SENDING ? "nobody is left to receive" : "closed");
+			raise_os(EPIPE, direction == SENDING ? "nobody is left to receive" : "closed", NULL);
 		return NULL;
 	case EAGAIN:
 	case ETIMEDOUT:
 		return raise_timeout(direction);
 	case EBADF:
-		return raise_os(EBADF,
-				direction == SENDING ? "this end only receives" : "this end only sends");
+		return raise_os(
+			EBADF, direction == SENDING ? "this end only receives" : "this end only sends", NULL);
 	case EBUSY:
 		PyErr_SetString(PyExc_RuntimeError,
 				"this thread is in the middle of a message of this end: in the 'with' of a "
 				"view, or in a long message that a signal handler has interrupted");
 		return NULL;
 	case EPROTO:
-		return raise_os(EPROTO, "the other side broke the protocol of the shared memory");
+		return raise_os(EPROTO, "the other side broke the protocol of the shared memory", NULL);
 	case ENOMEM:
 		return PyErr_NoMemory();
 	case EMSGSIZE:
@@ -76,25 +94,12 @@ void *raise_error(const struct hold *hold, enum direction direction, long error)
 			PyErr_Format(PyExc_ValueError, "this pipe carries messages of exactly %zu bytes",
 				     hold->info.object_size);
 		else
-			raise_os(EMSGSIZE, "bad message length");
+			raise_os(EMSGSIZE, "bad message length", NULL);
 		return NULL;
 	default:
 		errno = (int)-error;
 		return PyErr_SetFromErrno(PyExc_OSError);
 	}
-}
-
-int run_idle(const struct state *state)
-{
-	PyObject *idle, *result;
-
-	if (likely(!state->idle))
-		return 0;
-	idle = Py_NewRef(state->idle);
-	result = PyObject_CallNoArgs(idle);
-	Py_XDECREF(result);
-	Py_DECREF(idle);
-	return result ? 0 : -1;
 }
 
 int after_slice(struct end *self, const struct hold *hold, enum direction direction, long r)
@@ -104,8 +109,6 @@ int after_slice(struct end *self, const struct hold *hold, enum direction direct
 		return -1;
 	}
 	if (r < 0 && PyErr_CheckSignals() < 0)
-		return -1;
-	if (r < 0 && run_idle(self->state) < 0)
 		return -1;
 	/* Another thread, or the signal's handler, may have closed it. */
 	if (self->hold != hold) {

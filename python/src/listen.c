@@ -44,6 +44,66 @@ static bool meeting(PyObject *const *values, struct bufpipe_options *options, Py
 	return PyUnicode_FSConverter(values[0], address);
 }
 
+/* What an error means there. */
+struct meaning {
+	int error;
+	const char *text;
+};
+
+static const struct meaning of_listen[] = {
+	{ EADDRINUSE, "somebody listens there, or it is no socket" },
+	{ ENAMETOOLONG, "the address is too long for a Unix socket" },
+	{ ENOTSOCK, "the descriptor is no socket" },
+	{ EPROTOTYPE, "the descriptor is no SOCK_SEQPACKET Unix socket that listens" },
+	{ 0, NULL },
+};
+
+static const struct meaning of_connect[] = {
+	{ ENOENT, "nobody listens there" },
+	{ ECONNREFUSED, "nobody listens there" },
+	{ ECONNRESET, "the listener hung up" },
+	{ ENAMETOOLONG, "the address is too long for a Unix socket" },
+	{ EBADMSG, "what listens there speaks something else" },
+	{ EPROTONOSUPPORT, "the listener speaks another version" },
+	{ EPROTOTYPE, "the listener's socket or pipe is of another kind, direction or mode" },
+	{ EMSGSIZE, "larger than the listener allows" },
+	{ 0, NULL },
+};
+
+/* Whether it is not the address that is invalid.  A descriptor has 9 digits at most. */
+static bool known_form(const char *address, bool listens)
+{
+	if (address[0] == '@')
+		return address[1];
+	if (listens && !strncmp(address, "systemd:", 8))
+		return true;
+	if (listens && !strncmp(address, "fd:", 3))
+		return strlen(address) < 13 && address[3] &&
+		       strspn(address + 3, "0123456789") == strlen(address + 3);
+	return strchr(address, '/');
+}
+
+static PyObject *raise_meeting(const struct meaning *meanings, int error, PyObject *given, PyObject *address)
+{
+	bool listens = meanings == of_listen;
+
+	if (error == EINVAL) {
+		if (known_form(PyBytes_AS_STRING(address), listens))
+			return raise_too_large();
+		return PyErr_Format(
+			PyExc_ValueError, "an address is %s, not %R",
+			listens ? "'/path', './path', '@name', 'fd:N', 'systemd:' or 'systemd:NAME'"
+				: "'/path', './path' or '@name'",
+			given);
+	}
+	for (const struct meaning *m = meanings; m->text; m++) {
+		if (m->error == error)
+			return raise_os(error, m->text, given);
+	}
+	errno = error;
+	return PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, given);
+}
+
 static bool check_type(PyObject *type, PyTypeObject *base)
 {
 	if (PyType_Check(type) && PyType_IsSubtype((PyTypeObject *)type, base))
@@ -188,9 +248,13 @@ static PyObject *listener_repr(PyObject *object)
 {
 	struct listener *self = (struct listener *)object;
 	bool open = self->listener && !self->closing;
+	PyObject *name = name_of(Py_TYPE(object));
+	PyObject *text = name ? PyUnicode_FromFormat("<%U %s%s>", name, open ? "at " : "closed, was at ",
+						     PyBytes_AS_STRING(self->address))
+			      : NULL;
 
-	return PyUnicode_FromFormat("<%s %s%s>", Py_TYPE(object)->tp_name, open ? "at " : "closed, was at ",
-				    PyBytes_AS_STRING(self->address));
+	Py_XDECREF(name);
+	return text;
 }
 
 PyObject *core_listen(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -223,8 +287,7 @@ PyObject *core_listen(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
 	r = bufpipe_listen(&self->listener, PyBytes_AS_STRING(address), &options);
 	if (r == 0)
 		return (PyObject *)self;
-	errno = -r;
-	PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, values[1]);
+	raise_meeting(of_listen, -r, values[1], address);
 	Py_DECREF((PyObject *)self);
 	return NULL;
 }
@@ -242,6 +305,7 @@ PyObject *core_connect(PyObject *module, PyObject *const *args, Py_ssize_t nargs
 	int64_t deadline, left;
 	PyObject *values[7];
 	PyObject *address;
+	PyObject *end = NULL;
 	bufpipe_t *pipe;
 	int r;
 
@@ -253,15 +317,14 @@ PyObject *core_connect(PyObject *module, PyObject *const *args, Py_ssize_t nargs
 		left = deadline_slice(deadline, DEADLINE_NEVER);
 		WITHOUT_GIL(r = bufpipe_connect(&pipe, PyBytes_AS_STRING(address), &options, left));
 	} while (r == -EINTR && PyErr_CheckSignals() == 0);
-	Py_DECREF(address);
-	if (PyErr_Occurred())
-		return NULL;
 	if (r == 0)
-		return handle_make((PyTypeObject *)values[0], state, hold_new(pipe));
-	if (r == -EAGAIN || r == -ETIMEDOUT)
-		return raise_timeout(NEITHER);
-	errno = -r;
-	return PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, values[1]);
+		end = handle_make((PyTypeObject *)values[0], state, hold_new(pipe));
+	else if (r == -EAGAIN || r == -ETIMEDOUT)
+		PyErr_SetString(PyExc_TimeoutError, "nobody accepted in time");
+	else if (r != -EINTR)
+		raise_meeting(of_connect, -r, values[1], address);
+	Py_DECREF(address);
+	return end;
 }
 
 PyDoc_STRVAR(listener_doc, "Waits at an address for other programs, in any language, that connect.");
@@ -269,10 +332,17 @@ PyDoc_STRVAR(listener_doc, "Waits at an address for other programs, in any langu
 static PyMethodDef listener_methods[] = {
 	{ "_accept", (PyCFunction)(void (*)(void))listener_accept, METH_FASTCALL, NULL },
 	{ "fileno", listener_fileno, METH_NOARGS,
+	  "fileno($self, /)\n--\n\n"
 	  "A descriptor that is readable when accept() has something to do." },
-	{ "close", listener_close, METH_NOARGS, "Stop listening.  Who was not accepted yet is refused." },
-	{ "__enter__", listener_enter, METH_NOARGS, NULL },
-	{ "__exit__", (PyCFunction)(void (*)(void))listener_exit, METH_FASTCALL, NULL },
+	{ "close", listener_close, METH_NOARGS,
+	  "close($self, /)\n--\n\n"
+	  "Stop listening.  Who was not accepted yet is refused." },
+	{ "__enter__", listener_enter, METH_NOARGS,
+	  "__enter__($self, /)\n--\n\n"
+	  "The listener itself." },
+	{ "__exit__", (PyCFunction)(void (*)(void))listener_exit, METH_FASTCALL,
+	  "__exit__($self, exc_type, exc, traceback, /)\n--\n\n"
+	  "close()" },
 	{ NULL, NULL, 0, NULL },
 };
 

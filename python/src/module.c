@@ -21,19 +21,11 @@ static PyObject *core_set_reducers(PyObject *module, PyObject *args)
 	Py_RETURN_NONE;
 }
 
-/* What to call while a call blocks, or None. */
-static PyObject *core_set_idle(PyObject *module, PyObject *idle)
-{
-	Py_XSETREF(state_of_module(module)->idle, idle == Py_None ? NULL : Py_NewRef(idle));
-	Py_RETURN_NONE;
-}
-
 static PyMethodDef core_methods[] = {
 	{ "wait_ends", (PyCFunction)(void (*)(void))core_wait, METH_FASTCALL | METH_KEYWORDS, NULL },
 	{ "connect", (PyCFunction)(void (*)(void))core_connect, METH_FASTCALL | METH_KEYWORDS, NULL },
 	{ "listen", (PyCFunction)(void (*)(void))core_listen, METH_FASTCALL | METH_KEYWORDS, NULL },
 	{ "set_reducers", core_set_reducers, METH_VARARGS, NULL },
-	{ "set_idle", core_set_idle, METH_O, NULL },
 	{ NULL, NULL, 0, NULL },
 };
 
@@ -58,7 +50,7 @@ static int core_exec(PyObject *module)
 	struct state *state = state_of_module(module);
 	PyObject *pickle;
 
-	if (watch_forks() < 0)
+	if (watch_forks() < 0 || PyModule_AddStringConstant(module, "__version__", VERSION) < 0)
 		return -1;
 	state->end_type = make_type(module, &handle_spec, true);
 	state->view_type = make_type(module, &view_spec, true);
@@ -90,7 +82,6 @@ static int core_traverse(PyObject *module, visitproc visit, void *arg)
 	Py_VISIT(state->listener_type);
 	Py_VISIT(state->pickler_class);
 	Py_VISIT(state->loads);
-	Py_VISIT(state->idle);
 	Py_VISIT(state->reducers[0]);
 	Py_VISIT(state->reducers[1]);
 	return pickling_traverse(state->spare, visit, arg);
@@ -108,7 +99,6 @@ static int core_clear(PyObject *module)
 	Py_CLEAR(state->listener_type);
 	Py_CLEAR(state->pickler_class);
 	Py_CLEAR(state->loads);
-	Py_CLEAR(state->idle);
 	Py_CLEAR(state->reducers[0]);
 	Py_CLEAR(state->reducers[1]);
 	Py_CLEAR(state->name_buffers);

@@ -430,12 +430,45 @@ METHOD(handle_send_object)
 				 : send_object(self, values[0], deadline);
 }
 
+/* From an EOFError, such as that of a pickle that is cut: it would look like the end of the stream. */
+static PyObject *raise_unloadable(void)
+{
+	PyObject *type, *cause, *trace;
+	PyObject *pickle, *text, *made;
+
+	PyErr_Fetch(&type, &cause, &trace);
+	PyErr_NormalizeException(&type, &cause, &trace);
+	if (trace)
+		PyException_SetTraceback(cause, trace);
+	pickle = PyImport_ImportModule("pickle");
+	text = pickle ? PyUnicode_FromFormat("the object cannot be loaded: %S", cause) : NULL;
+	made = text ? PyObject_CallMethod(pickle, "UnpicklingError", "O", text) : NULL;
+	if (made) {
+		PyException_SetCause(made, Py_NewRef(cause));
+		PyException_SetContext(made, Py_NewRef(cause));
+		PyErr_SetObject((PyObject *)Py_TYPE(made), made);
+	}
+	Py_XDECREF(made);
+	Py_XDECREF(text);
+	Py_XDECREF(pickle);
+	Py_XDECREF(trace);
+	Py_DECREF(cause);
+	Py_DECREF(type);
+	return NULL;
+}
+
 static PyObject *load(struct state *state, PyObject *message)
 {
+	PyObject *object;
+
 	if (PyByteArray_Check(message) &&
 	    frame_recognise(PyByteArray_AS_STRING(message), (size_t)PyByteArray_GET_SIZE(message)))
-		return frame_load(state, message);
-	return PyObject_CallOneArg(state->loads, message);
+		object = frame_load(state, message);
+	else
+		object = PyObject_CallOneArg(state->loads, message);
+	if (unlikely(!object) && PyErr_ExceptionMatches(PyExc_EOFError))
+		return raise_unloadable();
+	return object;
 }
 
 METHOD(handle_recv_object)

@@ -175,7 +175,7 @@ static PyObject *await_short(struct end *self, struct hold *hold, int64_t deadli
 	ssize_t len;
 
 	if (slice == 0)
-		return run_idle(self->state) < 0 ? NULL : raise_timeout(RECEIVING);
+		return raise_timeout(RECEIVING);
 	hold_use(hold, &use);
 	len = take_short(hold, slice, writable, &made);
 	/* A handle that was closed meanwhile does not lose the message. */

@@ -156,6 +156,7 @@ static int open_copied(struct view *view, int64_t deadline)
 	if (!message)
 		return -1;
 	view->memory = PyMemoryView_FromObject(message);
+	view->len = (size_t)PyBytes_GET_SIZE(message);
 	Py_DECREF(message);
 	view->state = VIEW_COPIED;
 	return view->memory ? 0 : -1;
@@ -363,12 +364,39 @@ static int view_clear(PyObject *self)
 	return 0;
 }
 
+static size_t view_size(const struct view *view)
+{
+	return view->sends ? view->commit_len : view->len;
+}
+
+static PyObject *view_repr(PyObject *self)
+{
+	static const char *const states[] = {
+		[VIEW_NEW] = "not entered",         [VIEW_OPEN] = "open", [VIEW_COPIED] = "open",
+		[VIEW_ENDING] = "left, but in use", [VIEW_DONE] = "left",
+	};
+	struct view *view = (struct view *)self;
+	PyObject *name = name_of(Py_TYPE(self));
+	PyObject *text;
+
+	if (!name)
+		return NULL;
+	/* Nobody knows yet which message it will be. */
+	if (view->state == VIEW_NEW && !view->sends)
+		text = PyUnicode_FromFormat("<%U receiving, %s, at %p>", name, states[view->state],
+					    (void *)self);
+	else
+		text = PyUnicode_FromFormat("<%U %s %zu bytes, %s, at %p>", name,
+					    view->sends ? "sending" : "receiving", view_size(view),
+					    states[view->state], (void *)self);
+	Py_DECREF(name);
+	return text;
+}
+
 static PyObject *view_get_size(PyObject *self, void *unused)
 {
-	struct view *view = (struct view *)self;
-
 	(void)unused;
-	return PyLong_FromSize_t(view->sends ? view->commit_len : view->len);
+	return PyLong_FromSize_t(view_size((struct view *)self));
 }
 
 static int view_set_size(PyObject *self, PyObject *value, void *unused)
@@ -398,8 +426,12 @@ PyDoc_STRVAR(view_doc,
 	     "leave it, and may not use the same direction of the end in between.");
 
 static PyMethodDef view_methods[] = {
-	{ "__enter__", view_enter, METH_NOARGS, NULL },
-	{ "__exit__", (PyCFunction)(void (*)(void))view_exit, METH_FASTCALL, NULL },
+	{ "__enter__", view_enter, METH_NOARGS,
+	  "__enter__($self, /)\n--\n\n"
+	  "Wait for the message, or for room, and give the memoryview." },
+	{ "__exit__", (PyCFunction)(void (*)(void))view_exit, METH_FASTCALL,
+	  "__exit__($self, exc_type, exc, traceback, /)\n--\n\n"
+	  "Consume or send the message." },
 	{ NULL, NULL, 0, NULL },
 };
 
@@ -412,6 +444,7 @@ static PyGetSetDef view_getset[] = {
 static PyType_Slot view_slots[] = {
 	{ Py_tp_doc, (void *)(uintptr_t)view_doc },
 	{ Py_tp_dealloc, view_dealloc },
+	{ Py_tp_repr, view_repr },
 	{ Py_tp_traverse, view_traverse },
 	{ Py_tp_clear, view_clear },
 	{ Py_tp_methods, view_methods },
@@ -422,7 +455,7 @@ static PyType_Slot view_slots[] = {
 };
 
 PyType_Spec view_spec = {
-	.name = "buffered_pipe._core.MessageView",
+	.name = "buffered_pipe.MessageView",
 	.basicsize = sizeof(struct view),
 	.flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
 	.slots = view_slots,

@@ -59,9 +59,9 @@ static bool crowd_fill(struct crowd *c, struct state *state, PyObject *list)
 }
 
 /* After a slice: another thread, or a signal's handler, may have closed one. */
-static int crowd_check(const struct crowd *c, const struct state *state, PyObject *list)
+static int crowd_check(const struct crowd *c, PyObject *list)
 {
-	if (PyErr_CheckSignals() < 0 || run_idle(state) < 0)
+	if (PyErr_CheckSignals() < 0)
 		return -1;
 	for (Py_ssize_t i = 0; i < c->n; i++) {
 		if (((struct end *)PyList_GET_ITEM(list, i))->hold != c->uses[c->entry[i]].hold) {
@@ -73,16 +73,14 @@ static int crowd_check(const struct crowd *c, const struct state *state, PyObjec
 }
 
 /* How many are ready, 0 when the time is up, -1 with an exception. */
-static int crowd_wait(struct crowd *c, const struct state *state, PyObject *list, int64_t deadline)
+static int crowd_wait(struct crowd *c, PyObject *list, int64_t deadline)
 {
 	int r = bufpipe_wait(c->pipes, c->count, 0);
 	int64_t slice;
 
-	if (r == 0 && run_idle(state) < 0)
-		return -1;
 	while ((r == 0 || r == -EINTR) && (slice = deadline_slice(deadline, SLICE)) != 0) {
 		WITHOUT_GIL(r = bufpipe_wait(c->pipes, c->count, slice));
-		if (crowd_check(c, state, list) < 0)
+		if (crowd_check(c, list) < 0)
 			return -1;
 	}
 	if (r == -EINTR)
@@ -118,7 +116,7 @@ PyObject *core_wait(PyObject *module, PyObject *const *args, Py_ssize_t nargs, P
 	list = PySequence_List(values[0]);
 	if (!list)
 		return NULL;
-	if (crowd_fill(&c, state, list) && crowd_wait(&c, state, list, deadline) >= 0)
+	if (crowd_fill(&c, state, list) && crowd_wait(&c, list, deadline) >= 0)
 		ready = crowd_ready(&c, list);
 	crowd_free(&c);
 	Py_DECREF(list);

@@ -37,7 +37,14 @@ class Creation(TestCase):
         self.assertRaises(TypeError, Generic_Pipe, 2048, polling="often")
         self.assertRaisesRegex(ValueError, "large", Generic_Pipe, 1 << 60)
         self.assertRaisesRegex(ValueError, "large", Static_Pipe, 1 << 40, 1 << 40)
-        self.assertRaises(OverflowError, Generic_Pipe, 1 << 80)
+        for size in (1 << 41, 1 << 70):
+            self.assertRaisesRegex(ValueError, "large", Generic_Pipe, size)
+            self.assertRaisesRegex(ValueError, "large", Static_Pipe, size, 1)
+            self.assertRaisesRegex(ValueError, "large", Static_Pipe, 1, size)
+        self.assertRaisesRegex(ValueError, f"buffer_size.*{-1 << 70}", Generic_Pipe, -1 << 70)
+        for size in ("a", 5.0, []):
+            self.assertRaisesRegex(TypeError, "buffer_size must be an integer", Pipe, size)
+            self.assertRaisesRegex(TypeError, "object_count must be an integer", Static_Pipe, 1, size)
 
     def test_it_is_called_as_the_pipe_of_multiprocessing(self):
         for arguments, options, duplex in (
@@ -84,6 +91,8 @@ class Creation(TestCase):
         self.assertIn("duplex, buffer of", repr(Generic_Pipe(100, duplex=True)[0]))
         sender.close()
         self.assertIn("closed", repr(sender))
+        for end in receiver, sender:
+            self.assertRegex(repr(end), "^<buffered_pipe.End ")
 
     def test_properties(self):
         receiver, sender = Static_Pipe(32, 16)
@@ -131,7 +140,7 @@ class Bytes(TestCase):
         self.assertRaises(TypeError, sender.send_bytes, 5)
         self.assertRaises(TypeError, sender.send_bytes)
         self.assertRaises(BufferError, sender.send_bytes, memoryview(b"0123456789")[::2])
-        for part in ((-1,), (11,), (0, -1), (0, 11), (5, 6)):
+        for part in ((-1,), (11,), (0, -1), (0, 11), (5, 6), (1 << 70,), (0, 1 << 70)):
             self.assertRaises(ValueError, sender.send_bytes, b"0123456789", *part)
         self.assertRaises(TypeError, sender.send_bytes, b"", 0, 0, 0)
         self.assertRaises(TypeError, sender.send_bytes, b"", when=0)
@@ -174,8 +183,11 @@ class Bytes(TestCase):
         sender.send_bytes(b"0123456789")
         self.assertRaises(OSError, receiver.recv_bytes, 9)
         self.assertRaises(ValueError, receiver.recv_bytes, -1)
+        self.assertRaises(ValueError, receiver.recv_bytes, -1 << 70)
         self.assertRaisesRegex(TypeError, "maxlength must be an integer", receiver.recv_bytes, "9")
         self.assertEqual(receiver.recv_bytes(maxlength=10), b"0123456789")
+        sender.send_bytes(b"short")
+        self.assertEqual(receiver.recv_bytes(1 << 70), b"short")
         self.assertRaises(TimeoutError, receiver.recv_bytes, 10, timeout=0)
         self.assertRaises(TimeoutError, receiver.recv_bytes, 10, timeout=0.01)
 

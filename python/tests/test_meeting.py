@@ -5,6 +5,7 @@ import contextlib
 import errno
 import multiprocessing
 import os
+import pathlib
 import signal
 import socket
 import subprocess
@@ -64,8 +65,6 @@ class Meeting(TestCase):
 
     def test_errors(self):
         self.assertRaises(FileNotFoundError, buffered_pipe.connect, self.address)
-        self.assertRaises(OSError, buffered_pipe.connect, "no address")
-        self.assertRaises(OSError, buffered_pipe.listen, "no address")
         self.assertRaises(TypeError, buffered_pipe.listen, 5)
         self.assertRaises(ValueError, buffered_pipe.listen, self.address, buffer_size=-1)
         with buffered_pipe.listen(self.address, "rw") as listener:
@@ -85,10 +84,96 @@ class Meeting(TestCase):
         self.assertRaisesRegex(OSError, "closed", listener.accept)
         self.assertRaisesRegex(OSError, "closed", listener.fileno)
 
+    def test_an_address_of_no_known_form_is_shown_with_those_that_are(self):
+        for address in ("no address", "@", "", "fd:", "fd:x", "fd:-1", "fd:99999999999", b"relative"):
+            with self.assertRaises(ValueError) as caught:
+                buffered_pipe.listen(address)
+            self.assertIn("'fd:N'", str(caught.exception))
+            self.assertIn(repr(address), str(caught.exception))
+        for address in ("no address", "@", "fd:3", "systemd:", b"relative"):
+            with self.assertRaises(ValueError) as caught:
+                buffered_pipe.connect(address)
+            self.assertNotIn("fd:N", str(caught.exception))
+            self.assertIn("'@name', not " + repr(address), str(caught.exception).replace(" or ", ", "))
+
+    def test_sizes_that_make_no_sense_are_refused(self):
+        for call in buffered_pipe.listen, buffered_pipe.connect:
+            for sizes, words in (
+                ({"buffer_size": 1 << 41}, "that large"),
+                ({"buffer_size": 1 << 70}, "that large"),
+                ({"object_size": 1 << 70}, "that large"),
+                ({"object_size": 1, "object_count": 1 << 41}, "that large"),
+                ({"buffer_size": 1, "object_size": 1}, "not both"),
+                ({"object_count": 1}, "needs an object_size"),
+                ({"buffer_size": -1}, "buffer_size must not be negative"),
+            ):
+                self.assertRaisesRegex(ValueError, words, call, self.address, **sizes)
+            self.assertRaisesRegex(TypeError, "object_size must be", call, self.address, object_size="1")
+
+    def failure(self, call, address, *args, **options):
+        with self.assertRaises(OSError) as caught:
+            call(address, *args, **options)
+        self.assertEqual(caught.exception.filename, address)
+        return caught.exception.errno, caught.exception.strerror
+
+    def test_a_listener_that_does_not_fit_says_so_in_words(self):
+        differs = errno.EPROTOTYPE, "the listener's socket or pipe is of another kind, direction or mode"
+        too_large = errno.EMSGSIZE, "larger than the listener allows"
+        for mine, yours, options, failure in (
+            ({"mode": "rw"}, "r", {}, differs),
+            ({"mode": "r"}, "r", {}, differs),
+            ({"object_size": 8, "object_count": 4}, None, {"object_size": 9}, differs),
+            ({"object_size": 8, "object_count": 4}, None, {"buffer_size": 9}, differs),
+            ({"object_size": 8, "object_count": 4}, None, {"object_size": 8, "object_count": 5}, too_large),
+            ({"buffer_size": 4096}, None, {"buffer_size": 1 << 20}, too_large),
+        ):
+            with buffered_pipe.listen(self.address, **mine) as listener:
+                with thread(lambda: self.assertRaises(TimeoutError, listener.accept, timeout=0.1)):
+                    found = self.failure(buffered_pipe.connect, self.address, yours, timeout=LONG, **options)
+            self.assertEqual(found, failure)
+
+    def test_an_address_may_be_a_path_object_or_bytes(self):
+        for address in pathlib.Path(self.address), os.fsencode(self.address):
+            with buffered_pipe.listen(address) as listener:
+                self.assertEqual(listener.address, self.address)
+                with thread(buffered_pipe.connect, address):
+                    listener.accept(timeout=LONG)
+        self.assertRaises(FileNotFoundError, buffered_pipe.connect, pathlib.Path(self.address))
+
+    def test_what_is_wrong_with_an_address_is_said_in_words(self):
+        long = "/" + "x" * 200
+        for call in buffered_pipe.listen, buffered_pipe.connect:
+            self.assertRegex(self.failure(call, long)[1], "too long")
+        self.assertRegex(self.failure(buffered_pipe.connect, self.address)[1], "nobody listens")
+        with open(self.address, "w") as file:
+            self.assertRegex(self.failure(buffered_pipe.listen, self.address)[1], "no socket")
+            self.assertRegex(self.failure(buffered_pipe.connect, self.address)[1], "nobody listens")
+            self.assertRegex(self.failure(buffered_pipe.listen, f"fd:{file.fileno()}")[1], "no socket")
+        with socket.socket(socket.AF_UNIX) as other:
+            self.assertRegex(self.failure(buffered_pipe.listen, f"fd:{other.fileno()}")[1], "SOCK_SEQPACKET")
+            other.bind(self.address + "-stream")
+            other.listen()
+            self.assertRegex(self.failure(buffered_pipe.connect, self.address + "-stream")[1], "another kind")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as other:
+            other.bind(self.address + "-other")
+            other.listen()
+
+            def answer():
+                with other.accept()[0] as connection:
+                    connection.send(b"who is there?")
+                    connection.recv(4096)
+                other.accept()[0].close()
+
+            with thread(answer):
+                for words in ("something else", "hung up"):
+                    self.assertRegex(self.failure(buffered_pipe.connect, self.address + "-other")[1], words)
+            with self.assertRaisesRegex(TimeoutError, "nobody accepted in time"):
+                buffered_pipe.connect(self.address + "-other", timeout=0.05)
+
     def test_a_listener_can_be_waited_for_and_says_what_it_is(self):
         with buffered_pipe.listen(self.address) as listener:
             self.assertEqual(listener.address, self.address)
-            self.assertIn(self.address, repr(listener))
+            self.assertEqual(repr(listener), f"<buffered_pipe.Listener at {self.address}>")
             self.assertEqual(buffered_pipe.wait([listener], 0), [])
             connected = []
             with thread(lambda: connected.append(buffered_pipe.connect(self.address, timeout=LONG))):

@@ -2,6 +2,7 @@
 """Objects: what multiprocessing can pickle, buffers out of band, and pickles that are bad."""
 
 import array
+import asyncio
 import ctypes
 import gc
 import multiprocessing
@@ -10,6 +11,7 @@ import random
 import struct
 import unittest
 
+import buffered_pipe
 from buffered_pipe import Generic_Pipe
 from support import LONG, TestCase, thread
 
@@ -30,6 +32,11 @@ class Plain:
         return self.value == other.value
 
 
+class Ending:
+    def __reduce__(self):
+        return raise_end, ()
+
+
 class Unpicklable:
     def __reduce__(self):
         raise RuntimeError("not this one")
@@ -48,6 +55,10 @@ class Recursive:
 class Failing:
     def __reduce__(self):
         return raise_timeout, ()
+
+
+def raise_end():
+    raise EOFError("of the object")
 
 
 def raise_timeout():
@@ -135,6 +146,21 @@ class Objects(TestCase):
             self.assertEqual(self.receiver.recv_bytes(), damaged)
         self.sender.send("usable")
         self.assertEqual(self.receiver.recv(), "usable")
+
+    def test_a_pickle_that_ends_early_is_not_the_end_of_the_stream(self):
+        ended = pickle.dumps(Ending())
+        frame = struct.pack("<QQQ", 0x706675622D797000, 0, 0)
+        for message in (b"", b"\x80\x05", pickle.dumps("text")[:-1], ended, frame):
+            for receive in (self.receiver.recv, lambda: asyncio.run(self.receiver.async_recv())):
+                self.sender.send_bytes(message)
+                with self.assertRaises(pickle.UnpicklingError) as caught:
+                    receive()
+                if message == ended:
+                    self.assertRegex(str(caught.exception), "of the object")
+                if "truncated" not in str(caught.exception):
+                    self.assertIsInstance(caught.exception.__cause__, EOFError)
+        self.sender.close()
+        self.assertRaises(EOFError, self.receiver.recv)
 
     def test_connections_and_reducers_of_multiprocessing(self):
         one, other = multiprocessing.Pipe(False)
@@ -273,14 +299,17 @@ class Leaks(TestCase):
                 lambda: sender.send_bytes(b"", timeout=-1),
                 lambda: sender.send_bytes(b"", 1),
                 lambda: receiver.recv_bytes(-1),
+                lambda: (sender.send_bytes(b""), receiver.recv()),
+                lambda: buffered_pipe.connect("no address"),
+                lambda: buffered_pipe.connect("/no/where"),
             ):
                 try:
                     fails()
-                except (OSError, ValueError, RuntimeError):
+                except (OSError, ValueError, RuntimeError, pickle.UnpicklingError):
                     pass
             one, other = Generic_Pipe(100)
             other.fork().close()
-            repr(one)
+            repr(one), repr(one.recv_view())
             one.fileno()
 
         def measure(rounds):

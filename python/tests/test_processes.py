@@ -5,11 +5,14 @@ import asyncio
 import contextlib
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.resource_tracker
 import os
 import pickle
+import selectors
 import signal
 import threading
 import unittest
+from unittest import mock
 
 import buffered_pipe
 from buffered_pipe import Generic_Pipe, Static_Pipe
@@ -163,7 +166,6 @@ class StartMethod:
             self.assertEqual(receiver.recv(timeout=LONG), "sent before it left")
             self.join(process)
             process.close()
-            self.assertFalse(receiver.poll(0.3))
 
         self._cleanups.clear()
         once()
@@ -172,7 +174,7 @@ class StartMethod:
         once()
         once()
         self._cleanups.clear()
-        self.assertEqual(descriptors(), before)
+        wait_until(lambda: descriptors() == before)
 
 
 def sender_of_bytes(sender):
@@ -386,6 +388,69 @@ class Pickling(TestCase):
             start_and_kill(sender)
             notices(receiver)
 
+    def test_who_waits_elsewhere_already_notices_as_well(self):
+        for method in ("spawn", "forkserver"):
+            receiver, sender = Generic_Pipe(4096)
+            with selectors.DefaultSelector() as selector:
+                selector.register(receiver, selectors.EVENT_READ)
+                # Not LONG: after 5 seconds the descriptor has everybody look in any case.
+                with thread(lambda: self.assertTrue(multiprocessing.connection.wait([receiver], 4))):
+                    process = multiprocessing.get_context(method).Process(target=keep_for_ever, args=(sender,))
+                    del sender
+                    process.start()
+                    process.kill()
+                    self.assertTrue(selector.select(4))
+            process.join()
+
+    def test_a_process_that_never_takes_its_ends_leaves_nothing(self):
+        before = count_all()
+        ends = Generic_Pipe(4096)
+        process = multiprocessing.get_context("spawn").Process(target=keep_for_ever, args=(ends,))
+        del ends
+        process.start()
+        process.kill()
+        process.join()
+        process.close()
+        wait_until(lambda: count_all() == before)
+
+    def test_a_process_that_cannot_be_started_leaves_nothing(self):
+        before = count_all()
+        arguments = (*Generic_Pipe(4096), lambda: "no pickle")
+        process = multiprocessing.get_context("spawn").Process(target=keep_for_ever, args=arguments)
+        with self.assertRaises(Exception):
+            process.start()
+        del arguments, process
+        wait_until(lambda: count_all() == before)
+
+    def test_a_process_is_started_where_no_thread_can_be(self):
+        before = memfds()
+        receiver, sender = Generic_Pipe(4096)
+        with mock.patch("threading.Thread.start", side_effect=RuntimeError):
+            process = multiprocessing.get_context("spawn").Process(target=give_and_leave, args=(sender,))
+            process.start()
+        self.assertEqual(receiver.recv(timeout=LONG), "sent before it left")
+        process.join()
+        process.close()
+        del receiver, sender, process
+        wait_until(lambda: memfds() == before)
+
+    def test_a_child_that_is_forked_meanwhile_does_not_keep_the_end(self):
+        receiver, sender = Generic_Pipe(4096)
+
+        def close_and_stay():
+            sender.close()
+            signal.pause()
+
+        forks = ForksWhenPickled(close_and_stay)
+        process = multiprocessing.get_context("spawn").Process(target=keep_for_ever, args=(sender, forks))
+        process.start()
+        process.kill()
+        process.join()
+        sender.close()
+        self.assertRaises(EOFError, receiver.recv, timeout=LONG)
+        os.kill(forks.pid, signal.SIGKILL)
+        os.waitpid(forks.pid, 0)
+
     def test_a_loop_that_waits_already_notices_as_well(self):
         receiver, sender = Generic_Pipe(4096)
 
@@ -416,6 +481,25 @@ class Pickling(TestCase):
         for process in started:
             process.close()
         wait_until(lambda: not receiver.poll() and descriptors() == before)
+
+
+def count_all():
+    multiprocessing.resource_tracker.ensure_running()  # a process that is started has it stay
+    return memfds(), descriptors(), threading.active_count()
+
+
+class ForksWhenPickled:
+    def __init__(self, in_child):
+        self.in_child = in_child
+
+    def __reduce__(self):
+        self.pid = fork()
+        if self.pid == 0:
+            try:
+                self.in_child()
+            finally:
+                os._exit(1)
+        return int, ()
 
 
 def start_and_kill(sender):

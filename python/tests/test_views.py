@@ -64,6 +64,23 @@ class Views(TestCase):
         with self.assertRaisesRegex(ValueError, "exactly 8 bytes, not 9"):
             sender.send_view(9).__enter__()
 
+    def test_repr_says_what_it_is(self):
+        message = self.sender.send_view(10)
+        self.assertRegex(repr(message), "^<buffered_pipe.MessageView sending 10 bytes, not entered, at 0x.*>$")
+        with message:
+            message.size = 4
+            self.assertIn("sending 4 bytes, open", repr(message))
+        self.assertIn("sending 4 bytes, left", repr(message))
+        message = self.receiver.recv_view()
+        self.assertIn("receiving, not entered", repr(message))
+        with self.assertRaises(BufferError):
+            with message as view:
+                self.assertIn("receiving 4 bytes, open", repr(message))
+                part = view[1:]
+        self.assertIn("left, but in use", repr(message))
+        del part
+        self.assertIn("left, at", repr(message))
+
     def test_sizes_that_do_not_fit(self):
         self.assertRaises(TypeError, self.sender.send_view)
         self.assertRaises(ValueError, self.sender.send_view, -1)
@@ -75,8 +92,10 @@ class Views(TestCase):
     def test_a_message_that_is_longer_than_the_ring_is_shown_too(self):
         message = random.Random(1).randbytes(1000000)
         with thread(self.sender.send_bytes, message):
-            with self.receiver.recv_view() as view:
+            shown = self.receiver.recv_view()
+            with shown as view:
                 self.assertEqual(view, message)
+                self.assertEqual(shown.size, len(message))
 
     def test_an_exception_drops_what_was_not_sent(self):
         with self.assertRaises(KeyError):

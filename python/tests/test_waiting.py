@@ -157,6 +157,19 @@ class Many(TestCase):
             os.close(read)
             os.close(write)
 
+    def test_what_has_one_descriptor_is_named_each_time(self):
+        receiver, sender = Generic_Pipe(2048)
+        handle = receiver.fork()
+        plain, other = multiprocessing.Pipe(False)
+        objects = [receiver, plain, handle, plain.fileno(), receiver]
+        self.assertEqual(buffered_pipe.wait(iter(objects), 0), [])
+        sender.send(1)
+        self.assertEqual(buffered_pipe.wait(objects, LONG), [receiver, handle, receiver])
+        other.send(1)
+        self.assertEqual(buffered_pipe.wait(iter(objects), LONG), objects)
+        receiver.recv()
+        self.assertEqual(buffered_pipe.wait(objects, LONG), [plain, plain.fileno()])
+
     def test_what_cannot_be_waited_for(self):
         receiver, sender = Generic_Pipe(2048)
         self.assertRaises(ValueError, buffered_pipe.wait, [receiver], -1)

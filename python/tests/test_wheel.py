@@ -16,7 +16,9 @@ from support import TestCase
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = "import mesonpy, sys; mesonpy.build_wheel(sys.argv[1])"
 USE = """
+import importlib.metadata
 import buffered_pipe
+assert buffered_pipe.__version__ == importlib.metadata.version("buffered_pipe")
 receiver, sender = buffered_pipe.Pipe(2048)
 sender.send(buffered_pipe.__file__)
 print(receiver.recv())
