@@ -215,6 +215,9 @@ static int view_end(struct view *view, bool commit)
 		handle_settle(hold);
 	} else {
 		r = commit ? bufpipe_commit(hold->pipe, view->commit_len) : bufpipe_cancel(hold->pipe);
+		/* Of the errors only that one ends the reservation, and nobody else ever would. */
+		if (commit && r < 0 && r != -EPIPE)
+			(void)bufpipe_cancel(hold->pipe);
 	}
 	if (r < 0)
 		raise_error(hold, SENDING, r);
@@ -374,6 +377,7 @@ static PyObject *view_get_size(PyObject *self, void *unused)
 static int view_set_size(PyObject *self, PyObject *value, void *unused)
 {
 	struct view *view = (struct view *)self;
+	const struct hold *hold;
 	size_t size;
 
 	(void)unused;
@@ -384,7 +388,9 @@ static int view_set_size(PyObject *self, PyObject *value, void *unused)
 	}
 	if (!args_size(value, "size", 0, &size))
 		return -1;
-	if (size > view->len || (view->end->hold && hold_static(view->end->hold) && size != view->len)) {
+	/* An open view outlives the handle that it was made of. */
+	hold = view->hold ? view->hold : view->end->hold;
+	if (size > view->len || (hold && hold_static(hold) && size != view->len)) {
 		PyErr_Format(PyExc_ValueError, "%zu bytes were reserved", view->len);
 		return -1;
 	}

@@ -64,6 +64,18 @@ class Views(TestCase):
         with self.assertRaisesRegex(ValueError, "exactly 8 bytes, not 9"):
             sender.send_view(9).__enter__()
 
+    def test_a_static_message_keeps_its_size_after_its_handle_is_closed(self):
+        receiver, sender = Static_Pipe(8, 2)
+        other = sender.fork()
+        message = sender.send_view()
+        with message as view:
+            view[:] = b"12345678"
+            sender.close()
+            self.assertRaises(ValueError, setattr, message, "size", 7)
+        other.send(b"87654321", timeout=LONG)
+        self.assertEqual(receiver.recv(), b"12345678")
+        self.assertEqual(receiver.recv(), b"87654321")
+
     def test_sizes_that_do_not_fit(self):
         self.assertRaises(TypeError, self.sender.send_view)
         self.assertRaises(ValueError, self.sender.send_view, -1)
