@@ -65,6 +65,7 @@ static inline PyObject *core_new_ref(PyObject *object)
 #define SHORT ((size_t)4096)
 
 struct pickling;
+struct view;
 
 /* One per interpreter.  Its objects live as long as the module, and so as long as each type of it. */
 struct state {
@@ -72,6 +73,7 @@ struct state {
 	PyTypeObject *view_type;
 	PyTypeObject *sink_type;
 	PyTypeObject *listener_type;
+	struct view *views; /* those that are open */
 	PyObject *pickler_class;
 	PyObject *loads;
 	PyObject *reducers
@@ -201,6 +203,10 @@ PyObject *handle_recv_now(PyObject *self, PyObject *objects);
 PyObject *handle_recv_long(PyObject *self, PyObject *objects);
 METHOD(handle_send_view);
 METHOD(handle_recv_view);
+/* Before the state goes: views may be freed after it. */
+void views_forget(struct state *state);
+/* In a forked child: the open views of threads that are not there let go of their ends. */
+PyObject *core_leave_views_behind(PyObject *module, PyObject *unused);
 
 /* A handle of this type; takes the hold. */
 PyObject *handle_make(PyTypeObject *type, struct state *state, struct hold *hold);

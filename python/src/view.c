@@ -28,6 +28,9 @@ struct view {
 	unsigned long thread;
 	unsigned process;
 	PyObject *memory; /* the memoryview that was given out */
+	/* While it has a hold: among the views of the interpreter that have one. */
+	struct view *next;
+	struct view **at_me;
 };
 
 static PyObject *view_make(struct end *end, bool sends, size_t len, int64_t timeout_ns)
@@ -89,6 +92,13 @@ METHOD(handle_recv_view)
 
 static void opened(struct view *view, struct hold *hold, void *at, size_t len)
 {
+	struct state *state = view->end->state;
+
+	view->next = state->views;
+	view->at_me = &state->views;
+	if (view->next)
+		view->next->at_me = &view->next;
+	state->views = view;
 	view->state = VIEW_OPEN;
 	view->hold = hold;
 	view->at = at;
@@ -96,6 +106,30 @@ static void opened(struct view *view, struct hold *hold, void *at, size_t len)
 	view->thread = PyThread_get_thread_ident();
 	view->process = this_process();
 	hold_add(hold);
+}
+
+/* The hold is the caller's now. */
+static struct hold *closed(struct view *view)
+{
+	struct hold *hold = view->hold;
+
+	view->state = VIEW_DONE;
+	view->hold = NULL;
+	*view->at_me = view->next;
+	if (view->next)
+		view->next->at_me = view->at_me;
+	return hold;
+}
+
+void views_forget(struct state *state)
+{
+	while (state->views) {
+		struct view *view = state->views;
+
+		state->views = view->next;
+		view->next = NULL;
+		view->at_me = &view->next;
+	}
 }
 
 static PyObject *raise_unfit(const struct hold *hold, size_t len)
@@ -205,11 +239,9 @@ static int check_owner(const struct view *view)
 /* Ends what the library has open, of the owner. */
 static int view_end(struct view *view, bool commit)
 {
-	struct hold *hold = view->hold;
+	struct hold *hold = closed(view);
 	int r = 0;
 
-	view->state = VIEW_DONE;
-	view->hold = NULL;
 	if (!view->sends) {
 		r = bufpipe_release(hold->pipe);
 		handle_settle(hold);
@@ -232,8 +264,8 @@ static int view_end(struct view *view, bool commit)
  */
 static void view_throw_away(struct view *view)
 {
-	struct hold *hold = view->hold;
 	PyObject *type, *value, *trace;
+	struct hold *hold;
 
 	PyErr_Fetch(&type, &value, &trace);
 	if (check_owner(view) == 0) {
@@ -241,13 +273,55 @@ static void view_throw_away(struct view *view)
 			PyErr_WriteUnraisable((PyObject *)view);
 	} else {
 		PyErr_Clear();
-		view->state = VIEW_DONE;
-		view->hold = NULL;
+		hold = closed(view);
 		if (view->process == this_process())
 			hold->left[view->sends ? SENDING : RECEIVING] = view->thread;
 		hold_drop(hold);
 	}
 	PyErr_Restore(type, value, trace);
+}
+
+/*
+ * The thread of this view is not in this process, so nobody will ever leave it.
+ * It keeps the end only while something still points into the message: the
+ * memoryview that was given out does not after this.
+ */
+static void view_leave_behind(struct view *view)
+{
+	PyObject *released;
+
+	Py_INCREF((PyObject *)view);
+	released = view->memory ? PyObject_CallMethod(view->memory, "release", NULL) : NULL;
+	if (!released)
+		PyErr_Clear(); /* something was exported from it: that is counted */
+	Py_XDECREF(released);
+	if (view->exports)
+		view->state = VIEW_ENDING;
+	else
+		hold_drop(closed(view));
+	Py_DECREF((PyObject *)view);
+}
+
+static struct view *next_to_leave(const struct state *state)
+{
+	unsigned long thread = PyThread_get_thread_ident();
+
+	for (struct view *view = state->views; view; view = view->next) {
+		if (view->state == VIEW_OPEN && view->thread != thread)
+			return view;
+	}
+	return NULL;
+}
+
+PyObject *core_leave_views_behind(PyObject *module, PyObject *unused)
+{
+	struct view *view;
+
+	(void)unused;
+	/* From the beginning each time: what goes with a view may run code that ends others. */
+	while ((view = next_to_leave(state_of_module(module))))
+		view_leave_behind(view);
+	Py_RETURN_NONE;
 }
 
 static PyObject *view_enter(PyObject *self, PyObject *unused)
