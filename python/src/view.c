@@ -9,6 +9,7 @@
 
 enum view_state {
 	VIEW_NEW,
+	VIEW_ENTERING, /* a thread waits for the message, or for room */
 	VIEW_OPEN,
 	VIEW_COPIED, /* the message was longer than the ring */
 	VIEW_ENDING, /* left, but something still points into it */
@@ -333,8 +334,13 @@ static PyObject *view_enter(PyObject *self, PyObject *unused)
 		PyErr_SetString(PyExc_RuntimeError, "a view can be entered once");
 		return NULL;
 	}
-	if ((view->sends ? open_sending(view) : open_receiving(view)) < 0)
+	view->state = VIEW_ENTERING;
+	if ((view->sends ? open_sending(view) : open_receiving(view)) < 0) {
+		/* After a timeout it may be entered again. */
+		if (view->state == VIEW_ENTERING)
+			view->state = VIEW_NEW;
 		return NULL;
+	}
 	if (!view->memory)
 		view->memory = PyMemoryView_FromObject(self);
 	if (!view->memory) {

@@ -8,7 +8,7 @@ import threading
 import unittest
 
 from buffered_pipe import Generic_Pipe, MessageView, Static_Pipe
-from support import LONG, TestCase, fork, memfds, thread
+from support import LONG, TestCase, fork, memfds, thread, wait_asleep
 
 
 class Views(TestCase):
@@ -144,6 +144,27 @@ class Views(TestCase):
         self.assertRaises(RuntimeError, message.__enter__)
         self.assertRaises(RuntimeError, message.__exit__, None, None, None)
         self.assertRaises(TypeError, MessageView)
+
+    def test_two_threads_do_not_enter_the_same_view(self):
+        message = self.receiver.recv_view(timeout=LONG)
+
+        def enter():
+            with message as view:
+                self.assertEqual(view, b"first")
+
+        with thread(enter) as running:
+            wait_asleep(running.native_id)
+            self.assertRaisesRegex(RuntimeError, "once", message.__enter__)
+            self.sender.send_bytes(b"first")
+            self.sender.send_bytes(b"second")
+        self.assertEqual(self.receiver.recv_bytes(timeout=LONG), b"second")
+
+    def test_a_view_that_came_too_late_may_be_entered_again(self):
+        message = self.receiver.recv_view(timeout=0.01)
+        self.assertRaises(TimeoutError, message.__enter__)
+        self.sender.send_bytes(b"late")
+        with message as view:
+            self.assertEqual(view, b"late")
 
     def test_what_points_into_a_sent_message_keeps_it_from_being_sent(self):
         with self.assertRaises(BufferError):
