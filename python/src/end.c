@@ -180,6 +180,7 @@ static METHOD(handle_shutdown)
 	return NULL;
 }
 
+/* Asked for each time, right before it is used: other code may have closed the socket. */
 static int socket_of(PyObject *socket)
 {
 	return PyObject_AsFileDescriptor(socket);
@@ -218,16 +219,17 @@ static int socket_await(int fd, int events, int64_t deadline, int r)
 static PyObject *handle_send_to(PyObject *object, PyObject *socket)
 {
 	struct end *self = (struct end *)object;
-	int fd = socket_of(socket);
 	int64_t deadline;
-	int r;
+	int r, fd;
 
-	if (fd < 0 || socket_deadline(socket, &deadline) < 0)
+	if (socket_deadline(socket, &deadline) < 0)
 		return NULL;
 	do {
-		struct hold *hold = handle_hold(self);
+		struct hold *hold;
 		struct use use;
 
+		fd = socket_of(socket);
+		hold = fd < 0 ? NULL : handle_hold(self);
 		if (!hold)
 			return NULL;
 		hold_use(hold, &use);
@@ -262,14 +264,16 @@ static PyObject *handle_parcel(PyObject *object, PyObject *unused)
 static PyObject *handle_take(PyObject *class, PyObject *socket)
 {
 	struct state *state = state_of_class(class);
-	int fd = state ? socket_of(socket) : -1;
 	int64_t deadline;
 	bufpipe_t *pipe;
-	int r;
+	int r, fd;
 
-	if (fd < 0 || socket_deadline(socket, &deadline) < 0)
+	if (!state || socket_deadline(socket, &deadline) < 0)
 		return NULL;
 	do {
+		fd = socket_of(socket);
+		if (fd < 0)
+			return NULL;
 		WITHOUT_GIL(r = bufpipe_recv_end(fd, &pipe));
 		if (r == 0)
 			return handle_make((PyTypeObject *)class, state, hold_new(pipe));
