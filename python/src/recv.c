@@ -231,6 +231,8 @@ static ssize_t receive_pieces(struct end *self, struct hold *hold, void *data, s
 		(void)bufpipe_release(hold->pipe);
 	if (middle && !PyErr_Occurred())
 		raise_cut_short();
+	if (r >= 0)
+		handle_settle(hold);
 	hold_unuse(&use);
 	return r;
 }
@@ -318,8 +320,6 @@ PyObject *handle_receive(struct end *self, int64_t deadline, writable_fn *writab
 		else
 			made = await_short(self, hold, deadline, writable);
 	}
-	if (made && self->hold)
-		handle_settle(self->hold);
 	return made;
 }
 
@@ -349,11 +349,8 @@ PyObject *handle_recv_long(PyObject *object, PyObject *objects)
 {
 	struct end *self = (struct end *)object;
 	struct hold *hold = handle_hold(self);
-	PyObject *made = hold ? take_long(self, hold, objects == Py_True) : NULL;
 
-	if (made && self->hold)
-		handle_settle(self->hold);
-	return made;
+	return hold ? take_long(self, hold, objects == Py_True) : NULL;
 }
 
 static PyObject *receive_at_most(struct end *self, int64_t deadline, size_t most)
@@ -367,8 +364,6 @@ static PyObject *receive_at_most(struct end *self, int64_t deadline, size_t most
 			return NULL;
 		made = take_careful(self, hold, deadline, most, false);
 	}
-	if (made && self->hold)
-		handle_settle(self->hold);
 	return made;
 }
 
@@ -403,8 +398,6 @@ static ssize_t refuse_longer(struct end *self, struct hold *hold, void *data, si
 	if (!message)
 		return PyErr_Occurred() ? -1 : -EAGAIN;
 	len = PyBytes_GET_SIZE(message);
-	if (self->hold)
-		handle_settle(self->hold);
 	if ((size_t)len <= cap)
 		memcpy(data, PyBytes_AS_STRING(message), (size_t)len);
 	else
