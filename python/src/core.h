@@ -152,6 +152,8 @@ int args_deadline(PyObject *timeout, int64_t *deadline);
 int args_timeout_ns(PyObject *timeout, int64_t *timeout_ns);
 /* 0 with an exception if it is negative or no integer; what is absent is 'absent'. */
 bool args_size(PyObject *value, const char *name, size_t absent, size_t *size);
+/* The same where absent is 0, and None is no number. */
+bool args_number(PyObject *value, const char *name, size_t *size);
 
 int64_t deadline_from(int64_t timeout_ns);
 /* What is left, at most 'most'; 0 when the time is up; -1 to wait for ever, if most allows that. */

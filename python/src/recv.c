@@ -462,7 +462,7 @@ METHOD(handle_recv_bytes_into)
 	ssize_t r = -1;
 
 	if (!args_parse(&signature, args, nargs, kwnames, values) ||
-	    args_deadline(values[2], &deadline) < 0 || !args_size(values[1], "offset", 0, &offset))
+	    args_deadline(values[2], &deadline) < 0 || !args_number(values[1], "offset", &offset))
 		return NULL;
 	if (PyObject_GetBuffer(values[0], &view, PyBUF_WRITABLE) < 0)
 		return NULL;

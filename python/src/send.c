@@ -129,7 +129,7 @@ static bool choose_part(struct iovec *piece, PyObject *offset, PyObject *size)
 	size_t from;
 	size_t n;
 
-	if (!args_size(offset, "offset", 0, &from))
+	if (!args_number(offset, "offset", &from))
 		return false;
 	if (from > piece->iov_len) {
 		PyErr_SetString(PyExc_ValueError, "buffer length < offset");

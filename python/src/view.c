@@ -466,7 +466,7 @@ static int view_set_size(PyObject *self, PyObject *value, void *unused)
 				"only the size of a message that is to be sent can be set");
 		return -1;
 	}
-	if (!args_size(value, "size", 0, &size))
+	if (!args_number(value, "size", &size))
 		return -1;
 	/* An open view outlives the handle that it was made of. */
 	hold = view->hold ? view->hold : view->end->hold;

@@ -138,6 +138,18 @@ class Bytes(TestCase):
         self.assertRaises(TypeError, sender.send_bytes, b"", buf=b"")
         self.assertFalse(receiver.poll())
 
+    def test_none_is_no_number(self):
+        receiver, sender = Generic_Pipe(4096)
+        self.assertRaises(TypeError, sender.send_bytes, b"abc", None)
+        message = sender.send_view(3)
+        with message:
+            self.assertRaises(TypeError, setattr, message, "size", None)
+        self.assertRaises(TypeError, receiver.recv_bytes_into, bytearray(3), None)
+        self.assertEqual(receiver.recv_bytes_into(bytearray(3), 0), 3)
+        # But these may be left away.
+        sender.send_bytes(b"abc", 1, None)
+        self.assertEqual(receiver.recv_bytes(None), b"bc")
+
     def test_recv_bytes_into(self):
         receiver, sender = Generic_Pipe(4096)
         room = bytearray(10)
