@@ -362,7 +362,8 @@ static PyObject *view_exit(PyObject *self, PyObject *const *args, Py_ssize_t nar
 		Py_CLEAR(view->memory);
 		Py_RETURN_NONE;
 	}
-	if (view->state != VIEW_OPEN) {
+	/* Without a memoryview it is being opened, or collected. */
+	if (view->state != VIEW_OPEN || !memory) {
 		PyErr_SetString(PyExc_RuntimeError, "this view is not open");
 		return NULL;
 	}
@@ -436,13 +437,20 @@ static int view_traverse(PyObject *self, visitproc visit, void *arg)
 
 	Py_VISIT(Py_TYPE(self));
 	Py_VISIT(view->memory);
+	Py_VISIT((PyObject *)view->end);
 	return 0;
 }
 
-/* The memoryview points to us and we to it. */
+/* The memoryview points to us and we to it; and an end of a class that was made in Python may point to us. */
 static int view_clear(PyObject *self)
 {
-	Py_CLEAR(((struct view *)self)->memory);
+	struct view *view = (struct view *)self;
+
+	/* It cannot be entered without its end, and needs only the hold to be left. */
+	if (view->state == VIEW_NEW)
+		view->state = VIEW_DONE;
+	Py_CLEAR(view->memory);
+	Py_CLEAR(view->end);
 	return 0;
 }
 
@@ -469,7 +477,7 @@ static int view_set_size(PyObject *self, PyObject *value, void *unused)
 	if (!args_number(value, "size", &size))
 		return -1;
 	/* An open view outlives the handle that it was made of. */
-	hold = view->hold ? view->hold : view->end->hold;
+	hold = view->hold ? view->hold : view->end ? view->end->hold : NULL;
 	if (size > view->len || (hold && hold_static(hold) && size != view->len)) {
 		PyErr_Format(PyExc_ValueError, "%zu bytes were reserved", view->len);
 		return -1;

@@ -6,7 +6,9 @@ import os
 import random
 import threading
 import unittest
+import weakref
 
+import buffered_pipe
 from buffered_pipe import Generic_Pipe, MessageView, Static_Pipe
 from support import LONG, TestCase, fork, memfds, thread, wait_asleep
 
@@ -198,6 +200,24 @@ class Views(TestCase):
             self.assertEqual(view, b"0123456789")
             self.assertGreater(memfds(), before)
         self.assertEqual(memfds(), before)
+
+    def test_a_view_that_its_own_end_refers_to_is_collected(self):
+        class Keeping(buffered_pipe.End):
+            pass
+
+        for enter in (False, True):
+            before = memfds()
+            receiver, sender = Keeping._pair(buffer_size=4096)
+            sender.message = sender.send_view(5)
+            if enter:
+                sender.view = sender.message.__enter__()
+            gone = weakref.ref(sender)
+            del sender
+            gc.collect()
+            self.assertIsNone(gone())
+            self.assertRaises(EOFError, receiver.recv, timeout=LONG)
+            del receiver
+            self.assertEqual(memfds(), before)
 
     def test_a_view_that_is_never_left_ends_with_its_last_reference(self):
         view = self.sender.send_view(10).__enter__()
