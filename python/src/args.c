@@ -122,14 +122,14 @@ bool args_size(PyObject *value, const char *name, size_t absent, size_t *size)
 	*size = absent;
 	if (!value || value == Py_None)
 		return true;
-	n = PyNumber_AsSsize_t(value, PyExc_OverflowError);
+	n = PyNumber_AsSsize_t(value, NULL);
 	if (n == -1 && PyErr_Occurred()) {
 		if (PyErr_ExceptionMatches(PyExc_TypeError))
 			PyErr_Format(PyExc_TypeError, "%s must be an integer, not %R", name, value);
 		return false;
 	}
 	if (n < 0) {
-		PyErr_Format(PyExc_ValueError, "%s must not be negative, but is %zd", name, n);
+		PyErr_Format(PyExc_ValueError, "%s must not be negative, but is %R", name, value);
 		return false;
 	}
 	*size = (size_t)n;

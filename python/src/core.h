@@ -150,7 +150,10 @@ bool args_parse(const struct signature *signature, PyObject *const *args, Py_ssi
 /* Seconds, None or NULL for ever.  -1 with an exception. */
 int args_deadline(PyObject *timeout, int64_t *deadline);
 int args_timeout_ns(PyObject *timeout, int64_t *timeout_ns);
-/* 0 with an exception if it is negative or no integer; what is absent is 'absent'. */
+/*
+ * False with an exception if it is negative or no integer.  What is absent is
+ * 'absent', and what is too large is the largest there is.
+ */
 bool args_size(PyObject *value, const char *name, size_t absent, size_t *size);
 /* The same where absent is 0, and None is no number. */
 bool args_number(PyObject *value, const char *name, size_t *size);

@@ -380,7 +380,7 @@ METHOD(handle_recv_bytes)
 		return NULL;
 	if (!values[0] || values[0] == Py_None)
 		return handle_receive(self, deadline, NULL);
-	if (!args_size(values[0], "maxlength", 0, &most))
+	if (!args_number(values[0], "maxlength", &most))
 		return NULL;
 	return receive_at_most(self, deadline, most);
 }
@@ -452,6 +452,16 @@ static ssize_t receive_into(struct end *self, void *data, size_t cap, int64_t de
 	}
 }
 
+/* As in multiprocessing, and wherever Python reads into something, this is a matter of the type. */
+static PyObject *raise_unwritable(PyObject *buffer)
+{
+	if (PyErr_ExceptionMatches(PyExc_BufferError))
+		PyErr_Format(PyExc_TypeError,
+			     "recv_bytes_into() needs a writable, contiguous bytes-like object, not this %s",
+			     Py_TYPE(buffer)->tp_name);
+	return NULL;
+}
+
 METHOD(handle_recv_bytes_into)
 {
 	static const struct signature signature = { "recv_bytes_into", 2, 1, { "buf", "offset", "timeout" } };
@@ -465,7 +475,7 @@ METHOD(handle_recv_bytes_into)
 	    args_deadline(values[2], &deadline) < 0 || !args_number(values[1], "offset", &offset))
 		return NULL;
 	if (PyObject_GetBuffer(values[0], &view, PyBUF_WRITABLE) < 0)
-		return NULL;
+		return raise_unwritable(values[0]);
 	if (offset > (size_t)view.len)
 		PyErr_SetString(PyExc_ValueError, "offset too large");
 	else

@@ -135,7 +135,8 @@ static bool choose_part(struct iovec *piece, PyObject *offset, PyObject *size)
 		PyErr_SetString(PyExc_ValueError, "buffer length < offset");
 		return false;
 	}
-	if (!args_size(size, "size", piece->iov_len - from, &n))
+	n = piece->iov_len - from;
+	if (size && size != Py_None && !args_number(size, "size", &n))
 		return false;
 	if (n > piece->iov_len - from) {
 		PyErr_SetString(PyExc_ValueError, "buffer length < offset + size");

@@ -37,7 +37,10 @@ class Creation(TestCase):
         self.assertRaises(TypeError, Generic_Pipe, 2048, polling="often")
         self.assertRaisesRegex(ValueError, "large", Generic_Pipe, 1 << 60)
         self.assertRaisesRegex(ValueError, "large", Static_Pipe, 1 << 40, 1 << 40)
-        self.assertRaises(OverflowError, Generic_Pipe, 1 << 80)
+        for size in (1 << 41, 1 << 70):
+            self.assertRaisesRegex(ValueError, "large", Generic_Pipe, size)
+            self.assertRaisesRegex(ValueError, "large", Static_Pipe, size, 1)
+            self.assertRaisesRegex(ValueError, "large", Static_Pipe, 1, size)
 
     def test_it_is_called_as_the_pipe_of_multiprocessing(self):
         for arguments, options, duplex in (
@@ -150,6 +153,18 @@ class Bytes(TestCase):
         sender.send_bytes(b"abc", 1, None)
         self.assertEqual(receiver.recv_bytes(None), b"bc")
 
+    def test_numbers_beyond_any_size(self):
+        receiver, sender = Generic_Pipe(4096)
+        message = sender.send_view(3)
+        for huge in (1 << 70, -1 << 70):
+            self.assertRaises(ValueError, sender.send_bytes, b"abc", huge)
+            self.assertRaises(ValueError, sender.send_bytes, b"abc", 0, huge)
+            self.assertRaises(ValueError, receiver.recv_bytes_into, bytearray(3), huge)
+            self.assertRaises(ValueError, setattr, message, "size", huge)
+        self.assertRaisesRegex(ValueError, str(-1 << 70), receiver.recv_bytes, -1 << 70)
+        sender.send_bytes(b"abc")
+        self.assertEqual(receiver.recv_bytes(1 << 70), b"abc")
+
     def test_recv_bytes_into(self):
         receiver, sender = Generic_Pipe(4096)
         room = bytearray(10)
@@ -161,7 +176,8 @@ class Bytes(TestCase):
         self.assertEqual(room, b"0123456789")
         self.assertRaises(ValueError, receiver.recv_bytes_into, room, 11)
         self.assertRaises(ValueError, receiver.recv_bytes_into, room, -1)
-        self.assertRaises((TypeError, BufferError), receiver.recv_bytes_into, b"constant")
+        for unfit in (b"constant", memoryview(room).toreadonly(), memoryview(room)[::2], "text"):
+            self.assertRaises(TypeError, receiver.recv_bytes_into, unfit)
 
     def test_recv_bytes_into_of_a_message_longer_than_the_ring(self):
         receiver, sender = Generic_Pipe(5)
