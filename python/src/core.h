@@ -112,6 +112,9 @@ struct use {
 struct end {
 	PyObject_HEAD struct state *state;
 	struct hold *hold; /* NULL: closed */
+	/* Known also when it is closed. */
+	bool readable;
+	bool writable;
 };
 
 struct state *state_of_module(PyObject *module);

@@ -19,6 +19,8 @@ PyObject *handle_make(PyTypeObject *type, struct state *state, struct hold *hold
 	}
 	self->state = state;
 	self->hold = hold;
+	self->readable = hold->info.can_recv;
+	self->writable = hold->info.can_send;
 	return (PyObject *)self;
 }
 
@@ -314,7 +316,17 @@ static PyObject *handle_get_closed(PyObject *self, void *unused)
 	return PyBool_FromLong(!((struct end *)self)->hold);
 }
 
-enum field { READABLE, WRITABLE, BUFFER_SIZE, OBJECT_SIZE, OBJECT_COUNT, PEER };
+/* As in multiprocessing, also of one that is closed. */
+static PyObject *handle_get_way(PyObject *object, void *sends)
+{
+	struct end *self = (struct end *)object;
+
+	if (self->hold)
+		(void)handle_hold(self);
+	return PyBool_FromLong(sends ? self->writable : self->readable);
+}
+
+enum field { BUFFER_SIZE, OBJECT_SIZE, OBJECT_COUNT, PEER };
 
 static PyObject *handle_get(PyObject *self, void *field)
 {
@@ -323,10 +335,6 @@ static PyObject *handle_get(PyObject *self, void *field)
 	if (!hold)
 		return NULL;
 	switch ((enum field)(uintptr_t)field) {
-	case READABLE:
-		return PyBool_FromLong(hold->info.can_recv);
-	case WRITABLE:
-		return PyBool_FromLong(hold->info.can_send);
 	case BUFFER_SIZE:
 		return PyLong_FromSize_t(hold->info.buffer_size);
 	case OBJECT_SIZE:
@@ -395,8 +403,8 @@ static PyMethodDef handle_methods[] = {
 	}
 static PyGetSetDef handle_getset[] = {
 	{ "closed", handle_get_closed, NULL, "Whether this handle was closed.", NULL },
-	GET("readable", READABLE, "Whether this end receives."),
-	GET("writable", WRITABLE, "Whether this end sends."),
+	{ "readable", handle_get_way, NULL, "Whether this end receives.", NULL },
+	{ "writable", handle_get_way, NULL, "Whether this end sends.", (void *)true },
 	GET("buffer_size", BUFFER_SIZE, "How many bytes the pipe holds at least; 0 in a static one."),
 	GET("object_size", OBJECT_SIZE, "The length of every message of a static pipe; 0 in a generic one."),
 	GET("object_count", OBJECT_COUNT, "How many messages a static pipe holds; 0 in a generic one."),

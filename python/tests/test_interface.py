@@ -413,7 +413,7 @@ class Handles(TestCase):
             receiver.recv_view,
             receiver.__enter__,
             receiver.shutdown,
-            lambda: receiver.readable,
+            lambda: receiver.buffer_size,
             lambda: receiver.recv_bytes(1),
             lambda: receiver.recv_bytes_into(bytearray(1)),
             lambda: sender.send(1),
@@ -423,6 +423,9 @@ class Handles(TestCase):
         ):
             with self.assertRaisesRegex(OSError, "closed"):
                 call()
+        # As in multiprocessing.
+        self.assertEqual((receiver.readable, receiver.writable), (True, False))
+        self.assertEqual((sender.readable, sender.writable), (False, True))
 
     def test_many_threads_send_and_receive_at_once(self):
         receiver, sender = Generic_Pipe(1024)
