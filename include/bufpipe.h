@@ -293,7 +293,8 @@ int bufpipe_get_info(const bufpipe_t *pipe, struct bufpipe_info *info);
  *     message; -EOPNOTSUPP with BUFPIPE_NO_HANDOVER, or when /proc
  *     was missing at creation;
  *   recv_end: -EBADMSG: what arrived is no end (any descriptors in it have been
- *     closed); -EPROTONOSUPPORT: it is of another layout version.
+ *     closed); -EPROTONOSUPPORT: it is of another layout version.  After these,
+ *     and where -EMFILE comes of the three descriptors, what arrived is gone.
  */
 int bufpipe_send_end(int socket, bufpipe_t *pipe);
 int bufpipe_recv_end(int socket, bufpipe_t **pipe);

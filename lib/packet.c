@@ -116,6 +116,17 @@ static int is_stream(int socket)
 	return getsockopt(socket, SOL_SOCKET, SO_TYPE, &type, &len) == 0 && type == SOCK_STREAM;
 }
 
+/*
+ * Whether descriptors are missing though there was room to say more of them:
+ * then the kernel had no number left for them.  Without room, the sender sent
+ * too many.
+ */
+static int out_of_numbers(const struct msghdr *message)
+{
+	return message->msg_flags & MSG_CTRUNC &&
+	       message->msg_controllen + CMSG_SPACE(sizeof(int)) <= CONTROL_SIZE;
+}
+
 int packet_recv(int socket, void *bytes, size_t len, int *fds, int n, int flags)
 {
 	_Alignas(struct cmsghdr) char control[CONTROL_SIZE];
@@ -136,6 +147,8 @@ int packet_recv(int socket, void *bytes, size_t len, int *fds, int n, int flags)
 	count = collect(&message, got, PACKET_FDS);
 	if (received == 0)
 		r = -EPIPE;
+	else if (count < n && out_of_numbers(&message))
+		r = -EMFILE;
 	else if (count != n || message.msg_flags & (MSG_CTRUNC | MSG_TRUNC))
 		r = -EBADMSG;
 	else if ((size_t)received < len)

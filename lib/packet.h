@@ -16,6 +16,7 @@ int packet_send(int socket, const void *bytes, size_t len, const int *fds, int n
 /*
  * Receives exactly len bytes and n descriptors (close-on-exec), in a stream
  * socket even if the bytes come one by one.  -EPIPE when the socket was closed,
+ * -EMFILE when this process may have no more descriptors: the message is lost;
  * -EBADMSG for anything else than that; fds is written only on success.
  */
 int packet_recv(int socket, void *bytes, size_t len, int *fds, int n, int flags);

@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 SUITE(handover);
 
@@ -241,6 +242,76 @@ Test(handover, garbage_is_no_end_and_leaks_no_descriptor)
 		check_eq(bufpipe_recv_end(sockets[1], &landed), -EBADMSG);
 		check_eq(descriptors_open(), before);
 		check(landed == (void *)1);
+		sockets_close(sockets);
+	}
+}
+
+/* Receives with so many descriptors free. */
+static int take_with_room(int socket, int room, bufpipe_t **landed)
+{
+	struct rlimit tight;
+	struct rlimit was;
+	int limit = 0;
+	int r;
+
+	/* There may be gaps. */
+	for (int left = room; left || fcntl(limit, F_GETFD) >= 0; limit++)
+		left -= fcntl(limit, F_GETFD) < 0;
+	check_eq(getrlimit(RLIMIT_NOFILE, &was), 0);
+	tight = (struct rlimit){ .rlim_cur = (rlim_t)limit, .rlim_max = was.rlim_max };
+	check_eq(setrlimit(RLIMIT_NOFILE, &tight), 0);
+	r = bufpipe_recv_end(socket, landed);
+	check_eq(setrlimit(RLIMIT_NOFILE, &was), 0);
+	return r;
+}
+
+Test(handover, without_descriptors_fails_and_leaks_none)
+{
+	bufpipe_t *ends[2];
+
+	pipe_open(ends, NULL);
+	for (unsigned i = 0; i < 3 * 5; i++) {
+		bufpipe_t *landed = (void *)1;
+		int room = (int)(i / 3);
+		int sockets[2];
+		int before;
+
+		sockets_open(sockets, types[i % 3]);
+		check_eq(bufpipe_send_end(sockets[0], ends[OUT]), 0);
+		before = descriptors_open();
+		if (room < 3) {
+			check_eq(take_with_room(sockets[1], room, &landed), -EMFILE);
+			check(landed == (void *)1);
+			check_eq(descriptors_open(), before);
+			/* With room again, the next one comes. */
+			check_eq(bufpipe_send_end(sockets[0], ends[OUT]), 0);
+		}
+		check_eq(take_with_room(sockets[1], 3, &landed), 0);
+		say(landed, "here");
+		hear(ends[IN], "here");
+		bufpipe_close(landed);
+		check_eq(descriptors_open(), before);
+		sockets_close(sockets);
+	}
+	pipe_close(ends);
+}
+
+Test(handover, too_many_descriptors_are_no_end_however_few_have_room)
+{
+	static char bytes[24];
+	int fds[60] = { 0 };
+
+	for (int room = 3; room < 70; room++) {
+		bufpipe_t *landed = (void *)1;
+		int sockets[2];
+		int before;
+
+		sockets_open(sockets, SOCK_SEQPACKET);
+		send_bytes(sockets[0], bytes, sizeof(bytes), fds, 60);
+		before = descriptors_open();
+		check_eq(take_with_room(sockets[1], room, &landed), -EBADMSG);
+		check(landed == (void *)1);
+		check_eq(descriptors_open(), before);
 		sockets_close(sockets);
 	}
 }

@@ -77,6 +77,7 @@ def _after_fork():
     """The threads are not in the child."""
     global _lock
     _lock = threading.RLock()
+    _core.leave_views_behind()
     while _lent:
         _core.End.close(_lent.popitem()[0])
 

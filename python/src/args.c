@@ -135,3 +135,11 @@ bool args_size(PyObject *value, const char *name, size_t absent, size_t *size)
 	*size = (size_t)n;
 	return true;
 }
+
+bool args_number(PyObject *value, const char *name, size_t *size)
+{
+	if (value != Py_None)
+		return args_size(value, name, 0, size);
+	PyErr_Format(PyExc_TypeError, "%s must be an integer, not None", name);
+	return false;
+}

@@ -65,6 +65,7 @@ static inline PyObject *core_new_ref(PyObject *object)
 #define SHORT ((size_t)4096)
 
 struct pickling;
+struct view;
 
 /* One per interpreter.  Its objects live as long as the module, and so as long as each type of it. */
 struct state {
@@ -72,6 +73,7 @@ struct state {
 	PyTypeObject *view_type;
 	PyTypeObject *sink_type;
 	PyTypeObject *listener_type;
+	struct view *views; /* those that are open */
 	PyObject *pickler_class;
 	PyObject *loads;
 	PyObject *reducers
@@ -109,6 +111,9 @@ struct use {
 struct end {
 	PyObject_HEAD struct state *state;
 	struct hold *hold; /* NULL: closed */
+	/* Known also when it is closed. */
+	bool readable;
+	bool writable;
 };
 
 struct state *state_of_module(PyObject *module);
@@ -155,6 +160,8 @@ int args_timeout_ns(PyObject *timeout, int64_t *timeout_ns);
  * 'absent', and what is too large is the largest there is.
  */
 bool args_size(PyObject *value, const char *name, size_t absent, size_t *size);
+/* The same where absent is 0, and None is no number. */
+bool args_number(PyObject *value, const char *name, size_t *size);
 
 int64_t deadline_from(int64_t timeout_ns);
 /* What is left, at most 'most'; 0 when the time is up; -1 to wait for ever, if most allows that. */
@@ -208,6 +215,10 @@ PyObject *handle_recv_now(PyObject *self, PyObject *objects);
 PyObject *handle_recv_long(PyObject *self, PyObject *objects);
 METHOD(handle_send_view);
 METHOD(handle_recv_view);
+/* Before the state goes: views may be freed after it. */
+void views_forget(struct state *state);
+/* In a forked child: the open views of threads that are not there let go of their ends. */
+PyObject *core_leave_views_behind(PyObject *module, PyObject *unused);
 
 /* A handle of this type; takes the hold. */
 PyObject *handle_make(PyTypeObject *type, struct state *state, struct hold *hold);

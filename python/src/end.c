@@ -19,6 +19,8 @@ PyObject *handle_make(PyTypeObject *type, struct state *state, struct hold *hold
 	}
 	self->state = state;
 	self->hold = hold;
+	self->readable = hold->info.can_recv;
+	self->writable = hold->info.can_send;
 	return (PyObject *)self;
 }
 
@@ -184,6 +186,7 @@ static METHOD(handle_shutdown)
 	return NULL;
 }
 
+/* Asked for each time, right before it is used: other code may have closed the socket. */
 static int socket_of(PyObject *socket)
 {
 	return PyObject_AsFileDescriptor(socket);
@@ -222,16 +225,17 @@ static int socket_await(int fd, int events, int64_t deadline, int r)
 static PyObject *handle_send_to(PyObject *object, PyObject *socket)
 {
 	struct end *self = (struct end *)object;
-	int fd = socket_of(socket);
 	int64_t deadline;
-	int r;
+	int r, fd;
 
-	if (fd < 0 || socket_deadline(socket, &deadline) < 0)
+	if (socket_deadline(socket, &deadline) < 0)
 		return NULL;
 	do {
-		struct hold *hold = handle_hold(self);
+		struct hold *hold;
 		struct use use;
 
+		fd = socket_of(socket);
+		hold = fd < 0 ? NULL : handle_hold(self);
 		if (!hold)
 			return NULL;
 		hold_use(hold, &use);
@@ -266,14 +270,16 @@ static PyObject *handle_parcel(PyObject *object, PyObject *unused)
 static PyObject *handle_take(PyObject *class, PyObject *socket)
 {
 	struct state *state = state_of_class(class);
-	int fd = state ? socket_of(socket) : -1;
 	int64_t deadline;
 	bufpipe_t *pipe;
-	int r;
+	int r, fd;
 
-	if (fd < 0 || socket_deadline(socket, &deadline) < 0)
+	if (!state || socket_deadline(socket, &deadline) < 0)
 		return NULL;
 	do {
+		fd = socket_of(socket);
+		if (fd < 0)
+			return NULL;
 		WITHOUT_GIL(r = bufpipe_recv_end(fd, &pipe));
 		if (r == 0)
 			return handle_make((PyTypeObject *)class, state, hold_new(pipe));
@@ -313,7 +319,17 @@ static PyObject *handle_get_closed(PyObject *self, void *unused)
 	return PyBool_FromLong(!((struct end *)self)->hold);
 }
 
-enum field { READABLE, WRITABLE, BUFFER_SIZE, OBJECT_SIZE, OBJECT_COUNT, PEER };
+/* As in multiprocessing, also of one that is closed. */
+static PyObject *handle_get_way(PyObject *object, void *sends)
+{
+	struct end *self = (struct end *)object;
+
+	if (self->hold)
+		(void)handle_hold(self);
+	return PyBool_FromLong(sends ? self->writable : self->readable);
+}
+
+enum field { BUFFER_SIZE, OBJECT_SIZE, OBJECT_COUNT, PEER };
 
 static PyObject *handle_get(PyObject *self, void *field)
 {
@@ -322,10 +338,6 @@ static PyObject *handle_get(PyObject *self, void *field)
 	if (!hold)
 		return NULL;
 	switch ((enum field)(uintptr_t)field) {
-	case READABLE:
-		return PyBool_FromLong(hold->info.can_recv);
-	case WRITABLE:
-		return PyBool_FromLong(hold->info.can_send);
 	case BUFFER_SIZE:
 		return PyLong_FromSize_t(hold->info.buffer_size);
 	case OBJECT_SIZE:
@@ -401,8 +413,8 @@ static PyMethodDef handle_methods[] = {
 	}
 static PyGetSetDef handle_getset[] = {
 	{ "closed", handle_get_closed, NULL, "Whether this handle was closed.", NULL },
-	GET("readable", READABLE, "Whether this end receives."),
-	GET("writable", WRITABLE, "Whether this end sends."),
+	{ "readable", handle_get_way, NULL, "Whether this end receives.", NULL },
+	{ "writable", handle_get_way, NULL, "Whether this end sends.", (void *)true },
 	GET("buffer_size", BUFFER_SIZE, "How many bytes the pipe holds at least; 0 in a static one."),
 	GET("object_size", OBJECT_SIZE, "The length of every message of a static pipe; 0 in a generic one."),
 	GET("object_count", OBJECT_COUNT, "How many messages a static pipe holds; 0 in a generic one."),

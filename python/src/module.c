@@ -25,6 +25,7 @@ static PyMethodDef core_methods[] = {
 	{ "wait_ends", (PyCFunction)(void (*)(void))core_wait, METH_FASTCALL | METH_KEYWORDS, NULL },
 	{ "connect", (PyCFunction)(void (*)(void))core_connect, METH_FASTCALL | METH_KEYWORDS, NULL },
 	{ "listen", (PyCFunction)(void (*)(void))core_listen, METH_FASTCALL | METH_KEYWORDS, NULL },
+	{ "leave_views_behind", core_leave_views_behind, METH_NOARGS, NULL },
 	{ "set_reducers", core_set_reducers, METH_VARARGS, NULL },
 	{ NULL, NULL, 0, NULL },
 };
@@ -91,6 +92,7 @@ static int core_clear(PyObject *module)
 {
 	struct state *state = state_of_module(module);
 
+	views_forget(state);
 	pickling_free(state->spare);
 	state->spare = NULL;
 	Py_CLEAR(state->end_type);

@@ -413,21 +413,24 @@ METHOD(handle_send_object)
 {
 	static const struct signature signature = { "send", 1, 1, { "obj", "timeout" } };
 	int64_t deadline = DEADLINE_NEVER;
-	struct hold *hold = handle_hold(self);
-	PyObject *values[2];
+	bool alone = likely(nargs == 1 && !kwnames);
+	PyObject *values[2] = { alone ? args[0] : NULL };
+	struct hold *hold;
 
+	/* First: the timeout may be any object, whose code may close this handle. */
+	if (!alone && (!args_parse(&signature, args, nargs, kwnames, values) ||
+		       args_deadline(values[1], &deadline) < 0))
+		return NULL;
+	hold = handle_hold(self);
 	if (!hold)
 		return NULL;
 	/* Before the object's own code runs. */
 	if (!hold->info.can_send)
 		return raise_error(hold, SENDING, -EBADF);
-	if (likely(nargs == 1 && !kwnames))
-		return hold_static(hold) ? handle_send_bytes(self, args, nargs, NULL)
-					 : send_object(self, args[0], deadline);
-	if (!args_parse(&signature, args, nargs, kwnames, values) || args_deadline(values[1], &deadline) < 0)
-		return NULL;
-	return hold_static(hold) ? handle_send_buffer(self, values[0], deadline)
-				 : send_object(self, values[0], deadline);
+	if (!hold_static(hold))
+		return send_object(self, values[0], deadline);
+	return alone ? handle_send_bytes(self, args, nargs, NULL)
+		     : handle_send_buffer(self, values[0], deadline);
 }
 
 /* From an EOFError, such as that of a pickle that is cut: it would look like the end of the stream. */

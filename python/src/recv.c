@@ -231,6 +231,8 @@ static ssize_t receive_pieces(struct end *self, struct hold *hold, void *data, s
 		(void)bufpipe_release(hold->pipe);
 	if (middle && !PyErr_Occurred())
 		raise_cut_short();
+	if (r >= 0)
+		handle_settle(hold);
 	hold_unuse(&use);
 	return r;
 }
@@ -318,8 +320,6 @@ PyObject *handle_receive(struct end *self, int64_t deadline, writable_fn *writab
 		else
 			made = await_short(self, hold, deadline, writable);
 	}
-	if (made && self->hold)
-		handle_settle(self->hold);
 	return made;
 }
 
@@ -349,11 +349,8 @@ PyObject *handle_recv_long(PyObject *object, PyObject *objects)
 {
 	struct end *self = (struct end *)object;
 	struct hold *hold = handle_hold(self);
-	PyObject *made = hold ? take_long(self, hold, objects == Py_True) : NULL;
 
-	if (made && self->hold)
-		handle_settle(self->hold);
-	return made;
+	return hold ? take_long(self, hold, objects == Py_True) : NULL;
 }
 
 static PyObject *receive_at_most(struct end *self, int64_t deadline, size_t most)
@@ -367,8 +364,6 @@ static PyObject *receive_at_most(struct end *self, int64_t deadline, size_t most
 			return NULL;
 		made = take_careful(self, hold, deadline, most, false);
 	}
-	if (made && self->hold)
-		handle_settle(self->hold);
 	return made;
 }
 
@@ -385,7 +380,7 @@ METHOD(handle_recv_bytes)
 		return NULL;
 	if (!values[0] || values[0] == Py_None)
 		return handle_receive(self, deadline, NULL);
-	if (!args_size(values[0], "maxlength", 0, &most))
+	if (!args_number(values[0], "maxlength", &most))
 		return NULL;
 	return receive_at_most(self, deadline, most);
 }
@@ -403,8 +398,6 @@ static ssize_t refuse_longer(struct end *self, struct hold *hold, void *data, si
 	if (!message)
 		return PyErr_Occurred() ? -1 : -EAGAIN;
 	len = PyBytes_GET_SIZE(message);
-	if (self->hold)
-		handle_settle(self->hold);
 	if ((size_t)len <= cap)
 		memcpy(data, PyBytes_AS_STRING(message), (size_t)len);
 	else
@@ -459,6 +452,16 @@ static ssize_t receive_into(struct end *self, void *data, size_t cap, int64_t de
 	}
 }
 
+/* As in multiprocessing, and wherever Python reads into something, this is a matter of the type. */
+static PyObject *raise_unwritable(PyObject *buffer)
+{
+	if (PyErr_ExceptionMatches(PyExc_BufferError))
+		PyErr_Format(PyExc_TypeError,
+			     "recv_bytes_into() needs a writable, contiguous bytes-like object, not this %s",
+			     Py_TYPE(buffer)->tp_name);
+	return NULL;
+}
+
 METHOD(handle_recv_bytes_into)
 {
 	static const struct signature signature = { "recv_bytes_into", 2, 1, { "buf", "offset", "timeout" } };
@@ -469,10 +472,10 @@ METHOD(handle_recv_bytes_into)
 	ssize_t r = -1;
 
 	if (!args_parse(&signature, args, nargs, kwnames, values) ||
-	    args_deadline(values[2], &deadline) < 0 || !args_size(values[1], "offset", 0, &offset))
+	    args_deadline(values[2], &deadline) < 0 || !args_number(values[1], "offset", &offset))
 		return NULL;
 	if (PyObject_GetBuffer(values[0], &view, PyBUF_WRITABLE) < 0)
-		return NULL;
+		return raise_unwritable(values[0]);
 	if (offset > (size_t)view.len)
 		PyErr_SetString(PyExc_ValueError, "offset too large");
 	else

@@ -129,13 +129,14 @@ static bool choose_part(struct iovec *piece, PyObject *offset, PyObject *size)
 	size_t from;
 	size_t n;
 
-	if (!args_size(offset, "offset", 0, &from))
+	if (!args_number(offset, "offset", &from))
 		return false;
 	if (from > piece->iov_len) {
 		PyErr_SetString(PyExc_ValueError, "buffer length < offset");
 		return false;
 	}
-	if (!args_size(size, "size", piece->iov_len - from, &n))
+	n = piece->iov_len - from;
+	if (size && size != Py_None && !args_number(size, "size", &n))
 		return false;
 	if (n > piece->iov_len - from) {
 		PyErr_SetString(PyExc_ValueError, "buffer length < offset + size");

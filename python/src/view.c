@@ -9,6 +9,7 @@
 
 enum view_state {
 	VIEW_NEW,
+	VIEW_ENTERING, /* a thread waits for the message, or for room */
 	VIEW_OPEN,
 	VIEW_COPIED, /* the message was longer than the ring */
 	VIEW_ENDING, /* left, but something still points into it */
@@ -28,6 +29,9 @@ struct view {
 	unsigned long thread;
 	unsigned process;
 	PyObject *memory; /* the memoryview that was given out */
+	/* While it has a hold: among the views of the interpreter that have one. */
+	struct view *next;
+	struct view **at_me;
 };
 
 static PyObject *view_make(struct end *end, bool sends, size_t len, int64_t timeout_ns)
@@ -89,6 +93,13 @@ METHOD(handle_recv_view)
 
 static void opened(struct view *view, struct hold *hold, void *at, size_t len)
 {
+	struct state *state = view->end->state;
+
+	view->next = state->views;
+	view->at_me = &state->views;
+	if (view->next)
+		view->next->at_me = &view->next;
+	state->views = view;
 	view->state = VIEW_OPEN;
 	view->hold = hold;
 	view->at = at;
@@ -96,6 +107,30 @@ static void opened(struct view *view, struct hold *hold, void *at, size_t len)
 	view->thread = PyThread_get_thread_ident();
 	view->process = this_process();
 	hold_add(hold);
+}
+
+/* The hold is the caller's now. */
+static struct hold *closed(struct view *view)
+{
+	struct hold *hold = view->hold;
+
+	view->state = VIEW_DONE;
+	view->hold = NULL;
+	*view->at_me = view->next;
+	if (view->next)
+		view->next->at_me = view->at_me;
+	return hold;
+}
+
+void views_forget(struct state *state)
+{
+	while (state->views) {
+		struct view *view = state->views;
+
+		state->views = view->next;
+		view->next = NULL;
+		view->at_me = &view->next;
+	}
 }
 
 static PyObject *raise_unfit(const struct hold *hold, size_t len)
@@ -206,16 +241,17 @@ static int check_owner(const struct view *view)
 /* Ends what the library has open, of the owner. */
 static int view_end(struct view *view, bool commit)
 {
-	struct hold *hold = view->hold;
+	struct hold *hold = closed(view);
 	int r = 0;
 
-	view->state = VIEW_DONE;
-	view->hold = NULL;
 	if (!view->sends) {
 		r = bufpipe_release(hold->pipe);
 		handle_settle(hold);
 	} else {
 		r = commit ? bufpipe_commit(hold->pipe, view->commit_len) : bufpipe_cancel(hold->pipe);
+		/* Of the errors only that one ends the reservation, and nobody else ever would. */
+		if (commit && r < 0 && r != -EPIPE)
+			(void)bufpipe_cancel(hold->pipe);
 	}
 	if (r < 0)
 		raise_error(hold, SENDING, r);
@@ -230,8 +266,8 @@ static int view_end(struct view *view, bool commit)
  */
 static void view_throw_away(struct view *view)
 {
-	struct hold *hold = view->hold;
 	PyObject *type, *value, *trace;
+	struct hold *hold;
 
 	PyErr_Fetch(&type, &value, &trace);
 	if (check_owner(view) == 0) {
@@ -239,13 +275,55 @@ static void view_throw_away(struct view *view)
 			PyErr_WriteUnraisable((PyObject *)view);
 	} else {
 		PyErr_Clear();
-		view->state = VIEW_DONE;
-		view->hold = NULL;
+		hold = closed(view);
 		if (view->process == this_process())
 			hold->left[view->sends ? SENDING : RECEIVING] = view->thread;
 		hold_drop(hold);
 	}
 	PyErr_Restore(type, value, trace);
+}
+
+/*
+ * The thread of this view is not in this process, so nobody will ever leave it.
+ * It keeps the end only while something still points into the message: the
+ * memoryview that was given out does not after this.
+ */
+static void view_leave_behind(struct view *view)
+{
+	PyObject *released;
+
+	Py_INCREF((PyObject *)view);
+	released = view->memory ? PyObject_CallMethod(view->memory, "release", NULL) : NULL;
+	if (!released)
+		PyErr_Clear(); /* something was exported from it: that is counted */
+	Py_XDECREF(released);
+	if (view->exports)
+		view->state = VIEW_ENDING;
+	else
+		hold_drop(closed(view));
+	Py_DECREF((PyObject *)view);
+}
+
+static struct view *next_to_leave(const struct state *state)
+{
+	unsigned long thread = PyThread_get_thread_ident();
+
+	for (struct view *view = state->views; view; view = view->next) {
+		if (view->state == VIEW_OPEN && view->thread != thread)
+			return view;
+	}
+	return NULL;
+}
+
+PyObject *core_leave_views_behind(PyObject *module, PyObject *unused)
+{
+	struct view *view;
+
+	(void)unused;
+	/* From the beginning each time: what goes with a view may run code that ends others. */
+	while ((view = next_to_leave(state_of_module(module))))
+		view_leave_behind(view);
+	Py_RETURN_NONE;
 }
 
 static PyObject *view_enter(PyObject *self, PyObject *unused)
@@ -257,8 +335,13 @@ static PyObject *view_enter(PyObject *self, PyObject *unused)
 		PyErr_SetString(PyExc_RuntimeError, "a view can be entered once");
 		return NULL;
 	}
-	if ((view->sends ? open_sending(view) : open_receiving(view)) < 0)
+	view->state = VIEW_ENTERING;
+	if ((view->sends ? open_sending(view) : open_receiving(view)) < 0) {
+		/* After a timeout it may be entered again. */
+		if (view->state == VIEW_ENTERING)
+			view->state = VIEW_NEW;
 		return NULL;
+	}
 	if (!view->memory)
 		view->memory = PyMemoryView_FromObject(self);
 	if (!view->memory) {
@@ -280,7 +363,8 @@ static PyObject *view_exit(PyObject *self, PyObject *const *args, Py_ssize_t nar
 		Py_CLEAR(view->memory);
 		Py_RETURN_NONE;
 	}
-	if (view->state != VIEW_OPEN) {
+	/* Without a memoryview it is being opened, or collected. */
+	if (view->state != VIEW_OPEN || !memory) {
 		PyErr_SetString(PyExc_RuntimeError, "this view is not open");
 		return NULL;
 	}
@@ -354,13 +438,20 @@ static int view_traverse(PyObject *self, visitproc visit, void *arg)
 
 	Py_VISIT(Py_TYPE(self));
 	Py_VISIT(view->memory);
+	Py_VISIT((PyObject *)view->end);
 	return 0;
 }
 
-/* The memoryview points to us and we to it. */
+/* The memoryview points to us and we to it; and an end of a class that was made in Python may point to us. */
 static int view_clear(PyObject *self)
 {
-	Py_CLEAR(((struct view *)self)->memory);
+	struct view *view = (struct view *)self;
+
+	/* It cannot be entered without its end, and needs only the hold to be left. */
+	if (view->state == VIEW_NEW)
+		view->state = VIEW_DONE;
+	Py_CLEAR(view->memory);
+	Py_CLEAR(view->end);
 	return 0;
 }
 
@@ -372,8 +463,8 @@ static size_t view_size(const struct view *view)
 static PyObject *view_repr(PyObject *self)
 {
 	static const char *const states[] = {
-		[VIEW_NEW] = "not entered",         [VIEW_OPEN] = "open", [VIEW_COPIED] = "open",
-		[VIEW_ENDING] = "left, but in use", [VIEW_DONE] = "left",
+		[VIEW_NEW] = "not entered", [VIEW_ENTERING] = "being entered",  [VIEW_OPEN] = "open",
+		[VIEW_COPIED] = "open",     [VIEW_ENDING] = "left, but in use", [VIEW_DONE] = "left",
 	};
 	struct view *view = (struct view *)self;
 	PyObject *name = name_of(Py_TYPE(self));
@@ -382,7 +473,7 @@ static PyObject *view_repr(PyObject *self)
 	if (!name)
 		return NULL;
 	/* Nobody knows yet which message it will be. */
-	if (view->state == VIEW_NEW && !view->sends)
+	if ((view->state == VIEW_NEW || view->state == VIEW_ENTERING) && !view->sends)
 		text = PyUnicode_FromFormat("<%U receiving, %s, at %p>", name, states[view->state],
 					    (void *)self);
 	else
@@ -402,6 +493,7 @@ static PyObject *view_get_size(PyObject *self, void *unused)
 static int view_set_size(PyObject *self, PyObject *value, void *unused)
 {
 	struct view *view = (struct view *)self;
+	const struct hold *hold;
 	size_t size;
 
 	(void)unused;
@@ -410,9 +502,11 @@ static int view_set_size(PyObject *self, PyObject *value, void *unused)
 				"only the size of a message that is to be sent can be set");
 		return -1;
 	}
-	if (!args_size(value, "size", 0, &size))
+	if (!args_number(value, "size", &size))
 		return -1;
-	if (size > view->len || (view->end->hold && hold_static(view->end->hold) && size != view->len)) {
+	/* An open view outlives the handle that it was made of. */
+	hold = view->hold ? view->hold : view->end ? view->end->hold : NULL;
+	if (size > view->len || (hold && hold_static(hold) && size != view->len)) {
 		PyErr_Format(PyExc_ValueError, "%zu bytes were reserved", view->len);
 		return -1;
 	}

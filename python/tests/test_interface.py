@@ -147,6 +147,30 @@ class Bytes(TestCase):
         self.assertRaises(TypeError, sender.send_bytes, b"", buf=b"")
         self.assertFalse(receiver.poll())
 
+    def test_none_is_no_number(self):
+        receiver, sender = Generic_Pipe(4096)
+        self.assertRaises(TypeError, sender.send_bytes, b"abc", None)
+        message = sender.send_view(3)
+        with message:
+            self.assertRaises(TypeError, setattr, message, "size", None)
+        self.assertRaises(TypeError, receiver.recv_bytes_into, bytearray(3), None)
+        self.assertEqual(receiver.recv_bytes_into(bytearray(3), 0), 3)
+        # But these may be left away.
+        sender.send_bytes(b"abc", 1, None)
+        self.assertEqual(receiver.recv_bytes(None), b"bc")
+
+    def test_numbers_beyond_any_size(self):
+        receiver, sender = Generic_Pipe(4096)
+        message = sender.send_view(3)
+        for huge in (1 << 70, -1 << 70):
+            self.assertRaises(ValueError, sender.send_bytes, b"abc", huge)
+            self.assertRaises(ValueError, sender.send_bytes, b"abc", 0, huge)
+            self.assertRaises(ValueError, receiver.recv_bytes_into, bytearray(3), huge)
+            self.assertRaises(ValueError, setattr, message, "size", huge)
+        self.assertRaisesRegex(ValueError, str(-1 << 70), receiver.recv_bytes, -1 << 70)
+        sender.send_bytes(b"abc")
+        self.assertEqual(receiver.recv_bytes(1 << 70), b"abc")
+
     def test_recv_bytes_into(self):
         receiver, sender = Generic_Pipe(4096)
         room = bytearray(10)
@@ -158,7 +182,8 @@ class Bytes(TestCase):
         self.assertEqual(room, b"0123456789")
         self.assertRaises(ValueError, receiver.recv_bytes_into, room, 11)
         self.assertRaises(ValueError, receiver.recv_bytes_into, room, -1)
-        self.assertRaises((TypeError, BufferError), receiver.recv_bytes_into, b"constant")
+        for unfit in (b"constant", memoryview(room).toreadonly(), memoryview(room)[::2], "text"):
+            self.assertRaises(TypeError, receiver.recv_bytes_into, unfit)
 
     def test_recv_bytes_into_of_a_message_longer_than_the_ring(self):
         receiver, sender = Generic_Pipe(5)
@@ -397,7 +422,7 @@ class Handles(TestCase):
             receiver.recv_view,
             receiver.__enter__,
             receiver.shutdown,
-            lambda: receiver.readable,
+            lambda: receiver.buffer_size,
             lambda: receiver.recv_bytes(1),
             lambda: receiver.recv_bytes_into(bytearray(1)),
             lambda: sender.send(1),
@@ -407,6 +432,9 @@ class Handles(TestCase):
         ):
             with self.assertRaisesRegex(OSError, "closed"):
                 call()
+        # As in multiprocessing.
+        self.assertEqual((receiver.readable, receiver.writable), (True, False))
+        self.assertEqual((sender.readable, sender.writable), (False, True))
 
     def test_many_threads_send_and_receive_at_once(self):
         receiver, sender = Generic_Pipe(1024)

@@ -61,6 +61,64 @@ AT_EXIT = """
     print("done")
 """
 
+CLOSED_BY_ARGUMENTS = """
+    from buffered_pipe import Generic_Pipe, Static_Pipe, wait
+
+    class Closing:
+        def __init__(self, end):
+            self.end = end
+
+        def __float__(self):
+            self.end.close()
+            return 1.0
+
+        def __index__(self):
+            self.end.close()
+            return 0
+
+        def __reduce__(self):
+            self.end.close()
+            return int, ()
+
+    def sending(end, it):
+        yield lambda: end.send({}, timeout=it)
+        yield lambda: end.send(b"", timeout=it)
+        yield lambda: end.send_bytes(b"", timeout=it)
+        yield lambda: end.send_bytes(b"", it)
+        yield lambda: end.send_bytes(b"", 0, it)
+        yield lambda: end.send_view(it).__enter__()
+        yield lambda: end.send_view(0, timeout=it).__enter__()
+        yield lambda: end.shutdown(timeout=it)
+        if not end.object_size:
+            yield lambda: end.send(it)
+            yield lambda: end.send([bytes(5000), it])
+
+    def receiving(end, it):
+        yield lambda: end.recv(timeout=it)
+        yield lambda: end.recv_bytes(it)
+        yield lambda: end.recv_bytes(timeout=it)
+        yield lambda: end.recv_bytes_into(bytearray(9), it)
+        yield lambda: end.recv_bytes_into(bytearray(9), timeout=it)
+        yield lambda: end.recv_view(timeout=it).__enter__()
+        yield lambda: end.poll(it)
+        yield lambda: wait([end], it)
+
+    count = 0
+    for make in (lambda: Generic_Pipe(4096), lambda: Static_Pipe(8, 2)):
+        for which, calls in (0, receiving), (1, sending):
+            for number in range(20):
+                end = make()[which]
+                call = list(calls(end, Closing(end)))[number:][:1]
+                if not call:
+                    break
+                try:
+                    call[0]()
+                except OSError as error:
+                    assert str(error) == "handle is closed", error
+                    count += 1
+    print(count, "calls")
+"""
+
 
 def run(program, *options):
     return subprocess.run(
@@ -126,6 +184,11 @@ class Interpreter(TestCase):
             """
         )
         self.assertEqual((result.returncode, result.stdout), (0, "False\n"))
+
+    def test_a_handle_that_the_code_of_an_argument_closes(self):
+        # In this mode memory that was freed is overwritten.
+        result = run(CLOSED_BY_ARGUMENTS, "-X", "dev")
+        self.assertEqual((result.returncode, result.stdout), (0, "34 calls\n"))
 
     def public(self, thing):
         return [name for name in dir(thing) if not name.startswith("_")]

@@ -247,6 +247,30 @@ class HandOver(TestCase):
                 while running.is_alive():
                     End.recv_from(other)
 
+    def test_a_socket_that_is_closed_meanwhile_is_not_mistaken_for_another(self):
+        class Replaced:
+            """Its descriptor becomes one of somebody else while it is asked for its timeout."""
+
+            def __init__(self):
+                self.socket, self.peer = socket.socketpair()
+                self.fileno = self.socket.fileno
+
+            def gettimeout(self):
+                number = self.socket.detach()
+                self.strangers = socket.socketpair()
+                os.dup2(self.strangers[0].fileno(), number)
+                self.number = number
+                return 0
+
+        receiver, sender = Generic_Pipe(2048)
+        for use_it in (sender.send_to, End.recv_from):
+            replaced = Replaced()
+            with self.assertRaises(ValueError):
+                use_it(replaced)
+            os.close(replaced.number)
+            for each in (replaced.peer, *replaced.strangers):
+                each.close()
+
     def test_a_handler_that_returns_while_a_socket_is_full(self):
         one, other = socket.socketpair()
         with one, other:

@@ -320,6 +320,82 @@ class AfterFork(TestCase):
                 pass
         self.assertFalse(receiver.poll())
 
+    def view_of_another_thread_in_a_child(self, in_child, close_before=False):
+        """Forks while a thread is in a view.  The child calls in_child with the handles and what the thread keeps."""
+        receiver, sender = Generic_Pipe(4096)
+        sender.send_bytes(b"0123456789")
+        other = sender.fork()
+        kept = []
+        entered, leave = threading.Event(), threading.Event()
+
+        def look():
+            message = receiver.recv_view()
+            with message as received, sender.send_view(4) as sent:
+                sent[:] = b"good"
+                kept.extend([received, message])
+                entered.set()
+                leave.wait(LONG)
+                self.assertEqual(received, b"0123456789")
+                kept.clear()
+
+        with thread(look):
+            entered.wait(LONG)
+            if close_before:
+                sender.close()
+            try:
+                with child(in_child, receiver, sender, other, kept):
+                    pass
+            finally:
+                leave.set()
+        self.assertEqual(receiver.recv_bytes(timeout=LONG), b"good")
+        other.send("usable")
+        self.assertEqual(receiver.recv(timeout=LONG), "usable")
+
+    def test_a_child_lets_go_of_an_end_that_another_thread_was_using_in_place(self):
+        before = memfds()
+
+        def let_go(receiver, sender, other, kept):
+            other.close()
+            sender.close()
+            receiver.close()
+            self.assertEqual(memfds(), before)
+            self.assertRaises(ValueError, lambda: kept[0][0])
+            self.assertRaises(RuntimeError, kept[1].__exit__, None, None, None)
+            kept.clear()
+            self.assertEqual(memfds(), before)
+
+        self.view_of_another_thread_in_a_child(let_go)
+        self.view_of_another_thread_in_a_child(let_go, close_before=True)
+
+    def test_the_memory_stays_in_a_child_while_something_points_into_a_view_of_another_thread(self):
+        before = memfds()
+        receiver, sender = Generic_Pipe(4096)
+        sender.send_bytes(b"0123456789")
+        parts = []
+        entered, leave = threading.Event(), threading.Event()
+
+        def look():
+            with receiver.recv_view() as view:
+                parts.append(view[4:6])
+                entered.set()
+                leave.wait(LONG)
+                parts.clear()
+
+        def use():
+            sender.close()
+            receiver.close()
+            self.assertEqual(parts[0], b"45")
+            self.assertGreater(memfds(), before)
+            parts.clear()
+            self.assertEqual(memfds(), before)
+
+        with thread(look):
+            entered.wait(LONG)
+            with child(use):
+                pass
+            leave.set()
+        self.assertFalse(receiver.poll())
+
     def test_a_killed_sender_leaves_no_part_of_its_message(self):
         receiver, sender = Generic_Pipe(5)
         pid = fork()

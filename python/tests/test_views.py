@@ -6,9 +6,11 @@ import os
 import random
 import threading
 import unittest
+import weakref
 
+import buffered_pipe
 from buffered_pipe import Generic_Pipe, MessageView, Static_Pipe
-from support import LONG, TestCase, fork, memfds, thread
+from support import LONG, TestCase, fork, memfds, thread, wait_asleep
 
 
 class Views(TestCase):
@@ -81,6 +83,18 @@ class Views(TestCase):
         del part
         self.assertIn("left, at", repr(message))
 
+    def test_a_static_message_keeps_its_size_after_its_handle_is_closed(self):
+        receiver, sender = Static_Pipe(8, 2)
+        other = sender.fork()
+        message = sender.send_view()
+        with message as view:
+            view[:] = b"12345678"
+            sender.close()
+            self.assertRaises(ValueError, setattr, message, "size", 7)
+        other.send(b"87654321", timeout=LONG)
+        self.assertEqual(receiver.recv(), b"12345678")
+        self.assertEqual(receiver.recv(), b"87654321")
+
     def test_sizes_that_do_not_fit(self):
         self.assertRaises(TypeError, self.sender.send_view)
         self.assertRaises(ValueError, self.sender.send_view, -1)
@@ -152,6 +166,27 @@ class Views(TestCase):
         self.assertRaises(RuntimeError, message.__exit__, None, None, None)
         self.assertRaises(TypeError, MessageView)
 
+    def test_two_threads_do_not_enter_the_same_view(self):
+        message = self.receiver.recv_view(timeout=LONG)
+
+        def enter():
+            with message as view:
+                self.assertEqual(view, b"first")
+
+        with thread(enter) as running:
+            wait_asleep(running.native_id)
+            self.assertRaisesRegex(RuntimeError, "once", message.__enter__)
+            self.sender.send_bytes(b"first")
+            self.sender.send_bytes(b"second")
+        self.assertEqual(self.receiver.recv_bytes(timeout=LONG), b"second")
+
+    def test_a_view_that_came_too_late_may_be_entered_again(self):
+        message = self.receiver.recv_view(timeout=0.01)
+        self.assertRaises(TimeoutError, message.__enter__)
+        self.sender.send_bytes(b"late")
+        with message as view:
+            self.assertEqual(view, b"late")
+
     def test_what_points_into_a_sent_message_keeps_it_from_being_sent(self):
         with self.assertRaises(BufferError):
             with self.sender.send_view(10) as view:
@@ -184,6 +219,24 @@ class Views(TestCase):
             self.assertEqual(view, b"0123456789")
             self.assertGreater(memfds(), before)
         self.assertEqual(memfds(), before)
+
+    def test_a_view_that_its_own_end_refers_to_is_collected(self):
+        class Keeping(buffered_pipe.End):
+            pass
+
+        for enter in (False, True):
+            before = memfds()
+            receiver, sender = Keeping._pair(buffer_size=4096)
+            sender.message = sender.send_view(5)
+            if enter:
+                sender.view = sender.message.__enter__()
+            gone = weakref.ref(sender)
+            del sender
+            gc.collect()
+            self.assertIsNone(gone())
+            self.assertRaises(EOFError, receiver.recv, timeout=LONG)
+            del receiver
+            self.assertEqual(memfds(), before)
 
     def test_a_view_that_is_never_left_ends_with_its_last_reference(self):
         view = self.sender.send_view(10).__enter__()

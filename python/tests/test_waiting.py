@@ -217,6 +217,33 @@ class Descriptors(TestCase):
                 receive()
                 self.assertEqual(wait([receiver], 0), [])
 
+    def test_a_message_longer_than_the_ring_quiets_it_as_well(self):
+        receiver, sender = Generic_Pipe(4096)
+        wait = multiprocessing.connection.wait
+        message = bytes(100000)
+        receiver.fileno()
+
+        def view():
+            with receiver.recv_view():
+                pass
+
+        def too_short():
+            with self.assertRaises(multiprocessing.BufferTooShort):
+                receiver.recv_bytes_into(bytearray(1))
+
+        for receive in (
+            receiver.recv_bytes,
+            lambda: receiver.recv_bytes(len(message)),
+            lambda: receiver.recv_bytes_into(bytearray(len(message))),
+            lambda: receiver._recv_long(False),
+            too_short,
+            view,
+        ):
+            with thread(sender.send_bytes, message):
+                self.assertEqual(wait([receiver], LONG), [receiver])
+                receive()
+            self.assertEqual(wait([receiver], 0), [])
+
     def test_selectors(self):
         receiver, sender = Generic_Pipe(2048)
         with selectors.DefaultSelector() as selector:
