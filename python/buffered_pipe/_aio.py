@@ -13,45 +13,39 @@ import weakref
 
 from . import _core  # type: ignore[attr-defined]
 
-# Of each loop, who waits for which descriptor: {descriptor: [futures]}.
+# Who waits, in each loop.
 _waiters: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 _lock = threading.RLock()  # the handler of a signal may close an end, too
 # The handles of the threads: {handle: the end that it stands for}.
 _lent: dict = {}
 
 
-def _awake(futures):
-    for future in futures:
-        if not future.done():
-            future.set_result(None)
+def _awake(future):
+    if not future.done():
+        future.set_result(None)
 
 
-def _ready(loop, fd):
-    futures = _waiters.get(loop, {}).pop(fd, [])
-    loop.remove_reader(fd)
-    _awake(futures)
-
-
-async def _readable(fd):
+async def _readable(thing):
+    """Until there may be something to receive, or a handle was closed."""
     import asyncio
 
     loop = asyncio.get_running_loop()
-    with _lock:
-        waiting = _waiters.setdefault(loop, {})
-    futures = waiting.get(fd)
-    if futures is None:
-        loop.add_reader(fd, _ready, loop, fd)
-        futures = waiting[fd] = []
     future = loop.create_future()
-    futures.append(future)
+    with _lock:
+        waiting = _waiters.setdefault(loop, set())
+    waiting.add(future)
+    fd = -1
     try:
-        await future
+        # One of our own: should the other be closed, its number may be another file's before the loop has let go.
+        fd = os.dup(thing.fileno())
+        if not thing.closed:
+            loop.add_reader(fd, _awake, future)
+            await future
     finally:
-        if future in futures:
-            futures.remove(future)
-        if not futures and waiting.get(fd) is futures:
-            del waiting[fd]
+        waiting.discard(future)
+        if fd >= 0:
             loop.remove_reader(fd)
+            os.close(fd)
 
 
 def wake():
@@ -64,13 +58,15 @@ def wake():
     with _lock:
         loops = list(_waiters)
     for loop in loops:
-        if not loop.is_closed():
+        try:
             loop.call_soon_threadsafe(_wake_all, loop)
+        except RuntimeError:
+            pass  # the loop was closed
 
 
 def _wake_all(loop):
-    for fd in list(_waiters.get(loop, {})):
-        _ready(loop, fd)
+    for future in list(_waiters.get(loop, ())):
+        _awake(future)
 
 
 def _after_fork():
@@ -95,7 +91,7 @@ async def receive(end, objects):
             except TimeoutError:
                 pass  # somebody else has received it
         except TimeoutError:
-            await _readable(end.fileno())
+            await _readable(end)
 
 
 async def accept(listener):
@@ -103,7 +99,7 @@ async def accept(listener):
         try:
             return listener.accept(timeout=0)
         except TimeoutError:
-            await _readable(listener.fileno())
+            await _readable(listener)
 
 
 def _part(buf, offset, size):
@@ -167,10 +163,11 @@ async def _in_thread(end, call):
         raise
     try:
         result, failure = await asyncio.shield(future)
-    except asyncio.CancelledError:
+    except BaseException as failure:
         _core.End.close(handle)
         # Who cancels may use the buffer again; but a second cancel() is heeded at once.
-        await asyncio.wait([future], timeout=1)
+        if isinstance(failure, asyncio.CancelledError):
+            await asyncio.wait([future], timeout=1)
         raise
     try:
         if failure:

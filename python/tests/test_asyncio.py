@@ -7,6 +7,8 @@ import os
 import pickle
 import random
 import signal
+import socket
+import threading
 import unittest
 from concurrent.futures import ThreadPoolExecutor
 
@@ -44,6 +46,38 @@ class Asyncio(unittest.IsolatedAsyncioTestCase):
             sender.send(number)
         self.assertEqual(sorted(await self.within(asyncio.gather(*waiting))), [0, 1, 2])
 
+    async def test_a_closed_end_takes_nothing_from_the_file_that_has_its_number_next(self):
+        async def receive(receiver):
+            with self.assertRaises(OSError):
+                await receiver.async_recv()
+
+        async def accept(listener):
+            with self.assertRaises(OSError):
+                await listener.async_accept()
+
+        loop = asyncio.get_running_loop()
+        receiver, sender = Generic_Pipe(4096)
+        for thing, waits in (
+            (receiver, receive),
+            (buffered_pipe.listen(f"@aio-{os.getpid()}"), accept),
+        ):
+            task = asyncio.create_task(waits(thing))
+            await asyncio.sleep(0.01)
+            number = thing.fileno()
+            thing.close()
+            sockets = {}
+            while number not in sockets:
+                pair = socket.socketpair()
+                for ours, theirs in (pair, pair[::-1]):
+                    sockets[ours.fileno()] = ours, theirs
+            ours, theirs = sockets[number]
+            ours.setblocking(False)
+            loop.call_later(0.05, theirs.send, b"there")
+            self.assertEqual(await self.within(asyncio.create_task(loop.sock_recv(ours, 10))), b"there")
+            await self.within(task)
+            for each, _ in sockets.values():
+                each.close()
+
     async def test_a_stream_through_a_small_pipe(self):
         receiver, sender = Static_Pipe(4, 2)
         count = 300
@@ -56,6 +90,23 @@ class Asyncio(unittest.IsolatedAsyncioTestCase):
         for number in range(count):
             self.assertEqual(await self.within(receiver.async_recv()), number.to_bytes(4, "big"))
         await task
+
+    def test_a_coroutine_that_is_closed_lets_go_of_its_end(self):
+        receiver, sender = Static_Pipe(4, 2)
+        for _ in range(2):
+            sender.send(bytes(4))
+        loop = asyncio.new_event_loop()
+        loop.set_exception_handler(lambda *_: None)  # it says that the task was pending
+        task = loop.create_task(sender.async_send(bytes(4)))
+        loop.run_until_complete(asyncio.sleep(0.01))
+        before = threading.active_count()
+        task.get_coro().close()
+        loop.close()
+        del task, sender
+        wait_until(lambda: threading.active_count() < before)
+        for _ in range(2):
+            receiver.recv()
+        self.assertRaises(EOFError, receiver.recv, timeout=LONG)
 
     async def test_messages_longer_than_the_ring(self):
         receiver, sender = Generic_Pipe(5)
