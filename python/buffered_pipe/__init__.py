@@ -7,8 +7,11 @@
     sender.send({"hello": "world"})
     receiver.recv()
 
+Objects are pickles: receive them only from those you trust.
+
 An end goes to other processes as an argument of multiprocessing.Process, with
 any start method, and any number of processes and threads may use it at once.
+For EOFError to come, each process must close the ends that it does not use.
 """
 
 import operator as _operator
@@ -85,7 +88,7 @@ class Listener(_core.Listener):
     close.__doc__ = _core.Listener.close.__doc__
 
     def accept(self, *, timeout=None):
-        """The end that speaks with the next program that connects."""
+        """Wait for the next program that connects, and return the end that speaks with it."""
         return self._accept(End, timeout)
 
     async def async_accept(self):
@@ -115,9 +118,9 @@ _BUFFER_SIZE = 65536
 def Generic_Pipe(buffer_size=None, minimum_write=64, SMT_recv=16, SMT_send=16, polling=0.1, duplex=None):
     """A pipe for messages of any length: (receiving end, sending end), or two ends that do both if duplex.
 
-    It holds at least buffer_size bytes of messages of 16 bytes or more; longer messages stream
-    through.  minimum_write, SMT_recv, SMT_send and polling are hints that this implementation does
-    not need.
+    It holds at least buffer_size bytes of messages of 16 bytes or more, often twice as many: its ends
+    say how many in their buffer_size, and longer messages stream through.  minimum_write, SMT_recv,
+    SMT_send and polling are hints that this implementation does not need.
 
     Without a buffer_size it is called as multiprocessing.Pipe is: the first argument may be duplex,
     which then is True if it is not given, and the buffer has 65536 bytes.  With one, duplex is
@@ -153,12 +156,13 @@ def Static_Pipe(object_size, object_count, SMT_recv=16, SMT_send=16, polling=0.1
 
 
 def listen(address, mode=None, *, buffer_size=0, object_size=0, object_count=0):
-    """Wait at an address for other programs, in any language, to connect.
+    """A Listener at an address, to which other programs, in any language, connect.
 
     The address is "/path", "./path", "@name" (abstract), "fd:N", "systemd:" or "systemd:NAME".
-    mode is "r" if this side receives, "w" if it sends and "rw" if both do both; with None, the side
-    that accepts receives.  The sizes are limits and defaults for those who connect; an object_size makes
-    the pipes static.
+    mode is "r" if this side receives, "w" if it sends and "rw" if both do both; with None, what
+    fits the other side's "r" or "w", and if both have None, the side that accepts receives.  The sizes
+    are limits and defaults for those who connect; an object_size makes the pipes static.  close()
+    removes a path.
     """
     return _core.listen(
         Listener,
@@ -173,8 +177,9 @@ def listen(address, mode=None, *, buffer_size=0, object_size=0, object_count=0):
 def connect(address, mode=None, *, buffer_size=0, object_size=0, object_count=0, timeout=None):
     """Connect to a program that listens at the address, and return this side's end.
 
-    mode is as in listen(), and must fit to the listener's.  A size of 0 takes what the listener has.
-    FileNotFoundError and ConnectionRefusedError: nobody listens there.
+    Waits until the listener accepts, but not for a listener: FileNotFoundError and
+    ConnectionRefusedError say that there is none.  mode is as in listen(), and must fit: "rw" to "rw",
+    "r" to "w" or None, "w" to "r" or None.  A size of 0 takes what the listener has.
     """
     return _core.connect(
         End,
@@ -191,8 +196,9 @@ def wait(object_list, timeout=None):
     """Wait until some of the objects are ready, and return a list of these.
 
     An end that receives is ready when there is a message or the end of the stream; an end that only
-    sends when there is room.  Among ends that receive, other objects that multiprocessing.connection.wait
-    takes may be waited for.
+    sends when there is room.  The list is empty when the time is up.  Among ends that receive, but not
+    among those that only send, other objects that multiprocessing.connection.wait takes may be waited
+    for.
     """
     objects = list(object_list)
     if objects and all(isinstance(each, End) for each in objects):

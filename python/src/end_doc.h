@@ -5,25 +5,28 @@
 
 #include <Python.h>
 
-PyDoc_STRVAR(
-	doc_end,
-	"One end of a pipe, for any number of threads and processes.\n\n"
-	"Every blocking call takes timeout= in seconds: None waits for ever, 0 only tries, and\n"
-	"TimeoutError says that the time is up.  But a call that has begun to receive a message longer\n"
-	"than the buffer stays for a second, and one more for each 16 MiB, even if its timeout is\n"
-	"shorter; if the rest does not come by then, the message is lost.  A call on a closed handle is\n"
-	"an OSError.");
+PyDoc_STRVAR(doc_end,
+	     "One end of a pipe, for any number of threads and processes.\n\n"
+	     "Made by Pipe(), Static_Pipe(), connect() and Listener.accept().  An end that is no longer\n"
+	     "referred to is closed.\n\n"
+	     "Every call that may wait takes timeout= in seconds: None waits for ever, 0 only tries, and\n"
+	     "TimeoutError says that the time is up.  EOFError: the other side is gone and everything was\n"
+	     "received.  BrokenPipeError: nobody is left to receive.  OSError: the handle is closed, or the\n"
+	     "end does not go that way.\n\n"
+	     "A message longer than buffer_size streams through, while both sides are at work: to send it\n"
+	     "with timeout=0 is a ValueError.  A call that has begun to receive one stays for a second, and\n"
+	     "one more for each 16 MiB, even if its timeout is shorter; if the rest does not come by then,\n"
+	     "the message is lost.");
 PyDoc_STRVAR(doc_send,
 	     "send($self, /, obj, *, timeout=None)\n--\n\n"
 	     "Send an object as a pickle; in a static pipe, bytes.\n\n"
 	     "Buffers that the object offers out of band (pickle protocol 5), such as the data of numpy\n"
 	     "arrays, go into the pipe straight from where they are.  If the object cannot be pickled,\n"
-	     "nothing is sent.  BrokenPipeError: nobody is left to receive.");
+	     "nothing is sent.");
 PyDoc_STRVAR(doc_recv,
 	     "recv($self, /, *, timeout=None)\n--\n\n"
 	     "Receive an object that was sent with send(); in a static pipe, bytes.\n\n"
-	     "EOFError: the other side is gone and everything was received.  To load a pickle is to run\n"
-	     "what the sender says: receive objects only from those you trust.");
+	     "To load a pickle is to run what the sender says: receive objects only from those you trust.");
 PyDoc_STRVAR(doc_send_bytes, "send_bytes($self, /, buf, offset=0, size=None, *, timeout=None)\n--\n\n"
 			     "Send a bytes-like object, or a part of it, as one message.");
 PyDoc_STRVAR(doc_recv_bytes, "recv_bytes($self, /, maxlength=None, *, timeout=None)\n--\n\n"
@@ -32,27 +35,41 @@ PyDoc_STRVAR(doc_recv_bytes, "recv_bytes($self, /, maxlength=None, *, timeout=No
 PyDoc_STRVAR(doc_recv_bytes_into,
 	     "recv_bytes_into($self, /, buf, offset=0, *, timeout=None)\n--\n\n"
 	     "Receive a message into a writable bytes-like object, from offset on, and return its length.\n\n"
-	     "A message that is too long comes as the argument of multiprocessing.BufferTooShort.");
+	     "A message that is too long is received, too: as the argument of the exception\n"
+	     "multiprocessing.BufferTooShort.");
 PyDoc_STRVAR(doc_send_view,
 	     "send_view($self, /, size=None, *, timeout=None)\n--\n\n"
 	     "A context manager: a writable memoryview of size bytes inside the pipe.\n\n"
-	     "The message is sent when the block ends, and dropped if that is by an exception.");
+	     "The message is sent when the block ends, and dropped if that is by an exception.  To send\n"
+	     "less, keep the object that this call returns, and set its size inside the block.  In a\n"
+	     "static pipe the size may be left out.  If something else, such as an array, still points\n"
+	     "into the memory when the block ends, that is a BufferError: nothing is sent, and the pipe\n"
+	     "waits until it is gone.");
 PyDoc_STRVAR(doc_recv_view,
 	     "recv_view($self, /, *, timeout=None)\n--\n\n"
 	     "A context manager: a read-only memoryview of the next message inside the pipe.\n\n"
-	     "The message is consumed when the block ends.  A hostile sender can change the bytes\n"
-	     "while you look at them: copy before you check.");
-PyDoc_STRVAR(doc_poll,
-	     "poll($self, /, timeout=0.0)\n--\n\n"
-	     "Whether there is something to receive, a message or the end; waits for it for that long.");
-PyDoc_STRVAR(doc_fileno, "fileno($self, /)\n--\n\n"
-			 "A descriptor that is readable while there is something to receive.  Only poll it.");
+	     "The message is consumed when the block ends, also by an exception.  If something else, such\n"
+	     "as an array, still points there, that is a BufferError, and the pipe waits until it is gone.\n"
+	     "A hostile sender can change the bytes while you look at them: copy before you check.  A\n"
+	     "message longer than the buffer is shown as a copy.");
+PyDoc_STRVAR(doc_poll, "poll($self, /, timeout=0.0)\n--\n\n"
+		       "Whether there is something to receive, a message or the end of the stream.\n\n"
+		       "Waits for it until the time is up; None waits for ever.");
+PyDoc_STRVAR(doc_fileno,
+	     "fileno($self, /)\n--\n\n"
+	     "A descriptor that is readable while there is something to receive.\n\n"
+	     "Only wait for it, never read or close it.  Somebody else may be quicker to take the\n"
+	     "message, so receive with timeout=0.  An end that only sends has none: OSError.");
 PyDoc_STRVAR(doc_close, "close($self, /)\n--\n\n"
-			"Let go of the end.  The last handle in the last process to do so ends the pipe.");
+			"Let go of the end: this handle is closed.\n\n"
+			"When the last handle of it in the last process is, the other side gets EOFError or\n"
+			"BrokenPipeError.  A call that waits in another thread ends with an OSError.");
 PyDoc_STRVAR(doc_shutdown,
 	     "shutdown($self, /, *, timeout=None)\n--\n\n"
-	     "End the stream, for all who hold this end: the other side receives what was sent, then EOF.\n\n"
-	     "Waits while another one is in the middle of a message.");
+	     "End the stream, for all who hold this end.\n\n"
+	     "The other side receives what was sent, then EOFError; to send more here is a\n"
+	     "BrokenPipeError.  A duplex end still receives.  On an end that only receives, it is the other\n"
+	     "side that gets BrokenPipeError.  Waits while somebody else is in the middle of sending.");
 PyDoc_STRVAR(doc_register,
 	     "register($self, /)\n--\n\n"
 	     "Does nothing: using an end attaches it.  It may be called in each process and thread.");
@@ -60,10 +77,12 @@ PyDoc_STRVAR(doc_fork, "fork($self, /)\n--\n\n"
 		       "Another handle of the same end, to be closed on its own.");
 PyDoc_STRVAR(doc_send_to,
 	     "send_to($self, socket, /)\n--\n\n"
-	     "Hand the end over through a connected Unix socket, to any program that uses the library.\n"
-	     "This handle stays open.");
-PyDoc_STRVAR(doc_recv_from, "recv_from($type, socket, /)\n--\n\n"
-			    "An end that another process hands over through a connected Unix socket.");
+	     "Hand the end over through a connected Unix socket, to any program that uses the library.\n\n"
+	     "This handle stays open.  The timeout is that of the socket.");
+PyDoc_STRVAR(doc_recv_from,
+	     "recv_from($type, socket, /)\n--\n\n"
+	     "Receive an end that another process hands over through a connected Unix socket.\n\n"
+	     "Take one only from those you trust.  The timeout is that of the socket.");
 PyDoc_STRVAR(doc_enter, "__enter__($self, /)\n--\n\n"
 			"The end itself.");
 PyDoc_STRVAR(doc_exit, "__exit__($self, exc_type, exc, traceback, /)\n--\n\n"

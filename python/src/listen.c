@@ -327,7 +327,8 @@ PyObject *core_connect(PyObject *module, PyObject *const *args, Py_ssize_t nargs
 	return end;
 }
 
-PyDoc_STRVAR(listener_doc, "Waits at an address for other programs, in any language, that connect.");
+PyDoc_STRVAR(listener_doc, "Waits at an address for other programs, in any language, that connect.\n\n"
+			   "Made by listen().  One thread at a time accepts.");
 
 static PyMethodDef listener_methods[] = {
 	{ "_accept", (PyCFunction)(void (*)(void))listener_accept, METH_FASTCALL, NULL },
@@ -336,7 +337,7 @@ static PyMethodDef listener_methods[] = {
 	  "A descriptor that is readable when accept() has something to do." },
 	{ "close", listener_close, METH_NOARGS,
 	  "close($self, /)\n--\n\n"
-	  "Stop listening.  Who was not accepted yet is refused." },
+	  "Stop listening.  Who was not accepted yet is refused; a path is removed." },
 	{ "__enter__", listener_enter, METH_NOARGS,
 	  "__enter__($self, /)\n--\n\n"
 	  "The listener itself." },

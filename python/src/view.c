@@ -516,8 +516,9 @@ static int view_set_size(PyObject *self, PyObject *value, void *unused)
 
 PyDoc_STRVAR(view_doc,
 	     "A message inside the pipe's memory: a context manager that gives a memoryview of it.\n\n"
-	     "Made by End.send_view() and End.recv_view().  The thread that enters the block must\n"
-	     "leave it, and may not use the same direction of the end in between.");
+	     "Made by End.send_view() and End.recv_view().  Nothing waits or is reserved before the block\n"
+	     "is entered; that is done once.  The thread that enters the block must leave it, soon, because\n"
+	     "others wait for it, and may not use the same direction of the end in between.");
 
 static PyMethodDef view_methods[] = {
 	{ "__enter__", view_enter, METH_NOARGS,
@@ -531,7 +532,8 @@ static PyMethodDef view_methods[] = {
 
 static PyGetSetDef view_getset[] = {
 	{ "size", view_get_size, view_set_size,
-	  "How many bytes the message has; before it is sent, it may be made shorter.", NULL },
+	  "How many bytes the message has.  Before it is sent, it can be set to fewer than were reserved.",
+	  NULL },
 	{ NULL, NULL, NULL, NULL, NULL },
 };
 

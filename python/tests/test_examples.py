@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: MIT
 """The two programs that users know from the documentation, as programs of their own."""
 
-import os
-import re
 import subprocess
 import sys
 import textwrap
@@ -86,12 +84,6 @@ class Examples(TestCase):
         )
         self.assertEqual(result.returncode, 0, result.stdout)
         return result.stdout
-
-    def test_the_one_in_our_own_documentation(self):
-        directory = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-        with open(os.path.join(directory, "README.md")) as file:
-            program = re.search(r"```python\n(.*?)```", file.read(), re.DOTALL).group(1)
-        self.assertEqual(self.run_program(program), "{'hello': 'world'}\n")
 
     def test_generic(self):
         self.assertEqual(self.run_program(GENERIC), "Hello, world!\n")
