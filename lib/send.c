@@ -71,11 +71,15 @@ static int await_room(bufpipe_t *p, void **room, size_t len, int64_t deadline)
 	return r;
 }
 
-/* Nobody is there any more.  But the last one may have taken this record before it left: then it was no failure. */
+/*
+ * Nobody is there any more, or nobody who will receive: so this is the end.  But
+ * the last one may have taken this record before it left: then it was no failure.
+ */
 slow_path static int check_taken(const bufpipe_t *p, uint64_t tail)
 {
 	uint64_t head = atomic_load_explicit(p->sender.head, memory_order_relaxed) & ~HEAD_HELD;
 
+	ring_end(&p->sender);
 	return head == tail ? 0 : -EPIPE;
 }
 
