@@ -72,7 +72,10 @@ void *raise_error(const struct hold *hold, enum direction direction, long error)
 			PyErr_SetString(PyExc_EOFError,
 					"the other side is gone, and everything was received");
 		else
-			raise_os(EPIPE, direction == SENDING ? "nobody is left to receive" : "closed", NULL);
+			raise_os(EPIPE,
+				 direction == SENDING ? "nobody is left to receive, or this end was shut down"
+						      : "closed",
+				 NULL);
 		return NULL;
 	case EAGAIN:
 	case ETIMEDOUT:
@@ -83,7 +86,8 @@ void *raise_error(const struct hold *hold, enum direction direction, long error)
 	case EBUSY:
 		PyErr_SetString(PyExc_RuntimeError,
 				"this thread is in the middle of a message of this end: in the 'with' of a "
-				"view, or in a long message that a signal handler has interrupted");
+				"view, or something still points into one, or a signal handler has "
+				"interrupted a long message");
 		return NULL;
 	case EPROTO:
 		return raise_os(EPROTO, "the other side broke the protocol of the shared memory", NULL);
