@@ -461,15 +461,26 @@ void allow_only(const int *calls, int n)
 	install_filter(&program);
 }
 
-void need_jail(void)
+static bool in_valgrind(void)
 {
 	const char *preloaded = getenv("LD_PRELOAD");
 
+	return preloaded && strstr(preloaded, "vgpreload");
+}
+
+void need_jail(void)
+{
 #ifdef SANITIZED
 	cr_skip_test("a sanitizer makes system calls of its own");
 #endif
-	if (preloaded && strstr(preloaded, "vgpreload"))
+	if (in_valgrind())
 		cr_skip_test("valgrind makes system calls of its own");
+}
+
+void need_limits(void)
+{
+	if (in_valgrind())
+		cr_skip_test("valgrind does not tell the kernel of limits");
 }
 
 void sockets_open(int sockets[2], int type)

@@ -159,6 +159,9 @@ void allow_only(const int *calls, int n);
 /* Skips the test where sanitizers or valgrind make system calls of their own. */
 void need_jail(void);
 
+/* Skips the test where valgrind keeps limits of descriptors to itself. */
+void need_limits(void);
+
 /* A pair of connected Unix sockets, close-on-exec. */
 void sockets_open(int sockets[2], int type);
 void sockets_close(int sockets[2]);
