@@ -152,7 +152,8 @@ int bufpipe_create(bufpipe_t *ends[2], const struct bufpipe_options *options);
  * get -EPIPE, and here what has arrived can still be received.  A send that
  * crosses it may be delivered although it got -EPIPE.  Needs no room and does
  * not wait for the other side; on a shared end that sends it waits for who is
- * sending now, however long that waits for room.  A second call does nothing.
+ * sending now or has something reserved, however long that waits for room.  A
+ * second call does nothing.
  *
  * Errors: -EINVAL; -EBUSY with an open reservation.
  */
@@ -206,7 +207,8 @@ ssize_t bufpipe_recv(bufpipe_t *pipe, void *buf, size_t cap, int64_t timeout_ns)
 
 /*
  * The length of the next message, which stays in place.  Waits for one as
- * bufpipe_recv does; also for a message that is longer than the ring.
+ * bufpipe_recv does; also for a message that is longer than the ring, which
+ * until it is received may yet be given up by its sender.
  *
  * The sender chooses it: bound what you allocate for it.
  *
@@ -293,8 +295,8 @@ int bufpipe_get_info(const bufpipe_t *pipe, struct bufpipe_info *info);
  *     message; -EOPNOTSUPP with BUFPIPE_NO_HANDOVER, or when /proc
  *     was missing at creation;
  *   recv_end: -EBADMSG: what arrived is no end (any descriptors in it have been
- *     closed); -EPROTONOSUPPORT: it is of another layout version.  After these,
- *     and where -EMFILE comes of the three descriptors, what arrived is gone.
+ *     closed); -EPROTONOSUPPORT: it is of another layout version.  After any
+ *     error but one of recvmsg, what arrived is gone.
  */
 int bufpipe_send_end(int socket, bufpipe_t *pipe);
 int bufpipe_recv_end(int socket, bufpipe_t **pipe);
@@ -382,7 +384,7 @@ int bufpipe_wait(struct bufpipe_pollfd *pipes, unsigned n, int64_t timeout_ns);
 
 /*
  * A descriptor for epoll, poll, select and the event loops above them: readable
- * while a message or the end of the stream is there to be received.  It turns
+ * while there is BUFPIPE_IN.  It turns
  * quiet at the next receiving try (timeout 0) that ends in -EAGAIN.  So take one
  * message per wake-up, or all until -EAGAIN: both work.  Only poll it: never read
  * it, and do not close it, it belongs to the end.  Calling again returns the same

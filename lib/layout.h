@@ -76,12 +76,11 @@ enum {
  */
 struct bell {
 	_Atomic uint32_t flags;
-	_Atomic uint32_t events; /* futex word; bumped before each wake-up */
-	_Atomic uint64_t raises; /* how often the mode was raised: one ring each */
-	_Atomic uint64_t wanted; /* sender: the head worth a wake-up from BELL_FUTEX */
-	_Atomic uint32_t cpu;    /* a hint: where this end last waited or rang */
-	_Atomic uint64_t
-		given_up; /* sender: the long message of which it sent the beginning alone: position | GIVEN_UP */
+	_Atomic uint32_t events;   /* futex word; bumped before each wake-up */
+	_Atomic uint64_t raises;   /* how often the mode was raised: one ring each */
+	_Atomic uint64_t wanted;   /* sender: the head worth a wake-up from BELL_FUTEX */
+	_Atomic uint32_t cpu;      /* a hint: where this end last waited or rang */
+	_Atomic uint64_t given_up; /* sender: the long message that it gave up last: position | GIVEN_UP */
 };
 
 #define GIVEN_UP ((uint64_t)2)

@@ -118,8 +118,8 @@ static int is_stream(int socket)
 
 /*
  * Whether descriptors are missing though there was room to say more of them:
- * then the kernel had no number left for them.  Without room, the sender sent
- * too many.
+ * then the kernel could not give us more, most likely for want of numbers.
+ * Without room, the sender sent too many.
  */
 static int out_of_numbers(const struct msghdr *message)
 {

@@ -18,7 +18,7 @@ int record_look(const bufpipe_t *p, struct record *record)
 	return p->in.shortest || !record->len ? -EPROTO : 0; /* no pieces in a static pipe, and none empty */
 }
 
-static int wait_in_lead(bufpipe_t *p, const struct partial *part, int64_t deadline)
+static int wait_in_lead(bufpipe_t *p, const struct partial *rest, int64_t deadline)
 {
 	uint64_t head = receiver_head(&p->receiver);
 	struct look look = {
@@ -29,35 +29,31 @@ static int wait_in_lead(bufpipe_t *p, const struct partial *part, int64_t deadli
 		.wanted = head,
 	};
 
+	static_assert(!(GIVEN_UP & HEAD_HELD), "or the look would ignore it");
 	/* In our turn the head moves for nobody else. */
-	if (part) {
+	if (rest) {
 		look.own = &p->in.wait.theirs->given_up;
-		look.own_value = part->given_up;
+		look.own_value = rest->given_up;
 	}
 	return wait_until(&p->in.wait, &look, deadline);
 }
 
-int record_wait_rest(bufpipe_t *p, const struct partial *part, int64_t deadline)
+int record_wait(bufpipe_t *p, const struct partial *rest, int64_t deadline)
 {
 	int r;
 
 	if (!(p->in.state & WAY_SHARED))
-		return wait_in_lead(p, part, deadline);
+		return wait_in_lead(p, rest, deadline);
 	r = lock_take(p->lead_lock, &p->lead_habit, deadline);
 	if (r < 0)
 		return r;
-	r = wait_in_lead(p, part, deadline);
+	r = wait_in_lead(p, rest, deadline);
 	lock_drop(p->lead_lock);
 	return r;
 }
 
-int record_wait(bufpipe_t *p, int64_t deadline)
-{
-	return record_wait_rest(p, NULL, deadline);
-}
-
 /* The last look comes after the answer that nobody sends any more. */
-int record_give_up(bufpipe_t *p)
+int record_try_again(bufpipe_t *p)
 {
 	struct record record;
 

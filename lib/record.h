@@ -24,11 +24,10 @@ int record_look(const bufpipe_t *pipe, struct record *record);
  * Nothing is there: sleeps until that may have changed.  Of the co-owners of a
  * shared end only one at a time, the one with the lead, waits for the ring: one
  * message wakes one of them, and one alone raises and lowers the flag.
+ * In the middle of a long message, in our turn: rest is what there is of it,
+ * and the sleep also ends when it is given up.  Else rest is NULL.
  */
-int record_wait(bufpipe_t *pipe, int64_t deadline);
-
-/* The same in the middle of a message, in our turn: until its next piece is there, or it is given up. */
-int record_wait_rest(bufpipe_t *pipe, const struct partial *part, int64_t deadline);
+int record_wait(bufpipe_t *pipe, const struct partial *rest, int64_t deadline);
 
 /* The long message that the sender gave up last; see layout.h. */
 static inline uint64_t record_given_up(const bufpipe_t *p)
@@ -38,7 +37,7 @@ static inline uint64_t record_given_up(const bufpipe_t *p)
 }
 
 /* A try found nothing: -EAGAIN, -EPIPE when nobody sends any more, or 0: look again. */
-int record_give_up(bufpipe_t *pipe);
+int record_try_again(bufpipe_t *pipe);
 
 static inline int record_consume(bufpipe_t *p, uint64_t len)
 {

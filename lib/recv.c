@@ -15,12 +15,53 @@ static int overdue(bufpipe_t *p, uint64_t begin, int64_t deadline)
 	return deadline == TIME_TRY || time_now() >= deadline ? -ETIMEDOUT : 0;
 }
 
-/* A beginning that its sender has given up; or pieces without one, if who had begun the message died in it. */
+/*
+ * Whether the long message at begin, of which so much is missing from a position
+ * on, will never be whole: it was given up, or something else follows.
+ */
+static bool is_lost(const bufpipe_t *p, uint64_t begin, uint64_t at, uint64_t missing)
+{
+	const struct receiver *r = &p->receiver;
+	uint64_t end = receiver_head(r) + r->limit;
+	/* First, so that the look finds all there is of it. */
+	bool given_up = record_given_up(p) == (begin | GIVEN_UP);
+
+	while (at < end) {
+		/* Pairs with the release in ring_commit, for what is before it. */
+		uint64_t header = atomic_load_explicit(receiver_header(r, at), memory_order_acquire);
+		uint64_t len = header & RECORD_LENGTH;
+
+		if (!header)
+			return given_up;
+		if (header != (RECORD_MORE | len) || !len || !ring_valid(r, header))
+			return true;
+		if (len >= missing)
+			return false;
+		missing -= len;
+		at += record_size(len);
+	}
+	return false;
+}
+
+/* What was kept of a long message, of which the rest should be at head. */
+static bool kept_is_lost(const bufpipe_t *p)
+{
+	const struct partial *kept = &p->partial;
+
+	return is_lost(p, kept->begin, receiver_head(&p->receiver), kept->total - kept->have);
+}
+
+/* Of a message that will never be whole: its sender gave it up or died, or we did not keep its beginning. */
 static bool is_stray(const bufpipe_t *p, const struct record *record)
 {
-	if (record->flags == RECORD_FIRST)
-		return record_given_up(p) == (receiver_head(&p->receiver) | GIVEN_UP);
-	return record->flags == RECORD_MORE && !(p->in.state & WAY_PARTIAL);
+	uint64_t head = receiver_head(&p->receiver);
+	uint64_t total;
+
+	if (record->flags == RECORD_MORE)
+		return !(p->in.state & WAY_PARTIAL) || kept_is_lost(p);
+	if (record->flags != RECORD_FIRST || long_total(&p->in, record, &total) < 0)
+		return false;
+	return is_lost(p, head, head + record_size(record->len), total - (record->len - sizeof(total)));
 }
 
 static int skip_strays(bufpipe_t *p, struct record *record, int64_t deadline)
@@ -29,13 +70,14 @@ static int skip_strays(bufpipe_t *p, struct record *record, int64_t deadline)
 	int r = record_look(p, record);
 
 	while (r == 0 && is_stray(p, record)) {
-		if (record->flags == RECORD_FIRST)
-			long_forget(p); /* nor does it go on with the one before it */
+		long_forget(p);
 		record_consume(p, record->len);
 		r = overdue(p, begin, deadline);
 		if (r == 0)
 			r = record_look(p, record);
 	}
+	if (r == -EAGAIN && p->in.state & WAY_PARTIAL && kept_is_lost(p))
+		long_forget(p);
 	return r;
 }
 
@@ -63,7 +105,7 @@ static int await_record(bufpipe_t *p, struct record *record, int64_t deadline)
 		}
 		way_leave(&p->in);
 		if (r == -EAGAIN)
-			r = deadline == TIME_TRY ? record_give_up(p) : record_wait(p, deadline);
+			r = deadline == TIME_TRY ? record_try_again(p) : record_wait(p, NULL, deadline);
 		if (r < 0)
 			return r == -ETIMEDOUT && deadline == TIME_TRY ? -EAGAIN : r;
 	}
@@ -176,7 +218,7 @@ ssize_t bufpipe_recv(bufpipe_t *p, void *buf, size_t cap, int64_t timeout_ns)
 			return recv_any(p, buf, cap, timeout_ns);
 		if (deadline == TIME_TRY)
 			deadline = time_deadline(timeout_ns);
-		r = record_wait(p, deadline);
+		r = record_wait(p, NULL, deadline);
 		if (r < 0)
 			return r;
 	}

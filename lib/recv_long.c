@@ -91,7 +91,7 @@ static int await_piece(bufpipe_t *p, struct record *record, int64_t deadline)
 			return r;
 		if (given_up)
 			return 1;
-		r = deadline == TIME_TRY ? record_give_up(p) : record_wait_rest(p, &p->partial, deadline);
+		r = deadline == TIME_TRY ? record_try_again(p) : record_wait(p, &p->partial, deadline);
 	} while (r == 0);
 	return r;
 }
@@ -153,7 +153,7 @@ static int keep_partial(bufpipe_t *p, const char *buf, uint64_t kept)
 	return 0;
 }
 
-/* The rest of a long message, in our turn.  Its length; -EAGAIN with *restart when another message has begun. */
+/* The rest of a long message, in our turn.  Its length; -EAGAIN with *restart when there is no rest. */
 static ssize_t finish_long(bufpipe_t *p, char *buf, int64_t deadline, bool *restart)
 {
 	struct partial *part = &p->partial;

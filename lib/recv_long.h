@@ -15,7 +15,7 @@ int long_total(const struct way *in, const struct record *record, uint64_t *tota
 /*
  * In our turn, with a piece before us that begins a message, or goes on with
  * the one that was kept: its length; -EAGAIN with *restart when the sender has
- * given it up and begun another.
+ * given it up, or died and another has begun.
  */
 ssize_t long_take(bufpipe_t *pipe, const struct record *record, char *buf, size_t cap, int64_t deadline,
 		  bool *restart);

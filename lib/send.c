@@ -43,6 +43,18 @@ static uint64_t worth_waking(const struct sender *s, uint64_t len)
 	return (int64_t)(half - needed) > 0 ? half : needed;
 }
 
+/*
+ * The stream has ended, or nobody is left who would receive: then this ends it,
+ * so that nothing is delivered after a broken pipe.  Who ended it before may have
+ * died before it could ring.
+ */
+slow_path static void end_stream(bufpipe_t *p)
+{
+	if (wait_is_over(&p->out.wait))
+		ring_end(&p->sender);
+	wait_notify(&p->out.wait, sender_tail(&p->sender));
+}
+
 /* Waits for room in our turn, and points *room to it. */
 static int await_room(bufpipe_t *p, void **room, size_t len, int64_t deadline)
 {
@@ -65,21 +77,17 @@ static int await_room(bufpipe_t *p, void **room, size_t len, int64_t deadline)
 		if (r < 0)
 			break;
 	}
-	/* Who ended the stream may have died before it could ring. */
 	if (r == -EPIPE)
-		wait_notify(&p->out.wait, sender_tail(s));
+		end_stream(p);
 	return r;
 }
 
-/*
- * Nobody is there any more, or nobody who will receive: so this is the end.  But
- * the last one may have taken this record before it left: then it was no failure.
- */
-slow_path static int check_taken(const bufpipe_t *p, uint64_t tail)
+/* Nobody is there any more.  But the last one may have taken this record before it left: then it was no failure. */
+slow_path static int check_taken(bufpipe_t *p, uint64_t tail)
 {
 	uint64_t head = atomic_load_explicit(p->sender.head, memory_order_relaxed) & ~HEAD_HELD;
 
-	ring_end(&p->sender);
+	end_stream(p);
 	return head == tail ? 0 : -EPIPE;
 }
 

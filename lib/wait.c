@@ -65,11 +65,21 @@ static bool changed(const struct look *look)
 	return moved & ~look->ignore;
 }
 
-bool wait_hung_up(const struct wait *wait)
+static int poll_end(const struct wait *wait)
 {
 	struct pollfd p = { .fd = wait->socket, .events = POLLRDHUP };
 
-	return sys_poll(&p, 0) > 0 && p.revents;
+	return sys_poll(&p, 0) > 0 ? p.revents : 0;
+}
+
+bool wait_hung_up(const struct wait *wait)
+{
+	return poll_end(wait);
+}
+
+bool wait_is_over(const struct wait *wait)
+{
+	return poll_end(wait) & (POLLHUP | POLLRDHUP);
 }
 
 /* Woken, or not put to sleep, with nothing to see: is somebody there?  The last look comes after that answer. */

@@ -116,6 +116,9 @@ void wait_drain(int socket);
 
 bool wait_hung_up(const struct wait *wait);
 
+/* Whether that is for good, and not because the socket was closed behind our back. */
+bool wait_is_over(const struct wait *wait);
+
 /* How long to spin, and what comes of it. */
 int64_t wait_budget(struct wait *wait);
 void wait_learn(struct wait *wait, int64_t took);

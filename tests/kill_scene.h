@@ -15,6 +15,7 @@ enum verb {
 	SEND_MANY,
 	RESERVE,
 	SEND_LONG,
+	GIVE_UP, /* a long send whose time is up in the middle */
 	SHUTDOWN_SENDER,
 	CLOSE_SENDER, /* of the sending end */
 	RECV,

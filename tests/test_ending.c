@@ -80,6 +80,55 @@ Test(ending, shutdown_of_the_receiver_breaks_the_pipe_but_keeps_what_came)
 	}
 }
 
+Test(ending, nothing_is_delivered_after_a_broken_pipe_that_was_full)
+{
+	struct bufpipe_options options = { .object_size = 8, .object_count = 4 };
+	bufpipe_t *ends[2];
+	char object[8];
+	void *room;
+
+	for (int i = 0; i < 2; i++) {
+		options.flags = i ? BUFPIPE_SHARED : 0;
+		pipe_open(ends, &options);
+		fill_up(ends[OUT], 8);
+		check_eq(bufpipe_shutdown(ends[IN]), 0);
+		check_eq(bufpipe_send(ends[OUT], object, 8, i - 1), -EPIPE);
+		for (int n = 0; n < 4; n++)
+			check_eq(bufpipe_recv(ends[IN], object, 8, 0), 8);
+		check_eq(bufpipe_reserve(ends[OUT], &room, 8, 0), -EPIPE);
+		check_eq(bufpipe_send(ends[OUT], object, 8, 0), -EPIPE);
+		check_eq(bufpipe_recv(ends[IN], object, 8, 0), -EPIPE);
+		pipe_close(ends);
+	}
+}
+
+static void send_without_descriptors(void *arg)
+{
+	closefrom(3);
+	check_eq(bufpipe_send(arg, "x", 1, 0), 0);
+	for (int n = 0; n < 100000; n++)
+		if (bufpipe_send(arg, "x", 1, 0) == -EPIPE)
+			return;
+}
+
+/* A mistake of one holder is not the end for the others. */
+Test(ending, who_closed_its_descriptors_does_not_end_the_stream_for_all)
+{
+	struct bufpipe_options options = { .flags = BUFPIPE_SHARED };
+	struct child child;
+	bufpipe_t *ends[2];
+	char buf[8];
+
+	pipe_open(ends, &options);
+	child = child_start(send_without_descriptors, ends[OUT]);
+	child_join(&child);
+	while (bufpipe_recv(ends[IN], buf, sizeof(buf), 0) > 0)
+		;
+	say(ends[OUT], "go on");
+	hear(ends[IN], "go on");
+	pipe_close(ends);
+}
+
 Test(ending, a_closed_sender_leaves_what_it_sent)
 {
 	bufpipe_t *ends[2];

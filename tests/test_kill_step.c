@@ -16,6 +16,7 @@ static const char *const verb_names[] = {
 	[SEND_MANY] = "send_many",
 	[RESERVE] = "reserve and commit",
 	[SEND_LONG] = "long send",
+	[GIVE_UP] = "long send that gives up",
 	[SHUTDOWN_SENDER] = "sender's shutdown",
 	[CLOSE_SENDER] = "sender's close",
 	[RECV] = "recv",
@@ -75,6 +76,14 @@ Test(kill_step, sender_while_the_receiver_sleeps)
 	for (enum verb verb = SEND; verb <= SEND_LONG; verb++)
 		run((struct plan){ .verb = verb, .peer = ON_SOCKET, .flags = BUFPIPE_SHARED });
 	run((struct plan){ .verb = SEND, .peer = ON_SOCKET });
+}
+
+/* The receiver has some of it or nothing, and sleeps in the middle. */
+Test(kill_step, sender_that_gives_up)
+{
+	run_all_modes((struct plan){ .verb = GIVE_UP });
+	run_all_modes((struct plan){ .verb = GIVE_UP, .peer = ON_FUTEX });
+	run((struct plan){ .verb = GIVE_UP, .peer = ON_SOCKET, .flags = BUFPIPE_SHARED });
 }
 
 Test(kill_step, sender_that_waits_for_room)

@@ -258,6 +258,67 @@ Test(longer, a_sender_whose_time_is_up_leaves_nothing_to_receive)
 	}
 }
 
+/* Several of them one after another: each is seen to be nothing by what follows it. */
+Test(longer, several_that_were_given_up_are_no_message_either)
+{
+	static char message[300000];
+
+	for (int i = 0; i < 3; i++) {
+		struct bufpipe_options options = { .buffer_size = 4096, .flags = kinds[i] };
+		bufpipe_t *ends[2];
+		const void *there;
+
+		pipe_open(ends, &options);
+		for (int n = 0; n < 6; n++)
+			check_eq(bufpipe_send(ends[OUT], message, 600, 0), 0);
+		check_eq(bufpipe_send(ends[OUT], message, 200000, 1 * MSEC), -ETIMEDOUT);
+		for (int n = 0; n < 6; n++)
+			check_eq(bufpipe_recv(ends[IN], message, 600, 0), 600);
+		check_eq(bufpipe_send(ends[OUT], message, 300000, 1 * MSEC), -ETIMEDOUT);
+		check_eq(bufpipe_next(ends[IN], 0), -EAGAIN);
+		check_eq(bufpipe_peek(ends[IN], &there, 0), -EAGAIN);
+		check_eq(bufpipe_recv(ends[IN], message, 64, 0), -EAGAIN);
+		say(ends[OUT], "after");
+		hear(ends[IN], "after");
+		pipe_close(ends);
+	}
+}
+
+Test(longer, what_was_kept_of_one_that_is_given_up_is_no_message_either)
+{
+	struct job job = { .len = (size_t)64 << 20, .timeout = 300 * MSEC };
+	char *message = malloc(job.len); /* hardly touched */
+	int sockets[2];
+
+	sockets_open(sockets, SOCK_STREAM);
+	for (int i = 0; i < 3; i++) {
+		struct thread sender;
+		bufpipe_t *ends[2];
+		const void *there;
+		ssize_t r;
+
+		pipe_open(ends, &small);
+		job.pipe = ends[OUT];
+		do {
+			thread_start(&sender, send_job, &job);
+			check_eq(bufpipe_next(ends[IN], PLENTY), job.len);
+			r = bufpipe_recv(ends[IN], message, job.len, 0);
+			thread_join(&sender);
+		} while (r == (ssize_t)job.len);
+		check_eq(r, -EAGAIN);
+		check_eq(i == 0   ? bufpipe_next(ends[IN], 0)
+			 : i == 1 ? bufpipe_peek(ends[IN], &there, 0)
+				  : bufpipe_recv(ends[IN], message, 64, 0),
+			 -EAGAIN);
+		check_eq(bufpipe_send_end(sockets[0], ends[IN]), 0);
+		say(ends[OUT], "after");
+		hear(ends[IN], "after");
+		pipe_close(ends);
+	}
+	sockets_close(sockets);
+	free(message);
+}
+
 Test(longer, a_receiver_in_the_middle_of_what_is_given_up_is_free_again)
 {
 	static const unsigned can_stop[] = { 0, BUFPIPE_SHARED | BUFPIPE_INTERRUPTIBLE };
