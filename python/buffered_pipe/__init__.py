@@ -14,6 +14,7 @@ any start method, and any number of processes and threads may use it at once.
 For EOFError to come, each process must close the ends that it does not use.
 """
 
+import numbers as _numbers
 import operator as _operator
 import time as _time
 
@@ -108,7 +109,7 @@ def _positive(name, value):
 
 def _check_hints(**hints):
     for name, value in hints.items():
-        if not isinstance(value, (int, float)):
+        if not isinstance(value, _numbers.Real):
             raise TypeError(f"{name} must be a number, not {value!r}")
 
 
@@ -219,8 +220,10 @@ def _wait_mixed(objects, timeout):
     if timeout is not None and not timeout >= 0:
         raise ValueError(f"timeout must be None or at least 0, not {timeout!r}")
     deadline = None if timeout is None else _time.monotonic() + timeout
+    delay = 0
     while True:
-        left = None if deadline is None else max(0, deadline - _time.monotonic())
+        begin = _time.monotonic()
+        left = None if deadline is None else max(0, deadline - begin)
         # In slices, to notice a handle that is closed meanwhile.
         descriptors = [_descriptor(each) for each in objects]
         # Each once: two handles of one end have the same.
@@ -235,6 +238,8 @@ def _wait_mixed(objects, timeout):
         ]
         if ready or left == 0:
             return ready
+        delay = _aio.backoff(delay, begin)
+        _time.sleep(delay if left is None else min(delay, left))
 
 
 _processes.install(End)

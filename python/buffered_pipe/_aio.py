@@ -9,6 +9,7 @@ asyncio itself is imported by those who wait: it takes longer than all the rest.
 
 import os
 import threading
+import time
 import weakref
 
 from . import _core  # type: ignore[attr-defined]
@@ -48,6 +49,14 @@ async def _readable(thing):
             os.close(fd)
 
 
+def backoff(delay, begin):
+    """How long to wait now, after the wait since 'begin' was for nothing.
+
+    A message that somebody else looks at in place is ready all the time, but not to be had.
+    """
+    return 0 if time.monotonic() - begin > 0.001 else min(2 * delay + 0.0002, 0.02)
+
+
 def wake():
     """A handle was closed: whoever waits looks again."""
     for handle, end in list(_lent.items()):
@@ -82,6 +91,9 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 async def receive(end, objects):
+    import asyncio
+
+    delay = 0
     while True:
         try:
             return end._recv_now(objects)
@@ -91,7 +103,11 @@ async def receive(end, objects):
             except TimeoutError:
                 pass  # somebody else has received it
         except TimeoutError:
+            begin = time.monotonic()
             await _readable(end)
+            delay = backoff(delay, begin)
+            if delay:
+                await asyncio.sleep(delay)
 
 
 async def accept(listener):
@@ -148,6 +164,13 @@ def _run(call, handle, loop, future):
         pass  # the loop was closed
 
 
+def _start(function, *args):
+    try:
+        threading.Thread(target=function, args=args, daemon=True).start()
+    except RuntimeError:  # an interpreter may allow only those for which it waits at its end
+        threading.Thread(target=function, args=args, daemon=False).start()
+
+
 async def _in_thread(end, call):
     """What the call returns, or raises.  It gives up within a moment after its handle is closed."""
     import asyncio
@@ -157,7 +180,7 @@ async def _in_thread(end, call):
     handle = end.fork()
     _lent[handle] = end
     try:
-        threading.Thread(target=_run, args=(call, handle, loop, future), daemon=True).start()
+        _start(_run, call, handle, loop, future)
     except BaseException:
         del _lent[handle]
         raise

@@ -5,7 +5,7 @@ PyObject *name_of(PyTypeObject *type)
 {
 	PyObject *module = PyObject_GetAttrString((PyObject *)type, "__module__");
 	PyObject *name = module ? PyObject_GetAttrString((PyObject *)type, "__qualname__") : NULL;
-	PyObject *full = name ? PyUnicode_FromFormat("%S.%U", module, name) : NULL;
+	PyObject *full = name ? PyUnicode_FromFormat("%S.%S", module, name) : NULL;
 
 	Py_XDECREF(module);
 	Py_XDECREF(name);
@@ -81,8 +81,11 @@ void *raise_error(const struct hold *hold, enum direction direction, long error)
 	case ETIMEDOUT:
 		return raise_timeout(direction);
 	case EBADF:
-		return raise_os(
-			EBADF, direction == SENDING ? "this end only receives" : "this end only sends", NULL);
+		return raise_os(EBADF,
+				direction == SENDING     ? "this end only receives"
+				: direction == RECEIVING ? "this end only sends"
+							 : "this is no open descriptor",
+				NULL);
 	case EBUSY:
 		PyErr_SetString(PyExc_RuntimeError,
 				"this thread is in the middle of a message of this end: in the 'with' of a "

@@ -39,26 +39,31 @@ static void copy_and_release(struct hold *hold, char *data, const void *at, size
 	handle_settle(hold);
 }
 
+static void take_copy(struct hold *hold, char *data, const void *at, size_t len)
+{
+	struct use use;
+
+	if (likely(len < LONG_COPY)) {
+		copy_and_release(hold, data, at, len);
+		return;
+	}
+	hold_use(hold, &use);
+	WITHOUT_GIL(copy_and_release(hold, data, at, len));
+	hold_unuse(&use);
+}
+
 /* Copies what is peeked and consumes it; where there is no memory for that, leaves it. */
 static PyObject *take_peeked(struct hold *hold, const void *at, size_t len, writable_fn *writable)
 {
-	PyObject *made;
 	char *data = NULL;
-	struct use use;
+	PyObject *made = new_object(len, writable && writable(at, len), &data);
 
-	made = new_object(len, writable && writable(at, len), &data);
 	if (unlikely(!made)) {
 		bufpipe_unpeek(hold->pipe);
 		return NULL;
 	}
 	expect(hold, len);
-	if (likely(len < LONG_COPY)) {
-		copy_and_release(hold, data, at, len);
-	} else {
-		hold_use(hold, &use);
-		WITHOUT_GIL(copy_and_release(hold, data, at, len));
-		hold_unuse(&use);
-	}
+	take_copy(hold, data, at, len);
 	return made;
 }
 
@@ -432,9 +437,7 @@ static ssize_t receive_into(struct end *self, void *data, size_t cap, int64_t de
 				Py_XDECREF(message);
 				return -1;
 			}
-			memcpy(data, at, (size_t)r);
-			bufpipe_release(hold->pipe);
-			handle_settle(hold);
+			take_copy(hold, data, at, (size_t)r);
 			return r;
 		}
 		if (r == -EMSGSIZE) {

@@ -108,6 +108,18 @@ static int send_blocking(struct end *self, struct hold *hold, const struct iovec
 	return send_short(self, hold, pieces, n, deadline);
 }
 
+/* A try that copies for long. */
+static int send_long_try(struct end *self, struct hold *hold, const struct iovec *pieces, int n, size_t len)
+{
+	struct use use;
+	int r = send_slice(hold, &use, pieces, n, 0);
+
+	if (r < 0)
+		r = send_blocking(self, hold, pieces, n, len, DEADLINE_TRY, r);
+	hold_unuse(&use);
+	return r;
+}
+
 int handle_send(struct end *self, const struct iovec *pieces, int n, size_t len, int64_t deadline)
 {
 	struct hold *hold = handle_hold(self);
@@ -115,10 +127,12 @@ int handle_send(struct end *self, const struct iovec *pieces, int n, size_t len,
 
 	if (!hold)
 		return -1;
-	if (likely(len < LONG_COPY || deadline == DEADLINE_TRY)) {
+	if (likely(len < LONG_COPY)) {
 		r = bufpipe_sendv(hold->pipe, pieces, n, 0);
 		if (likely(r == 0))
 			return 0;
+	} else if (deadline == DEADLINE_TRY) {
+		return send_long_try(self, hold, pieces, n, len);
 	}
 	return send_blocking(self, hold, pieces, n, len, deadline, r);
 }

@@ -326,6 +326,19 @@ PyObject *core_leave_views_behind(PyObject *module, PyObject *unused)
 	Py_RETURN_NONE;
 }
 
+/* For want of memory it was not entered after all. */
+static void view_undo(struct view *view)
+{
+	struct hold *hold = closed(view);
+
+	if (view->sends)
+		(void)bufpipe_cancel(hold->pipe);
+	else
+		(void)bufpipe_unpeek(hold->pipe);
+	view->state = VIEW_NEW;
+	hold_drop(hold);
+}
+
 static PyObject *view_enter(PyObject *self, PyObject *unused)
 {
 	struct view *view = (struct view *)self;
@@ -345,7 +358,7 @@ static PyObject *view_enter(PyObject *self, PyObject *unused)
 	if (!view->memory)
 		view->memory = PyMemoryView_FromObject(self);
 	if (!view->memory) {
-		view_throw_away(view);
+		view_undo(view);
 		return NULL;
 	}
 	return Py_NewRef(view->memory);

@@ -2,6 +2,7 @@
 """The coroutines."""
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import pickle
@@ -9,12 +10,13 @@ import random
 import signal
 import socket
 import threading
+import time
 import unittest
 from concurrent.futures import ThreadPoolExecutor
 
 import buffered_pipe
 from buffered_pipe import Generic_Pipe, Static_Pipe
-from support import LONG, child, stopped_in_the_middle, wait_until
+from support import LONG, child, stopped_in_the_middle, thread, wait_until
 
 
 class Asyncio(unittest.IsolatedAsyncioTestCase):
@@ -77,6 +79,33 @@ class Asyncio(unittest.IsolatedAsyncioTestCase):
             await self.within(task)
             for each, _ in sockets.values():
                 each.close()
+
+    async def test_who_waits_while_another_looks_at_the_message_takes_no_cpu(self):
+        receiver, sender = Generic_Pipe(4096)
+        sender.send_bytes(b"x")
+        entered, leave = threading.Event(), threading.Event()
+
+        def look():
+            with receiver.recv_view():
+                entered.set()
+                leave.wait(LONG)
+
+        def wait():
+            self.assertEqual(buffered_pipe.wait([receiver, other], 0.4), [])
+
+        other = socket.socket(type=socket.SOCK_DGRAM)
+        with thread(look):
+            entered.wait(LONG)
+            for waiting in (
+                lambda: asyncio.wait_for(receiver.async_recv_bytes(), 0.4),
+                lambda: asyncio.to_thread(wait),
+            ):
+                before = time.process_time()
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await waiting()
+                self.assertLess(time.process_time() - before, 0.2)
+            leave.set()
+        other.close()
 
     async def test_a_stream_through_a_small_pipe(self):
         receiver, sender = Static_Pipe(4, 2)

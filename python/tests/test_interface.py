@@ -5,6 +5,7 @@ import array
 import errno
 import multiprocessing
 import resource
+import socket
 import threading
 import unittest
 
@@ -93,6 +94,19 @@ class Creation(TestCase):
         self.assertIn("closed", repr(sender))
         for end in receiver, sender:
             self.assertRegex(repr(end), "^<buffered_pipe.End ")
+
+    def test_repr_of_a_class_with_a_strange_name(self):
+        class Strange(type):
+            def __getattribute__(cls, name):
+                return 1.5 if name == "__qualname__" else super().__getattribute__(name)
+
+        class Odd(End, metaclass=Strange):
+            pass
+
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours, theirs:
+            Generic_Pipe(2048)[1].send_to(ours)
+            self.assertIn(".1.5 sending", repr(Odd.recv_from(theirs)))
 
     def test_properties(self):
         receiver, sender = Static_Pipe(32, 16)

@@ -12,6 +12,11 @@ import buffered_pipe
 from buffered_pipe import Generic_Pipe, MessageView, Static_Pipe
 from support import LONG, TestCase, fork, memfds, thread, wait_asleep
 
+try:
+    import _testcapi
+except ImportError:
+    _testcapi = None
+
 
 class Views(TestCase):
     def setUp(self):
@@ -94,6 +99,25 @@ class Views(TestCase):
         other.send(b"87654321", timeout=LONG)
         self.assertEqual(receiver.recv(), b"12345678")
         self.assertEqual(receiver.recv(), b"87654321")
+
+    @unittest.skipIf(_testcapi is None, "needs _testcapi")
+    def test_what_there_was_no_memory_to_enter_can_be_entered_again(self):
+        def enter(message):
+            _testcapi.set_nomemory(0, 1)
+            try:
+                message.__enter__()
+            finally:
+                _testcapi.remove_mem_hooks()
+
+        self.sender.send_bytes(b"good")
+        for message in (self.receiver.recv_view(), self.sender.send_view(4)):
+            self.assertRaises(MemoryError, enter, message)
+            with message as view:
+                if view.readonly:
+                    self.assertEqual(bytes(view), b"good")
+                else:
+                    view[:] = b"also"
+        self.assertEqual(self.receiver.recv_bytes(timeout=0), b"also")
 
     def test_sizes_that_do_not_fit(self):
         self.assertRaises(TypeError, self.sender.send_view)
