@@ -79,9 +79,10 @@ def _wake_all(loop):
 
 
 def _after_fork():
-    """The threads are not in the child."""
+    """The threads are not in the child, and the loops are the parent's."""
     global _lock
     _lock = threading.RLock()
+    _waiters.clear()
     _core.leave_views_behind()
     while _lent:
         _core.End.close(_lent.popitem()[0])
