@@ -35,6 +35,15 @@ slow_path int ring_make_room(const struct sender *s, uint64_t len)
 	return tail - head + record_size(len) <= s->limit ? 0 : -EAGAIN;
 }
 
+slow_path void ring_ask_ahead(const struct sender *s, uint64_t len)
+{
+	uint64_t next = sender_tail(s) + record_size(len);
+	const char *at = s->data + ((next + RING_MANY_AHEAD) & s->mask);
+
+	for (uint64_t i = 0; i < len; i += LAYOUT_LINE)
+		__builtin_prefetch(at + i, 1);
+}
+
 void ring_end(const struct sender *s)
 {
 	catch_up(s);

@@ -27,8 +27,9 @@
 #include "layout.h"
 #include "sys.h"
 
-/* How far ahead of the tail to ask for cache lines; 512 did best of 64 to 1024. */
-#define RING_AHEAD 512
+/* How far ahead of the tail to ask for cache lines: for one (512 did best of 64 to 1024), or many (of 512 to 4096). */
+#define RING_AHEAD      512
+#define RING_MANY_AHEAD 2048
 
 struct sender {
 	char *data;
@@ -77,6 +78,18 @@ static inline void *ring_reserve(const struct sender *s, uint64_t len)
 	if (unlikely(atomic_load_explicit(sender_header(s, tail), memory_order_relaxed)))
 		return NULL;
 	return s->data + (tail & s->mask) + RECORD_HEADER;
+}
+
+/*
+ * Of middling records, of 512 to 1024 bytes, it is worth asking for each line.
+ * Of shorter ones the one for which ring_commit asks does as much; of longer ones
+ * so many would drive out of the cache what is needed sooner.
+ */
+void ring_ask_ahead(const struct sender *s, uint64_t len);
+
+static inline int ring_middling(uint64_t len)
+{
+	return len - 512 <= 1024 - 512;
 }
 
 /* Publishes what was written into the room: flags is one of RECORD_*.  Returns the new tail. */
