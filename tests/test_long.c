@@ -284,28 +284,38 @@ Test(longer, several_that_were_given_up_are_no_message_either)
 	}
 }
 
+enum { HUGE = 64 << 20 };
+
+/* A try has received the beginning of a huge message; then its sender gave it up. */
+static void receive_half(bufpipe_t *ends[2], char *message)
+{
+	struct job job = { .pipe = ends[OUT], .len = HUGE, .timeout = 300 * MSEC };
+	struct thread sender;
+	ssize_t r;
+
+	do {
+		thread_start(&sender, send_job, &job);
+		check_eq(bufpipe_next(ends[IN], PLENTY), HUGE);
+		/* Ends when the sender is slower for a moment. */
+		r = bufpipe_recv(ends[IN], message, HUGE, 0);
+		thread_join(&sender);
+	} while (r == HUGE);
+	check_eq(r, -EAGAIN);
+	check_eq(job.result, -ETIMEDOUT);
+}
+
 Test(longer, what_was_kept_of_one_that_is_given_up_is_no_message_either)
 {
-	struct job job = { .len = (size_t)64 << 20, .timeout = 300 * MSEC };
-	char *message = malloc(job.len); /* hardly touched */
+	char *message = malloc(HUGE); /* hardly touched */
 	int sockets[2];
 
 	sockets_open(sockets, SOCK_STREAM);
 	for (int i = 0; i < 3; i++) {
-		struct thread sender;
 		bufpipe_t *ends[2];
 		const void *there;
-		ssize_t r;
 
 		pipe_open(ends, &small);
-		job.pipe = ends[OUT];
-		do {
-			thread_start(&sender, send_job, &job);
-			check_eq(bufpipe_next(ends[IN], PLENTY), job.len);
-			r = bufpipe_recv(ends[IN], message, job.len, 0);
-			thread_join(&sender);
-		} while (r == (ssize_t)job.len);
-		check_eq(r, -EAGAIN);
+		receive_half(ends, message);
 		check_eq(i == 0   ? bufpipe_next(ends[IN], 0)
 			 : i == 1 ? bufpipe_peek(ends[IN], &there, 0)
 				  : bufpipe_recv(ends[IN], message, 64, 0),
@@ -322,33 +332,21 @@ Test(longer, what_was_kept_of_one_that_is_given_up_is_no_message_either)
 Test(longer, a_receiver_in_the_middle_of_what_is_given_up_is_free_again)
 {
 	static const unsigned can_stop[] = { 0, BUFPIPE_SHARED | BUFPIPE_INTERRUPTIBLE };
+	char *message = malloc(HUGE);
 
 	for (int i = 0; i < 2; i++) {
 		struct bufpipe_options options = { .buffer_size = 4096, .flags = can_stop[i] };
-		struct job job = { .len = (size_t)64 << 20, .timeout = 300 * MSEC };
-		char *message = malloc(job.len); /* hardly touched */
-		struct thread sender;
 		bufpipe_t *ends[2];
-		ssize_t r;
 
 		pipe_open(ends, &options);
-		job.pipe = ends[OUT];
-		do {
-			thread_start(&sender, send_job, &job);
-			check_eq(bufpipe_next(ends[IN], PLENTY), job.len);
-			/* Ends when the sender is slower for a moment. */
-			r = bufpipe_recv(ends[IN], message, job.len, 0);
-			thread_join(&sender);
-		} while (r == (ssize_t)job.len);
-		check_eq(r, -EAGAIN);
-		check_eq(job.result, -ETIMEDOUT);
-		check_eq(bufpipe_recv(ends[IN], message, job.len, 0), -EAGAIN);
+		receive_half(ends, message);
+		check_eq(bufpipe_recv(ends[IN], message, HUGE, 0), -EAGAIN);
 		check_eq(bufpipe_next(ends[IN], 0), -EAGAIN);
 		say(ends[OUT], "after");
 		hear(ends[IN], "after");
 		pipe_close(ends);
-		free(message);
 	}
+	free(message);
 }
 
 static void recv_next(void *arg)
