@@ -129,4 +129,26 @@ static inline void sit_on(void *arg)
 		pause();
 }
 
+/* A thread that waits once in a set. */
+struct waiter {
+	struct thread thread;
+	bufpipe_set_t *set;
+	int64_t timeout_ns;
+	int result;
+	struct bufpipe_event event;
+};
+
+static inline void wait_once(void *arg)
+{
+	struct waiter *w = arg;
+
+	w->result = bufpipe_set_wait(w->set, &w->event, 1, w->timeout_ns);
+}
+
+static inline void waiter_start(struct waiter *w, bufpipe_set_t *set, int64_t timeout_ns)
+{
+	*w = (struct waiter){ .set = set, .timeout_ns = timeout_ns };
+	thread_start(&w->thread, wait_once, w);
+}
+
 #endif

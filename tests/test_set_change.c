@@ -11,25 +11,9 @@
 
 SUITE(set_change);
 
-struct waiter {
-	struct thread thread;
-	bufpipe_set_t *set;
-	int64_t timeout_ns;
-	int result;
-	struct bufpipe_event event;
-};
-
-static void wait_once(void *arg)
+static void waiter_settle(struct waiter *w, bufpipe_set_t *set, int64_t timeout_ns)
 {
-	struct waiter *w = arg;
-
-	w->result = bufpipe_set_wait(w->set, &w->event, 1, w->timeout_ns);
-}
-
-static void waiter_start(struct waiter *w, bufpipe_set_t *set, int64_t timeout_ns)
-{
-	*w = (struct waiter){ .set = set, .timeout_ns = timeout_ns };
-	thread_start(&w->thread, wait_once, w);
+	waiter_start(w, set, timeout_ns);
 	wait_until_in_set(0, w->thread.tid);
 }
 
@@ -42,7 +26,7 @@ BOTH(set_change, an_end_or_descriptor_added_while_another_thread_waits_wakes_it)
 
 	pipe_open(ends, NULL);
 	for (int message_first = 0; message_first < 2; message_first++) {
-		waiter_start(&w, set, PLENTY);
+		waiter_settle(&w, set, PLENTY);
 		if (message_first)
 			say(ends[OUT], "x");
 		check_eq(bufpipe_set_add(set, ends[IN], BUFPIPE_IN, ends), 0);
@@ -54,7 +38,7 @@ BOTH(set_change, an_end_or_descriptor_added_while_another_thread_waits_wakes_it)
 		hear(ends[IN], "x");
 		check_eq(bufpipe_set_remove(set, ends[IN]), 0);
 	}
-	waiter_start(&w, set, PLENTY);
+	waiter_settle(&w, set, PLENTY);
 	check_eq(bufpipe_set_add_fd(set, event, POLLIN, &event), 0);
 	thread_join(&w.thread);
 	check_eq(w.result, 1);
@@ -73,7 +57,7 @@ BOTH(set_change, an_end_modified_while_another_thread_waits_is_waited_for_as_it_
 
 	pipe_open(ends, &options);
 	check_eq(bufpipe_set_add(set, ends[0], BUFPIPE_IN, NULL), 0);
-	waiter_start(&w, set, PLENTY);
+	waiter_settle(&w, set, PLENTY);
 	check_eq(bufpipe_set_modify(set, ends[0], BUFPIPE_OUT, ends), 0);
 	thread_join(&w.thread);
 	check_eq(w.result, 1);
@@ -91,7 +75,7 @@ BOTH(set_change, an_end_removed_while_another_thread_waits_can_be_closed_and_is_
 
 	pipe_open(ends, NULL);
 	check_eq(bufpipe_set_add(set, ends[IN], BUFPIPE_IN, ends), 0);
-	waiter_start(&w, set, SEC);
+	waiter_settle(&w, set, SEC);
 	check_eq(bufpipe_set_remove(set, ends[IN]), 0);
 	say(ends[OUT], "x");
 	hear(ends[IN], "x");
@@ -197,7 +181,7 @@ BOTH(set_change, a_signal_handler_ends_the_wait)
 	check_eq(bufpipe_set_add(set, ends[IN], BUFPIPE_IN, ends), 0);
 	/* First while the kernel has only just been asked to watch the end, then when it knows it already. */
 	for (int i = 0; i < 3; i++) {
-		waiter_start(&w, set, PLENTY);
+		waiter_settle(&w, set, PLENTY);
 		check_eq(pthread_kill(w.thread.handle, SIGUSR1), 0);
 		thread_join(&w.thread);
 		check_eq(w.result, -EINTR);
@@ -441,7 +425,7 @@ BOTH(set_change, a_second_thread_does_not_wait_beside_the_first)
 
 	pipe_open(ends, NULL);
 	check_eq(bufpipe_set_add(set, ends[IN], BUFPIPE_IN, ends), 0);
-	waiter_start(&w, set, PLENTY);
+	waiter_settle(&w, set, PLENTY);
 	check_eq(bufpipe_set_wait(set, &event, 1, 0), -EBUSY);
 	check_eq(bufpipe_set_wait(set, &event, 1, PLENTY), -EBUSY);
 	say(ends[OUT], "x");

@@ -9,27 +9,6 @@
 
 SUITE(set_threads);
 
-struct waiter {
-	struct thread thread;
-	bufpipe_set_t *set;
-	int64_t timeout_ns;
-	int result;
-	struct bufpipe_event event;
-};
-
-static void wait_once(void *arg)
-{
-	struct waiter *w = arg;
-
-	w->result = bufpipe_set_wait(w->set, &w->event, 1, w->timeout_ns);
-}
-
-static void waiter_start(struct waiter *w, bufpipe_set_t *set, int64_t timeout_ns)
-{
-	*w = (struct waiter){ .set = set, .timeout_ns = timeout_ns };
-	thread_start(&w->thread, wait_once, w);
-}
-
 /* A thread that waits once, and then sits in a call that nothing interrupts. */
 struct stuck {
 	bufpipe_set_t *set;
