@@ -35,13 +35,16 @@ slow_path int ring_make_room(const struct sender *s, uint64_t len)
 	return tail - head + record_size(len) <= s->limit ? 0 : -EAGAIN;
 }
 
-slow_path void ring_ask_ahead(const struct sender *s, uint64_t len)
+slow_path void ring_ask_all(const struct sender *s, uint64_t tail, uint64_t len)
 {
-	uint64_t next = sender_tail(s) + record_size(len);
-	const char *at = s->data + ((next + RING_MANY_AHEAD) & s->mask);
+	uint64_t ahead = tail + RING_AHEAD + 2 * len;
+	const char *at = s->data + (ahead & s->mask);
 
+	/* Not where the receiver may still have to read: that would take the lines from it. */
+	if (ahead + len - atomic_load_explicit(&s->own->head_seen, memory_order_relaxed) > s->mask)
+		return;
 	for (uint64_t i = 0; i < len; i += LAYOUT_LINE)
-		__builtin_prefetch(at + i, 1);
+		ring_ask(at + i);
 }
 
 void ring_end(const struct sender *s)

@@ -27,9 +27,10 @@
 #include "layout.h"
 #include "sys.h"
 
-/* How far ahead of the tail to ask for cache lines: for one (512 did best of 64 to 1024), or many (of 512 to 4096). */
-#define RING_AHEAD      512
-#define RING_MANY_AHEAD 2048
+/* How far ahead of the tail to ask for a cache line (512 did best of 64 to 2048), */
+#define RING_AHEAD 512
+/* and up to which length of records for all lines of one: of longer ones so many would be in each other's way. */
+#define RING_ASK_MOST 2048
 
 struct sender {
 	char *data;
@@ -81,16 +82,22 @@ static inline void *ring_reserve(const struct sender *s, uint64_t len)
 }
 
 /*
- * Of middling records, of 512 to 1024 bytes, it is worth asking for each line.
- * Of shorter ones the one for which ring_commit asks does as much; of longer ones
- * so many would drive out of the cache what is needed sooner.
+ * Asks for a cache line to write to.  The receiver has it since the last lap, and
+ * a store that has to wait for it holds up all later stores of its thread.  The
+ * builtin of compilers will not do for x86-64: unless told of a newer processor,
+ * they make it ask for a copy to read.  A processor without prefetchw ignores it.
  */
-void ring_ask_ahead(const struct sender *s, uint64_t len);
-
-static inline int ring_middling(uint64_t len)
+static inline void ring_ask(const char *line)
 {
-	return len - 512 <= 1024 - 512;
+#if defined(__x86_64__)
+	__asm__ volatile("prefetchw %0" : : "m"(*line));
+#else
+	__builtin_prefetch(line, 1);
+#endif
 }
+
+/* For the lines of a record of len bytes, when the next one goes to tail. */
+void ring_ask_all(const struct sender *s, uint64_t tail, uint64_t len);
 
 /* Publishes what was written into the room: flags is one of RECORD_*.  Returns the new tail. */
 static inline uint64_t ring_commit(const struct sender *s, uint64_t len, uint64_t flags)
@@ -106,8 +113,10 @@ static inline uint64_t ring_commit(const struct sender *s, uint64_t len, uint64_
 	 */
 	atomic_store_explicit(sender_header(s, tail), flags | len, memory_order_release);
 	atomic_store_explicit(&s->own->tail, next, memory_order_relaxed);
-	/* The receiver has these lines since the last lap: to get them back takes longer than to write them. */
-	__builtin_prefetch(s->data + ((next + RING_AHEAD) & s->mask), 1);
+	if (likely(len <= LAYOUT_LINE))
+		ring_ask(s->data + ((next + RING_AHEAD) & s->mask));
+	else if (len <= RING_ASK_MOST)
+		ring_ask_all(s, next, len);
 	return next;
 }
 

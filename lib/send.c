@@ -181,13 +181,6 @@ slow_path static int send_until(bufpipe_t *p, const struct iovec *pieces, size_t
 	return r;
 }
 
-static inline void fill(const bufpipe_t *p, void *room, const void *buf, size_t len)
-{
-	if (unlikely(ring_middling(len)))
-		ring_ask_ahead(&p->sender, len);
-	copy_bytes(room, buf, len);
-}
-
 /* In a turn that is ours until this returns.  -EBUSY when there is no room at once. */
 static int send_in_turn(bufpipe_t *p, const void *buf, size_t len)
 {
@@ -195,7 +188,7 @@ static int send_in_turn(bufpipe_t *p, const void *buf, size_t len)
 	int r = -EBUSY;
 
 	if (likely(room)) {
-		fill(p, room, buf, len);
+		copy_bytes(room, buf, len);
 		r = publish(p, len, RECORD_WHOLE);
 	}
 	turn_end(p->out.turn, p->out.wait.fence);
@@ -223,7 +216,7 @@ int bufpipe_send(bufpipe_t *p, const void *buf, size_t len, int64_t timeout_ns)
 	if (likely(!p->out.state && fits(&p->out, len))) {
 		room = ring_reserve(&p->sender, len);
 		if (likely(room)) {
-			fill(p, room, buf, len);
+			copy_bytes(room, buf, len);
 			return publish(p, len, RECORD_WHOLE);
 		}
 	}
@@ -268,7 +261,7 @@ static unsigned send_rest(bufpipe_t *p, const struct iovec *messages, unsigned n
 			break;
 		if (await_room(p, &room, m->iov_len, TIME_TRY) < 0)
 			break;
-		fill(p, room, m->iov_base, m->iov_len);
+		copy_bytes(room, m->iov_base, m->iov_len);
 		ring_commit(&p->sender, m->iov_len, RECORD_WHOLE);
 	}
 	return sent;
