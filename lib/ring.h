@@ -27,9 +27,9 @@
 #include "layout.h"
 #include "sys.h"
 
-/* How far ahead of the tail to ask for a cache line (512 did best of 64 to 2048), */
+/* How far ahead of the tail to ask for cache lines: 512 did best of 64 to 2048. */
 #define RING_AHEAD 512
-/* and up to which length of records for all lines of one: of longer ones so many would be in each other's way. */
+/* Up to which length of records to ask for all lines of one: of longer ones so many are in each other's way. */
 #define RING_ASK_MOST 2048
 
 struct sender {
@@ -96,7 +96,7 @@ static inline void ring_ask(const char *line)
 #endif
 }
 
-/* For the lines of a record of len bytes, when the next one goes to tail. */
+/* For all lines of a record of len bytes, when the next one goes to tail. */
 void ring_ask_all(const struct sender *s, uint64_t tail, uint64_t len);
 
 /* Publishes what was written into the room: flags is one of RECORD_*.  Returns the new tail. */
@@ -117,6 +117,8 @@ static inline uint64_t ring_commit(const struct sender *s, uint64_t len, uint64_
 		ring_ask(s->data + ((next + RING_AHEAD) & s->mask));
 	else if (len <= RING_ASK_MOST)
 		ring_ask_all(s, next, len);
+	else /* the header to be zeroed, if the next one is as long */
+		ring_ask(s->data + ((next + record_size(len)) & s->mask));
 	return next;
 }
 
