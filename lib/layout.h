@@ -80,6 +80,7 @@ struct bell {
 	_Atomic uint64_t raises;   /* how often the mode was raised: one ring each */
 	_Atomic uint64_t wanted;   /* sender: the head worth a wake-up from BELL_FUTEX */
 	_Atomic uint32_t cpu;      /* a hint: where this end last waited or rang */
+	_Atomic uint32_t single;   /* a hint: what this end waits for comes one at a time, as in a dialogue */
 	_Atomic uint64_t given_up; /* sender: the long message that it gave up last: position | GIVEN_UP */
 };
 
@@ -157,7 +158,7 @@ static_assert(offsetof(struct control, door_lock) == 576, "layout");
 static_assert(sizeof(struct control) == 640, "layout");
 static_assert(offsetof(struct bell, events) == 4 && offsetof(struct bell, raises) == 8 &&
 		      offsetof(struct bell, wanted) == 16 && offsetof(struct bell, cpu) == 24 &&
-		      offsetof(struct bell, given_up) == 32,
+		      offsetof(struct bell, single) == 28 && offsetof(struct bell, given_up) == 32,
 	      "layout");
 static_assert(offsetof(struct identity, version) == 8 && offsetof(struct identity, data_size) == 32 &&
 		      offsetof(struct identity, limit) == 40,

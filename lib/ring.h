@@ -86,6 +86,9 @@ static inline void *ring_reserve(const struct sender *s, uint64_t len)
  * a store that has to wait for it holds up all later stores of its thread.  The
  * builtin of compilers will not do for x86-64: unless told of a newer processor,
  * they make it ask for a copy to read.  A processor without prefetchw ignores it.
+ *
+ * Not in a dialogue: there the receiver polls the lines to come, and would only
+ * take them back.
  */
 static inline void ring_ask(const char *line)
 {
@@ -96,7 +99,7 @@ static inline void ring_ask(const char *line)
 #endif
 }
 
-/* For all lines of a record of len bytes, when the next one goes to tail. */
+/* For all lines of a record of len bytes, ahead of tail. */
 void ring_ask_all(const struct sender *s, uint64_t tail, uint64_t len);
 
 /* Publishes what was written into the room: flags is one of RECORD_*.  Returns the new tail. */
@@ -113,13 +116,18 @@ static inline uint64_t ring_commit(const struct sender *s, uint64_t len, uint64_
 	 */
 	atomic_store_explicit(sender_header(s, tail), flags | len, memory_order_release);
 	atomic_store_explicit(&s->own->tail, next, memory_order_relaxed);
-	if (likely(len <= LAYOUT_LINE))
-		ring_ask(s->data + ((next + RING_AHEAD) & s->mask));
-	else if (len <= RING_ASK_MOST)
-		ring_ask_all(s, next, len);
-	else /* the header to be zeroed, if the next one is as long */
-		ring_ask(s->data + ((next + record_size(len)) & s->mask));
 	return next;
+}
+
+/* After a record of len bytes that ended at tail: for those that will follow it. */
+static inline void ring_ask_ahead(const struct sender *s, uint64_t tail, uint64_t len)
+{
+	if (likely(len <= LAYOUT_LINE))
+		ring_ask(s->data + ((tail + RING_AHEAD) & s->mask));
+	else if (len <= RING_ASK_MOST)
+		ring_ask_all(s, tail, len);
+	else /* the header to be zeroed, if the next one is as long */
+		ring_ask(s->data + ((tail + record_size(len)) & s->mask));
 }
 
 /*

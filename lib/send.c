@@ -95,7 +95,11 @@ static int publish(bufpipe_t *p, uint64_t len, uint64_t flags)
 {
 	uint64_t tail = ring_commit(&p->sender, len, flags);
 
-	return likely(wait_notify(&p->out.wait, tail) == 0) ? 0 : check_taken(p, tail);
+	if (unlikely(wait_notify(&p->out.wait, tail) < 0))
+		return check_taken(p, tail);
+	if (likely(wait_streams(&p->out.wait)))
+		ring_ask_ahead(&p->sender, tail, len);
+	return 0;
 }
 
 static int send_whole(bufpipe_t *p, const struct iovec *pieces, size_t len, int64_t deadline)
@@ -256,13 +260,15 @@ static unsigned send_rest(bufpipe_t *p, const struct iovec *messages, unsigned n
 	for (sent = 0; sent < n; sent++) {
 		const struct iovec *m = &messages[sent];
 		void *room = NULL;
+		uint64_t tail;
 
 		if ((!m->iov_base && m->iov_len) || !fits(&p->out, m->iov_len))
 			break;
 		if (await_room(p, &room, m->iov_len, TIME_TRY) < 0)
 			break;
 		copy_bytes(room, m->iov_base, m->iov_len);
-		ring_commit(&p->sender, m->iov_len, RECORD_WHOLE);
+		tail = ring_commit(&p->sender, m->iov_len, RECORD_WHOLE);
+		ring_ask_ahead(&p->sender, tail, m->iov_len);
 	}
 	return sent;
 }

@@ -195,6 +195,13 @@ static bool poll_word(const struct look *look, int times)
 	return false;
 }
 
+/* For wait_streams on the other side.  Only a change is stored: its copy of the line is worth more than the news. */
+static void note_single(const struct wait *wait, uint32_t single)
+{
+	if (unlikely(atomic_load_explicit(&wait->ours->single, memory_order_relaxed) != single))
+		atomic_store_explicit(&wait->ours->single, single, memory_order_relaxed);
+}
+
 /*
  * Two sides that move along the ring together fight for its cache lines at
  * every message.  Who got several messages since the last wait will get more by
@@ -215,6 +222,8 @@ static void let_it_grow(struct wait *wait, const struct look *look)
 		pauses = moved < LONGEST / EACH ? moved * EACH : LONGEST;
 	else if (waits % TRY_EVERY == 0)
 		pauses = TRY_FOR;
+	if (moved)
+		note_single(wait, moved < MANY && !pauses);
 	atomic_store_explicit(&wait->moved, 0, memory_order_relaxed);
 	atomic_store_explicit(&wait->waits, waits, memory_order_relaxed);
 	atomic_store_explicit(&wait->pauses, pauses, memory_order_relaxed);

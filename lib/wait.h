@@ -130,6 +130,12 @@ static inline int64_t wait_expected(const struct wait *wait)
 
 int wait_ring(struct wait *wait, uint32_t flags, uint64_t position);
 
+/* Not a dialogue, as far as the waiter knows.  It is in the cache line that wait_notify has just read. */
+static inline bool wait_streams(const struct wait *wait)
+{
+	return !atomic_load_explicit(&wait->theirs->single, memory_order_relaxed);
+}
+
 /* Only an estimate, which the threads of a process share: a lost step does no harm. */
 static inline void wait_count(struct wait *wait)
 {

@@ -135,6 +135,7 @@ static void set_bells(const struct duel *d, uint32_t flags, uint64_t raises, uin
 		atomic_store(&bells[i]->wanted, wanted);
 		atomic_store(&bells[i]->raises, raises);
 		atomic_store(&bells[i]->cpu, cpu);
+		atomic_store(&bells[i]->single, cpu);
 		atomic_store(&bells[i]->flags, flags);
 	}
 }
@@ -175,7 +176,7 @@ static void flip_bells(const struct duel *d, uint64_t random)
 	struct bell *bell =
 		random % 2 ? &d->rogue->ours.control->send_bell : &d->rogue->ours.control->recv_bell;
 
-	switch (random / 2 % 6) {
+	switch (random / 2 % 7) {
 	case 0:
 		atomic_store(&bell->flags, (uint32_t)(random >> 8));
 		break;
@@ -190,6 +191,9 @@ static void flip_bells(const struct duel *d, uint64_t random)
 		break;
 	case 4:
 		atomic_store(&bell->events, (uint32_t)(random >> 8));
+		break;
+	case 5:
+		atomic_store(&bell->single, random >> 8 & 1);
 		break;
 	default:
 		atomic_store(&bell->cpu, random >> 8 & 3);
