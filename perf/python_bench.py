@@ -23,8 +23,14 @@ import platform
 import statistics
 import sys
 import time
+import traceback
 
 from buffered_pipe import Generic_Pipe, Static_Pipe
+
+try:
+    import numpy
+except ImportError:
+    numpy = None
 
 BUFFER = 4 << 20
 ARRAY_BUFFER = 128 << 10
@@ -46,14 +52,18 @@ def in_child(function, *args):
     """Runs the function in a child on the other CPU; gives what to wait for."""
     pid = os.fork()
     if pid == 0:
+        failed = False
         try:
             os.sched_setaffinity(0, CPUS)
             pin(1)
             function(*args)
         except (EOFError, BrokenPipeError):
             pass
+        except BaseException:
+            failed = True
+            traceback.print_exc()
         finally:
-            os._exit(0)
+            os._exit(failed)
     return pid
 
 
@@ -135,15 +145,6 @@ def pickling(count):
     return count / max(middle - begin, end - middle)
 
 
-def array_of(size):
-    try:
-        import numpy
-
-        return numpy.ones(size, dtype="u1")
-    except ImportError:
-        return pickle.PickleBuffer(bytearray(b"\1") * size)
-
-
 def memcpy(size, count):
     """Copies a second, between two pieces of memory that are in use."""
     source, target = memoryview(bytearray(b"\1") * size), memoryview(bytearray(b"\2") * size)
@@ -175,8 +176,8 @@ def cases():
         "generic": lambda n: stream(generic_pipe, "send", "recv", DICT, n),
         "pickle alone": pickling,
     }
-    array = array_of(ARRAY)
-    yield "8 MB array", {
+    array = numpy.ones(ARRAY, dtype="u1") if numpy else None
+    yield "8 MB array", numpy and {
         "multiprocessing": lambda n: stream(mp_pipe, "send", "recv", array, n),
         "generic": lambda n: stream(lambda: Generic_Pipe(ARRAY_BUFFER), "send", "recv", array, n),
         "memcpy": lambda n: memcpy(ARRAY, n),
@@ -323,6 +324,9 @@ def main():
     results = []
     for case, candidates in cases():
         if options.only and options.only not in case:
+            continue
+        if not candidates:
+            print(f"{case:16} needs numpy")
             continue
         results.append((case, run(candidates, options.rounds)))
         report(*results[-1])
