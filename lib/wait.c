@@ -195,7 +195,7 @@ static bool poll_word(const struct look *look, int times)
 	return false;
 }
 
-/* For wait_streams on the other side.  Only a change is stored: its copy of the line is worth more than the news. */
+/* For wait_streams on the other side.  Stored only when it changes: a store takes the line from the publisher. */
 static void note_single(const struct wait *wait, uint32_t single)
 {
 	if (unlikely(atomic_load_explicit(&wait->ours->single, memory_order_relaxed) != single))
