@@ -80,7 +80,7 @@ struct bell {
 	_Atomic uint64_t raises;   /* how often the mode was raised: one ring each */
 	_Atomic uint64_t wanted;   /* sender: the head worth a wake-up from BELL_FUTEX */
 	_Atomic uint32_t cpu;      /* a hint: where this end last waited or rang */
-	_Atomic uint32_t single;   /* a hint: what this end waits for comes one at a time, as in a dialogue */
+	_Atomic uint32_t single;   /* a hint for the sender: messages come one at a time, as in a dialogue */
 	_Atomic uint64_t given_up; /* sender: the long message that it gave up last: position | GIVEN_UP */
 };
 

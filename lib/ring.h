@@ -97,7 +97,10 @@ static inline void ring_ask(const char *line)
 #endif
 }
 
-/* For all lines of a record of len bytes, ahead of tail. */
+/*
+ * For the lines of a record of len bytes, ahead of tail.  It may leave out the
+ * last: to ask for that as well made 256 bytes faster and a KiB slower.
+ */
 void ring_ask_all(const struct sender *s, uint64_t tail, uint64_t len);
 
 /* Publishes what was written into the room: flags is one of RECORD_*.  Returns the new tail. */
@@ -117,7 +120,10 @@ static inline uint64_t ring_commit(const struct sender *s, uint64_t len, uint64_
 	return next;
 }
 
-/* After a record of len bytes that ended at tail: for those that will follow it.  It delays a dialogue (13 %). */
+/*
+ * After a record of len bytes that ended at tail, for those that will follow it.
+ * In a dialogue it only delays (a round trip by 13 %).
+ */
 static inline void ring_ask_ahead(const struct sender *s, uint64_t tail, uint64_t len)
 {
 	if (likely(len <= LAYOUT_LINE))

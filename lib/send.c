@@ -268,6 +268,7 @@ static unsigned send_rest(bufpipe_t *p, const struct iovec *messages, unsigned n
 			break;
 		copy_bytes(room, m->iov_base, m->iov_len);
 		tail = ring_commit(&p->sender, m->iov_len, RECORD_WHOLE);
+		/* Many at once are no dialogue. */
 		ring_ask_ahead(&p->sender, tail, m->iov_len);
 	}
 	return sent;

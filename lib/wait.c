@@ -198,7 +198,7 @@ static bool poll_word(const struct look *look, int times)
 /* For wait_streams on the other side.  Stored only when it changes: a store takes the line from the publisher. */
 static void note_single(const struct wait *wait, uint32_t single)
 {
-	if (unlikely(atomic_load_explicit(&wait->ours->single, memory_order_relaxed) != single))
+	if (atomic_load_explicit(&wait->ours->single, memory_order_relaxed) != single)
 		atomic_store_explicit(&wait->ours->single, single, memory_order_relaxed);
 }
 
@@ -207,7 +207,8 @@ static void note_single(const struct wait *wait, uint32_t single)
  * every message.  Who got several messages since the last wait will get more by
  * waiting for a moment before looking.  When it is one each time, as in a
  * dialogue, that would only delay the answer, so it is but tried now and then,
- * and soon given up; and of long ones a few fill the cache.
+ * and soon given up; and of long ones a few fill the cache.  The publisher is
+ * told, since in a dialogue it should not ask for cache lines ahead either.
  */
 static void let_it_grow(struct wait *wait, const struct look *look)
 {

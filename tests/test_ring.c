@@ -78,7 +78,7 @@ static int put(struct rig *rig, const void *bytes, uint64_t len)
 		check(room != NULL);
 	}
 	memcpy(room, bytes, len);
-	ring_commit(&rig->s, len, RECORD_WHOLE);
+	ring_ask_ahead(&rig->s, ring_commit(&rig->s, len, RECORD_WHOLE), len);
 	return 0;
 }
 

@@ -196,6 +196,34 @@ Test(waiting, publisher_that_nobody_waits_for_makes_no_call)
 	rig_close(&rig);
 }
 
+/* Waits as often as that, and consumes so many each time. */
+static void consume(struct rig *rig, int waits, int each)
+{
+	while (waits--) {
+		uint64_t value = atomic_load(&rig->page->word);
+
+		check_eq(publish(rig, value + 1), 0);
+		for (int i = 0; i < each; i++)
+			check_eq(wait_notify(&rig->waiter, value + 1), 0);
+		check_eq(await(rig, value, time_deadline(PLENTY)), 0);
+	}
+}
+
+Test(waiting, tells_the_publisher_of_a_dialogue_and_of_a_stream)
+{
+	struct rig rig;
+
+	rig_open(&rig, BUFPIPE_SPIN_ALWAYS, MSEC);
+	check(wait_streams(&rig.publisher));
+	for (int i = 0; i < 2; i++) {
+		consume(&rig, 20, 1);
+		check(!wait_streams(&rig.publisher));
+		consume(&rig, 1, 3);
+		check(wait_streams(&rig.publisher));
+	}
+	rig_close(&rig);
+}
+
 Test(waiting, leaves_no_flag_up)
 {
 	for (int i = 0; i < 4; i++) {

@@ -3,6 +3,11 @@
 # The bufpipe command, end to end: test-tool.sh PATH-OF-BUFPIPE
 
 set -u
+# Who starts this may ignore signals, as nohup does; so would what is tested, and no shell takes that back.
+if [ -z "${BUFPIPE_TEST_SIGNALS-}" ]; then
+	export BUFPIPE_TEST_SIGNALS=default
+	exec env --default-signal=HUP,INT,TERM "$0" "$@"
+fi
 # Without job control the shell would make its background jobs ignore SIGINT.
 set -m
 
