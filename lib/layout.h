@@ -32,7 +32,7 @@
 #include <stdint.h>
 
 #define LAYOUT_MAGIC   0x65706970667562ull /* "bufpipe" in memory, if little-endian */
-#define LAYOUT_VERSION 4u
+#define LAYOUT_VERSION 5u
 #define LAYOUT_LINE    64
 #define LAYOUT_MAX     ((uint64_t)1 << 40) /* of any size that a user may ask for */
 
@@ -100,12 +100,20 @@ struct turn {
 
 #define TURN_CLAIMED 0x80000000u
 
+/* Of free space: hints, which co-owners share.  See ahead.h. */
+struct ahead {
+	_Atomic uint64_t cleared; /* up to here it was cleared in advance, or that was not worth it */
+	_Atomic uint32_t steps;   /* counts, to measure now and then */
+	_Atomic uint32_t pays;    /* whether it was worth it when last measured */
+};
+
 /* The sender's positions.  Bytes since the pipe was made; the place is the position modulo data_size. */
 struct tail {
 	_Atomic uint64_t tail; /* where the next record goes, or a little before: the ring is the truth */
 	_Atomic uint64_t head_seen; /* the receiver's head as last read */
 	struct notify notify;
 	struct turn turn;
+	struct ahead ahead;
 };
 
 struct control {

@@ -16,35 +16,30 @@ static void catch_up(const struct sender *s)
 				      memory_order_relaxed);
 }
 
-slow_path int ring_make_room(const struct sender *s, uint64_t len)
+int ring_look(const struct sender *s)
 {
 	uint64_t seen = atomic_load_explicit(&s->own->head_seen, memory_order_relaxed);
-	uint64_t tail;
-	uint64_t head;
+	/* Pairs with the release in ring_release; without it our payload could overtake the receiver's reads. */
+	uint64_t head = atomic_load_explicit(s->head, memory_order_acquire) & ~HEAD_HELD;
+
+	/* Between what we saw last and what we sent, and where a record can begin: anything else is a lie. */
+	if (head - seen > sender_tail(s) - seen || head % 8)
+		return -EPROTO;
+	atomic_store_explicit(&s->own->head_seen, head, memory_order_relaxed);
+	return 0;
+}
+
+slow_path int ring_make_room(const struct sender *s, uint64_t len)
+{
+	uint64_t used;
 
 	catch_up(s);
 	if (header_at_tail(s))
 		return -EPIPE;
-	tail = sender_tail(s);
-	/* Pairs with the release in ring_release; without it our payload could overtake the receiver's reads. */
-	head = atomic_load_explicit(s->head, memory_order_acquire) & ~HEAD_HELD;
-	/* Between what we saw last and what we sent, and where a record can begin: anything else is a lie. */
-	if (head - seen > tail - seen || head % 8)
+	if (ring_look(s) < 0)
 		return -EPROTO;
-	atomic_store_explicit(&s->own->head_seen, head, memory_order_relaxed);
-	return tail - head + record_size(len) <= s->limit ? 0 : -EAGAIN;
-}
-
-slow_path void ring_ask_all(const struct sender *s, uint64_t tail, uint64_t len)
-{
-	uint64_t ahead = tail + RING_AHEAD + 2 * len;
-	const char *at = s->data + (ahead & s->mask);
-
-	/* Not where the receiver may still have to read: that would take the lines from it. */
-	if (ahead + len - atomic_load_explicit(&s->own->head_seen, memory_order_relaxed) > s->mask)
-		return;
-	for (uint64_t i = 0; i < len; i += LAYOUT_LINE)
-		ring_ask(at + i);
+	used = sender_tail(s) - atomic_load_explicit(&s->own->head_seen, memory_order_relaxed);
+	return used + record_size(len) <= s->limit ? 0 : -EAGAIN;
 }
 
 void ring_end(const struct sender *s)

@@ -27,11 +27,6 @@
 #include "layout.h"
 #include "sys.h"
 
-/* How far ahead of the tail to ask for cache lines: 512 did best of 64 to 2048. */
-#define RING_AHEAD 512
-/* Up to which length of records to ask for all lines of one: of longer ones so many are in each other's way. */
-#define RING_ASK_MOST 2048
-
 struct sender {
 	char *data;
 	uint64_t mask;
@@ -81,28 +76,6 @@ static inline void *ring_reserve(const struct sender *s, uint64_t len)
 	return s->data + (tail & s->mask) + RECORD_HEADER;
 }
 
-/*
- * Asks for a cache line to write to.  The receiver has it since the last lap, and
- * a store that has to wait for it holds up all later stores of its thread.  The
- * builtin of compilers will not do for x86-64: unless told of a newer processor,
- * they make it ask for a copy to read.  Processors of the last fifteen years know
- * prefetchw or ignore it.
- */
-static inline void ring_ask(const char *line)
-{
-#if defined(__x86_64__)
-	__asm__ volatile("prefetchw %0" : : "m"(*line));
-#else
-	__builtin_prefetch(line, 1);
-#endif
-}
-
-/*
- * For the lines of a record of len bytes, ahead of tail.  It may leave out the
- * last: to ask for that as well made 256 bytes faster and a KiB slower.
- */
-void ring_ask_all(const struct sender *s, uint64_t tail, uint64_t len);
-
 /* Publishes what was written into the room: flags is one of RECORD_*.  Returns the new tail. */
 static inline uint64_t ring_commit(const struct sender *s, uint64_t len, uint64_t flags)
 {
@@ -121,25 +94,14 @@ static inline uint64_t ring_commit(const struct sender *s, uint64_t len, uint64_
 }
 
 /*
- * After a record of len bytes that ended at tail, for those that will follow it.
- * In a dialogue it only delays (a round trip by 13 %).
- */
-static inline void ring_ask_ahead(const struct sender *s, uint64_t tail, uint64_t len)
-{
-	if (likely(len <= LAYOUT_LINE))
-		ring_ask(s->data + ((tail + RING_AHEAD) & s->mask));
-	else if (len <= RING_ASK_MOST)
-		ring_ask_all(s, tail, len);
-	else /* the header to be zeroed, if the next one is as long */
-		ring_ask(s->data + ((tail + record_size(len)) & s->mask));
-}
-
-/*
  * Moves the tail over published records and takes a fresh look at the head.
  * 0: there is room for len bytes; -EAGAIN: not yet; -EPIPE: this end has ended
  * the stream; -EPROTO: the receiver's head is impossible.
  */
 int ring_make_room(const struct sender *s, uint64_t len);
+
+/* A fresh look at the receiver's head: 0, or -EPROTO if it is impossible. */
+int ring_look(const struct sender *s);
 
 /* The end of the stream; a second call does nothing.  Needs no room. */
 void ring_end(const struct sender *s);

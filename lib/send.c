@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Sending: copy, gather, batch, in place; and long messages in pieces. */
+#include "ahead.h"
 #include "end.h"
 
 #include <limits.h>
@@ -98,7 +99,7 @@ static int publish(bufpipe_t *p, uint64_t len, uint64_t flags)
 	if (unlikely(wait_notify(&p->out.wait, tail) < 0))
 		return check_taken(p, tail);
 	if (likely(wait_streams(&p->out.wait)))
-		ring_ask_ahead(&p->sender, tail, len);
+		ahead_prepare(&p->sender, tail, len);
 	return 0;
 }
 
@@ -269,7 +270,7 @@ static unsigned send_rest(bufpipe_t *p, const struct iovec *messages, unsigned n
 		copy_bytes(room, m->iov_base, m->iov_len);
 		tail = ring_commit(&p->sender, m->iov_len, RECORD_WHOLE);
 		/* Many at once are no dialogue. */
-		ring_ask_ahead(&p->sender, tail, m->iov_len);
+		ahead_prepare(&p->sender, tail, m->iov_len);
 	}
 	return sent;
 }
