@@ -79,16 +79,19 @@ slow_path void ahead_clear(const struct sender *s, uint64_t tail, uint64_t len)
 
 	if (from - first > s->mask)
 		from = first;
-	/* Also where there is nothing to do: the next look is so much later. */
-	atomic_store_explicit(&own->cleared, from + step, memory_order_relaxed);
+	/* Also where there is nothing to do: the next look is so much later.  Too small a ring will not grow. */
+	atomic_store_explicit(&own->cleared, from + (step < STEP_MIN ? LAYOUT_MAX : step),
+			      memory_order_relaxed);
 	if (len > LONGEST || step < STEP_MIN)
 		return;
 	at = s->data + (from & s->mask);
-	if ((pays || measure) && !may_clear(s, from, from + step))
-		return;
-	if (measure)
-		atomic_store_explicit(&own->pays, clear_measured(at, step), memory_order_relaxed);
-	else if (pays)
-		memset(at, 0, step);
+	if (pays || measure) {
+		if (!may_clear(s, from, from + step))
+			return;
+		if (measure)
+			atomic_store_explicit(&own->pays, clear_measured(at, step), memory_order_relaxed);
+		else
+			memset(at, 0, step);
+	}
 	atomic_store_explicit(&own->steps, steps + 1, memory_order_relaxed);
 }

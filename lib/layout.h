@@ -10,7 +10,7 @@
  *   64              send_bell      who sends             the other side's receiver
  *   128             recv_bell      who receives          the other side's sender
  *   192             head           who receives          the other side's sender, when the ring looks full
- *   256             tail, turn     who sends             co-owners only
+ *   256             tail           who sends             co-owners only
  *   320             recv_notify    who receives          co-owners only
  *   384 ..          locks          co-owners             co-owners only
  *   page size       data           who sends             the other side's receiver
