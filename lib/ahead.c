@@ -7,11 +7,14 @@
 /* How much to clear at a time, and more by this much for each byte of a message: less is no better than to store. */
 #define STEP     16384
 #define STEP_PER 8
+/* Rings whose quarter is less are left alone. */
 #define STEP_MIN 8192
 /* Records that are longer are copied in the same way as memory is cleared, with nothing to gain. */
 #define LONGEST 8200
 /* One step in so many is measured. */
-#define MEASURE_EVERY 256
+#define MEASURE_EVERY 64
+/* So many measurements against are needed after as many or more that spoke for it: single ones are often wrong. */
+#define VOTES_MOST 4
 
 slow_path void ahead_ask_all(const struct sender *s, uint64_t tail, uint64_t len)
 {
@@ -25,7 +28,7 @@ slow_path void ahead_ask_all(const struct sender *s, uint64_t tail, uint64_t len
 		ahead_ask(at + i);
 }
 
-/* A quarter of the ring at most: the receiver may be behind by the rest. */
+/* A quarter of the ring at most: the receiver may be behind by half of it. */
 static uint64_t step_size(const struct sender *s, uint64_t len)
 {
 	uint64_t quarter = (s->mask + 1) / 4;
@@ -34,28 +37,13 @@ static uint64_t step_size(const struct sender *s, uint64_t len)
 	return step < quarter ? step : quarter;
 }
 
-/* Whether the receiver has done with all up to a position. */
+/*
+ * Whether the receiver has done with all up to a position.  No more order is
+ * needed: head_seen comes from the acquire in ring_look, by us or in a turn before ours.
+ */
 static bool is_free(const struct sender *s, uint64_t end)
 {
 	return end - atomic_load_explicit(&s->own->head_seen, memory_order_relaxed) <= s->mask;
-}
-
-static int64_t clear_timed(char *at, uint64_t n)
-{
-	int64_t begin = time_now();
-
-	memset(at, 0, n);
-	/* Until all lines have come. */
-	atomic_thread_fence(memory_order_seq_cst);
-	return time_now() - begin;
-}
-
-/* Whether to clear takes much longer than to clear again what is in our cache. */
-static bool clear_measured(char *at, uint64_t n)
-{
-	int64_t first = clear_timed(at, n);
-
-	return first > 2 * clear_timed(at, n);
 }
 
 /* In the first lap nobody has the lines, and memory that is not needed is not touched. */
@@ -64,32 +52,75 @@ static bool may_clear(const struct sender *s, uint64_t from, uint64_t end)
 	return from > s->mask && (is_free(s, end) || (ring_look(s) == 0 && is_free(s, end)));
 }
 
+static void touch(char *at, uint64_t n)
+{
+	for (volatile char *line = at; line < at + n; line += LAYOUT_LINE)
+		*line = 0;
+}
+
+/* How long all stores since the mark took, and a new mark. */
+static int64_t time_since(int64_t *mark)
+{
+	int64_t last = *mark;
+
+	atomic_thread_fence(memory_order_seq_cst);
+	*mark = time_now();
+	return *mark - last;
+}
+
+/* Whether to store to each line takes much longer than to clear it and then to have it. */
+static bool measure(char *at, uint64_t n)
+{
+	uint64_t quarter = n / 4;
+	int64_t mark = time_now();
+	int64_t stored, cleared, cached;
+
+	touch(at, quarter);
+	stored = 3 * time_since(&mark);
+	memset(at + quarter, 0, n - quarter);
+	cleared = time_since(&mark);
+	memset(at + quarter, 0, n - quarter);
+	cached = time_since(&mark);
+	return stored > cleared + 2 * cached;
+}
+
+static void vote(struct ahead *own, bool pays)
+{
+	int32_t votes = atomic_load_explicit(&own->votes, memory_order_relaxed);
+
+	if (pays ? votes < VOTES_MOST : votes > -VOTES_MOST)
+		atomic_store_explicit(&own->votes, votes + (pays ? 1 : -1), memory_order_relaxed);
+}
+
 slow_path void ahead_clear(const struct sender *s, uint64_t tail, uint64_t len)
 {
 	struct ahead *own = &s->own->ahead;
 	/* Whole lines, and not that of the header at tail, for which the receiver looks. */
 	uint64_t first = (tail + RECORD_HEADER + LAYOUT_LINE - 1) & ~(uint64_t)(LAYOUT_LINE - 1);
-	uint64_t from = atomic_load_explicit(&own->cleared, memory_order_relaxed);
+	uint64_t from = atomic_load_explicit(&own->settled, memory_order_relaxed);
 	uint32_t steps = atomic_load_explicit(&own->steps, memory_order_relaxed);
-	bool measure = steps % MEASURE_EVERY == 0;
+	bool measured = steps % MEASURE_EVERY == 0;
 	/* More than a small cache holds would be slow the second time as well. */
-	uint64_t step = step_size(s, measure ? 0 : len);
-	bool pays = atomic_load_explicit(&own->pays, memory_order_relaxed);
+	uint64_t step = step_size(s, measured ? 0 : len);
+	bool pays = atomic_load_explicit(&own->votes, memory_order_relaxed) > 0;
 	char *at;
 
 	if (from - first > s->mask)
 		from = first;
-	/* Also where there is nothing to do: the next look is so much later.  Too small a ring will not grow. */
-	atomic_store_explicit(&own->cleared, from + (step < STEP_MIN ? LAYOUT_MAX : step),
-			      memory_order_relaxed);
-	if (len > LONGEST || step < STEP_MIN)
-		return;
 	at = s->data + (from & s->mask);
-	if (pays || measure) {
+	if (step < STEP_MIN) { /* and will be, so there is no need to look again */
+		atomic_store_explicit(&own->settled, from + LAYOUT_MAX, memory_order_relaxed);
+		return;
+	}
+	/* Also if nothing is done: the next look is so much later. */
+	atomic_store_explicit(&own->settled, from + step, memory_order_relaxed);
+	if (len > LONGEST)
+		return;
+	if (measured || pays) {
 		if (!may_clear(s, from, from + step))
 			return;
-		if (measure)
-			atomic_store_explicit(&own->pays, clear_measured(at, step), memory_order_relaxed);
+		if (measured)
+			vote(own, measure(at, step));
 		else
 			memset(at, 0, step);
 	}

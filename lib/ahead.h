@@ -5,13 +5,14 @@
  * later stores of its thread.  Two ways to have them in time:
  *
  * To ask for them costs the sender hardly anything, but only so many can be on
- * their way at once.  That does between cores that share a cache.
+ * their way at once.  Between cores that share a cache that is enough.
  *
  * To clear free space, much of it at a time: to overwrite whole lines, as memset
  * does, takes the right to them and not what is in them, and for many at once.
  * Where no cache is shared that is four times as fast for a line, and pays
- * although each line is then written twice; so it is tried now and then.  One
- * send in many takes up to a microsecond longer for that.
+ * although each line is then written twice.  Which it is, is measured now and
+ * then, with the system's clock.  One send in many takes up to three
+ * microseconds longer for all this.
  */
 #ifndef BUFPIPE_AHEAD_H
 #define BUFPIPE_AHEAD_H
@@ -54,9 +55,9 @@ void ahead_clear(const struct sender *s, uint64_t tail, uint64_t len);
  */
 static inline void ahead_prepare(const struct sender *s, uint64_t tail, uint64_t len)
 {
-	uint64_t cleared = atomic_load_explicit(&s->own->ahead.cleared, memory_order_relaxed);
+	uint64_t settled = atomic_load_explicit(&s->own->ahead.settled, memory_order_relaxed);
 
-	if (unlikely((int64_t)(cleared - tail) < AHEAD_CLEAR))
+	if (unlikely((int64_t)(settled - tail) < AHEAD_CLEAR))
 		ahead_clear(s, tail, len);
 	if (likely(len <= LAYOUT_LINE))
 		ahead_ask(s->data + ((tail + AHEAD_ASK) & s->mask));

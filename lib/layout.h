@@ -9,8 +9,9 @@
  *   0               identity       creator, once         both sides, once at attach
  *   64              send_bell      who sends             the other side's receiver
  *   128             recv_bell      who receives          the other side's sender
- *   192             head           who receives          the other side's sender, when the ring looks full
- *   256             tail           who sends             co-owners only
+ *   192             head           who receives          the other side's sender, when the ring looks full, or
+ *                                                        before free space is cleared
+ *   256             tail, turn     who sends             co-owners only
  *   320             recv_notify    who receives          co-owners only
  *   384 ..          locks          co-owners             co-owners only
  *   page size       data           who sends             the other side's receiver
@@ -32,7 +33,7 @@
 #include <stdint.h>
 
 #define LAYOUT_MAGIC   0x65706970667562ull /* "bufpipe" in memory, if little-endian */
-#define LAYOUT_VERSION 5u
+#define LAYOUT_VERSION 6u
 #define LAYOUT_LINE    64
 #define LAYOUT_MAX     ((uint64_t)1 << 40) /* of any size that a user may ask for */
 
@@ -102,9 +103,9 @@ struct turn {
 
 /* Of free space: hints, which co-owners share.  See ahead.h. */
 struct ahead {
-	_Atomic uint64_t cleared; /* up to here it was cleared in advance, or that was not worth it */
+	_Atomic uint64_t settled; /* up to here it was cleared in advance, or left as it was */
 	_Atomic uint32_t steps;   /* counts, to measure now and then */
-	_Atomic uint32_t pays;    /* whether it was worth it when last measured */
+	_Atomic int32_t votes;    /* more than 0: it pays, as measured */
 };
 
 /* The sender's positions.  Bytes since the pipe was made; the place is the position modulo data_size. */

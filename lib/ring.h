@@ -133,7 +133,7 @@ static inline uint64_t ring_release(const struct receiver *r, uint64_t len)
 {
 	uint64_t head = atomic_load_explicit(r->head, memory_order_relaxed) + record_size(len);
 
-	/* Pairs with the acquire in ring_make_room: our reads of the payload come before its room is used again. */
+	/* Pairs with the acquire in ring_look: our reads of the payload come before its room is used again. */
 	atomic_store_explicit(r->head, head, memory_order_release);
 	return head & ~HEAD_HELD;
 }

@@ -57,6 +57,7 @@ static void rig_open_sized(struct rig *rig, uint64_t start, uint64_t data_size, 
 				    .head = &rig->receiving.control->head };
 	atomic_store(&rig->sending.control->tail.tail, start);
 	atomic_store(&rig->sending.control->tail.head_seen, start);
+	atomic_store(&rig->sending.control->tail.ahead.settled, start);
 	atomic_store(&rig->receiving.control->head, start);
 }
 
@@ -252,13 +253,18 @@ Test(ring, catches_up_in_a_full_ring)
 	rig_close(&rig);
 }
 
-/* As where no cache is shared. */
-static void clear_each_time(struct rig *rig)
+/* As where no cache is shared: the next step clears, measured or not. */
+static void let_clear(struct rig *rig, bool measured)
 {
 	struct ahead *ahead = &rig->sending.control->tail.ahead;
 
-	atomic_store(&ahead->pays, 1);
-	atomic_store(&ahead->steps, 1);
+	atomic_store(&ahead->votes, INT32_MAX);
+	atomic_store(&ahead->steps, measured ? 0 : 1);
+}
+
+static uint32_t steps_cleared(const struct rig *rig, bool measured)
+{
+	return atomic_load(&rig->sending.control->tail.ahead.steps) - (measured ? 0 : 1);
 }
 
 static uint64_t nth_length(uint64_t i)
@@ -266,36 +272,115 @@ static uint64_t nth_length(uint64_t i)
 	return i * 37 % (i % 1000 < 500 ? 100 : 9000);
 }
 
+/* After how many more records the receiver is to be behind, at most: from none to as many as fit. */
+static uint64_t nth_backlog(uint64_t i)
+{
+	return i / 250 % 3 == 0 ? 0 : i / 250 % 3 == 1 ? i * 7 % 60 : UINT64_MAX;
+}
+
+static void take(struct rig *rig, uint64_t *taken)
+{
+	static char got[65536];
+	uint64_t i = (*taken)++;
+
+	check_eq(get(rig, got), nth_length(i));
+	check(pattern_holds(got, nth_length(i), i));
+}
+
 /* However far the receiver is behind, and although now and then a co-owner dies before it moves the tail. */
+static uint32_t clear_under_way(uint64_t start, uint64_t size, bool measured)
+{
+	enum { RECORDS = 5000 };
+	static char sent[65536];
+	uint32_t cleared = 0;
+	uint64_t taken = 0;
+	struct rig rig;
+
+	rig_open_sized(&rig, start, size, size - RECORD_HEADER);
+	for (uint64_t i = 0; i < RECORDS; i++) {
+		uint64_t left_behind = sender_tail(&rig.s);
+
+		let_clear(&rig, measured);
+		pattern_fill(sent, nth_length(i), i);
+		while (put(&rig, sent, nth_length(i)) == -EAGAIN)
+			take(&rig, &taken);
+		cleared += steps_cleared(&rig, measured);
+		while (i + 1 - taken > nth_backlog(i))
+			take(&rig, &taken);
+		if (i % 7 == 0)
+			atomic_store(&rig.sending.control->tail.tail, left_behind);
+	}
+	while (taken < RECORDS)
+		take(&rig, &taken);
+	rig_close(&rig);
+	return cleared;
+}
+
 Test(ring, clears_in_advance_only_what_is_free)
 {
-	enum { SIZE = 65536, RECORDS = 20000 };
-
 	for (const uint64_t *start = starts; start < starts + STARTS; start++) {
-		static char sent[SIZE];
-		static char got[SIZE];
-		uint64_t taken = 0;
-		uint64_t left_behind;
+		for (int measured = 0; measured < 2; measured++) {
+			check(clear_under_way(*start, 65536, measured) > 100);
+			check(clear_under_way(*start, 32768, measured) > 100);
+			check_eq(clear_under_way(*start, 16384, measured), 0);
+		}
+	}
+}
+
+/* A record that ends anywhere around where it leaves room for just one step. */
+Test(ring, clears_nothing_of_a_record_that_is_in_the_way)
+{
+	enum { SIZE = 32768, STEP = SIZE / 4, AROUND = 256 };
+	static char sent[SIZE];
+	char got[SIZE];
+	uint32_t cleared = 0;
+
+	pattern_fill(sent, SIZE, 1);
+	for (uint64_t i = 0; i < AROUND; i++) {
+		uint64_t head = SIZE + i % 8 * 8;
+		uint64_t len = SIZE - STEP - 64 - i / 8 * 8;
 		struct rig rig;
 
-		rig_open_sized(&rig, *start, SIZE, SIZE - RECORD_HEADER);
-		for (uint64_t i = 0; i < RECORDS; i++) {
-			uint64_t len = nth_length(i);
-
-			clear_each_time(&rig);
-			pattern_fill(sent, len, i);
-			left_behind = sender_tail(&rig.s);
-			while (put(&rig, sent, len) == -EAGAIN) {
-				uint64_t old = taken++;
-
-				check_eq(get(&rig, got), nth_length(old));
-				check(pattern_holds(got, nth_length(old), old));
-			}
-			if (i % 7 == 0)
-				atomic_store(&rig.sending.control->tail.tail, left_behind);
-		}
+		rig_open_sized(&rig, head, SIZE, SIZE - RECORD_HEADER);
+		check_eq(put(&rig, sent, len), 0);
+		atomic_store(&rig.sending.control->tail.ahead.settled, sender_tail(&rig.s));
+		let_clear(&rig, false);
+		check_eq(put(&rig, "", 0), 0);
+		cleared += steps_cleared(&rig, false);
+		check_eq(get(&rig, got), (int64_t)len);
+		check(pattern_holds(got, len, 1));
 		rig_close(&rig);
 	}
+	check(cleared > 0 && cleared < AROUND);
+}
+
+/* How many of the bytes that were free hold something, when a second lap has begun. */
+static uint64_t used_after_a_lap(uint64_t size)
+{
+	char bytes[1016];
+	char got[1016];
+	uint64_t used = 0;
+	struct rig rig;
+
+	memset(bytes, 'x', sizeof(bytes));
+	rig_open_sized(&rig, 0, size, size - RECORD_HEADER);
+	for (uint64_t i = 0; i < size / 1024 + 1; i++) {
+		let_clear(&rig, false);
+		check_eq(put(&rig, bytes, sizeof(bytes)), 0);
+		check_eq(get(&rig, got), sizeof(got));
+	}
+	for (uint64_t i = 0; i < size; i++)
+		used += rig.sending.data[i] == 'x';
+	rig_close(&rig);
+	return used;
+}
+
+Test(ring, clears_in_advance_a_quarter_of_a_ring_at_most)
+{
+	check(used_after_a_lap(16384) > 16000);
+	check(used_after_a_lap(32768) > 32768 - 8192 - 500);
+	check(used_after_a_lap(32768) < 32768 - 8000);
+	check(used_after_a_lap(1 << 20) < (1 << 20) - 16384);
 }
 
 Test(ring, touches_no_memory_in_advance_before_it_was_used)
@@ -308,7 +393,7 @@ Test(ring, touches_no_memory_in_advance_before_it_was_used)
 
 	rig_open_sized(&rig, 0, SIZE, SIZE - RECORD_HEADER);
 	for (int i = 0; i < 8; i++) {
-		clear_each_time(&rig);
+		let_clear(&rig, false);
 		check_eq(put(&rig, "12345678", 8), 0);
 	}
 	check_eq(mincore(rig.sending.data, SIZE, there), 0);
