@@ -59,7 +59,7 @@ static inline void ahead_prepare(const struct sender *s, uint64_t tail, uint64_t
 
 	if (unlikely((int64_t)(settled - tail) < AHEAD_CLEAR))
 		ahead_clear(s, tail, len);
-	if (likely(len <= LAYOUT_LINE))
+	else if (likely(len <= LAYOUT_LINE))
 		ahead_ask(s->data + ((tail + AHEAD_ASK) & s->mask));
 	else if (len <= AHEAD_ASK_MOST)
 		ahead_ask_all(s, tail, len);

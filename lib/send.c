@@ -92,15 +92,23 @@ slow_path static int check_taken(bufpipe_t *p, uint64_t tail)
 	return head == tail ? 0 : -EPIPE;
 }
 
+static inline int prepare_next(const bufpipe_t *p, uint64_t tail, uint64_t len)
+{
+	if (likely(wait_streams(&p->out.wait)))
+		ahead_prepare(&p->sender, tail, len);
+	return 0;
+}
+
+slow_path static int publish_aloud(bufpipe_t *p, uint64_t tail, uint64_t len)
+{
+	return wait_ring(&p->out.wait, tail) < 0 ? check_taken(p, tail) : prepare_next(p, tail, len);
+}
+
 static int publish(bufpipe_t *p, uint64_t len, uint64_t flags)
 {
 	uint64_t tail = ring_commit(&p->sender, len, flags);
 
-	if (unlikely(wait_notify(&p->out.wait, tail) < 0))
-		return check_taken(p, tail);
-	if (likely(wait_streams(&p->out.wait)))
-		ahead_prepare(&p->sender, tail, len);
-	return 0;
+	return wait_must_ring(&p->out.wait) ? publish_aloud(p, tail, len) : prepare_next(p, tail, len);
 }
 
 static int send_whole(bufpipe_t *p, const struct iovec *pieces, size_t len, int64_t deadline)

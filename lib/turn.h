@@ -57,7 +57,7 @@ static inline void turn_end(struct turn *turn, bool fence)
 {
 	/* Release pairs with the acquire in turn_take and turn_claim. */
 	atomic_store_explicit(&turn->word, 0, memory_order_release);
-	/* Orders the store before the load, as in wait_notify; pairs with wait_membarrier in turn_claim. */
+	/* Orders the store before the load, as in wait_must_ring; pairs with wait_membarrier in turn_claim. */
 	if (unlikely(fence))
 		atomic_thread_fence(memory_order_seq_cst);
 	else

@@ -137,8 +137,9 @@ static int ring(struct wait *wait, uint32_t flags, uint64_t position)
 	return 0;
 }
 
-slow_path int wait_ring(struct wait *wait, uint32_t flags, uint64_t position)
+slow_path int wait_ring(struct wait *wait, uint64_t position)
 {
+	uint32_t flags = atomic_load_explicit(&wait->theirs->flags, memory_order_relaxed);
 	uint32_t quiet = atomic_load_explicit(&wait->notify->quiet, memory_order_relaxed);
 	int r = 0;
 
@@ -315,7 +316,7 @@ bool wait_order(struct wait *wait)
 		return true;
 	if (known)
 		atomic_store_explicit(&wait->told, true, memory_order_relaxed);
-	/* Pairs with the fence in wait_ring, or in wait_notify. */
+	/* Pairs with the fence in wait_ring, or in wait_must_ring. */
 	atomic_thread_fence(memory_order_seq_cst);
 	return told;
 }

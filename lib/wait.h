@@ -128,9 +128,10 @@ static inline int64_t wait_expected(const struct wait *wait)
 	return atomic_load_explicit(&wait->expected, memory_order_relaxed);
 }
 
-int wait_ring(struct wait *wait, uint32_t flags, uint64_t position);
+/* Wakes the other side if it sleeps and wants position; -EPIPE when it is found that nobody is there any more. */
+int wait_ring(struct wait *wait, uint64_t position);
 
-/* Not a dialogue, as far as the waiter knows.  It is in the cache line that wait_notify has just read. */
+/* Not a dialogue, as far as the waiter knows.  It is in the cache line that wait_must_ring has just read. */
 static inline bool wait_streams(const struct wait *wait)
 {
 	return !atomic_load_explicit(&wait->theirs->single, memory_order_relaxed);
@@ -144,24 +145,23 @@ static inline void wait_count(struct wait *wait)
 	atomic_store_explicit(&wait->moved, moved + 1, memory_order_relaxed);
 }
 
-/*
- * Called after each publication; position is compared to what a waiter wanted.
- * -EPIPE when it is found that nobody is there any more.
- */
-static inline int wait_notify(struct wait *wait, uint64_t position)
+/* After each publication: whether the other side's flags call for wait_ring. */
+static inline bool wait_must_ring(struct wait *wait)
 {
-	uint32_t flags;
-
 	wait_count(wait);
 	/* Orders the publication before the load of the flags; see the table above. */
 	if (unlikely(wait->fence))
 		atomic_thread_fence(memory_order_seq_cst);
 	else
 		atomic_signal_fence(memory_order_seq_cst);
-	flags = atomic_load_explicit(&wait->theirs->flags, memory_order_relaxed);
-	if (unlikely(flags != atomic_load_explicit(&wait->notify->quiet, memory_order_relaxed)))
-		return wait_ring(wait, flags, position);
-	return 0;
+	return unlikely(atomic_load_explicit(&wait->theirs->flags, memory_order_relaxed) !=
+			atomic_load_explicit(&wait->notify->quiet, memory_order_relaxed));
+}
+
+/* Both; errors as wait_ring. */
+static inline int wait_notify(struct wait *wait, uint64_t position)
+{
+	return wait_must_ring(wait) ? wait_ring(wait, position) : 0;
 }
 
 #endif
