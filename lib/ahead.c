@@ -4,7 +4,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-/* How much to clear at a time, and more by this much for each byte of a message: less is no better than to store. */
+/* How much to clear at a time, and more by this much for each byte of a message: to clear less is no faster than to store. */
 #define STEP     16384
 #define STEP_PER 8
 /* Rings whose quarter is less are left alone. */
@@ -13,7 +13,7 @@
 #define LONGEST 8200
 /* One step in so many is measured. */
 #define MEASURE_EVERY 64
-/* So many measurements against are needed after as many or more that spoke for it: single ones are often wrong. */
+/* Single measurements are often wrong: once it pays for sure, so many must say that it does not, and one more the other way. */
 #define VOTES_MOST 4
 
 slow_path void ahead_ask_all(const struct sender *s, uint64_t tail, uint64_t len)
@@ -69,9 +69,9 @@ static int64_t time_since(int64_t *mark)
 }
 
 /*
- * Whether to store to each line takes much longer than to clear it and then to
- * have it, and to clear it takes so long that the line must come from afar: the
- * first alone is often so with a shared cache, where to ask ahead helps as well.
+ * Whether storing to each line takes much longer than clearing it and storing
+ * then, and clearing is so slow that the lines must come from afar.  The first
+ * alone is often so with a shared cache, where asking ahead helps as well.
  */
 static bool measure(char *at, uint64_t n)
 {

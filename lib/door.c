@@ -52,15 +52,13 @@ static bool raise_flag(bufpipe_t *p)
 /* With the flag up: 0 when a message is there, -EPIPE, or -EAGAIN. */
 static int look_behind(bufpipe_t *p)
 {
-	const char *payload;
-
-	if (ring_peek(&p->receiver, &payload)) {
+	if (ring_glance(&p->receiver)) {
 		ring_self(&p->door);
 		return 0;
 	}
 	/* Who polls for edges has been told of a hang-up already, and will not be told again. */
 	if (wait_hung_up(&p->in.wait))
-		return ring_peek(&p->receiver, &payload) ? 0 : -EPIPE;
+		return ring_glance(&p->receiver) ? 0 : -EPIPE;
 	return -EAGAIN;
 }
 

@@ -11,7 +11,7 @@
  *   128             recv_bell      who receives          the other side's sender
  *   192             head           who receives          the other side's sender, when the ring looks full, or
  *                                                        before free space is cleared
- *   256             tail, turn     who sends             co-owners only
+ *   256             tail           who sends             co-owners only
  *   320             recv_notify    who receives          co-owners only
  *   384 ..          locks          co-owners             co-owners only
  *   page size       data           who sends             the other side's receiver
@@ -105,7 +105,7 @@ struct turn {
 struct ahead {
 	_Atomic uint64_t settled; /* up to here it was cleared in advance, or left as it was */
 	_Atomic uint32_t steps;   /* counts, to measure now and then */
-	_Atomic int32_t votes;    /* more than 0: it pays, as measured */
+	_Atomic int32_t votes;    /* more than 0: it pays, by the last measurements */
 };
 
 /* The sender's positions.  Bytes since the pipe was made; the place is the position modulo data_size. */

@@ -16,7 +16,7 @@ static void catch_up(const struct sender *s)
 				      memory_order_relaxed);
 }
 
-int ring_look(const struct sender *s)
+slow_path int ring_look(const struct sender *s)
 {
 	uint64_t seen = atomic_load_explicit(&s->own->head_seen, memory_order_relaxed);
 	/* Pairs with the release in ring_release; without it our payload could overtake the receiver's reads. */

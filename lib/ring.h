@@ -117,6 +117,22 @@ static inline uint64_t ring_peek(const struct receiver *r, const char **payload)
 	return atomic_load_explicit((const _Atomic uint64_t *)(const void *)at, memory_order_acquire);
 }
 
+/*
+ * The same for who has no turn.  If a co-owner consumes the record at head while
+ * we look, what we read there means nothing: a sender may have cleared it.
+ */
+static inline uint64_t ring_glance(const struct receiver *r)
+{
+	const char *payload;
+	uint64_t head, header;
+
+	do {
+		head = receiver_head(r);
+		header = ring_peek(r, &payload);
+	} while (!header && receiver_head(r) != head);
+	return header;
+}
+
 /* Whether a header is one that the layout allows: then the payload lies inside the mapping. */
 static inline int ring_valid(const struct receiver *r, uint64_t header)
 {

@@ -12,6 +12,7 @@ import time
 import unittest
 
 LONG = 20  # seconds that nothing here takes
+BLINK = 3  # for what takes a fifth of a second at most, on a machine that is busy
 
 
 class TestCase(unittest.TestCase):
@@ -116,6 +117,21 @@ def memfds():
     return mapped + sum(
         "memfd:" in os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if exists(fd)
     )
+
+
+def memory_of_files():
+    """Bytes of memory in files that have no disk, of the whole system."""
+    with open("/proc/meminfo") as lines:
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Shmem:"))
+
+
+def peak_memory():
+    """The most bytes that this process has had in memory since the last call."""
+    with open("/proc/self/status") as lines:
+        peak = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+    with open("/proc/self/clear_refs", "w") as refs:
+        refs.write("5")
+    return peak
 
 
 def exists(fd):

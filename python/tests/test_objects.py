@@ -3,17 +3,21 @@
 
 import array
 import asyncio
+import contextlib
 import ctypes
 import gc
 import multiprocessing
+import os
 import pickle
 import random
+import socket
 import struct
+import sys
 import unittest
 
 import buffered_pipe
-from buffered_pipe import Generic_Pipe
-from support import LONG, TestCase, thread
+from buffered_pipe import End, Generic_Pipe, Static_Pipe
+from support import LONG, TestCase, fork, peak_memory, thread
 
 try:
     import numpy
@@ -271,8 +275,78 @@ class OutOfBand(TestCase):
         self.assertTrue(got.flags.writeable)
         self.assertFalse(got.flags.owndata)  # it lies in the memory into which it was received
 
+    @unittest.skipUnless(numpy, "needs numpy")
+    def test_a_large_array_is_sent_without_a_copy_of_it(self):
+        receiver, sender = Generic_Pipe(1 << 16)
+        array_ = numpy.ones(8 << 20, dtype="f8")
+
+        pid = fork()
+        if pid == 0:
+            sender.close()
+            self.assertEqual(receiver.recv().nbytes, array_.nbytes)
+            os._exit(0)
+        receiver.close()
+        peak_memory()
+        before = peak_memory()
+        sender.send(array_, timeout=LONG)
+        self.assertLess(peak_memory() - before, array_.nbytes // 4)
+        self.assertEqual(os.waitpid(pid, 0)[1], 0)
+
 
 class Leaks(TestCase):
+    def check(self, once, rounds):
+        def measure(rounds):
+            for _ in range(rounds):
+                once()
+            gc.collect()
+            return sum(1 for _ in gc.get_objects()), sys.getallocatedblocks()
+
+        # Others may let go of things at any time: a leak would show each time.
+        growths = []
+        measure(rounds // 5)
+        for _ in range(5):
+            objects, before = measure(rounds // 3)
+            later, after = measure(rounds)
+            growths.append((later - objects, after - before))
+            if later - objects < 10 and after - before < 50:
+                return
+        self.fail(f"objects and blocks grow by {growths}")
+
+    def test_memory_stays_as_it_is_with_ends_of_every_kind(self):
+        local, remote = socket.socketpair()
+        self.addCleanup(local.close)
+        self.addCleanup(remote.close)
+        address = f"@buffered_pipe-leaks-{os.getpid()}"
+
+        async def exchange(receiver, sender):
+            await sender.async_send([1])
+            await receiver.async_recv()
+
+        def meet():
+            buffered_pipe.connect(address).send("met")
+
+        def once():
+            static_receiver, static_sender = Static_Pipe(8, 4)
+            static_sender.send(bytes(8))
+            buffered_pipe.wait([static_receiver], 1)
+            static_receiver.recv()
+            one, other = Generic_Pipe(64, duplex=True)
+            one.send("there")
+            other.recv()
+            with thread(other.send, array.array("d", bytes(4000))):  # longer than the buffer
+                one.recv()
+            asyncio.run(exchange(one, other))
+            with buffered_pipe.listen(address) as listener, thread(meet):
+                accepted = listener.accept(timeout=LONG)
+                accepted.recv(timeout=LONG)
+            static_sender.send_to(local)
+            End.recv_from(remote).close()
+            other.shutdown()
+            with contextlib.suppress(EOFError):
+                one.recv()
+
+        self.check(once, 100)
+
     def test_memory_stays_as_it_is(self):
         receiver, sender = Generic_Pipe(1 << 16)
         data = bytearray(5000)
@@ -312,28 +386,7 @@ class Leaks(TestCase):
             repr(one), repr(one.recv_view())
             one.fileno()
 
-        def measure(rounds):
-            for _ in range(rounds):
-                once()
-            gc.collect()
-            return sum(1 for _ in gc.get_objects()), blocks()
-
-        # Others may let go of things at any time: a leak would show each time.
-        growths = []
-        measure(200)
-        for _ in range(5):
-            objects, before = measure(300)
-            later, after = measure(1000)
-            growths.append((later - objects, after - before))
-            if later - objects < 10 and after - before < 50:
-                return
-        self.fail(f"objects and blocks grow by {growths}")
-
-
-def blocks():
-    import sys
-
-    return sys.getallocatedblocks()
+        self.check(once, 1000)
 
 
 if __name__ == "__main__":

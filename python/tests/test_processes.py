@@ -3,6 +3,7 @@
 
 import asyncio
 import contextlib
+import gc
 import multiprocessing
 import multiprocessing.connection
 import multiprocessing.resource_tracker
@@ -24,6 +25,7 @@ from support import (
     descriptors,
     fork,
     memfds,
+    memory_of_files,
     thread,
     wait_asleep,
     wait_until,
@@ -55,6 +57,19 @@ def send_through(queue, sender):
 def wait_for_ever(end, started):
     started.set()
     signal.pause()
+
+
+def register_and_echo(receiver, sender, registered, go):
+    for end in (receiver, sender):
+        end.register()
+        end.register()
+    registered.set()
+    go.wait()
+    sender.send(receiver.recv())
+
+
+def receive_numbers(receiver, name, answers):
+    answers.send((name, list(iter(receiver.recv, "enough"))))
 
 
 def keep_for_ever(end):
@@ -109,6 +124,43 @@ class StartMethod:
         other.send("hello")
         self.assertEqual(from_child[0].recv(timeout=LONG), "hello")
         process.kill()
+
+    def test_the_parent_deletes_its_ends_when_the_child_has_registered(self):
+        to_child = Generic_Pipe(2048)
+        from_child = Generic_Pipe(2048)
+        registered, go = self.context.Event(), self.context.Event()
+        mine = to_child[1].fork(), from_child[0].fork()
+        process = self.start(register_and_echo, to_child[0], from_child[1], registered, go)
+        self.assertTrue(registered.wait(LONG))
+        del to_child, from_child
+        gc.collect()
+        go.set()
+        mine[0].send("hello")
+        self.assertEqual(mine[1].recv(timeout=LONG), "hello")
+        self.join(process)
+        self.assertRaises(EOFError, mine[1].recv, timeout=LONG)
+        with self.assertRaises(BrokenPipeError):
+            while True:
+                mine[0].send("nobody", timeout=LONG)
+
+    def test_many_processes_receive_on_one_end(self):
+        receiver, sender = Generic_Pipe(500)
+        answer, answers = Generic_Pipe(2048)
+        count, crew = 600, 3
+        processes = [self.start(receive_numbers, receiver, name, answers) for name in range(crew)]
+        receiver.close()
+        for number in range(count):
+            sender.send(number, timeout=LONG)
+        for _ in range(crew):
+            sender.send("enough", timeout=LONG)
+        got = []
+        for _ in range(crew):
+            _, numbers = answer.recv(timeout=LONG)
+            self.assertEqual(numbers, sorted(numbers))
+            got += numbers
+        self.assertEqual(sorted(got), list(range(count)))
+        for process in processes:
+            self.join(process)
 
     def test_many_processes_send_on_one_end(self):
         receiver, sender = Generic_Pipe(500)
@@ -408,6 +460,62 @@ class AfterFork(TestCase):
         os.waitpid(pid, 0)
         sender.send_bytes(b"whole")
         self.assertEqual(receiver.recv_bytes(timeout=LONG), b"whole")
+
+    def test_the_only_sender_is_killed_in_the_middle_of_a_message(self):
+        receiver, sender = Generic_Pipe(5)
+        pid = fork()
+        if pid == 0:
+            receiver.close()
+            sender.send_bytes(b"whole")
+            sender.send_bytes(bytes(1000000))
+            os._exit(1)
+        sender.close()
+        self.assertEqual(receiver.recv_bytes(timeout=LONG), b"whole")
+        wait_until(lambda: asleep(pid))
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        self.assertRaises(EOFError, receiver.recv_bytes, timeout=LONG)
+
+    def test_the_only_receiver_is_killed_in_the_middle_of_a_message(self):
+        receiver, sender = Generic_Pipe(5)
+        pid = fork()
+        if pid == 0:
+            sender.close()
+            with receiver.recv_view():
+                signal.pause()
+            os._exit(1)
+        receiver.close()
+        me = threading.get_native_id()
+
+        def kill():
+            wait_asleep(me)
+            os.kill(pid, signal.SIGKILL)
+
+        sender.send_bytes(b"whole", timeout=LONG)
+        with thread(kill):
+            self.assertRaises(BrokenPipeError, sender.send_bytes, bytes(1000000), timeout=LONG)
+        os.waitpid(pid, 0)
+        self.assertRaises(BrokenPipeError, sender.send_bytes, b"x")
+
+    def test_the_memory_goes_with_the_last_process_that_is_killed(self):
+        before = memory_of_files()
+        size = 256 << 20
+        receiver, sender = Generic_Pipe(size)
+        message = bytes(size // 4)
+        pid = fork()
+        if pid == 0:
+            for _ in range(3):
+                sender.send_bytes(message)
+            signal.pause()
+        for _ in range(3):
+            wait_until(receiver.poll)
+            self.assertEqual(len(receiver.recv_bytes()), len(message))
+        self.assertGreater(memory_of_files() - before, size // 2)
+        sender.close()
+        receiver.close()
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        wait_until(lambda: memory_of_files() - before < size // 4)
 
     def test_a_child_that_dies_with_the_turn_does_not_keep_it(self):
         receiver, sender = Generic_Pipe(4096)
