@@ -294,7 +294,7 @@ class OutOfBand(TestCase):
 
 
 class Leaks(TestCase):
-    def check(self, once, rounds):
+    def check(self, once, rounds, slack=50):
         def measure(rounds):
             for _ in range(rounds):
                 once()
@@ -308,7 +308,7 @@ class Leaks(TestCase):
             objects, before = measure(rounds // 3)
             later, after = measure(rounds)
             growths.append((later - objects, after - before))
-            if later - objects < 10 and after - before < 50:
+            if later - objects < 10 and after - before < slack:
                 return
         self.fail(f"objects and blocks grow by {growths}")
 
@@ -345,7 +345,8 @@ class Leaks(TestCase):
             with contextlib.suppress(EOFError):
                 one.recv()
 
-        self.check(once, 100)
+        # Threads and loops let their caches settle for long, but keep nothing of each round.
+        self.check(once, 600, slack=200)
 
     def test_memory_stays_as_it_is(self):
         receiver, sender = Generic_Pipe(1 << 16)
