@@ -108,11 +108,9 @@ slow_path void ahead_clear(const struct sender *s, uint64_t tail, uint64_t len)
 	/* More than a small cache holds would be slow the second time as well. */
 	uint64_t step = step_size(s, measured ? 0 : len);
 	bool pays = atomic_load_explicit(&own->votes, memory_order_relaxed) > 0;
-	char *at;
 
 	if (from - first > s->mask)
 		from = first;
-	at = s->data + (from & s->mask);
 	if (step < STEP_MIN) { /* and will be, so there is no need to look again */
 		atomic_store_explicit(&own->settled, from + LAYOUT_MAX, memory_order_relaxed);
 		return;
@@ -125,9 +123,9 @@ slow_path void ahead_clear(const struct sender *s, uint64_t tail, uint64_t len)
 		if (!may_clear(s, from, from + step))
 			return;
 		if (measured)
-			vote(own, measure(at, step));
+			vote(own, measure(s->data + (from & s->mask), step));
 		else
-			memset(at, 0, step);
+			memset(s->data + (from & s->mask), 0, step);
 	}
 	atomic_store_explicit(&own->steps, steps + 1, memory_order_relaxed);
 }

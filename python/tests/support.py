@@ -109,6 +109,15 @@ def stopped_in_the_middle(sender, message):
     return pid
 
 
+def send_numbers(sender, name, count):
+    for number in range(count):
+        sender.send((name, number))
+
+
+def give_and_leave(sender):
+    sender.send("sent before it left")
+
+
 def memfds():
     """How many rings this process has mapped or open."""
     gc.collect()
