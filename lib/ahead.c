@@ -89,12 +89,12 @@ static bool measure(char *at, uint64_t n)
 	return stored > cleared + 2 * cached && cleared > 3 * cached;
 }
 
-static void vote(struct ahead *own, bool pays)
+static void vote(const struct sender *s, bool pays)
 {
-	int32_t votes = atomic_load_explicit(&own->votes, memory_order_relaxed);
+	int32_t votes = atomic_load_explicit(s->afar, memory_order_relaxed);
 
 	if (pays ? votes < VOTES_MOST : votes > -VOTES_MOST)
-		atomic_store_explicit(&own->votes, votes + (pays ? 1 : -1), memory_order_relaxed);
+		atomic_store_explicit(s->afar, votes + (pays ? 1 : -1), memory_order_relaxed);
 }
 
 slow_path void ahead_clear(const struct sender *s, uint64_t tail, uint64_t len)
@@ -107,7 +107,7 @@ slow_path void ahead_clear(const struct sender *s, uint64_t tail, uint64_t len)
 	bool measured = steps % MEASURE_EVERY == 0;
 	/* More than a small cache holds would be slow the second time as well. */
 	uint64_t step = step_size(s, measured ? 0 : len);
-	bool pays = atomic_load_explicit(&own->votes, memory_order_relaxed) > 0;
+	bool pays = atomic_load_explicit(s->afar, memory_order_relaxed) > 0;
 
 	if (from - first > s->mask)
 		from = first;
@@ -123,7 +123,7 @@ slow_path void ahead_clear(const struct sender *s, uint64_t tail, uint64_t len)
 		if (!may_clear(s, from, from + step))
 			return;
 		if (measured)
-			vote(own, measure(s->data + (from & s->mask), step));
+			vote(s, measure(s->data + (from & s->mask), step));
 		else
 			memset(s->data + (from & s->mask), 0, step);
 	}

@@ -16,6 +16,8 @@
 /* How long to sleep on the futex before the socket: a full ring is soon emptied, data may take its time. */
 #define DATA_PATIENCE 100000000
 #define ROOM_PATIENCE 8000000
+/* About what a second-level cache no longer holds.  In smaller rings nothing was gained by longer pauses, or lost. */
+#define LARGE_RING (2 << 20)
 
 static bool sizes_valid(const struct bufpipe_options *o)
 {
@@ -110,6 +112,7 @@ static void init_out(struct bufpipe *p)
 		.mask = p->ours.identity.data_size - 1,
 		.limit = p->ours.identity.limit,
 		.own = &ours->tail,
+		.afar = &ours->send_bell.afar,
 		.head = &p->theirs.control->head,
 	};
 	p->out.wait = (struct wait){
@@ -144,6 +147,7 @@ static void init_in(struct bufpipe *p)
 		.other = &ours->send_bell,
 		.notify = &ours->recv_notify,
 		.patience = DATA_PATIENCE,
+		.large = p->theirs.identity.data_size >= LARGE_RING,
 	};
 	p->in.held = &p->receiver;
 	way_init(&p->in, &p->theirs.identity, &ours->recv_lock,

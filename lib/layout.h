@@ -33,7 +33,7 @@
 #include <stdint.h>
 
 #define LAYOUT_MAGIC   0x65706970667562ull /* "bufpipe" in memory, if little-endian */
-#define LAYOUT_VERSION 6u
+#define LAYOUT_VERSION 7u
 #define LAYOUT_LINE    64
 #define LAYOUT_MAX     ((uint64_t)1 << 40) /* of any size that a user may ask for */
 
@@ -83,6 +83,7 @@ struct bell {
 	_Atomic uint32_t cpu;      /* a hint: where this end last waited or rang */
 	_Atomic uint32_t single;   /* a hint for the sender: messages come one at a time, as in a dialogue */
 	_Atomic uint64_t given_up; /* sender: the long message that it gave up last: position | GIVEN_UP */
+	_Atomic int32_t afar; /* sender, a hint: more than 0 when it found that cache lines come from afar */
 };
 
 #define GIVEN_UP ((uint64_t)2)
@@ -105,7 +106,6 @@ struct turn {
 struct ahead {
 	_Atomic uint64_t settled; /* up to here it was cleared in advance, or left as it was */
 	_Atomic uint32_t steps;   /* counts, to measure now and then */
-	_Atomic int32_t votes;    /* more than 0: it pays, by the last measurements */
 };
 
 /* The sender's positions.  Bytes since the pipe was made; the place is the position modulo data_size. */
@@ -167,7 +167,8 @@ static_assert(offsetof(struct control, door_lock) == 576, "layout");
 static_assert(sizeof(struct control) == 640, "layout");
 static_assert(offsetof(struct bell, events) == 4 && offsetof(struct bell, raises) == 8 &&
 		      offsetof(struct bell, wanted) == 16 && offsetof(struct bell, cpu) == 24 &&
-		      offsetof(struct bell, single) == 28 && offsetof(struct bell, given_up) == 32,
+		      offsetof(struct bell, single) == 28 && offsetof(struct bell, given_up) == 32 &&
+		      offsetof(struct bell, afar) == 40,
 	      "layout");
 static_assert(offsetof(struct identity, version) == 8 && offsetof(struct identity, data_size) == 32 &&
 		      offsetof(struct identity, limit) == 40,

@@ -204,6 +204,20 @@ static void note_single(const struct wait *wait, uint32_t single)
 }
 
 /*
+ * In a large ring with lines from afar twice the pause pays, and again.  Only
+ * by and by, and by what came: the end of a short burst should not have to wait.
+ */
+static uint32_t longer(uint32_t pauses, uint32_t last, uint64_t bytes)
+{
+	enum { LONGEST = 384 };
+	uint64_t more = last < LONGEST / 2 ? 2 * last : LONGEST;
+
+	if (more > bytes / LAYOUT_LINE)
+		more = bytes / LAYOUT_LINE;
+	return more > pauses ? (uint32_t)more : pauses;
+}
+
+/*
  * Two sides that move along the ring together fight for its cache lines at
  * every message.  Who got several messages since the last wait will get more by
  * waiting for a moment before looking.  When it is one each time, as in a
@@ -216,13 +230,16 @@ static void let_it_grow(struct wait *wait, const struct look *look)
 	enum { MANY = 2, LONG = 16384 + 64, EACH = 16, LONGEST = 128, TRY_EVERY = 512, TRY_FOR = 32 };
 	uint32_t moved = atomic_load_explicit(&wait->moved, memory_order_relaxed);
 	uint32_t waits = atomic_load_explicit(&wait->waits, memory_order_relaxed) + 1;
-	uint32_t pauses = atomic_load_explicit(&wait->pauses, memory_order_relaxed) / 2;
+	uint32_t last = atomic_load_explicit(&wait->pauses, memory_order_relaxed);
+	uint32_t pauses = last / 2;
 	/* What is wanted moves along with us. */
 	uint64_t bytes = look->wanted - atomic_load_explicit(&wait->place, memory_order_relaxed);
 
-	if (moved >= MANY && bytes / moved <= LONG)
+	if (moved >= MANY && bytes / moved <= LONG) {
 		pauses = moved < LONGEST / EACH ? moved * EACH : LONGEST;
-	else if (waits % TRY_EVERY == 0)
+		if (wait->large && atomic_load_explicit(&wait->theirs->afar, memory_order_relaxed) > 0)
+			pauses = longer(pauses, last, bytes);
+	} else if (waits % TRY_EVERY == 0)
 		pauses = TRY_FOR;
 	if (moved)
 		note_single(wait, moved < MANY && !pauses);

@@ -136,6 +136,7 @@ static void set_bells(const struct duel *d, uint32_t flags, uint64_t raises, uin
 		atomic_store(&bells[i]->raises, raises);
 		atomic_store(&bells[i]->cpu, cpu);
 		atomic_store(&bells[i]->single, cpu);
+		atomic_store(&bells[i]->afar, (int32_t)cpu);
 		atomic_store(&bells[i]->flags, flags);
 	}
 }
@@ -194,6 +195,7 @@ static void flip_bells(const struct duel *d, uint64_t random)
 		break;
 	case 5:
 		atomic_store(&bell->single, random >> 8 & 1);
+		atomic_store(&bell->afar, (int32_t)random);
 		break;
 	default:
 		atomic_store(&bell->cpu, random >> 8 & 3);

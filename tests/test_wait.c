@@ -196,15 +196,16 @@ Test(waiting, publisher_that_nobody_waits_for_makes_no_call)
 	rig_close(&rig);
 }
 
-/* Waits as often as that, and consumes so many each time. */
-static void consume(struct rig *rig, int waits, int each)
+/* Waits as often as that, and consumes so many of so many bytes each time. */
+static void consume(struct rig *rig, int waits, int each, int bytes)
 {
 	while (waits--) {
 		uint64_t value = atomic_load(&rig->page->word);
+		uint64_t next = value + (uint64_t)(each * bytes);
 
-		check_eq(publish(rig, value + 1), 0);
+		check_eq(publish(rig, next), 0);
 		for (int i = 0; i < each; i++)
-			check_eq(wait_notify(&rig->waiter, value + 1), 0);
+			check_eq(wait_notify(&rig->waiter, next), 0);
 		check_eq(await(rig, value, time_deadline(PLENTY)), 0);
 	}
 }
@@ -216,12 +217,40 @@ Test(waiting, tells_the_publisher_of_a_dialogue_and_of_a_stream)
 	rig_open(&rig, BUFPIPE_SPIN_ALWAYS, MSEC);
 	check(wait_streams(&rig.publisher));
 	for (int i = 0; i < 2; i++) {
-		consume(&rig, 20, 1);
+		consume(&rig, 20, 1, 1);
 		check(!wait_streams(&rig.publisher));
-		consume(&rig, 1, 3);
+		consume(&rig, 1, 3, 1);
 		check(wait_streams(&rig.publisher));
 	}
 	rig_close(&rig);
+}
+
+/* How long it lets a stream grow, at last. */
+static uint32_t pauses_after(int waits, bool large, int afar, int bytes)
+{
+	uint32_t pauses;
+	struct rig rig;
+
+	rig_open(&rig, BUFPIPE_SPIN_ALWAYS, MSEC);
+	rig.waiter.large = large;
+	atomic_store(&rig.page->publisher_bell.afar, afar);
+	consume(&rig, waits, 16, bytes);
+	pauses = atomic_load(&rig.waiter.pauses);
+	rig_close(&rig);
+	return pauses;
+}
+
+Test(waiting, is_longer_only_in_a_long_stream_of_much_from_afar)
+{
+	const uint32_t usual = pauses_after(20, false, 0, 4096);
+	const uint32_t longest = pauses_after(20, true, 1, 4096);
+
+	check(longest > usual && longest < 4 * usual);
+	check_eq(pauses_after(20, false, 1, 4096), usual);
+	check_eq(pauses_after(20, true, -1, 4096), usual);
+	check_eq(pauses_after(20, true, 1, 64), usual);
+	check_eq(pauses_after(1, true, 1, 4096), usual);
+	check(pauses_after(2, true, 1, 4096) < longest);
 }
 
 Test(waiting, leaves_no_flag_up)
