@@ -89,6 +89,7 @@ static bool measure(char *at, uint64_t n)
 	return stored > cleared + 2 * cached && cleared > 3 * cached;
 }
 
+/* In the bell, as the receiver waits by it as well: its way to our lines is as long as ours to its. */
 static void vote(const struct sender *s, bool pays)
 {
 	int32_t votes = atomic_load_explicit(s->afar, memory_order_relaxed);

@@ -147,7 +147,7 @@ static void init_in(struct bufpipe *p)
 		.other = &ours->send_bell,
 		.notify = &ours->recv_notify,
 		.patience = DATA_PATIENCE,
-		.large = p->theirs.identity.data_size >= LARGE_RING,
+		.may_linger = p->theirs.identity.data_size >= LARGE_RING,
 	};
 	p->in.held = &p->receiver;
 	way_init(&p->in, &p->theirs.identity, &ours->recv_lock,

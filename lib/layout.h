@@ -83,7 +83,7 @@ struct bell {
 	_Atomic uint32_t cpu;      /* a hint: where this end last waited or rang */
 	_Atomic uint32_t single;   /* a hint for the sender: messages come one at a time, as in a dialogue */
 	_Atomic uint64_t given_up; /* sender: the long message that it gave up last: position | GIVEN_UP */
-	_Atomic int32_t afar; /* sender, a hint: more than 0 when it found that cache lines come from afar */
+	_Atomic int32_t afar; /* a hint for both sides: more than 0 if the sender's lines come from afar */
 };
 
 #define GIVEN_UP ((uint64_t)2)

@@ -44,7 +44,7 @@ struct wait {
 	bool fence;              /* no membarrier can reach us: fence at each notify */
 	atomic_bool told;        /* publishers were told to fence, at the latest at our last sleep */
 	bool interruptible;
-	bool large;               /* the ring, so that longer pauses can pay */
+	bool may_linger;          /* for much to come, if it comes from afar */
 	int64_t spin_ns;          /* as in bufpipe_options */
 	int64_t patience;         /* how long to sleep on the futex before the socket */
 	_Atomic int64_t expected; /* how long recent waits took */

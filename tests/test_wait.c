@@ -226,15 +226,15 @@ Test(waiting, tells_the_publisher_of_a_dialogue_and_of_a_stream)
 }
 
 /* How long it lets a stream grow, at last. */
-static uint32_t pauses_after(int waits, bool large, int afar, int bytes)
+static uint32_t pauses_after(int waits, int each, int bytes, bool may_linger, int afar)
 {
 	uint32_t pauses;
 	struct rig rig;
 
 	rig_open(&rig, BUFPIPE_SPIN_ALWAYS, MSEC);
-	rig.waiter.large = large;
+	rig.waiter.may_linger = may_linger;
 	atomic_store(&rig.page->publisher_bell.afar, afar);
-	consume(&rig, waits, 16, bytes);
+	consume(&rig, waits, each, bytes);
 	pauses = atomic_load(&rig.waiter.pauses);
 	rig_close(&rig);
 	return pauses;
@@ -242,15 +242,17 @@ static uint32_t pauses_after(int waits, bool large, int afar, int bytes)
 
 Test(waiting, is_longer_only_in_a_long_stream_of_much_from_afar)
 {
-	const uint32_t usual = pauses_after(20, false, 0, 4096);
-	const uint32_t longest = pauses_after(20, true, 1, 4096);
+	const uint32_t usual = pauses_after(20, 16, 4096, false, 0);
+	const uint32_t longest = pauses_after(20, 16, 4096, true, 1);
 
 	check(longest > usual && longest < 4 * usual);
-	check_eq(pauses_after(20, false, 1, 4096), usual);
-	check_eq(pauses_after(20, true, -1, 4096), usual);
-	check_eq(pauses_after(20, true, 1, 64), usual);
-	check_eq(pauses_after(1, true, 1, 4096), usual);
-	check(pauses_after(2, true, 1, 4096) < longest);
+	check_eq(pauses_after(20, 16, 4096, false, 1), usual);
+	check_eq(pauses_after(20, 16, 4096, true, -1), usual);
+	check_eq(pauses_after(20, 16, 64, true, 1), usual);
+	check_eq(pauses_after(1, 16, 4096, true, 1), usual);
+	check(pauses_after(2, 16, 4096, true, 1) < longest);
+	/* A dialogue of two messages at a time. */
+	check_eq(pauses_after(20, 2, 8192, true, 1), pauses_after(20, 2, 8192, false, 1));
 }
 
 Test(waiting, leaves_no_flag_up)
