@@ -172,6 +172,29 @@ Test(hostile_words, flags_always_up_cost_a_wake_up_and_no_message)
 	duel_end(&d);
 }
 
+/* Whoever says so without being far costs the victim a longer pause, which it takes, and no timeout. */
+Test(hostile_words, sender_that_claims_to_be_far_away_delays_nobody_for_long)
+{
+	const struct bufpipe_options options = { .buffer_size = 1 << 20, .spin_ns = BUFPIPE_SPIN_ALWAYS };
+	struct duel d = duel_begin(0, &options);
+	static char buf[4096];
+
+	atomic_store(&d.rogue->ours.control->send_bell.afar, INT32_MAX);
+	for (int i = 0; i < 100; i++) {
+		int64_t before = time_now();
+
+		for (int j = 0; j < 16; j++) {
+			cr_assert_eq(bufpipe_send(d.rogue, buf, sizeof(buf), 0), 0);
+			cr_assert_eq(bufpipe_recv(d.victim, buf, sizeof(buf), 0), (ssize_t)sizeof(buf));
+		}
+		atomic_store(&d.rogue->ours.control->send_bell.cpu, 0);
+		cr_assert_eq(bufpipe_recv(d.victim, buf, sizeof(buf), MSEC / 10), -ETIMEDOUT);
+		cr_assert_lt(elapsed(before), SOON);
+	}
+	cr_assert_gt(atomic_load(&d.victim->in.wait.pauses), 128);
+	duel_end(&d);
+}
+
 static void flip_bells(const struct duel *d, uint64_t random)
 {
 	struct bell *bell =
