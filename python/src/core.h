@@ -129,6 +129,8 @@ void hold_unuse(struct use *use);
 void hold_end_left(struct hold *hold);
 /* A number that is another one in a forked child; sooner known than the pid. */
 unsigned this_process(void);
+/* A number that no other thread has or had; the ident of a thread that is gone is soon another's.  Never 0. */
+unsigned long this_thread(void);
 /* Once, before the first this_process. */
 int watch_forks(void);
 

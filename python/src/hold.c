@@ -2,6 +2,7 @@
 #include "core.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 static unsigned process;
 
@@ -45,6 +46,16 @@ int watch_forks(void)
 unsigned this_process(void)
 {
 	return process;
+}
+
+unsigned long this_thread(void)
+{
+	static atomic_ulong threads;
+	static _Thread_local unsigned long thread;
+
+	if (!thread)
+		thread = atomic_fetch_add_explicit(&threads, 1, memory_order_relaxed) + 1;
+	return thread;
 }
 
 struct hold *hold_new(bufpipe_t *pipe)
@@ -129,9 +140,8 @@ void hold_unuse(struct use *use)
 
 void hold_end_left(struct hold *hold)
 {
-	unsigned long thread = PyThread_get_thread_ident();
+	unsigned long thread = this_thread();
 
-	/* If the thread has died and its number is another's now, the library refuses. */
 	if (hold->left[SENDING] == thread) {
 		hold->left[SENDING] = 0;
 		(void)bufpipe_cancel(hold->pipe);

@@ -104,7 +104,7 @@ static void opened(struct view *view, struct hold *hold, void *at, size_t len)
 	view->hold = hold;
 	view->at = at;
 	view->len = len;
-	view->thread = PyThread_get_thread_ident();
+	view->thread = this_thread();
 	view->process = this_process();
 	hold_add(hold);
 }
@@ -227,11 +227,10 @@ static int open_receiving(struct view *view)
 /* Only the thread that has entered a view can leave it, and not its child. */
 static int check_owner(const struct view *view)
 {
-	const char *why = view->process != this_process()
-				  ? "the view of this message belongs to the parent process"
-			  : view->thread != PyThread_get_thread_ident()
-				  ? "a view must be left by the thread that entered it"
-				  : NULL;
+	const char *why =
+		view->process != this_process() ? "the view of this message belongs to the parent process"
+		: view->thread != this_thread() ? "a view must be left by the thread that entered it"
+						: NULL;
 
 	if (why)
 		PyErr_SetString(PyExc_RuntimeError, why);
@@ -271,8 +270,9 @@ static void view_throw_away(struct view *view)
 
 	PyErr_Fetch(&type, &value, &trace);
 	if (check_owner(view) == 0) {
+		/* Not with the view itself, which may be on its way to be freed. */
 		if (view_end(view, false) < 0)
-			PyErr_WriteUnraisable((PyObject *)view);
+			PyErr_WriteUnraisable((PyObject *)view->end);
 	} else {
 		PyErr_Clear();
 		hold = closed(view);
@@ -306,7 +306,7 @@ static void view_leave_behind(struct view *view)
 
 static struct view *next_to_leave(const struct state *state)
 {
-	unsigned long thread = PyThread_get_thread_ident();
+	unsigned long thread = this_thread();
 
 	for (struct view *view = state->views; view; view = view->next) {
 		if (view->state == VIEW_OPEN && view->thread != thread)

@@ -328,6 +328,31 @@ class Views(TestCase):
         receiver.close()
         self.assertEqual(memfds(), before)
 
+    def test_a_thread_that_has_the_ident_of_the_dead_owner(self):
+        kept, idents = [], []
+
+        def enter(view):
+            idents.append(threading.get_ident())
+            kept.append((view, view.__enter__()))
+
+        def leave():
+            idents.append(threading.get_ident())
+            self.assertRaisesRegex(RuntimeError, "thread", kept[0][0].__exit__, None, None, None)
+            kept.clear()  # by the last reference
+            gc.collect()
+
+        for view in self.receiver.recv_view, lambda: self.sender.send_view(1):
+            self.sender.send("message")
+            with thread(enter, view()):
+                pass
+            with thread(leave):
+                pass
+            self.assertEqual(self.receiver.recv(timeout=LONG), "message")
+            self.sender.send("usable", timeout=LONG)
+            self.assertEqual(self.receiver.recv(timeout=LONG), "usable")
+        if idents[0] != idents[1] or idents[2] != idents[3]:
+            self.skipTest("idents of threads are not used again at once")
+
     def test_a_forked_child_cannot_leave_it(self):
         with self.sender.send_view(4) as view:
             pid = fork()
