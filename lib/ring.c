@@ -48,3 +48,9 @@ void ring_end(const struct sender *s)
 	/* Pairs with ring_peek, as any commit; the header's room was kept. */
 	atomic_store_explicit(sender_header(s, sender_tail(s)), RECORD_END, memory_order_release);
 }
+
+void ring_take_back(const struct sender *s, uint64_t tail, uint64_t len)
+{
+	/* The sender now looks at the head.  seq_cst: not before this store. */
+	atomic_store_explicit(sender_header(s, tail - record_size(len)), RECORD_END, memory_order_seq_cst);
+}

@@ -107,6 +107,9 @@ int ring_look(const struct sender *s);
 /* The end of the stream; a second call does nothing.  Needs no room. */
 void ring_end(const struct sender *s);
 
+/* The same before the last record, of len bytes up to tail.  Who is just reading that may still go on. */
+void ring_take_back(const struct sender *s, uint64_t tail, uint64_t len);
+
 /* The header at head: 0 when there is nothing.  *payload is where its payload is, if ring_check accepts it. */
 static inline uint64_t ring_peek(const struct receiver *r, const char **payload)
 {

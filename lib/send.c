@@ -83,11 +83,18 @@ static int await_room(bufpipe_t *p, void **room, size_t len, int64_t deadline)
 	return r;
 }
 
-/* Nobody is there any more.  But the last one may have taken this record before it left: then it was no failure. */
-slow_path static int check_taken(bufpipe_t *p, uint64_t tail)
+/*
+ * We have published, and find that nobody is there any more.  The last one may
+ * have taken this record before it left: then it was no failure.
+ */
+slow_path static int withdraw(bufpipe_t *p, uint64_t tail, uint64_t len)
 {
-	uint64_t head = atomic_load_explicit(p->sender.head, memory_order_relaxed) & ~HEAD_HELD;
+	uint64_t head;
 
+	if (wait_is_over(&p->out.wait))
+		ring_take_back(&p->sender, tail, len);
+	/* seq_cst as in ring_take_back: who took it before it could see the end is not overlooked. */
+	head = atomic_load_explicit(p->sender.head, memory_order_seq_cst) & ~HEAD_HELD;
 	end_stream(p);
 	return head == tail ? 0 : -EPIPE;
 }
@@ -101,7 +108,7 @@ static inline int prepare_next(const bufpipe_t *p, uint64_t tail, uint64_t len)
 
 slow_path static int publish_aloud(bufpipe_t *p, uint64_t tail, uint64_t len)
 {
-	return wait_ring(&p->out.wait, tail) < 0 ? check_taken(p, tail) : prepare_next(p, tail, len);
+	return wait_ring(&p->out.wait, tail) < 0 ? withdraw(p, tail, len) : prepare_next(p, tail, len);
 }
 
 static int publish(bufpipe_t *p, uint64_t len, uint64_t flags)

@@ -467,6 +467,33 @@ Test(ring, ends_in_the_header_that_is_kept)
 	}
 }
 
+Test(ring, takes_the_last_record_back_unless_it_is_being_received)
+{
+	for (const uint64_t *start = starts; start < starts + STARTS; start++) {
+		for (int received = 0; received < 2; received++) {
+			const char *payload;
+			char got[64];
+			struct rig rig;
+
+			rig_open(&rig, *start, DATA - RECORD_HEADER);
+			check_eq(put(&rig, "first", 5), 0);
+			check_eq(put(&rig, "last", 4), 0);
+			check_eq(get(&rig, got), 5);
+			if (received)
+				check_eq(ring_peek(&rig.r, &payload), RECORD_WHOLE | 4);
+			ring_take_back(&rig.s, sender_tail(&rig.s), 4);
+			ring_end(&rig.s);
+			if (received) {
+				check_eq(memcmp(payload, "last", 4), 0);
+				ring_release(&rig.r, 4);
+			}
+			check_eq(ring_peek(&rig.r, &payload), RECORD_END);
+			check_eq(ring_make_room(&rig.s, 0), -EPIPE);
+			rig_close(&rig);
+		}
+	}
+}
+
 Test(ring, refuses_a_head_that_cannot_be)
 {
 	static const int64_t lies[] = { 8,     5,         -8,           -1,        3,        DATA,
