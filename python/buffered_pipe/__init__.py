@@ -217,8 +217,7 @@ def _descriptor(each):
 def _wait_mixed(objects, timeout):
     from multiprocessing import connection
 
-    if timeout is not None and not timeout >= 0:
-        raise ValueError(f"timeout must be None or at least 0, not {timeout!r}")
+    timeout = _core.seconds(timeout)
     deadline = None if timeout is None else _time.monotonic() + timeout
     delay = 0
     while True:

@@ -7,6 +7,7 @@ own: to send when there is no room, and to receive what is longer than the buffe
 asyncio itself is imported by those who wait: it takes longer than all the rest.
 """
 
+import operator
 import os
 import threading
 import time
@@ -14,7 +15,7 @@ import weakref
 
 from . import _core  # type: ignore[attr-defined]
 
-# Who waits, in each loop.
+# Who waits, in each loop.  A future refers to its loop, so this must not keep it.
 _waiters: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 _lock = threading.RLock()  # the handler of a signal may close an end, too
 # The handles of the threads: {handle: the end that it stands for}.
@@ -33,7 +34,7 @@ async def _readable(thing):
     loop = asyncio.get_running_loop()
     future = loop.create_future()
     with _lock:
-        waiting = _waiters.setdefault(loop, set())
+        waiting = _waiters.setdefault(loop, weakref.WeakSet())
     waiting.add(future)
     fd = -1
     try:
@@ -121,6 +122,8 @@ async def accept(listener):
 
 def _part(buf, offset, size):
     """A memoryview of the part, of bytes."""
+    offset = operator.index(offset)
+    size = None if size is None else operator.index(size)
     with memoryview(buf) as whole:
         # What is empty in one of several dimensions cannot be cast.
         with whole.cast("B") if whole.nbytes else memoryview(b"") as view:

@@ -130,7 +130,7 @@ void hold_end_left(struct hold *hold);
 /* A number that is another one in a forked child; sooner known than the pid. */
 unsigned this_process(void);
 /* A number that no other thread has or had; the ident of a thread that is gone is soon another's.  Never 0. */
-unsigned long this_thread(void);
+unsigned long thread_number(void);
 /* Once, before the first this_process. */
 int watch_forks(void);
 
@@ -240,6 +240,8 @@ size_t frame_head_size(size_t buffers);
 void frame_head(void *head, size_t pickled, const Py_buffer *buffers, size_t n);
 size_t frame_padding(size_t position);
 
+/* A timeout as seconds, None for ever. */
+PyObject *core_seconds(PyObject *module, PyObject *timeout);
 PyObject *core_wait(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 PyObject *core_listen(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 PyObject *core_connect(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);

@@ -74,7 +74,7 @@ void *raise_error(const struct hold *hold, enum direction direction, long error)
 		else
 			raise_os(EPIPE,
 				 direction == SENDING ? "nobody is left to receive, or this end was shut down"
-						      : "closed",
+						      : "the socket was closed",
 				 NULL);
 		return NULL;
 	case EAGAIN:

@@ -48,7 +48,7 @@ unsigned this_process(void)
 	return process;
 }
 
-unsigned long this_thread(void)
+unsigned long thread_number(void)
 {
 	static atomic_ulong threads;
 	static _Thread_local unsigned long thread;
@@ -140,7 +140,7 @@ void hold_unuse(struct use *use)
 
 void hold_end_left(struct hold *hold)
 {
-	unsigned long thread = this_thread();
+	unsigned long thread = thread_number();
 
 	if (hold->left[SENDING] == thread) {
 		hold->left[SENDING] = 0;

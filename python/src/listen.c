@@ -16,10 +16,11 @@ struct listener {
 /* 'r': this side receives, 'w': it sends, 'rw': both do both; None: the one that accepts receives. */
 static bool mode_flags(PyObject *mode, unsigned *flags)
 {
-	const char *name = !mode || mode == Py_None ? ""
-			   : PyUnicode_Check(mode)  ? PyUnicode_AsUTF8(mode)
-						    : "?";
+	const char *name;
 
+	if (!mode || mode == Py_None)
+		return true;
+	name = PyUnicode_Check(mode) ? PyUnicode_AsUTF8(mode) : "";
 	if (!name)
 		return false;
 	if (!strcmp(name, "r"))
@@ -28,7 +29,7 @@ static bool mode_flags(PyObject *mode, unsigned *flags)
 		*flags |= BUFPIPE_SEND;
 	else if (!strcmp(name, "rw"))
 		*flags |= BUFPIPE_DUPLEX;
-	else if (*name) {
+	else {
 		PyErr_Format(PyExc_ValueError, "mode must be 'r', 'w', 'rw' or None, not %R", mode);
 		return false;
 	}

@@ -23,6 +23,7 @@ static PyObject *core_set_reducers(PyObject *module, PyObject *args)
 
 static PyMethodDef core_methods[] = {
 	{ "wait_ends", (PyCFunction)(void (*)(void))core_wait, METH_FASTCALL | METH_KEYWORDS, NULL },
+	{ "seconds", core_seconds, METH_O, NULL },
 	{ "connect", (PyCFunction)(void (*)(void))core_connect, METH_FASTCALL | METH_KEYWORDS, NULL },
 	{ "listen", (PyCFunction)(void (*)(void))core_listen, METH_FASTCALL | METH_KEYWORDS, NULL },
 	{ "leave_views_behind", core_leave_views_behind, METH_NOARGS, NULL },

@@ -394,6 +394,8 @@ PyObject *handle_dump(PyObject *self, PyObject *object)
 
 	if (!hold)
 		return NULL;
+	if (!hold->info.can_send)
+		return raise_error(hold, SENDING, -EBADF);
 	if (hold_static(hold))
 		return Py_NewRef(object);
 	p = pickling_take(state);

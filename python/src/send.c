@@ -11,24 +11,25 @@ static int send_slice(struct hold *hold, struct use *use, const struct iovec *pi
 	return r;
 }
 
-static int await_room(bufpipe_t *pipe, int64_t timeout)
+static int await_room(const struct hold *hold, int64_t timeout)
 {
 	void *room;
-	int r = bufpipe_reserve(pipe, &room, 0, timeout);
+	int r = bufpipe_reserve(hold->pipe, &room, hold->info.buffer_size / 2, timeout);
 
-	return r < 0 ? r : bufpipe_cancel(pipe);
+	return r < 0 ? r : bufpipe_cancel(hold->pipe);
 }
 
 /*
- * Waits for the turn and for some room, so that the send that follows, which
- * cannot go in small slices, moves.  Leaves the hold in use.
+ * Waits for the turn and for room that is there only if somebody receives, so
+ * that the send that follows, which cannot go in small slices, moves.  Leaves
+ * the hold in use.
  */
 static int room_slice(struct hold *hold, struct use *use, int64_t timeout)
 {
 	int r;
 
 	hold_use(hold, use);
-	WITHOUT_GIL(r = await_room(hold->pipe, timeout));
+	WITHOUT_GIL(r = await_room(hold, timeout));
 	return r;
 }
 

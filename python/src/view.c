@@ -104,7 +104,7 @@ static void opened(struct view *view, struct hold *hold, void *at, size_t len)
 	view->hold = hold;
 	view->at = at;
 	view->len = len;
-	view->thread = this_thread();
+	view->thread = thread_number();
 	view->process = this_process();
 	hold_add(hold);
 }
@@ -228,9 +228,9 @@ static int open_receiving(struct view *view)
 static int check_owner(const struct view *view)
 {
 	const char *why =
-		view->process != this_process() ? "the view of this message belongs to the parent process"
-		: view->thread != this_thread() ? "a view must be left by the thread that entered it"
-						: NULL;
+		view->process != this_process()   ? "the view of this message belongs to the parent process"
+		: view->thread != thread_number() ? "a view must be left by the thread that entered it"
+						  : NULL;
 
 	if (why)
 		PyErr_SetString(PyExc_RuntimeError, why);
@@ -306,7 +306,7 @@ static void view_leave_behind(struct view *view)
 
 static struct view *next_to_leave(const struct state *state)
 {
-	unsigned long thread = this_thread();
+	unsigned long thread = thread_number();
 
 	for (struct view *view = state->views; view; view = view->next) {
 		if (view->state == VIEW_OPEN && view->thread != thread)

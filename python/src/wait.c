@@ -101,6 +101,18 @@ static PyObject *crowd_ready(const struct crowd *c, PyObject *list)
 	return ready;
 }
 
+PyObject *core_seconds(PyObject *module, PyObject *timeout)
+{
+	int64_t timeout_ns;
+
+	(void)module;
+	if (args_timeout_ns(timeout, &timeout_ns) < 0)
+		return NULL;
+	if (timeout_ns < 0)
+		Py_RETURN_NONE;
+	return PyFloat_FromDouble((double)timeout_ns / 1e9);
+}
+
 PyObject *core_wait(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
 	static const struct signature signature = { "wait_ends", 2, 1, { "ends", "timeout" } };

@@ -4,6 +4,7 @@
 import asyncio
 import contextlib
 import ctypes
+import gc
 import os
 import pickle
 import random
@@ -16,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import buffered_pipe
 from buffered_pipe import Generic_Pipe, Static_Pipe
-from support import LONG, child, stopped_in_the_middle, thread, wait_until
+from support import LONG, child, descriptors, stopped_in_the_middle, thread, wait_until
 
 
 class Asyncio(unittest.IsolatedAsyncioTestCase):
@@ -33,6 +34,10 @@ class Asyncio(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(bytes(await receiver.async_recv()), b"x" * 2000)
         with self.assertRaises(ValueError):
             await sender.async_send_bytes(b"0123456789", 8, 3)
+        with self.assertRaises(TypeError):
+            await sender.async_send_bytes(b"0123456789", None)
+        with self.assertRaisesRegex(OSError, "only receives"):
+            await receiver.async_send(lambda: "cannot be pickled")
         receiver, sender = Static_Pipe(3, 3)
         await sender.async_send(b"abc")
         self.assertEqual(await receiver.async_recv(), b"abc")
@@ -136,6 +141,20 @@ class Asyncio(unittest.IsolatedAsyncioTestCase):
         for _ in range(2):
             receiver.recv()
         self.assertRaises(EOFError, receiver.recv, timeout=LONG)
+
+    def test_a_loop_that_is_closed_lets_go_of_those_who_wait(self):
+        before = descriptors()
+        receiver, sender = Generic_Pipe(4096)
+        loop = asyncio.new_event_loop()
+        loop.set_exception_handler(lambda *_: None)  # it says that the task was pending
+        task = loop.create_task(receiver.async_recv())
+        loop.run_until_complete(asyncio.sleep(0.01))
+        loop.close()
+        del task, loop, receiver
+        gc.collect()
+        self.assertRaises(BrokenPipeError, sender.send, 1)
+        sender.close()
+        self.assertEqual(descriptors(), before)
 
     async def test_messages_longer_than_the_ring(self):
         receiver, sender = Generic_Pipe(5)

@@ -67,6 +67,8 @@ class Meeting(TestCase):
         self.assertRaises(FileNotFoundError, buffered_pipe.connect, self.address)
         self.assertRaises(TypeError, buffered_pipe.listen, 5)
         self.assertRaises(ValueError, buffered_pipe.listen, self.address, buffer_size=-1)
+        for mode in ("", "x", b"r"):
+            self.assertRaisesRegex(ValueError, "mode must be", buffered_pipe.listen, self.address, mode)
         with buffered_pipe.listen(self.address, "rw") as listener:
             with self.assertRaises(OSError) as caught:
                 buffered_pipe.listen(self.address)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Blocking: timeouts, poll, waiting for many, the GIL, signals, and handles that are closed meanwhile."""
 
+import decimal
 import multiprocessing.connection
 import os
 import selectors
@@ -132,6 +133,16 @@ class Many(TestCase):
         self.assertEqual(buffered_pipe.wait([sender], 0), [])
         with thread(lambda: [receiver.recv() for _ in range(4)]):
             self.assertEqual(buffered_pipe.wait([sender], LONG), [sender])
+
+    def test_a_timeout_that_makes_no_sense(self):
+        receiver, sender = Generic_Pipe(2048)
+        plain, plain_sender = multiprocessing.Pipe(False)
+        for objects in ([], [receiver], [sender], [receiver, plain]):
+            for timeout in (-1, float("nan")):
+                self.assertRaisesRegex(ValueError, "at least 0", buffered_pipe.wait, objects, timeout)
+            self.assertRaisesRegex(TypeError, "timeout must be", buffered_pipe.wait, objects, "1")
+        for objects in ([], [receiver], [receiver, plain]):
+            self.assertEqual(buffered_pipe.wait(objects, decimal.Decimal("0.01")), [])
 
     def test_two_handles_of_one_end(self):
         receiver, sender = Generic_Pipe(2048)
@@ -501,6 +512,14 @@ class Threads(TestCase):
                 handle.close()
                 begin = time.monotonic()
             self.assertLess(time.monotonic() - begin, LONG / 2)
+
+    def test_a_long_message_for_which_nobody_comes_is_not_sent_again_and_again(self):
+        receiver, sender = Generic_Pipe(4096)
+        with thread(lambda: self.assertRaisesRegex(OSError, "closed", sender.send_bytes, bytes(1 << 20))):
+            time.sleep(3.2)  # with each try it would notice later
+            sender.close()
+            begin = time.monotonic()
+        self.assertLess(time.monotonic() - begin, BLINK / 2)
 
     def test_waiting_for_many_ends_when_one_is_closed(self):
         receiver, sender = Generic_Pipe(2048)
