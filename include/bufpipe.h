@@ -153,9 +153,10 @@ int bufpipe_create(bufpipe_t *ends[2], const struct bufpipe_options *options);
  * end still receives.  On an end that only receives: the other side's sends
  * get -EPIPE, and here what has arrived can still be received.  A message that
  * is being received while its send finds this may be delivered although that
- * got -EPIPE.  Needs no room and does not wait for the other side; on a shared
- * end that sends it waits for who is sending now or has something reserved,
- * however long that waits for room.  A second call does nothing.
+ * got -EPIPE, or be gone after a mere peek.  Needs no room and does not wait for
+ * the other side; on a shared end that sends it waits for who is sending now or
+ * has something reserved, however long that waits for room.  A second call does
+ * nothing.
  *
  * Errors: -EINVAL; -EBUSY with an open reservation.
  */

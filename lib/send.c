@@ -91,11 +91,14 @@ slow_path static int withdraw(bufpipe_t *p, uint64_t tail, uint64_t len)
 {
 	uint64_t head;
 
-	if (wait_is_over(&p->out.wait))
+	if (wait_is_over(&p->out.wait)) {
+		/* In this order: should we die in between, no co-owner may write behind an end. */
+		ring_end(&p->sender);
 		ring_take_back(&p->sender, tail, len);
+	}
 	/* seq_cst as in ring_take_back: who took it before it could see the end is not overlooked. */
 	head = atomic_load_explicit(p->sender.head, memory_order_seq_cst) & ~HEAD_HELD;
-	end_stream(p);
+	wait_notify(&p->out.wait, tail);
 	return head == tail ? 0 : -EPIPE;
 }
 

@@ -301,6 +301,23 @@ static void start_peer(const struct plan *p, pid_t peer)
 		actor_await_sleep(peer, SLEEP_SOCKET);
 }
 
+/* The receiving end had been shut down before the victim sent. */
+static void check_nobody_was_heard(const struct scene *s, const struct trial *t)
+{
+	const struct plan *p = s->plan;
+
+	trial_assert(s->missing == 0 && s->next[BASE] == s->sent[BASE], "only %u of %u messages came",
+		     s->next[BASE], s->sent[BASE]);
+	trial_assert(s->reader_error == -EPIPE, "the receiver got %d", s->reader_error);
+	trial_assert(p->last || s->writer_error == -EPIPE, "the co-owner got %d", s->writer_error);
+	/* The peer may be about to receive what the co-owner takes back. */
+	trial_assert(s->next[CO_OWNER] <= 1, "the co-owner was heard %u times", s->next[CO_OWNER]);
+	/* A call that did not return may have sent something. */
+	if (t->finished)
+		trial_assert(s->result == -EPIPE && s->next[VICTIM] == 0,
+			     "the call returned %d, %u messages came", s->result, s->next[VICTIM]);
+}
+
 static void check_sender_died(const struct scene *s, const struct trial *t)
 {
 	const struct plan *p = s->plan;
@@ -387,7 +404,7 @@ static int reached(const struct scene *s)
 	const struct plan *p = s->plan;
 
 	if (p->peer == BUSY || p->crowd || (p->last && !sends(p)) || p->verb == SEND_LONG ||
-	    p->verb == GIVE_UP || p->verb == RECV_LONG || p->verb == SHUTDOWN_RECEIVER)
+	    p->verb == GIVE_UP || p->verb == RECV_LONG || p->verb == SHUTDOWN_RECEIVER || p->deaf)
 		return -1;
 	if (p->verb == SHUTDOWN_SENDER)
 		return s->writer_error == -EPIPE;
@@ -421,6 +438,8 @@ int scene_run(const void *plan, struct trial *t)
 		bufpipe_close(ends[sends(p)]);
 		ends[sends(p)] = NULL;
 	}
+	if (p->deaf)
+		bufpipe_shutdown(ends[0]);
 	start_peer(p, peer);
 	if (p->crowd)
 		actor_continue(co_owner);
@@ -428,7 +447,9 @@ int scene_run(const void *plan, struct trial *t)
 	survive(s, co_owner, peer);
 	bufpipe_close(ends[0]);
 	bufpipe_close(ends[1]);
-	if (sends(p))
+	if (p->deaf)
+		check_nobody_was_heard(s, t);
+	else if (sends(p))
 		check_sender_died(s, t);
 	else
 		check_receiver_died(s, t);

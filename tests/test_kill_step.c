@@ -39,10 +39,10 @@ static void run(struct plan plan)
 		c.budget = 30000;
 	/* Those that wait for a sleeper's patience can wait together. */
 	c.workers = plan.peer == ON_SOCKET || plan.delay_ms >= 40 ? 32 : 6;
-	snprintf(name, sizeof(name), "%s%s%s, ring %s, peer %s%s%s", verb_names[plan.verb],
+	snprintf(name, sizeof(name), "%s%s%s, ring %s, peer %s%s%s%s", verb_names[plan.verb],
 		 plan.flags & BUFPIPE_SHARED ? ", shared" : "", plan.object_size ? ", static" : "",
 		 fill_names[plan.fill], peer_names[plan.peer], plan.last ? ", last holder" : "",
-		 plan.crowd ? ", contended" : "");
+		 plan.crowd ? ", contended" : "", plan.deaf ? ", nobody receives" : "");
 	stepper_campaign(&c);
 }
 
@@ -99,6 +99,12 @@ Test(kill_step, sender_that_waits_for_room)
 			run(plan);
 		}
 	}
+}
+
+Test(kill_step, sender_that_finds_the_receiver_shut_down)
+{
+	for (enum verb verb = SEND; verb <= SEND_LONG; verb++)
+		run_all_modes((struct plan){ .verb = verb, .fill = SOME, .deaf = true });
 }
 
 Test(kill_step, receiver_while_the_sender_is_awake)
