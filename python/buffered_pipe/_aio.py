@@ -46,8 +46,10 @@ async def _readable(thing):
     finally:
         waiting.discard(future)
         if fd >= 0:
-            loop.remove_reader(fd)
-            os.close(fd)
+            try:
+                loop.remove_reader(fd)
+            finally:
+                os.close(fd)
 
 
 def backoff(delay, begin):

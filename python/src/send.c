@@ -11,53 +11,84 @@ static int send_slice(struct hold *hold, struct use *use, const struct iovec *pi
 	return r;
 }
 
-static int await_room(const struct hold *hold, int64_t timeout)
+static int await_room(bufpipe_t *pipe, void **room, size_t len, int64_t timeout)
 {
-	void *room;
-	int r = bufpipe_reserve(hold->pipe, &room, hold->info.buffer_size / 2, timeout);
+	int r = bufpipe_reserve(pipe, room, len, timeout);
 
-	return r < 0 ? r : bufpipe_cancel(hold->pipe);
+	return r < 0 ? r : bufpipe_cancel(pipe);
 }
 
 /*
  * Waits for the turn and for room that is there only if somebody receives, so
- * that the send that follows, which cannot go in small slices, moves.  Leaves
- * the hold in use.
+ * that the send that follows, which cannot go in small slices, moves.  It moves
+ * as well if others find room meanwhile, which is seen by the place of the next
+ * message.  Leaves the hold in use.
  */
-static int room_slice(struct hold *hold, struct use *use, int64_t timeout)
+static int room_slice(struct hold *hold, struct use *use, void **place, int64_t timeout)
 {
+	void *last = *place;
+	void *room;
 	int r;
 
 	hold_use(hold, use);
-	WITHOUT_GIL(r = await_room(hold, timeout));
+	WITHOUT_GIL(r = await_room(hold->pipe, &room, hold->info.buffer_size / 2, timeout));
+	if (r == -ETIMEDOUT && await_room(hold->pipe, place, 0, 0) == 0 && last && *place != last)
+		r = 0;
 	return r;
 }
 
-/*
- * A message longer than the ring that is given up at the end of a slice starts
- * again from its beginning, so slices grow until one is long enough.
- */
-static int send_long(struct end *self, struct hold *hold, const struct iovec *pieces, int n, int64_t deadline)
+/* How long that took in slices; -1 with an exception. */
+static int64_t await_receiver(struct end *self, struct hold *hold, int64_t deadline)
 {
-	int64_t most = SLICE;
-	bool ready = false;
+	int64_t waited = 0;
+	void *place = NULL;
 	struct use use;
 	int64_t slice;
 	int r, failed;
 
-	while ((slice = deadline_slice(deadline, ready ? most : SLICE)) != 0) {
-		r = ready ? send_slice(hold, &use, pieces, n, slice) : room_slice(hold, &use, slice);
-		failed = r == 0 && ready ? 0 : after_slice(self, hold, SENDING, r);
+	while ((slice = deadline_slice(deadline, SLICE)) != 0) {
+		r = room_slice(hold, &use, &place, slice);
+		failed = after_slice(self, hold, SENDING, r);
 		hold_unuse(&use);
 		if (failed)
 			return -1;
-		if (r == 0 && ready)
-			return 0;
-		if (r == -ETIMEDOUT && ready)
-			most *= 2;
-		ready = r == 0;
+		if (r == 0)
+			return waited;
+		waited += slice;
 	}
 	raise_timeout(SENDING);
+	return -1;
+}
+
+/*
+ * A message longer than the ring that is given up at the end of a slice starts
+ * again from its beginning, so slices grow until one is long enough: also for a
+ * receiver that comes seldom.
+ */
+static int send_long(struct end *self, struct hold *hold, const struct iovec *pieces, int n, int64_t deadline)
+{
+	int64_t most = SLICE;
+	int64_t waited;
+	struct use use;
+	int64_t slice;
+	int r, failed;
+
+	while ((waited = await_receiver(self, hold, deadline)) >= 0) {
+		if (most < waited)
+			most = waited;
+		slice = deadline_slice(deadline, most);
+		if (slice == 0)
+			continue; /* to the exception */
+		r = send_slice(hold, &use, pieces, n, slice);
+		failed = r == 0 ? 0 : after_slice(self, hold, SENDING, r);
+		hold_unuse(&use);
+		if (failed)
+			return -1;
+		if (r == 0)
+			return 0;
+		if (r == -ETIMEDOUT)
+			most *= 2;
+	}
 	return -1;
 }
 

@@ -10,7 +10,7 @@ import weakref
 
 import buffered_pipe
 from buffered_pipe import Generic_Pipe, MessageView, Static_Pipe
-from support import LONG, TestCase, fork, memfds, thread, wait_asleep
+from support import LONG, TestCase, fork, memfds, thread, wait_asleep, wait_until
 
 try:
     import _testcapi
@@ -343,8 +343,9 @@ class Views(TestCase):
 
         for view in self.receiver.recv_view, lambda: self.sender.send_view(1):
             self.sender.send("message")
-            with thread(enter, view()):
+            with thread(enter, view()) as entering:
                 pass
+            wait_until(lambda: not os.path.exists(f"/proc/self/task/{entering.native_id}"))
             with thread(leave):
                 pass
             self.assertEqual(self.receiver.recv(timeout=LONG), "message")
