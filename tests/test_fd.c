@@ -373,7 +373,7 @@ static void come_back_from_a_set(unsigned flags, bool remove)
 	fd = fd_of(ends[IN]);
 	check_eq(bufpipe_set_create(&set, flags), 0);
 	check_eq(bufpipe_set_add(set, ends[IN], BUFPIPE_IN, NULL), 0);
-	check_eq(bufpipe_set_wait(set, &event, 1, MSEC), 0);
+	check_eq(set_wait(set, &event, 1, MSEC), 0);
 	if (remove)
 		check_eq(bufpipe_set_remove(set, ends[IN]), 0);
 	bufpipe_set_destroy(set);
