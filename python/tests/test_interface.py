@@ -11,7 +11,7 @@ import unittest
 
 import buffered_pipe
 from buffered_pipe import End, Generic_Pipe, Pipe, Static_Pipe
-from support import TestCase, child, descriptors, memfds, thread
+from support import LONG, TestCase, child, descriptors, memfds, thread
 
 
 class Creation(TestCase):
@@ -409,6 +409,15 @@ class Handles(TestCase):
         with self.assertRaises(BrokenPipeError):
             while True:
                 sender.send_bytes(b"x", timeout=1)
+
+    def test_what_got_a_broken_pipe_is_not_delivered(self):
+        for receiver, sender in Generic_Pipe(4096), Static_Pipe(4, 4):
+            sender.send_bytes(b"good")
+            receiver.shutdown()
+            for _ in range(2):
+                self.assertRaises(BrokenPipeError, sender.send_bytes, b"evil")
+            self.assertEqual(receiver.recv_bytes(), b"good")
+            self.assertRaises(EOFError, receiver.recv_bytes, timeout=LONG)
 
     def test_shutdown_ends_the_stream_for_all_handles(self):
         receiver, sender = Generic_Pipe(2048)
