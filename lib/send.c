@@ -46,8 +46,8 @@ static uint64_t worth_waking(const struct sender *s, uint64_t len)
 
 /*
  * The stream has ended, or nobody is left who would receive: then this ends it,
- * so that nothing is delivered after a broken pipe.  Who ended it before may have
- * died before it could ring.
+ * so that nothing that is sent after a broken pipe is delivered.  Who ended it
+ * before may have died before it could ring.
  */
 slow_path static void end_stream(bufpipe_t *p)
 {

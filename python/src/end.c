@@ -418,7 +418,9 @@ static PyGetSetDef handle_getset[] = {
 	GET("buffer_size", BUFFER_SIZE, "How many bytes the pipe holds at least; 0 in a static one."),
 	GET("object_size", OBJECT_SIZE, "The length of every message of a static pipe; 0 in a generic one."),
 	GET("object_count", OBJECT_COUNT, "How many messages a static pipe holds; 0 in a generic one."),
-	GET("peer", PEER, "(pid, uid, gid) of the process that made the other end, as the kernel saw them."),
+	GET("peer", PEER,
+	    "(pid, uid, gid) of the process that made the other end, or after connect() of the one that\n"
+	    "called listen(), as the kernel saw them."),
 	{ NULL, NULL, NULL, NULL, NULL },
 };
 

@@ -10,13 +10,13 @@ PyDoc_STRVAR(doc_end,
 	     "Made by Pipe(), Static_Pipe(), connect() and Listener.accept().  An end that is no longer\n"
 	     "referred to is closed.\n\n"
 	     "Every call that may wait takes timeout= in seconds: None waits for ever, 0 only tries, and\n"
-	     "TimeoutError says that the time is up.  EOFError: the other side is gone and everything was\n"
+	     "TimeoutError says that the time is up.  EOFError: the stream has ended and everything was\n"
 	     "received.  BrokenPipeError: nobody is left to receive.  OSError: the handle is closed, or the\n"
 	     "end does not go that way.\n\n"
 	     "A message longer than buffer_size streams through, while both sides are at work: to send it\n"
 	     "with timeout=0 is a ValueError.  A call that has begun to receive one stays for a second, and\n"
 	     "one more for each 16 MiB, even if its timeout is shorter; if the rest does not come by then,\n"
-	     "the message is lost.");
+	     "the message is lost, or its sender begins it anew.");
 PyDoc_STRVAR(doc_send,
 	     "send($self, /, obj, *, timeout=None)\n--\n\n"
 	     "Send an object as a pickle; in a static pipe, bytes.\n\n"
@@ -69,7 +69,8 @@ PyDoc_STRVAR(doc_shutdown,
 	     "End the stream, for all who hold this end.\n\n"
 	     "The other side receives what was sent, then EOFError; to send more here is a\n"
 	     "BrokenPipeError.  A duplex end still receives.  On an end that only receives, it is the other\n"
-	     "side that gets BrokenPipeError.  Waits while somebody else is in the middle of sending.");
+	     "side that gets BrokenPipeError; a message that somebody is just receiving may then arrive\n"
+	     "although its send got that.  Waits while somebody else is in the middle of sending.");
 PyDoc_STRVAR(doc_register,
 	     "register($self, /)\n--\n\n"
 	     "Does nothing: using an end attaches it.  It may be called in each process and thread.");

@@ -69,8 +69,7 @@ void *raise_error(const struct hold *hold, enum direction direction, long error)
 	switch (-error) {
 	case EPIPE:
 		if (direction == RECEIVING)
-			PyErr_SetString(PyExc_EOFError,
-					"the other side is gone, and everything was received");
+			PyErr_SetString(PyExc_EOFError, "the stream has ended, and everything was received");
 		else
 			raise_os(EPIPE,
 				 direction == SENDING ? "nobody is left to receive, or this end was shut down"

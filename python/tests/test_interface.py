@@ -410,7 +410,7 @@ class Handles(TestCase):
             while True:
                 sender.send_bytes(b"x", timeout=1)
 
-    def test_what_got_a_broken_pipe_is_not_delivered(self):
+    def test_what_is_sent_after_the_receivers_shutdown_is_not_delivered(self):
         for receiver, sender in Generic_Pipe(4096), Static_Pipe(4, 4):
             sender.send_bytes(b"good")
             receiver.shutdown()
