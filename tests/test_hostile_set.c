@@ -62,7 +62,7 @@ static void resist_in_set(unsigned flags, flip_step *step)
 	check_eq(bufpipe_set_add(set, honest[IN], BUFPIPE_IN, honest), 0);
 	for (int i = 0; i < 200; i++) {
 		begin = clock_ns();
-		check_eq(set_wait(set, &(struct bufpipe_event){ 0 }, 1, i % 2 ? 0 : MSEC), 0);
+		check_eq(bufpipe_set_wait(set, &(struct bufpipe_event){ 0 }, 1, i % 2 ? 0 : MSEC), 0);
 		check(elapsed(begin) < SOON);
 		say(honest[OUT], "x");
 		check_eq(set_expect(set, honest, PLENTY), BUFPIPE_IN);
@@ -227,7 +227,7 @@ BOTH(hostile_set, a_receiver_that_lies_about_its_position_makes_no_trouble_but_i
 		atomic_fetch_add(&d.rogue->ours.control->head, (uint64_t)lies[i]);
 		check_eq(bufpipe_set_add(set, d.victim, BUFPIPE_OUT, &d), 0);
 		check_eq(bufpipe_set_add(set, honest[IN], BUFPIPE_IN, honest), 0);
-		check(set_wait(set, events, 2, MSEC) <= 1);
+		check(bufpipe_set_wait(set, events, 2, MSEC) <= 1);
 		check(elapsed(begin) < SOON);
 		say(honest[OUT], "x");
 		check(set_await(set, honest, BUFPIPE_IN, PROMPT));

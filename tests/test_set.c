@@ -23,8 +23,8 @@ BOTH(set, reports_each_ready_pipe_with_its_pointer_until_it_is_drained)
 	say(pipes[2][OUT], "two");
 	say(pipes[2][OUT], "again");
 	for (int round = 0; round < 3; round++) {
-		check_eq(set_wait(set, events, 8, round ? PLENTY : 0) >= 1, 1);
-		check_eq(set_wait(set, events, 8, PLENTY), 2);
+		check_eq(bufpipe_set_wait(set, events, 8, round ? PLENTY : 0) >= 1, 1);
+		check_eq(bufpipe_set_wait(set, events, 8, PLENTY), 2);
 		for (int i = 0; i < 2; i++) {
 			check(events[i].user == pipes[0] || events[i].user == pipes[2]);
 			check(events[i].pipe == ((bufpipe_t **)events[i].user)[IN]);
@@ -164,7 +164,7 @@ BOTH(set, takes_turns_when_there_is_more_than_the_caller_asked_for)
 		say(pipes[i][OUT], "flood");
 	/* Nothing is ever received: all of them stay ready. */
 	for (int round = 0; round < 3 * PIPES; round++) {
-		int n = set_wait(set, events, MOST, PLENTY);
+		int n = bufpipe_set_wait(set, events, MOST, PLENTY);
 
 		check(n >= 1);
 		for (int i = 0; i < n; i++)
@@ -268,9 +268,9 @@ BOTH(set, waits_as_long_as_it_was_told_and_an_empty_set_too)
 	pipe_open(ends, NULL);
 	for (int i = 0; i < 2; i++) {
 		begin = clock_ns();
-		check_eq(set_wait(set, &event, 1, 30 * MSEC), 0);
+		check_eq(bufpipe_set_wait(set, &event, 1, 30 * MSEC), 0);
 		check(clock_ns() - begin >= 30 * MSEC && clock_ns() - begin < PROMPT);
-		check_eq(set_wait(set, &event, 1, 1), 0);
+		check_eq(bufpipe_set_wait(set, &event, 1, 1), 0);
 		check_eq(bufpipe_set_add(set, ends[IN], BUFPIPE_IN, NULL), i ? -EEXIST : 0);
 	}
 	bufpipe_set_destroy(set);
@@ -319,14 +319,14 @@ BOTH(set, forgets_what_fired_for_a_removed_end)
 		pipe_open(old, NULL);
 		pipe_open(fresh, NULL);
 		check_eq(bufpipe_set_add(set, old[IN], BUFPIPE_IN, old), 0);
-		check_eq(set_wait(set, &(struct bufpipe_event){ 0 }, 1, MSEC), 0);
+		check_eq(bufpipe_set_wait(set, &(struct bufpipe_event){ 0 }, 1, MSEC), 0);
 		say(old[OUT], "x");
 		if (i % 2)
 			bufpipe_close(old[OUT]);
 		check_eq(bufpipe_set_remove(set, old[IN]), 0);
 		check_eq(bufpipe_set_add(set, fresh[IN], BUFPIPE_IN, fresh), 0);
-		check_eq(set_wait(set, &(struct bufpipe_event){ 0 }, 1, 0), 0);
-		check_eq(set_wait(set, &(struct bufpipe_event){ 0 }, 1, MSEC), 0);
+		check_eq(bufpipe_set_wait(set, &(struct bufpipe_event){ 0 }, 1, 0), 0);
+		check_eq(bufpipe_set_wait(set, &(struct bufpipe_event){ 0 }, 1, MSEC), 0);
 		say(fresh[OUT], "y");
 		check_eq(set_expect(set, fresh, PLENTY), BUFPIPE_IN);
 		check_eq(bufpipe_set_remove(set, fresh[IN]), 0);

@@ -115,7 +115,7 @@ static void hear_without_end(void *arg)
 	char buf[8];
 
 	while (!atomic_load(&s->done)) {
-		int n = set_wait(s->set, events, 3, 10 * MSEC);
+		int n = bufpipe_set_wait(s->set, events, 3, 10 * MSEC);
 
 		check(n >= 0);
 		for (int i = 0; i < n; i++) {
@@ -209,8 +209,8 @@ BOTH(set_change, goes_on_in_another_thread_when_the_one_that_waited_is_gone)
 		thread_start(&w.thread, wait_once, &w);
 		thread_join(&w.thread);
 		check_eq(w.result, 0);
-		check_eq(set_wait(set, &event, 1, 0), 0);
-		check_eq(set_wait(set, &event, 1, 5 * MSEC), 0);
+		check_eq(bufpipe_set_wait(set, &event, 1, 0), 0);
+		check_eq(bufpipe_set_wait(set, &event, 1, 5 * MSEC), 0);
 	}
 	say(ends[OUT], "x");
 	check_eq(set_expect(set, ends, PLENTY), BUFPIPE_IN);

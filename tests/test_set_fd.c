@@ -15,7 +15,7 @@ static void set_expect_fd(bufpipe_set_t *set, const int *fd, unsigned wanted)
 {
 	struct bufpipe_event events[4];
 
-	check_eq(set_wait(set, events, 4, PLENTY), 1);
+	check_eq(bufpipe_set_wait(set, events, 4, PLENTY), 1);
 	check(!events[0].pipe && events[0].user == fd);
 	check_eq(events[0].events & wanted, wanted);
 }
@@ -119,7 +119,7 @@ BOTH(set_fd, a_descriptor_that_was_emptied_before_its_turn_is_not_reported)
 		fds[i] = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
 		check_eq(bufpipe_set_add_fd(set, fds[i], POLLIN, &fds[i]), 0);
 	}
-	check_eq(set_wait(set, &event, 1, PLENTY), 1);
+	check_eq(bufpipe_set_wait(set, &event, 1, PLENTY), 1);
 	for (int i = 0; i < MANY; i++)
 		check_eq(eventfd_read(fds[i], &count), 0);
 	set_expect_nothing(set);
@@ -147,7 +147,7 @@ BOTH(set_fd, many_ready_descriptors_take_turns_with_pipes)
 		check_eq(bufpipe_set_add_fd(set, fds[i], POLLIN, &seen[i]), 0);
 	}
 	for (int round = 0; round < MANY; round++) {
-		int n = set_wait(set, events, MOST, PLENTY);
+		int n = bufpipe_set_wait(set, events, MOST, PLENTY);
 
 		check(n >= 1);
 		for (int i = 0; i < n; i++)
@@ -174,7 +174,7 @@ static void take_turns(unsigned flags, int many, unsigned max)
 		check_eq(bufpipe_set_add_fd(set, fds[i], POLLIN, &seen[i]), 0);
 	}
 	for (int left = 4 * many; left > 0;) {
-		int n = set_wait(set, events, max, PLENTY);
+		int n = bufpipe_set_wait(set, events, max, PLENTY);
 
 		check(n >= 1);
 		left -= n;
@@ -209,7 +209,7 @@ BOTH(set_fd, a_number_that_is_used_again_after_removal_is_a_new_descriptor)
 		check(i == 0 || fd == first);
 		first = fd;
 		check_eq(bufpipe_set_add_fd(set, fd, POLLIN, &fd), 0);
-		check_eq(set_wait(set, &(struct bufpipe_event){ 0 }, 1, i % 2 ? MSEC : 0), 0);
+		check_eq(bufpipe_set_wait(set, &(struct bufpipe_event){ 0 }, 1, i % 2 ? MSEC : 0), 0);
 		check_eq(eventfd_write(fd, 1), 0);
 		if (i % 3 == 0)
 			set_expect_fd(set, &fd, POLLIN);

@@ -35,7 +35,7 @@ static void hear_from_all(bufpipe_set_t *set)
 	int heard = 0;
 
 	while (heard < PIPES) {
-		int n = set_wait(set, events, EVENTS, PLENTY);
+		int n = bufpipe_set_wait(set, events, EVENTS, PLENTY);
 
 		check(n > 0);
 		for (int i = 0; i < n; i++)
@@ -66,7 +66,7 @@ BOTH(set_hot, a_burst_in_all_pipes_does_not_burden_later_calls_while_one_is_alwa
 	check_eq(hot_in(set), PIPES);
 	say(pipes[0][OUT], "x");
 	for (int i = 0; i < 1000; i++)
-		check_eq(set_wait(set, events, EVENTS, PLENTY), 1);
+		check_eq(bufpipe_set_wait(set, events, EVENTS, PLENTY), 1);
 	check(hot_in(set) <= FEW);
 	/* They sleep, and are not forgotten. */
 	hear(pipes[0][IN], "x");

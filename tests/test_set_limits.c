@@ -226,7 +226,7 @@ BOTH(set_limits, reports_all_when_more_fire_at_once_than_the_ring_of_io_uring_ho
 	set_expect_nothing(set);
 	check_eq(eventfd_write(trigger, 1), 0);
 	for (int round = 0; missing && round < 10 * DESCRIPTORS / BATCH; round++) {
-		int n = set_wait(set, events, BATCH, PLENTY);
+		int n = bufpipe_set_wait(set, events, BATCH, PLENTY);
 
 		check(n >= 1);
 		for (int i = 0; i < n; i++) {

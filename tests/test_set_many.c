@@ -149,9 +149,9 @@ static void idle_for(bufpipe_set_t *set, int64_t ns)
 	int64_t used;
 
 	/* The first waits put all of them to sleep. */
-	check_eq(set_wait(set, &(struct bufpipe_event){ 0 }, 1, 100 * MSEC), 0);
+	check_eq(bufpipe_set_wait(set, &(struct bufpipe_event){ 0 }, 1, 100 * MSEC), 0);
 	begin = cpu_time();
-	check_eq(set_wait(set, &(struct bufpipe_event){ 0 }, 1, ns), 0);
+	check_eq(bufpipe_set_wait(set, &(struct bufpipe_event){ 0 }, 1, ns), 0);
 	used = cpu_time() - begin;
 	fprintf(stderr, "idle for %lld ms: %.3f ms of CPU\n", (long long)(ns / MSEC), (double)used / MSEC);
 	check(used < ns / 50);
@@ -174,7 +174,7 @@ static void hear_from_all(bufpipe_set_t *set, unsigned n)
 	unsigned heard = 0;
 
 	while (heard < n) {
-		int ready = set_wait(set, events, 64, PLENTY);
+		int ready = bufpipe_set_wait(set, events, 64, PLENTY);
 
 		check(ready > 0);
 		for (int i = 0; i < ready; i++)

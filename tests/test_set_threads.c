@@ -36,7 +36,7 @@ static void wait_once_and_get_stuck(void *arg)
 	int status;
 	pid_t pid;
 
-	check_eq(set_wait(s->set, &event, 1, MSEC), 0);
+	check_eq(bufpipe_set_wait(s->set, &event, 1, MSEC), 0);
 	/* As vfork does; it shares the descriptors too, and so keeps none of them open. */
 	pid = clone(hold_the_parent, stack + sizeof(stack), CLONE_VFORK | CLONE_FILES | SIGCHLD, s);
 	check(pid > 0);
@@ -176,7 +176,7 @@ BOTH(set_threads, what_fires_is_no_signal_to_one_whose_turn_is_over)
 
 	pipe_open(ends, NULL);
 	check_eq(bufpipe_set_add(set, ends[IN], BUFPIPE_IN, ends), 0);
-	check_eq(set_wait(set, &event, 1, MSEC), 0);
+	check_eq(bufpipe_set_wait(set, &event, 1, MSEC), 0);
 	waiter_start(&w, set, PLENTY);
 	wait_until_in_set(0, w.thread.tid);
 	sleep_elsewhere(say_when_it_sleeps, &(struct act){ ends[OUT], (pid_t)syscall(SYS_gettid) });
@@ -211,7 +211,7 @@ BOTH(set_threads, they_take_turns_and_lose_nothing)
 			check_eq(eventfd_write(fd, 1), 0);
 		thread_join(&w[0].thread);
 		check_eq(w[0].result, 1);
-		check_eq(set_wait(set, &event, 1, PLENTY), 1);
+		check_eq(bufpipe_set_wait(set, &event, 1, PLENTY), 1);
 		check(event.user == w[0].event.user);
 		if (i % 4 < 2)
 			hear(ends[IN], "x");

@@ -18,22 +18,27 @@ static int await_room(bufpipe_t *pipe, void **room, size_t len, int64_t timeout)
 	return r < 0 ? r : bufpipe_cancel(pipe);
 }
 
+/* Whether others have sent since the last call: then the next message has another place. */
+static bool others_send(bufpipe_t *pipe, void **place)
+{
+	void *last = *place;
+
+	return await_room(pipe, place, 0, 0) == 0 && last && *place != last;
+}
+
 /*
- * Waits for the turn and for room that is there only if somebody receives, so
- * that the send that follows, which cannot go in small slices, moves.  It moves
- * as well if others find room meanwhile, which is seen by the place of the next
- * message.  Leaves the hold in use.
+ * Waits for the turn and for room that only a receiver makes, so that the send
+ * that follows, which cannot go in small slices, moves.  Leaves the hold in use.
  */
 static int room_slice(struct hold *hold, struct use *use, void **place, int64_t timeout)
 {
-	void *last = *place;
 	void *room;
 	int r;
 
 	hold_use(hold, use);
 	WITHOUT_GIL(r = await_room(hold->pipe, &room, hold->info.buffer_size / 2, timeout));
-	if (r == -ETIMEDOUT && await_room(hold->pipe, place, 0, 0) == 0 && last && *place != last)
-		r = 0;
+	if (r == -ETIMEDOUT && others_send(hold->pipe, place))
+		r = 0; /* they take the room each time, so there is a receiver */
 	return r;
 }
 
