@@ -8,23 +8,36 @@
  * their way at once.  Between cores that share a cache that is enough.
  *
  * To clear free space, much of it at a time: to overwrite whole lines, as memset
- * does, takes the right to them and not what is in them, and for many at once.
- * Where no cache is shared that is four times as fast for a line, and pays
- * although each line is then written twice.  Which it is, is measured now and
- * then, with the system's clock.  One send in many takes up to three
+ * does, takes the right to them and not what is in them.  Some processors do
+ * that for many at once: where no cache is shared that is four times as fast for
+ * a line, and pays although each line is then written twice.  With others it is
+ * no faster than to ask.
+ *
+ * Whether lines come from afar, and whether clearing pays then, is measured now
+ * and then, with the system's clock.  One send in many takes up to three
  * microseconds longer for all this.
+ *
+ * Where they come from afar and clearing does not pay, the receiver asks as well,
+ * for the lines that it will read.
  */
 #ifndef BUFPIPE_AHEAD_H
 #define BUFPIPE_AHEAD_H
 
 #include "ring.h"
 
+#include <stdbool.h>
+
 /* How far ahead of the tail to ask for cache lines: 512 did best of 64 to 2048. */
 #define AHEAD_ASK 512
 /* Up to which length of records to ask for all lines of one: of longer ones so many are in each other's way. */
 #define AHEAD_ASK_MOST 2048
+/* Where they come from afar: there longer ones gain up to a third. */
+#define AHEAD_ASK_AFAR 6144
 /* How far ahead of the tail free space should have been cleared. */
 #define AHEAD_CLEAR 8192
+/* For records of which lengths the receiver asks: shorter ones gain nothing. */
+#define AHEAD_FETCH_LEAST 256
+#define AHEAD_FETCH_MOST  4096
 
 /*
  * Asks for a cache line to write to.  The builtin of compilers will not do for
@@ -38,6 +51,13 @@ static inline void ahead_ask(const char *line)
 #else
 	__builtin_prefetch(line, 1);
 #endif
+}
+
+/* Whether the sender's lines come from afar, and to ask for them is the best that can be done. */
+static inline bool ahead_asks_afar(const struct bell *sender)
+{
+	return atomic_load_explicit(&sender->afar, memory_order_relaxed) > 0 &&
+	       atomic_load_explicit(&sender->clearing, memory_order_relaxed) <= 0;
 }
 
 /*
@@ -61,10 +81,13 @@ static inline void ahead_prepare(const struct sender *s, uint64_t tail, uint64_t
 		ahead_clear(s, tail, len);
 	else if (likely(len <= LAYOUT_LINE))
 		ahead_ask(s->data + ((tail + AHEAD_ASK) & s->mask));
-	else if (len <= AHEAD_ASK_MOST)
+	else if (len <= AHEAD_ASK_MOST || (len <= AHEAD_ASK_AFAR && ahead_asks_afar(s->bell)))
 		ahead_ask_all(s, tail, len);
 	else /* the header to be zeroed, if the next one is as long */
 		ahead_ask(s->data + ((tail + record_size(len)) & s->mask));
 }
+
+/* The same for a receiver, before it copies a record of len bytes at head. */
+void ahead_fetch(const struct receiver *r, uint64_t head, uint64_t len);
 
 #endif

@@ -112,7 +112,7 @@ static void init_out(struct bufpipe *p)
 		.mask = p->ours.identity.data_size - 1,
 		.limit = p->ours.identity.limit,
 		.own = &ours->tail,
-		.afar = &ours->send_bell.afar,
+		.bell = &ours->send_bell,
 		.head = &p->theirs.control->head,
 	};
 	p->out.wait = (struct wait){

@@ -33,7 +33,7 @@
 #include <stdint.h>
 
 #define LAYOUT_MAGIC   0x65706970667562ull /* "bufpipe" in memory, if little-endian */
-#define LAYOUT_VERSION 7u
+#define LAYOUT_VERSION 8u
 #define LAYOUT_LINE    64
 #define LAYOUT_MAX     ((uint64_t)1 << 40) /* of any size that a user may ask for */
 
@@ -83,7 +83,8 @@ struct bell {
 	_Atomic uint32_t cpu;      /* a hint: where this end last waited or rang */
 	_Atomic uint32_t single;   /* a hint for the sender: messages come one at a time, as in a dialogue */
 	_Atomic uint64_t given_up; /* sender: the long message that it gave up last: position | GIVEN_UP */
-	_Atomic int32_t afar; /* a hint for both sides: more than 0 if the sender's lines come from afar */
+	_Atomic int32_t afar;      /* sender: more than 0 if its lines come from afar, */
+	_Atomic int32_t clearing;  /* and if it pays to clear them: hints for both sides; see ahead.h */
 };
 
 #define GIVEN_UP ((uint64_t)2)
@@ -168,7 +169,7 @@ static_assert(sizeof(struct control) == 640, "layout");
 static_assert(offsetof(struct bell, events) == 4 && offsetof(struct bell, raises) == 8 &&
 		      offsetof(struct bell, wanted) == 16 && offsetof(struct bell, cpu) == 24 &&
 		      offsetof(struct bell, single) == 28 && offsetof(struct bell, given_up) == 32 &&
-		      offsetof(struct bell, afar) == 40,
+		      offsetof(struct bell, afar) == 40 && offsetof(struct bell, clearing) == 44,
 	      "layout");
 static_assert(offsetof(struct identity, version) == 8 && offsetof(struct identity, data_size) == 32 &&
 		      offsetof(struct identity, limit) == 40,

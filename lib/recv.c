@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Receiving: copy, batch, in place. */
+#include "ahead.h"
 #include "recv_long.h"
 
 /*
@@ -152,6 +153,14 @@ slow_path static ssize_t recv_any(bufpipe_t *p, void *buf, size_t cap, int64_t t
 	return restart && r == -ETIMEDOUT && deadline == TIME_TRY ? -EAGAIN : r;
 }
 
+/* What the sender says of its lines is not trusted: to ask does no harm. */
+static inline void fetch_next(const bufpipe_t *p, uint64_t head, uint64_t len)
+{
+	if (len - AHEAD_FETCH_LEAST <= AHEAD_FETCH_MOST - AHEAD_FETCH_LEAST && wait_flows(&p->in.wait) &&
+	    ahead_asks_afar(p->in.wait.theirs))
+		ahead_fetch(&p->receiver, head, len);
+}
+
 /* Nothing unusual: takes the message before us.  -EAGAIN: none is there; -EBUSY: the long way must be gone. */
 static inline ssize_t take_plain(bufpipe_t *p, void *buf, size_t cap)
 {
@@ -161,6 +170,7 @@ static inline ssize_t take_plain(bufpipe_t *p, void *buf, size_t cap)
 
 	if (unlikely(!record_whole(&p->in, header) || len > cap))
 		return header ? -EBUSY : -EAGAIN;
+	fetch_next(p, receiver_head(&p->receiver), len);
 	copy_bytes(buf, payload, len);
 	record_consume(p, len);
 	return (ssize_t)len;
@@ -190,6 +200,7 @@ static ssize_t take_shared(bufpipe_t *p, void *buf, size_t cap)
 		len = header - RECORD_WHOLE;
 		if (!record_whole(&p->in, header) || len > cap || len > TAKE_MAX)
 			return header ? -EBUSY : -EAGAIN;
+		fetch_next(p, head, len);
 		copy_bytes(buf, at + RECORD_HEADER, len);
 		if (ring_take(&p->receiver, head, len)) {
 			wait_notify(&p->in.wait, head + record_size(len));

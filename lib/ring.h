@@ -32,7 +32,7 @@ struct sender {
 	uint64_t mask;
 	uint64_t limit;
 	struct tail *own;
-	_Atomic int32_t *afar;        /* in our bell, where the receiver sees it */
+	struct bell *bell;            /* ours: hints, which the receiver sees */
 	const _Atomic uint64_t *head; /* the receiver's; not trusted */
 };
 

@@ -146,6 +146,12 @@ static inline void wait_count(struct wait *wait)
 	atomic_store_explicit(&wait->moved, moved + 1, memory_order_relaxed);
 }
 
+/* Whether more than one message came since the last wait, and so more may be there. */
+static inline bool wait_flows(const struct wait *wait)
+{
+	return atomic_load_explicit(&wait->moved, memory_order_relaxed) > 1;
+}
+
 /* After each publication: whether the other side's flags call for wait_ring. */
 static inline bool wait_must_ring(struct wait *wait)
 {

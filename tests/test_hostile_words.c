@@ -137,6 +137,7 @@ static void set_bells(const struct duel *d, uint32_t flags, uint64_t raises, uin
 		atomic_store(&bells[i]->cpu, cpu);
 		atomic_store(&bells[i]->single, cpu);
 		atomic_store(&bells[i]->afar, (int32_t)cpu);
+		atomic_store(&bells[i]->clearing, -(int32_t)cpu);
 		atomic_store(&bells[i]->flags, flags);
 	}
 }
@@ -219,6 +220,7 @@ static void flip_bells(const struct duel *d, uint64_t random)
 	case 5:
 		atomic_store(&bell->single, random >> 8 & 1);
 		atomic_store(&bell->afar, (int32_t)random);
+		atomic_store(&bell->clearing, (int32_t)(random >> 32));
 		break;
 	default:
 		atomic_store(&bell->cpu, random >> 8 & 3);

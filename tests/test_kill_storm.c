@@ -329,7 +329,8 @@ static void run_round(struct round *r, const struct bufpipe_options *o, int64_t 
 
 	cr_assert_eq(bufpipe_create(r->ends, o), 0);
 	/* If the ring is large enough, free space is cleared in advance, as where no cache is shared. */
-	atomic_store(r->ends[1]->sender.afar, INT32_MAX);
+	atomic_store(&r->ends[1]->sender.bell->afar, INT32_MAX);
+	atomic_store(&r->ends[1]->sender.bell->clearing, INT32_MAX);
 	for (int i = 0; i < 2 * r->crew; i++)
 		start(r, i);
 	while (now_ms() < until && r->lives < LIVES) {

@@ -63,16 +63,18 @@ Test(layout, flags_and_length_of_a_header_are_apart)
 	check(LAYOUT_MAX <= RECORD_LENGTH);
 }
 
-/* What the sender finds of its cache lines the receiver can see, and goes by in a large ring alone. */
-Test(layout, hint_of_the_sender_reaches_the_receiver)
+/* What the sender finds of its cache lines the receiver can see; in a large ring alone it waits longer for it. */
+Test(layout, hints_of_the_sender_reach_the_receiver)
 {
 	for (int large = 0; large < 2; large++) {
 		const struct bufpipe_options options = { .buffer_size = large ? 1 << 20 : 1 << 18 };
 		bufpipe_t *ends[2];
 
 		check_eq(bufpipe_create(ends, &options), 0);
-		atomic_store(ends[1]->sender.afar, 3);
+		atomic_store(&ends[1]->sender.bell->afar, 3);
+		atomic_store(&ends[1]->sender.bell->clearing, -2);
 		check_eq(atomic_load(&ends[0]->in.wait.theirs->afar), 3);
+		check_eq(atomic_load(&ends[0]->in.wait.theirs->clearing), -2);
 		check_eq(ends[0]->in.wait.may_linger, large);
 		bufpipe_close(ends[0]);
 		bufpipe_close(ends[1]);

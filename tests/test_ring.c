@@ -50,7 +50,7 @@ static void rig_open_sized(struct rig *rig, uint64_t start, uint64_t data_size, 
 				  .mask = data_size - 1,
 				  .limit = limit,
 				  .own = &rig->sending.control->tail,
-				  .afar = &rig->sending.control->send_bell.afar,
+				  .bell = &rig->sending.control->send_bell,
 				  .head = &rig->watched.control->head };
 	rig->r = (struct receiver){ .data = rig->seen.data,
 				    .mask = data_size - 1,
@@ -257,7 +257,8 @@ Test(ring, catches_up_in_a_full_ring)
 /* As where no cache is shared: the next step clears, measured or not. */
 static void let_clear(struct rig *rig, bool measured)
 {
-	atomic_store(rig->s.afar, INT32_MAX);
+	atomic_store(&rig->s.bell->afar, INT32_MAX);
+	atomic_store(&rig->s.bell->clearing, INT32_MAX);
 	atomic_store(&rig->sending.control->tail.ahead.steps, measured ? 0 : 1);
 }
 
