@@ -29,12 +29,11 @@ slow_path void ahead_ask_all(const struct sender *s, uint64_t tail, uint64_t len
 		ahead_ask(at + i);
 }
 
-slow_path void ahead_fetch(const struct receiver *r, uint64_t head, uint64_t len)
+slow_path void ahead_fetch(const char *payload, uint64_t len)
 {
-	const char *at = r->data + ((head + FETCH) & r->mask);
-
+	/* The ring is mapped twice in a row; where a small one ends, asking does no harm. */
 	for (uint64_t i = 0; i < len; i += LAYOUT_LINE)
-		__builtin_prefetch(at + i);
+		__builtin_prefetch(payload + FETCH + i);
 }
 
 /* A quarter of the ring at most: the receiver may be behind by half of it. */
@@ -86,10 +85,18 @@ static void vote(_Atomic int32_t *votes, bool yes)
 }
 
 /*
- * Whether clearing is so slow that the lines must come from afar, and whether to
- * ask for a line takes much longer than to clear it and to store once more: half
- * as long again as to clear it, as one may go on with other work after asking.
+ * From afar: clearing takes more than three times as long as in the cache.  It
+ * pays if to ask and store takes longer than half as much again as to clear, as
+ * one need not wait for what one has asked for, and to store twice.
  */
+void ahead_judge(struct bell *bell, int64_t asked, int64_t cleared, int64_t cached)
+{
+	bool afar = cleared > 3 * cached;
+
+	vote(&bell->afar, afar);
+	vote(&bell->clearing, afar && 2 * asked > 3 * cleared + 4 * cached);
+}
+
 static void measure(const struct sender *s, char *at, uint64_t n)
 {
 	uint64_t rest = n - n / 4;
@@ -105,8 +112,7 @@ static void measure(const struct sender *s, char *at, uint64_t n)
 	cleared = time_since(&mark);
 	memset(at, 0, rest);
 	cached = time_since(&mark);
-	vote(&s->bell->afar, cleared > 3 * cached);
-	vote(&s->bell->clearing, cleared > 3 * cached && 2 * asked > 3 * cleared + 4 * cached);
+	ahead_judge(s->bell, asked, cleared, cached);
 }
 
 slow_path void ahead_clear(const struct sender *s, uint64_t tail, uint64_t len)
@@ -123,6 +129,9 @@ slow_path void ahead_clear(const struct sender *s, uint64_t tail, uint64_t len)
 
 	if (from - first > s->mask)
 		from = first;
+	/* What has been asked for would be measured as if it were near. */
+	if (measured && from - first < AHEAD_ASK + 2 * len)
+		from = (first + AHEAD_ASK + 2 * len) & ~(uint64_t)(LAYOUT_LINE - 1);
 	if (step < STEP_MIN) { /* and will be, so there is no need to look again */
 		atomic_store_explicit(&own->settled, from + LAYOUT_MAX, memory_order_relaxed);
 		return;

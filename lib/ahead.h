@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The cache lines that the sender will write next.  They are in the receiver's
- * cache since the last lap, and a store that has to wait for one holds up all
- * later stores of its thread.  Two ways to have them in time:
+ * Cache lines in time: those that the sender will write next.  They are in the
+ * receiver's cache since the last lap, and a store that has to wait for one holds
+ * up all later stores of its thread.  Two ways to have them:
  *
  * To ask for them costs the sender hardly anything, but only so many can be on
  * their way at once.  Between cores that share a cache that is enough.
@@ -14,8 +14,9 @@
  * no faster than to ask.
  *
  * Whether lines come from afar, and whether clearing pays then, is measured now
- * and then, with the system's clock.  One send in many takes up to three
- * microseconds longer for all this.
+ * and then in rings of 32 KiB and more, with the system's clock.  One send in many
+ * takes up to three microseconds longer for all this.  What comes of it stands in
+ * the sender's bell: the receiver's way to the lines is as long.
  *
  * Where they come from afar and clearing does not pay, the receiver asks as well,
  * for the lines that it will read.
@@ -37,7 +38,7 @@
 #define AHEAD_CLEAR 8192
 /* For records of which lengths the receiver asks: shorter ones gain nothing. */
 #define AHEAD_FETCH_LEAST 256
-#define AHEAD_FETCH_MOST  4096
+#define AHEAD_FETCH_MOST  8192
 
 /*
  * Asks for a cache line to write to.  The builtin of compilers will not do for
@@ -53,11 +54,11 @@ static inline void ahead_ask(const char *line)
 #endif
 }
 
-/* Whether the sender's lines come from afar, and to ask for them is the best that can be done. */
-static inline bool ahead_asks_afar(const struct bell *sender)
+/* Whether a sender's lines come from afar, and to ask for them is the best that can be done. */
+static inline bool ahead_asks_afar(const struct bell *bell)
 {
-	return atomic_load_explicit(&sender->afar, memory_order_relaxed) > 0 &&
-	       atomic_load_explicit(&sender->clearing, memory_order_relaxed) <= 0;
+	return atomic_load_explicit(&bell->afar, memory_order_relaxed) > 0 &&
+	       atomic_load_explicit(&bell->clearing, memory_order_relaxed) <= 0;
 }
 
 /*
@@ -87,7 +88,16 @@ static inline void ahead_prepare(const struct sender *s, uint64_t tail, uint64_t
 		ahead_ask(s->data + ((tail + record_size(len)) & s->mask));
 }
 
-/* The same for a receiver, before it copies a record of len bytes at head. */
-void ahead_fetch(const struct receiver *r, uint64_t head, uint64_t len);
+/* Whether a receiver of a record of len bytes should ask as well.  The sender may lie: asking does no harm. */
+static inline bool ahead_fetches(const struct bell *bell, uint64_t len)
+{
+	return len - AHEAD_FETCH_LEAST <= AHEAD_FETCH_MOST - AHEAD_FETCH_LEAST && ahead_asks_afar(bell);
+}
+
+/* Asks for as much, some 4 KiB beyond the payload. */
+void ahead_fetch(const char *payload, uint64_t len);
+
+/* What the times for one number of lines mean: to ask and store, to clear, and to clear what is in the cache. */
+void ahead_judge(struct bell *bell, int64_t asked, int64_t cleared, int64_t cached);
 
 #endif

@@ -112,6 +112,19 @@ static int await_record(bufpipe_t *p, struct record *record, int64_t deadline)
 	}
 }
 
+slow_path static void fetch_flow(const bufpipe_t *p, const char *payload, uint64_t len)
+{
+	if (wait_flows(&p->in.wait, receiver_head(&p->receiver)))
+		ahead_fetch(payload, len);
+}
+
+/* Before a record is copied.  Not in a dialogue: there nothing is behind it yet, and the sender has the lines. */
+static inline void fetch_next(const bufpipe_t *p, const char *payload, uint64_t len)
+{
+	if (unlikely(ahead_fetches(p->in.wait.theirs, len)))
+		fetch_flow(p, payload, len);
+}
+
 /* In our turn, with a record before us. */
 static ssize_t take(bufpipe_t *p, const struct record *record, char *buf, size_t cap, int64_t deadline,
 		    bool *restart)
@@ -119,6 +132,7 @@ static ssize_t take(bufpipe_t *p, const struct record *record, char *buf, size_t
 	if (record->flags == RECORD_WHOLE) {
 		if (record->len > cap)
 			return -EMSGSIZE;
+		fetch_next(p, record->payload, record->len);
 		copy_bytes(buf, record->payload, record->len);
 		record_consume(p, record->len);
 		return (ssize_t)record->len;
@@ -153,14 +167,6 @@ slow_path static ssize_t recv_any(bufpipe_t *p, void *buf, size_t cap, int64_t t
 	return restart && r == -ETIMEDOUT && deadline == TIME_TRY ? -EAGAIN : r;
 }
 
-/* What the sender says of its lines is not trusted: to ask does no harm. */
-static inline void fetch_next(const bufpipe_t *p, uint64_t head, uint64_t len)
-{
-	if (len - AHEAD_FETCH_LEAST <= AHEAD_FETCH_MOST - AHEAD_FETCH_LEAST && wait_flows(&p->in.wait) &&
-	    ahead_asks_afar(p->in.wait.theirs))
-		ahead_fetch(&p->receiver, head, len);
-}
-
 /* Nothing unusual: takes the message before us.  -EAGAIN: none is there; -EBUSY: the long way must be gone. */
 static inline ssize_t take_plain(bufpipe_t *p, void *buf, size_t cap)
 {
@@ -170,7 +176,7 @@ static inline ssize_t take_plain(bufpipe_t *p, void *buf, size_t cap)
 
 	if (unlikely(!record_whole(&p->in, header) || len > cap))
 		return header ? -EBUSY : -EAGAIN;
-	fetch_next(p, receiver_head(&p->receiver), len);
+	fetch_next(p, payload, len);
 	copy_bytes(buf, payload, len);
 	record_consume(p, len);
 	return (ssize_t)len;
@@ -185,7 +191,7 @@ static inline ssize_t take_plain(bufpipe_t *p, void *buf, size_t cap)
  */
 static ssize_t take_shared(bufpipe_t *p, void *buf, size_t cap)
 {
-	for (;;) {
+	for (bool alone = true;; alone = false) {
 		/* Acquire: if another took the record before, we see what the ring held when it did. */
 		uint64_t head = atomic_load_explicit(p->receiver.head, memory_order_acquire);
 		const char *at = p->receiver.data + (head & p->receiver.mask);
@@ -200,7 +206,8 @@ static ssize_t take_shared(bufpipe_t *p, void *buf, size_t cap)
 		len = header - RECORD_WHOLE;
 		if (!record_whole(&p->in, header) || len > cap || len > TAKE_MAX)
 			return header ? -EBUSY : -EAGAIN;
-		fetch_next(p, head, len);
+		if (alone)
+			fetch_next(p, at + RECORD_HEADER, len);
 		copy_bytes(buf, at + RECORD_HEADER, len);
 		if (ring_take(&p->receiver, head, len)) {
 			wait_notify(&p->in.wait, head + record_size(len));
@@ -268,6 +275,7 @@ static unsigned recv_rest(bufpipe_t *p, struct iovec *messages, unsigned n)
 			break;
 		if (record.len > m->iov_len || (!m->iov_base && m->iov_len))
 			break;
+		fetch_next(p, record.payload, record.len);
 		copy_bytes(m->iov_base, record.payload, record.len);
 		m->iov_len = record.len;
 		ring_release(&p->receiver, record.len);

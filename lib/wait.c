@@ -254,6 +254,15 @@ static void let_it_grow(struct wait *wait, const struct look *look)
 		relax();
 }
 
+bool wait_flows(const struct wait *wait, uint64_t position)
+{
+	enum { STREAM = 48, LONG_AGO = 65536 };
+
+	return atomic_load_explicit(&wait->pauses, memory_order_relaxed) >= STREAM ||
+	       (atomic_load_explicit(&wait->waits, memory_order_relaxed) &&
+		position - atomic_load_explicit(&wait->place, memory_order_relaxed) >= LONG_AGO);
+}
+
 /* Hints of both sides: where the other last ran, it cannot run while we spin. */
 static bool same_cpu(const struct wait *wait)
 {

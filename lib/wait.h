@@ -129,6 +129,12 @@ static inline int64_t wait_expected(const struct wait *wait)
 	return atomic_load_explicit(&wait->expected, memory_order_relaxed);
 }
 
+/*
+ * Whether much may be there already for a receiver that has come to position: its
+ * last wait was in a stream, or is long ago.  Not for who never spins, as in a set.
+ */
+bool wait_flows(const struct wait *wait, uint64_t position);
+
 /* Wakes the other side if it sleeps and wants position; -EPIPE when it is found that nobody is there any more. */
 int wait_ring(struct wait *wait, uint64_t position);
 
@@ -144,12 +150,6 @@ static inline void wait_count(struct wait *wait)
 	uint32_t moved = atomic_load_explicit(&wait->moved, memory_order_relaxed);
 
 	atomic_store_explicit(&wait->moved, moved + 1, memory_order_relaxed);
-}
-
-/* Whether more than one message came since the last wait, and so more may be there. */
-static inline bool wait_flows(const struct wait *wait)
-{
-	return atomic_load_explicit(&wait->moved, memory_order_relaxed) > 1;
 }
 
 /* After each publication: whether the other side's flags call for wait_ring. */

@@ -354,6 +354,62 @@ Test(ring, clears_nothing_of_a_record_that_is_in_the_way)
 	check(cleared > 0 && cleared < AROUND);
 }
 
+/* How many bytes of free space hold something: of those between two distances from the tail. */
+static uint64_t used_ahead(const struct rig *rig, uint64_t from, uint64_t to)
+{
+	uint64_t used = 0;
+
+	for (uint64_t i = sender_tail(&rig->s) + from; i < sender_tail(&rig->s) + to; i++)
+		used += rig->sending.data[i & rig->s.mask] == 'x';
+	return used;
+}
+
+/* A ring in its second lap, with nothing in it, and no byte of its free space cleared. */
+static void rig_open_used(struct rig *rig, uint64_t size)
+{
+	rig_open_sized(rig, size, size, size - RECORD_HEADER);
+	memset(rig->sending.data, 'x', size);
+	memset(rig->sending.data, 0, RECORD_HEADER);
+}
+
+/* What was asked for before would seem near, so that what is measured lies beyond. */
+Test(ring, measures_nothing_that_was_asked_for)
+{
+	static char bytes[AHEAD_ASK_AFAR];
+	static char got[AHEAD_ASK_AFAR];
+
+	for (uint64_t len = 8; len <= AHEAD_ASK_AFAR; len += 8) {
+		const uint64_t asked = AHEAD_ASK + 2 * len - LAYOUT_LINE;
+		struct rig rig;
+
+		rig_open_used(&rig, 1 << 16);
+		let_clear(&rig, true);
+		check_eq(put(&rig, bytes, len), 0);
+		check_eq(steps_cleared(&rig, true), 1);
+		check_eq(used_ahead(&rig, RECORD_HEADER, asked), asked - RECORD_HEADER);
+		check(used_ahead(&rig, 0, 1 << 15) < (1 << 15) - 8000);
+		check_eq(get(&rig, got), (int64_t)len);
+		rig_close(&rig);
+	}
+}
+
+/* Lines from afar are asked for, unless clearing pays. */
+Test(ring, clears_nothing_where_it_does_not_pay)
+{
+	char got[1024];
+
+	for (int pays = 0; pays < 2; pays++) {
+		struct rig rig;
+
+		rig_open_used(&rig, 1 << 16);
+		let_clear(&rig, false);
+		atomic_store(&rig.s.bell->clearing, pays);
+		check_eq(put(&rig, got, sizeof(got)), 0);
+		check_eq(used_ahead(&rig, RECORD_HEADER, 1 << 15) == (1 << 15) - RECORD_HEADER, !pays);
+		rig_close(&rig);
+	}
+}
+
 /* How many of the bytes that were free hold something, when a second lap has begun. */
 static uint64_t used_after_a_lap(uint64_t size)
 {

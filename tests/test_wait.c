@@ -225,6 +225,24 @@ Test(waiting, tells_the_publisher_of_a_dialogue_and_of_a_stream)
 	rig_close(&rig);
 }
 
+Test(waiting, knows_of_a_stream_and_of_a_long_way_without_a_wait)
+{
+	struct rig rig;
+
+	rig_open(&rig, BUFPIPE_SPIN_ALWAYS, MSEC);
+	check(!wait_flows(&rig.waiter, 1 << 20));
+	for (int i = 0; i < 2; i++) {
+		/* One at a time. */
+		consume(&rig, 20, 1, 1000);
+		check(!wait_flows(&rig.waiter, atomic_load(&rig.waiter.place)));
+		check(!wait_flows(&rig.waiter, atomic_load(&rig.waiter.place) + 60000));
+		check(wait_flows(&rig.waiter, atomic_load(&rig.waiter.place) + 70000));
+		consume(&rig, 20, 10, 1000);
+		check(wait_flows(&rig.waiter, atomic_load(&rig.waiter.place)));
+	}
+	rig_close(&rig);
+}
+
 /* How long it lets a stream grow, at last. */
 static uint32_t pauses_after(int waits, int each, int bytes, bool may_linger, int afar)
 {
