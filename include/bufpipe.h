@@ -117,7 +117,7 @@ enum {
  *              power of two, at least a page and more than twice this, and
  *              buffer_size becomes what that has room for.  A ring of 2 MiB or
  *              more, also a static one, is for streams: between CPUs that share
- *              no cache, the last of many may be received some 10 us later.
+ *              no close cache, the last of many may be received some 10 us later.
  * object_size  not 0: a static pipe, each message has this many bytes.
  *              buffer_size must be 0 then.
  * object_count static only: how many the pipe holds; 0 is 64 KiB worth.

@@ -86,8 +86,8 @@ static void vote(_Atomic int32_t *votes, bool yes)
 
 /*
  * From afar: clearing takes more than three times as long as in the cache.  It
- * pays if to ask and store takes longer than half as much again as to clear, as
- * one need not wait for what one has asked for, and to store twice.
+ * pays if to ask and store takes longer than to clear half as much again and to
+ * store twice: one need not wait for what one has asked for.
  */
 void ahead_judge(struct bell *bell, int64_t asked, int64_t cleared, int64_t cached)
 {
@@ -129,8 +129,8 @@ slow_path void ahead_clear(const struct sender *s, uint64_t tail, uint64_t len)
 
 	if (from - first > s->mask)
 		from = first;
-	/* What has been asked for would be measured as if it were near. */
-	if (measured && from - first < AHEAD_ASK + 2 * len)
+	/* What was asked for, at the latest when the record before this ended, would be measured as if it were near. */
+	if (measured && ahead_asks_all(s->bell, len) && from - first < AHEAD_ASK + 2 * len)
 		from = (first + AHEAD_ASK + 2 * len) & ~(uint64_t)(LAYOUT_LINE - 1);
 	if (step < STEP_MIN) { /* and will be, so there is no need to look again */
 		atomic_store_explicit(&own->settled, from + LAYOUT_MAX, memory_order_relaxed);

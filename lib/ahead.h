@@ -5,7 +5,7 @@
  * up all later stores of its thread.  Two ways to have them:
  *
  * To ask for them costs the sender hardly anything, but only so many can be on
- * their way at once.  Between cores that share a cache that is enough.
+ * their way at once.  Between cores that share a cache close to them that is enough.
  *
  * To clear free space, much of it at a time: to overwrite whole lines, as memset
  * does, takes the right to them and not what is in them.  Some processors do
@@ -18,8 +18,8 @@
  * takes up to three microseconds longer for all this.  What comes of it stands in
  * the sender's bell: the receiver's way to the lines is as long.
  *
- * Where they come from afar and clearing does not pay, the receiver asks as well,
- * for the lines that it will read.
+ * Where they come from afar and clearing does not pay, the receiver asks as well
+ * when it copies a message, for the lines that it will read.
  */
 #ifndef BUFPIPE_AHEAD_H
 #define BUFPIPE_AHEAD_H
@@ -32,11 +32,11 @@
 #define AHEAD_ASK 512
 /* Up to which length of records to ask for all lines of one: of longer ones so many are in each other's way. */
 #define AHEAD_ASK_MOST 2048
-/* Where they come from afar: there longer ones gain up to a third. */
+/* The same where they come from afar and clearing does not pay: there longer ones gain up to a third. */
 #define AHEAD_ASK_AFAR 6144
 /* How far ahead of the tail free space should have been cleared. */
 #define AHEAD_CLEAR 8192
-/* For records of which lengths the receiver asks: shorter ones gain nothing. */
+/* For records of which lengths the receiver asks: others gain nothing. */
 #define AHEAD_FETCH_LEAST 256
 #define AHEAD_FETCH_MOST  8192
 
@@ -61,6 +61,12 @@ static inline bool ahead_asks_afar(const struct bell *bell)
 	       atomic_load_explicit(&bell->clearing, memory_order_relaxed) <= 0;
 }
 
+/* Whether to ask for all lines of a record of len bytes. */
+static inline bool ahead_asks_all(const struct bell *bell, uint64_t len)
+{
+	return len <= AHEAD_ASK_MOST || (len <= AHEAD_ASK_AFAR && ahead_asks_afar(bell));
+}
+
 /*
  * For the lines of a record of len bytes, ahead of tail.  It may leave out the
  * last: to ask for that as well made 256 bytes faster and a KiB slower.
@@ -82,7 +88,7 @@ static inline void ahead_prepare(const struct sender *s, uint64_t tail, uint64_t
 		ahead_clear(s, tail, len);
 	else if (likely(len <= LAYOUT_LINE))
 		ahead_ask(s->data + ((tail + AHEAD_ASK) & s->mask));
-	else if (len <= AHEAD_ASK_MOST || (len <= AHEAD_ASK_AFAR && ahead_asks_afar(s->bell)))
+	else if (ahead_asks_all(s->bell, len))
 		ahead_ask_all(s, tail, len);
 	else /* the header to be zeroed, if the next one is as long */
 		ahead_ask(s->data + ((tail + record_size(len)) & s->mask));

@@ -83,8 +83,8 @@ struct bell {
 	_Atomic uint32_t cpu;      /* a hint: where this end last waited or rang */
 	_Atomic uint32_t single;   /* a hint for the sender: messages come one at a time, as in a dialogue */
 	_Atomic uint64_t given_up; /* sender: the long message that it gave up last: position | GIVEN_UP */
-	_Atomic int32_t afar;      /* sender: more than 0 if its lines come from afar, */
-	_Atomic int32_t clearing;  /* and if it pays to clear them: hints for both sides; see ahead.h */
+	_Atomic int32_t afar; /* a hint for both sides: more than 0 if the sender's lines come from afar */
+	_Atomic int32_t clearing; /* the same: if it pays to clear them; see ahead.h */
 };
 
 #define GIVEN_UP ((uint64_t)2)

@@ -191,7 +191,7 @@ static inline ssize_t take_plain(bufpipe_t *p, void *buf, size_t cap)
  */
 static ssize_t take_shared(bufpipe_t *p, void *buf, size_t cap)
 {
-	for (bool alone = true;; alone = false) {
+	for (bool first = true;; first = false) {
 		/* Acquire: if another took the record before, we see what the ring held when it did. */
 		uint64_t head = atomic_load_explicit(p->receiver.head, memory_order_acquire);
 		const char *at = p->receiver.data + (head & p->receiver.mask);
@@ -206,7 +206,8 @@ static ssize_t take_shared(bufpipe_t *p, void *buf, size_t cap)
 		len = header - RECORD_WHOLE;
 		if (!record_whole(&p->in, header) || len > cap || len > TAKE_MAX)
 			return header ? -EBUSY : -EAGAIN;
-		if (alone)
+		/* Once: who was quicker than we has asked for the same. */
+		if (first)
 			fetch_next(p, at + RECORD_HEADER, len);
 		copy_bytes(buf, at + RECORD_HEADER, len);
 		if (ring_take(&p->receiver, head, len)) {

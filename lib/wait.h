@@ -131,7 +131,8 @@ static inline int64_t wait_expected(const struct wait *wait)
 
 /*
  * Whether much may be there already for a receiver that has come to position: its
- * last wait was in a stream, or is long ago.  Not for who never spins, as in a set.
+ * last wait was in a stream, or is long ago.  A guess: only waits that spin count,
+ * and who has none, as in a set, is told no.
  */
 bool wait_flows(const struct wait *wait, uint64_t position);
 
