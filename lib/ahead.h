@@ -100,10 +100,10 @@ static inline bool ahead_fetches(const struct bell *bell, uint64_t len)
 	return len - AHEAD_FETCH_LEAST <= AHEAD_FETCH_MOST - AHEAD_FETCH_LEAST && ahead_asks_afar(bell);
 }
 
-/* Asks for as much, some 4 KiB beyond the payload. */
+/* For that receiver: asks for len bytes, 4 KiB beyond the payload. */
 void ahead_fetch(const char *payload, uint64_t len);
 
-/* What the times for one number of lines mean: to ask and store, to clear, and to clear what is in the cache. */
+/* A vote on what it means that as many lines took so long: to ask for and store to, to clear, and to clear once more. */
 void ahead_judge(struct bell *bell, int64_t asked, int64_t cleared, int64_t cached);
 
 #endif

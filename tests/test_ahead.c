@@ -146,7 +146,7 @@ Test(ahead, measures_nothing_that_was_asked_for)
 	}
 }
 
-/* A receiver that is a record or two behind leaves room enough for that, also in the smallest ring that is cleared. */
+/* Also in the smallest ring that is cleared at all, and with a receiver that is always a record behind. */
 Test(ahead, goes_on_clearing_however_long_the_records)
 {
 	static char bytes[8192];
@@ -269,7 +269,7 @@ Test(ahead, touches_no_memory_in_advance_before_it_was_used)
 	rig_close(&rig);
 }
 
-/* The same times so often; afterwards what they come to: whether the lines are from afar, and clearing pays. */
+/* Some measurements that are all the same. */
 static void judge(struct bell *bell, int times, int64_t asked, int64_t cleared, int64_t cached)
 {
 	while (times--)
@@ -326,7 +326,7 @@ Test(ahead, one_wrong_measurement_changes_nothing_that_was_sure)
 	check(is_afar(&bell) && pays(&bell));
 }
 
-/* The words are the sender's own, but a co-owner of the end may have lost its mind. */
+/* Whatever a co-owner has written there. */
 Test(ahead, votes_go_over_no_end)
 {
 	const int32_t ends[] = { INT32_MIN, INT32_MAX };
