@@ -80,38 +80,6 @@ static inline unsigned set_await(bufpipe_set_t *set, const void *user, unsigned 
 	return 0;
 }
 
-/* Returns when a thread of this process (pid 0), or of another, sleeps in one of these calls. */
-static inline bool sleeps_in_set(pid_t pid, pid_t tid)
-{
-	char path[64];
-	char text[128];
-	FILE *file;
-	long call = -1;
-
-	snprintf(path, sizeof(path), "/proc/%d/task/%d/syscall", pid ? pid : getpid(), tid);
-	file = fopen(path, "re");
-	if (!file)
-		return false;
-	if (fgets(text, sizeof(text), file) && text[0] >= '0' && text[0] <= '9')
-		call = strtol(text, NULL, 10);
-	fclose(file);
-#ifdef SYS_epoll_wait
-	if (call == SYS_epoll_wait)
-		return true;
-#endif
-	return call == SYS_io_uring_enter || call == SYS_epoll_pwait;
-}
-
-static inline void wait_until_in_set(pid_t pid, pid_t tid)
-{
-	int64_t end = clock_ns() + PLENTY;
-
-	while (!sleeps_in_set(pid, tid)) {
-		check(clock_ns() < end);
-		sleep_ns(200 * USEC);
-	}
-}
-
 /* How many descriptors of this process are rings of io_uring. */
 static inline int rings_open(void)
 {

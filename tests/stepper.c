@@ -2,6 +2,7 @@
 #include "stepper.h"
 
 #include "sanitized.h"
+#include "support.h"
 
 #include <criterion/criterion.h>
 #include <dirent.h>
@@ -241,32 +242,14 @@ void actor_continue(pid_t child)
 	kill(child, SIGCONT);
 }
 
-/* The state and the system call of a process, for complaints and for waiting. */
-static void read_proc(pid_t pid, const char *file, char *to, size_t len)
-{
-	char path[64];
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, file);
-	f = fopen(path, "re");
-	if (!f || !fgets(to, (int)len, f))
-		snprintf(to, len, "?");
-	if (f)
-		fclose(f);
-	to[strcspn(to, "\n")] = '\0';
-}
-
 void actor_await(pid_t child, const char *who)
 {
 	int fd = (int)syscall(SYS_pidfd_open, child, 0);
 	struct pollfd p = { .fd = fd, .events = POLLIN };
-	char where[256];
 	int status;
 
-	if (fd >= 0 && poll(&p, 1, STEPPER_PATIENCE_MS) == 0) {
-		read_proc(child, "syscall", where, sizeof(where));
-		trial_fail("%s hangs in system call %s", who, where);
-	}
+	if (fd >= 0 && poll(&p, 1, STEPPER_PATIENCE_MS) == 0)
+		trial_fail("%s hangs in system call %ld", who, sleeping_call(child, child));
 	if (fd >= 0)
 		close(fd);
 	trial_assert(waitpid(child, &status, 0) == child && status == 0, "%s ended with status %#x", who,
@@ -286,31 +269,28 @@ static int64_t now_ms(void)
 	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-static unsigned kind_of_sleep(long number)
+static unsigned kind_of_sleep(long call)
 {
-	if (number == SYS_futex || number == SYS_futex_waitv)
+	if (call == SYS_futex || call == SYS_futex_waitv)
 		return SLEEP_FUTEX;
-	return number == SYS_ppoll ? SLEEP_SOCKET : 0;
+	return call == SYS_ppoll ? SLEEP_SOCKET : 0;
 }
 
 void actor_await_sleep(pid_t child, unsigned kinds)
 {
 	int64_t limit = now_ms() + STEPPER_PATIENCE_MS;
-	char where[256];
 	int status = 0;
-	char *end;
-	long number;
+	long call;
 
 	for (;;) {
-		read_proc(child, "syscall", where, sizeof(where));
-		number = strtol(where, &end, 10);
+		call = sleeping_call(child, child);
 		/* On a busy machine it may be past the futex before we look; on the socket it stays. */
-		if (end != where && kind_of_sleep(number) & (kinds | SLEEP_SOCKET))
+		if (kind_of_sleep(call) & (kinds | SLEEP_SOCKET))
 			return;
 		trial_assert(waitpid(child, &status, WNOHANG) == 0,
 			     "a child that should sleep ended with status %#x", (unsigned)status);
-		trial_assert(now_ms() < limit, "a child does not fall asleep but is in system call %s",
-			     where);
+		trial_assert(now_ms() < limit, "a child does not fall asleep but is in system call %ld",
+			     call);
 		nap();
 	}
 }

@@ -337,20 +337,45 @@ static bool read_proc(pid_t pid, pid_t tid, const char *file, char *text, size_t
 	return n > 0;
 }
 
-/* The text of /proc/PID/syscall is "running", or begins with the number of the call. */
-static bool is_asleep(const char *text, enum asleep how)
+long sleeping_call(pid_t pid, pid_t tid)
 {
-	char *rest;
-	long call = strtol(text, &rest, 10);
+	char text[512];
+	const char *state;
+	char *end;
+	long call;
 
-	if (rest == text)
-		return false;
+	if (!pid)
+		pid = getpid();
+	if (!read_proc(pid, tid, "syscall", text, sizeof(text)))
+		return -1;
+	call = strtol(text, &end, 10);
+	if (end == text)
+		return -1; /* it is running */
+	/* One that was woken and has yet to get to its CPU still shows the call, but no longer the state. */
+	if (!read_proc(pid, tid, "stat", text, sizeof(text)))
+		return -1;
+	state = strrchr(text, ')');
+	return state && !strncmp(state, ") S", 3) ? call : -1;
+}
+
+static bool is_epoll(long call)
+{
+#ifdef SYS_epoll_wait
+	if (call == SYS_epoll_wait)
+		return true;
+#endif
+	return call == SYS_epoll_pwait;
+}
+
+static bool is_asleep(long call, enum asleep how)
+{
 	switch (how) {
 	case ASLEEP_SOCKET:
 		return call == SYS_ppoll;
 	case ASLEEP_ANY:
-		return call == SYS_ppoll || call == SYS_futex || call == SYS_futex_waitv ||
-		       call == SYS_epoll_wait;
+		return call == SYS_ppoll || call == SYS_futex || call == SYS_futex_waitv || is_epoll(call);
+	case ASLEEP_SET:
+		return call == SYS_io_uring_enter || is_epoll(call);
 	case ASLEEP_PAUSE:
 #ifdef SYS_pause
 		if (call == SYS_pause)
@@ -364,18 +389,14 @@ static bool is_asleep(const char *text, enum asleep how)
 void wait_until_asleep(pid_t pid, pid_t tid, enum asleep how)
 {
 	int64_t end = clock_ns() + PLENTY;
-	char text[256] = "";
+	long call;
 
-	if (!pid)
-		pid = getpid();
-	while (clock_ns() < end) {
-		if (!read_proc(pid, tid, "syscall", text, sizeof(text)))
-			support_fail(__FILE__, __LINE__, "cannot see what thread %d does", tid);
-		if (is_asleep(text, how))
-			return;
+	while (call = sleeping_call(pid, tid), !is_asleep(call, how)) {
+		if (clock_ns() >= end)
+			support_fail(__FILE__, __LINE__, "thread %d never slept so; it is in call %ld", tid,
+				     call);
 		sleep_ns(200 * USEC);
 	}
-	support_fail(__FILE__, __LINE__, "thread %d never slept; it is at %s", tid, text);
 }
 
 long sleeps_so_far(pid_t pid, pid_t tid)

@@ -128,8 +128,12 @@ void thread_join(struct thread *thread);
 enum asleep {
 	ASLEEP_SOCKET, /* in poll, where a call goes after some 100 ms: nothing but the other side ends that */
 	ASLEEP_ANY,    /* on a futex or in poll: perhaps only for a moment */
+	ASLEEP_SET,    /* in a set, for many pipes at once */
 	ASLEEP_PAUSE,  /* in pause, until a signal comes */
 };
+
+/* The system call in which a thread of a process (of this one: 0) sleeps, or -1: it does not, or has been woken. */
+long sleeping_call(pid_t pid, pid_t tid);
 
 /* Returns when a thread of a process (of this one: 0) sleeps so.  Fails if it does not come to that. */
 void wait_until_asleep(pid_t pid, pid_t tid, enum asleep how);

@@ -115,10 +115,10 @@ static void speak_to_a_sleeper(void *arg)
 
 	bufpipe_close(t->ends[IN]);
 	for (int i = 0; i < 20; i++) {
-		wait_until_in_set(t->parent, t->sleeper);
+		wait_until_asleep(t->parent, t->sleeper, ASLEEP_SET);
 		say(t->ends[OUT], "wake up");
 	}
-	wait_until_in_set(t->parent, t->sleeper);
+	wait_until_asleep(t->parent, t->sleeper, ASLEEP_SET);
 	for (;;)
 		kill(getpid(), SIGKILL);
 }

@@ -14,7 +14,7 @@ SUITE(set_change);
 static void waiter_settle(struct waiter *w, bufpipe_set_t *set, int64_t timeout_ns)
 {
 	waiter_start(w, set, timeout_ns);
-	wait_until_in_set(0, w->thread.tid);
+	wait_until_asleep(0, w->thread.tid, ASLEEP_SET);
 }
 
 BOTH(set_change, an_end_or_descriptor_added_while_another_thread_waits_wakes_it)

@@ -105,7 +105,7 @@ static void say_when_it_sleeps(void *arg)
 {
 	struct late_sender *s = arg;
 
-	wait_until_in_set(0, s->receiver);
+	wait_until_asleep(0, s->receiver, ASLEEP_SET);
 	say(s->pipe, "x");
 }
 

@@ -194,7 +194,7 @@ BOTH(set_shared, those_who_were_killed_asleep_are_not_waited_for)
 				bufpipe_set_remove(set, s.work[IN]);
 				child[j] = child_start(sleep_for_ever, &own);
 				check_eq(bufpipe_set_add(set, s.work[IN], BUFPIPE_IN, &s), 0);
-				wait_until_in_set(child[j].pid, child[j].pid);
+				wait_until_asleep(child[j].pid, child[j].pid, ASLEEP_SET);
 				child_kill(&child[j]);
 			}
 		}

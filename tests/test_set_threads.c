@@ -65,20 +65,20 @@ BOTH(set_threads, one_that_waited_before_and_is_stuck_delays_no_other)
 	check_eq(read(stuck.begun[0], &byte, 1), 1);
 
 	waiter_start(&w, stuck.set, PROMPT);
-	wait_until_in_set(0, w.thread.tid);
+	wait_until_asleep(0, w.thread.tid, ASLEEP_SET);
 	say(ends[OUT], "x");
 	thread_join(&w.thread);
 	check(w.result == 1 && w.event.user == ends);
 	hear(ends[IN], "x");
 	waiter_start(&w, stuck.set, PROMPT);
-	wait_until_in_set(0, w.thread.tid);
+	wait_until_asleep(0, w.thread.tid, ASLEEP_SET);
 	check_eq(eventfd_write(fd, 1), 0);
 	thread_join(&w.thread);
 	check(w.result == 1 && w.event.user == &fd);
 	/* The change pokes the one that sleeps. */
 	check_eq(bufpipe_set_remove_fd(stuck.set, fd), 0);
 	waiter_start(&w, stuck.set, PROMPT);
-	wait_until_in_set(0, w.thread.tid);
+	wait_until_asleep(0, w.thread.tid, ASLEEP_SET);
 	check_eq(bufpipe_set_modify(stuck.set, ends[IN], BUFPIPE_IN, &w), 0);
 	say(ends[OUT], "x");
 	thread_join(&w.thread);
@@ -86,7 +86,7 @@ BOTH(set_threads, one_that_waited_before_and_is_stuck_delays_no_other)
 	/* And it is told of a hang-up. */
 	hear(ends[IN], "x");
 	waiter_start(&w, stuck.set, PROMPT);
-	wait_until_in_set(0, w.thread.tid);
+	wait_until_asleep(0, w.thread.tid, ASLEEP_SET);
 	bufpipe_close(ends[OUT]);
 	thread_join(&w.thread);
 	check(w.result == 1 && w.event.events & BUFPIPE_HUP);
@@ -138,7 +138,7 @@ static void close_when_it_sleeps(void *arg)
 {
 	const struct act *a = arg;
 
-	wait_until_in_set(0, a->sleeper);
+	wait_until_asleep(0, a->sleeper, ASLEEP_SET);
 	bufpipe_close(a->pipe);
 }
 
@@ -146,7 +146,7 @@ static void say_when_it_sleeps(void *arg)
 {
 	const struct act *a = arg;
 
-	wait_until_in_set(0, a->sleeper);
+	wait_until_asleep(0, a->sleeper, ASLEEP_SET);
 	say(a->pipe, "x");
 }
 
@@ -178,7 +178,7 @@ BOTH(set_threads, what_fires_is_no_signal_to_one_whose_turn_is_over)
 	check_eq(bufpipe_set_add(set, ends[IN], BUFPIPE_IN, ends), 0);
 	check_eq(bufpipe_set_wait(set, &event, 1, MSEC), 0);
 	waiter_start(&w, set, PLENTY);
-	wait_until_in_set(0, w.thread.tid);
+	wait_until_asleep(0, w.thread.tid, ASLEEP_SET);
 	sleep_elsewhere(say_when_it_sleeps, &(struct act){ ends[OUT], (pid_t)syscall(SYS_gettid) });
 	thread_join(&w.thread);
 	check(w.result == 1 && w.event.user == ends);
@@ -204,7 +204,7 @@ BOTH(set_threads, they_take_turns_and_lose_nothing)
 
 		waiter_start(&w[0], set, PLENTY);
 		if (i % 2)
-			wait_until_in_set(0, w[0].thread.tid);
+			wait_until_asleep(0, w[0].thread.tid, ASLEEP_SET);
 		if (i % 4 < 2)
 			say(ends[OUT], "x");
 		else
