@@ -33,7 +33,7 @@
 #include <stdint.h>
 
 #define LAYOUT_MAGIC   0x65706970667562ull /* "bufpipe" in memory, if little-endian */
-#define LAYOUT_VERSION 8u
+#define LAYOUT_VERSION 9u
 #define LAYOUT_LINE    64
 #define LAYOUT_MAX     ((uint64_t)1 << 40) /* of any size that a user may ask for */
 
@@ -112,6 +112,7 @@ struct ahead {
 /* The sender's positions.  Bytes since the pipe was made; the place is the position modulo data_size. */
 struct tail {
 	_Atomic uint64_t tail; /* where the next record goes, or a little before: the ring is the truth */
+	_Atomic uint64_t next; /* where the tail will be next; the tail, if nothing is half done */
 	_Atomic uint64_t head_seen; /* the receiver's head as last read */
 	struct notify notify;
 	struct turn turn;

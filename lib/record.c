@@ -18,7 +18,8 @@ int record_look(const bufpipe_t *p, struct record *record)
 	return p->in.shortest || !record->len ? -EPROTO : 0; /* no pieces in a static pipe, and none empty */
 }
 
-static int wait_in_lead(bufpipe_t *p, const struct partial *rest, int64_t deadline)
+/* What to wait for: the next record; or that the head moves, or that the rest of a message is given up. */
+static struct look look_for(const bufpipe_t *p, const struct partial *rest)
 {
 	uint64_t head = receiver_head(&p->receiver);
 	struct look look = {
@@ -35,19 +36,24 @@ static int wait_in_lead(bufpipe_t *p, const struct partial *rest, int64_t deadli
 		look.own = &p->in.wait.theirs->given_up;
 		look.own_value = rest->given_up;
 	}
-	return wait_until(&p->in.wait, &look, deadline);
+	return look;
 }
 
 int record_wait(bufpipe_t *p, const struct partial *rest, int64_t deadline)
 {
+	struct look look = look_for(p, rest);
 	int r;
 
 	if (!(p->in.state & WAY_SHARED))
-		return wait_in_lead(p, rest, deadline);
+		return wait_until(&p->in.wait, &look, deadline);
+	/* Before the lead: to drop it would stand between a message and its answer. */
+	if (wait_briefly(&p->in.wait, &look))
+		return 0;
 	r = lock_take(p->lead_lock, &p->lead_habit, deadline);
 	if (r < 0)
 		return r;
-	r = wait_in_lead(p, rest, deadline);
+	look = look_for(p, rest);
+	r = wait_long(&p->in.wait, &look, deadline);
 	lock_drop(p->lead_lock);
 	return r;
 }

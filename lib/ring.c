@@ -1,19 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 #include "ring.h"
 
-static uint64_t header_at_tail(const struct sender *s)
+/*
+ * A record at the tail was published by a co-owner that died before it moved the
+ * tail.  Moves it, and returns whether there will be more: the stream has not ended.
+ */
+static bool catch_up(const struct sender *s)
 {
-	return atomic_load_explicit(sender_header(s, sender_tail(s)), memory_order_relaxed);
-}
-
-/* A record behind the tail was published by a co-owner that died before it moved the tail. */
-static void catch_up(const struct sender *s)
-{
+	uint64_t tail = sender_tail(s);
 	uint64_t header;
 
-	while ((header = header_at_tail(s)) && !(header & RECORD_END))
-		atomic_store_explicit(&s->own->tail, sender_tail(s) + record_size(header & RECORD_LENGTH),
-				      memory_order_relaxed);
+	while ((header = atomic_load_explicit(sender_header(s, tail), memory_order_relaxed))) {
+		if (header & RECORD_END)
+			return false;
+		tail += record_size(header & RECORD_LENGTH);
+		atomic_store_explicit(&s->own->tail, tail, memory_order_relaxed);
+	}
+	atomic_store_explicit(&s->own->next, tail, memory_order_relaxed);
+	return true;
 }
 
 slow_path int ring_look(const struct sender *s)
@@ -33,8 +37,7 @@ slow_path int ring_make_room(const struct sender *s, uint64_t len)
 {
 	uint64_t used;
 
-	catch_up(s);
-	if (header_at_tail(s))
+	if (!catch_up(s))
 		return -EPIPE;
 	if (ring_look(s) < 0)
 		return -EPROTO;
@@ -44,7 +47,10 @@ slow_path int ring_make_room(const struct sender *s, uint64_t len)
 
 void ring_end(const struct sender *s)
 {
-	catch_up(s);
+	if (!catch_up(s))
+		return;
+	/* Not the tail, from now on: whoever wants to send looks, and finds the end. */
+	atomic_store_explicit(&s->own->next, sender_tail(s) + RECORD_HEADER, memory_order_relaxed);
 	/* Pairs with ring_peek, as any commit; the header's room was kept. */
 	atomic_store_explicit(sender_header(s, sender_tail(s)), RECORD_END, memory_order_release);
 }

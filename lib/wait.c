@@ -473,24 +473,24 @@ void wait_learn(struct wait *wait, int64_t took)
 	atomic_store_explicit(&wait->expected, expected, memory_order_relaxed);
 }
 
-slow_path int wait_until(struct wait *wait, const struct look *look, int64_t deadline)
+slow_path bool wait_briefly(struct wait *wait, const struct look *look)
 {
-	int64_t budget;
-	int64_t begin;
+	if (!wait_budget(wait) || same_cpu(wait))
+		return false;
+	let_it_grow(wait, look);
+	if (!poll_word(look, 64))
+		return false;
+	wait_learn(wait, 0);
+	return true;
+}
+
+slow_path int wait_long(struct wait *wait, const struct look *look, int64_t deadline)
+{
+	int64_t begin = time_now();
 	int64_t now;
 	int r;
 
-	budget = wait_budget(wait);
-	/* The quickest answers come before it is worth looking at the clock. */
-	if (budget && !same_cpu(wait)) {
-		let_it_grow(wait, look);
-		if (poll_word(look, 64)) {
-			wait_learn(wait, 0);
-			return 0;
-		}
-	}
-	begin = time_now();
-	r = spin(wait, look, budget, begin, deadline, &now);
+	r = spin(wait, look, wait_budget(wait), begin, deadline, &now);
 	while (r == NOTHING) {
 		r = sleep_once(wait, look, deadline);
 		now = time_now();

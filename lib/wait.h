@@ -72,7 +72,19 @@ void wait_init(struct wait *wait);
  * after 0.  Absolute deadline.  -ETIMEDOUT, -EINTR if interruptible, or -EPIPE:
  * the other side is gone and the word has not changed.
  */
-int wait_until(struct wait *wait, const struct look *look, int64_t deadline);
+static inline int wait_until(struct wait *wait, const struct look *look, int64_t deadline);
+
+/*
+ * Its two parts.  The quickest answers come before it is worth looking at the
+ * clock, and before others have to know that we wait: true if one has come.
+ */
+bool wait_briefly(struct wait *wait, const struct look *look);
+int wait_long(struct wait *wait, const struct look *look, int64_t deadline);
+
+static inline int wait_until(struct wait *wait, const struct look *look, int64_t deadline)
+{
+	return wait_briefly(wait, look) ? 0 : wait_long(wait, look, deadline);
+}
 
 /*
  * For a try that found nothing: -EPIPE when the other side is known to be gone.

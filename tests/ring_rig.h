@@ -56,6 +56,7 @@ static inline void rig_open_sized(struct rig *rig, uint64_t start, uint64_t data
 				    .limit = limit,
 				    .head = &rig->receiving.control->head };
 	atomic_store(&rig->sending.control->tail.tail, start);
+	atomic_store(&rig->sending.control->tail.next, start);
 	atomic_store(&rig->sending.control->tail.head_seen, start);
 	atomic_store(&rig->sending.control->tail.ahead.settled, start);
 	atomic_store(&rig->receiving.control->head, start);

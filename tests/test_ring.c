@@ -2,6 +2,8 @@
 /* The data path alone, in one thread: full, empty, around the wrap, near the ends of its counters, after a death. */
 #include "ring_rig.h"
 
+#include <sys/mman.h>
+
 SUITE(ring);
 
 Test(ring, is_empty_at_first_and_after_each_record)
@@ -116,6 +118,39 @@ Test(ring, catches_up_with_a_tail_that_was_left_behind)
 	}
 }
 
+/* He died before the commit word: nothing was sent, and he is overtaken. */
+Test(ring, goes_on_where_nothing_was_published)
+{
+	for (const uint64_t *start = starts; start < starts + STARTS; start++) {
+		for (uint64_t half_done = 8; half_done < DATA; half_done += 88) {
+			char got[64];
+			struct rig rig;
+
+			rig_open(&rig, *start, DATA - RECORD_HEADER);
+			atomic_store(&rig.sending.control->tail.next, *start + half_done);
+			check(ring_reserve(&rig.s, 8) == NULL);
+			check_eq(put(&rig, "of the next", 11), 0);
+			check(ring_reserve(&rig.s, 8) != NULL);
+			check_eq(get(&rig, got), 11);
+			check_eq(get(&rig, got), -EAGAIN);
+			rig_close(&rig);
+		}
+	}
+}
+
+/* Its lines are the receiver's until they are written to. */
+Test(ring, is_not_read_by_who_reserves)
+{
+	struct rig rig;
+
+	rig_open(&rig, 0, DATA - RECORD_HEADER);
+	check_eq(put(&rig, "first", 5), 0);
+	check_eq(mprotect(rig.s.data, DATA, PROT_NONE), 0);
+	check(ring_reserve(&rig.s, 8) == rig.s.data + record_size(5) + RECORD_HEADER);
+	check_eq(mprotect(rig.s.data, DATA, PROT_READ | PROT_WRITE), 0);
+	rig_close(&rig);
+}
+
 Test(ring, catches_up_in_a_full_ring)
 {
 	char got[64];
@@ -161,6 +196,27 @@ Test(ring, ends_in_the_header_that_is_kept)
 			check_eq(ring_make_room(&rig.s, 0), -EPIPE);
 			rig_close(&rig);
 		}
+	}
+}
+
+Test(ring, ends_with_room_left)
+{
+	for (const uint64_t *start = starts; start < starts + STARTS; start++) {
+		const char *payload;
+		char got[64];
+		struct rig rig;
+
+		rig_open(&rig, *start, DATA - RECORD_HEADER);
+		check_eq(put(&rig, "last", 4), 0);
+		ring_end(&rig.s);
+		for (int i = 0; i < 3; i++) {
+			check(ring_reserve(&rig.s, 4) == NULL);
+			check_eq(ring_make_room(&rig.s, 4), -EPIPE);
+		}
+		check_eq(get(&rig, got), 4);
+		check_eq(ring_peek(&rig.r, &payload), RECORD_END);
+		check(ring_reserve(&rig.s, 4) == NULL);
+		rig_close(&rig);
 	}
 }
 

@@ -273,6 +273,26 @@ Test(waiting, is_longer_only_in_a_long_stream_of_much_from_afar)
 	check_eq(pauses_after(20, 2, 8192, true, 1), pauses_after(20, 2, 8192, false, 1));
 }
 
+/* Who waits briefly is not known to wait, so others of its end may do it at the same time. */
+Test(waiting, is_brief_without_telling_anybody)
+{
+	for (int i = 0; i < 2; i++) {
+		struct rig rig;
+		struct look look;
+
+		rig_open(&rig, 0, MSEC);
+		look = (struct look){ .word = &rig.page->word, .own = &rig.page->own, .wanted = 1 };
+		check(!wait_briefly(&rig.waiter, &look));
+		atomic_store(i ? &rig.page->own : &rig.page->word, 1);
+		check(wait_briefly(&rig.waiter, &look));
+		rig.waiter.spin_ns = BUFPIPE_NO_SPIN;
+		check(!wait_briefly(&rig.waiter, &look));
+		check_eq(atomic_load(&rig.page->waiter_bell.flags), 0);
+		check_eq(atomic_load(&rig.page->waiter_bell.raises), 0);
+		rig_close(&rig);
+	}
+}
+
 Test(waiting, leaves_no_flag_up)
 {
 	for (int i = 0; i < 4; i++) {
