@@ -112,7 +112,7 @@ struct ahead {
 /* The sender's positions.  Bytes since the pipe was made; the place is the position modulo data_size. */
 struct tail {
 	_Atomic uint64_t tail; /* where the next record goes, or a little before: the ring is the truth */
-	_Atomic uint64_t next; /* where the tail will be next; the tail, if nothing is half done */
+	_Atomic uint64_t next; /* the tail; else a send is half done, or the stream has ended */
 	_Atomic uint64_t head_seen; /* the receiver's head as last read */
 	struct notify notify;
 	struct turn turn;

@@ -21,9 +21,9 @@ static inline bool record_whole(const struct way *in, uint64_t header)
 int record_look(const bufpipe_t *pipe, struct record *record);
 
 /*
- * Nothing is there: sleeps until that may have changed.  Of the co-owners of a
- * shared end only one at a time, the one with the lead, waits for the ring: one
- * message wakes one of them, and one alone raises and lowers the flag.
+ * Nothing is there: sleeps until that may have changed.  The co-owners of a
+ * shared end all wait briefly, but then only one at a time, the one with the lead:
+ * one message wakes one of them, and one alone raises and lowers the flag.
  * In the middle of a long message, in our turn: rest is what there is of it,
  * and the sleep also ends when it is given up.  Else rest is NULL.
  */

@@ -17,12 +17,12 @@
  * The receiver needs no head index of the sender: it polls the header itself,
  * so a message moves in the cache lines of its record alone.
  *
- * Whoever dies at any instruction leaves a good ring.  The sender's tail may
- * lag behind a record that it published.  Whether it does stands at the tail: a
- * header that is not 0.  But to read that there is dear, as the receiver has just
- * polled the line: from it the line comes twice then, to be read and to be
- * written.  So the sender says in its own line what it is about to do, and only
- * who finds that half done looks.  The receiver's head is one store.
+ * Whoever dies at any instruction leaves a good ring.  The sender's tail may lag
+ * behind a record that it published.  The header at the tail tells, but its line
+ * is the receiver's, which has just polled it, and would have to come twice: to be
+ * read, and to be written.  So a sender first stores in its own line where the tail
+ * will be next, and only who finds another than the tail there reads the ring.  The
+ * receiver's head is one store.
  */
 #ifndef BUFPIPE_RING_H
 #define BUFPIPE_RING_H
@@ -89,15 +89,17 @@ static inline uint64_t ring_commit(const struct sender *s, uint64_t len, uint64_
 	uint64_t next = tail + record_size(len);
 
 	atomic_store_explicit(sender_header(s, next), 0, memory_order_relaxed);
-	/* Not before that: it would part two stores that mostly go to one line, and a round trip be 8 % longer. */
+	/* Behind the 0, which mostly is in the line of the payload: between them it made a round trip 8 % longer. */
 	atomic_store_explicit(&s->own->next, next, memory_order_relaxed);
 	/*
 	 * Pairs with the acquire in ring_peek: who sees the header sees the payload
 	 * and the 0 behind it.  Without it the receiver could read an old payload,
-	 * or take a stale word for the next header.  And who follows us, should we
-	 * die behind it, sees what we were about to do.
+	 * or take a stale word for the next header.  It also keeps the store of next
+	 * before the header, for who follows us if we die here.
 	 */
 	atomic_store_explicit(sender_header(s, tail), flags | len, memory_order_release);
+	/* The tail must not be first: should we die in between, the receiver would wait at 0 for ever. */
+	atomic_signal_fence(memory_order_seq_cst);
 	atomic_store_explicit(&s->own->tail, next, memory_order_relaxed);
 	return next;
 }

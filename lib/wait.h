@@ -68,19 +68,18 @@ struct look {
 void wait_init(struct wait *wait);
 
 /*
- * Sleeps until the word changes or somebody rang, so the caller looks again
- * after 0.  Absolute deadline.  -ETIMEDOUT, -EINTR if interruptible, or -EPIPE:
- * the other side is gone and the word has not changed.
- */
-static inline int wait_until(struct wait *wait, const struct look *look, int64_t deadline);
-
-/*
- * Its two parts.  The quickest answers come before it is worth looking at the
- * clock, and before others have to know that we wait: true if one has come.
+ * The two parts of wait_until.  The quickest answers come before it is worth
+ * looking at the clock, and before others have to know that we wait: true if the
+ * word has changed.
  */
 bool wait_briefly(struct wait *wait, const struct look *look);
 int wait_long(struct wait *wait, const struct look *look, int64_t deadline);
 
+/*
+ * Sleeps until the word changes or somebody rang, so the caller looks again
+ * after 0.  Absolute deadline.  -ETIMEDOUT, -EINTR if interruptible, or -EPIPE:
+ * the other side is gone and the word has not changed.
+ */
 static inline int wait_until(struct wait *wait, const struct look *look, int64_t deadline)
 {
 	return wait_briefly(wait, look) ? 0 : wait_long(wait, look, deadline);

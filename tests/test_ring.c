@@ -118,7 +118,7 @@ Test(ring, catches_up_with_a_tail_that_was_left_behind)
 	}
 }
 
-/* He died before the commit word: nothing was sent, and he is overtaken. */
+/* He died before the commit word, and has left some of a payload: nothing was sent. */
 Test(ring, goes_on_where_nothing_was_published)
 {
 	for (const uint64_t *start = starts; start < starts + STARTS; start++) {
@@ -128,6 +128,7 @@ Test(ring, goes_on_where_nothing_was_published)
 
 			rig_open(&rig, *start, DATA - RECORD_HEADER);
 			atomic_store(&rig.sending.control->tail.next, *start + half_done);
+			memset(rig.s.data + ((*start + 8) & rig.s.mask), 0xff, half_done - 8);
 			check(ring_reserve(&rig.s, 8) == NULL);
 			check_eq(put(&rig, "of the next", 11), 0);
 			check(ring_reserve(&rig.s, 8) != NULL);
@@ -207,6 +208,8 @@ Test(ring, ends_with_room_left)
 		struct rig rig;
 
 		rig_open(&rig, *start, DATA - RECORD_HEADER);
+		/* Somebody died who was about to end it. */
+		atomic_store(&rig.sending.control->tail.next, *start + RECORD_HEADER);
 		check_eq(put(&rig, "last", 4), 0);
 		ring_end(&rig.s);
 		for (int i = 0; i < 3; i++) {
