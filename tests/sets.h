@@ -6,6 +6,7 @@
 #include "support.h"
 
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <sys/socket.h>
 
 /* A test with a parameter: what to give to bufpipe_set_create. */
@@ -111,6 +112,7 @@ struct waiter {
 	int64_t timeout_ns;
 	int result;
 	struct bufpipe_event event;
+	_Atomic bool ended;
 };
 
 static inline void wait_once(void *arg)
@@ -118,6 +120,16 @@ static inline void wait_once(void *arg)
 	struct waiter *w = arg;
 
 	w->result = bufpipe_set_wait(w->set, &w->event, 1, w->timeout_ns);
+	atomic_store(&w->ended, true);
+}
+
+static inline bool waiter_ends(const struct waiter *w, int64_t timeout_ns)
+{
+	int64_t end = clock_ns() + timeout_ns;
+
+	while (!atomic_load(&w->ended) && clock_ns() < end)
+		sleep_ns(200 * USEC);
+	return atomic_load(&w->ended);
 }
 
 static inline void waiter_start(struct waiter *w, bufpipe_set_t *set, int64_t timeout_ns)
