@@ -41,12 +41,13 @@ static struct look look_for(const bufpipe_t *p, const struct partial *rest)
 
 int record_wait(bufpipe_t *p, const struct partial *rest, int64_t deadline)
 {
-	struct look look = look_for(p, rest);
+	struct look look;
 	int r;
 
 	/* A brief wait looks at no clock, and others may take what it saw, again and again. */
 	if (deadline != TIME_FOREVER && time_now() >= deadline)
 		return -ETIMEDOUT;
+	look = look_for(p, rest);
 	if (!(p->in.state & WAY_SHARED))
 		return wait_until(&p->in.wait, &look, deadline);
 	/* Before the lead: to drop it would stand between a message and its answer. */
@@ -55,7 +56,7 @@ int record_wait(bufpipe_t *p, const struct partial *rest, int64_t deadline)
 	r = lock_take(p->lead_lock, &p->lead_habit, deadline);
 	if (r < 0)
 		return r;
-	look = look_for(p, rest);
+	look = look_for(p, rest); /* while we waited for the lead others may have moved the head */
 	r = wait_long(&p->in.wait, &look, deadline);
 	lock_drop(p->lead_lock);
 	return r;

@@ -69,8 +69,8 @@ void wait_init(struct wait *wait);
 
 /*
  * The two parts of wait_until.  The quickest answers come before it is worth
- * looking at the clock, and before others have to know that we wait: true if the
- * word has changed.
+ * looking at the clock, and before others have to know that we wait: true if one
+ * of the two words has changed.
  */
 bool wait_briefly(struct wait *wait, const struct look *look);
 int wait_long(struct wait *wait, const struct look *look, int64_t deadline);
