@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/sys.h"
+
+static int wait_v(const _Atomic uint32_t *word, uint32_t value, const struct timespec *until)
+{
+	struct futex_waitv waiter = {
+		.val = value,
+		.uaddr = (uintptr_t)word,
+		.flags = FUTEX_32,
+	};
+
+	return (int)sys_result(syscall(SYS_futex_waitv, &waiter, 1, 0, until, CLOCK_MONOTONIC));
+}
+
+static int wait_plain(const _Atomic uint32_t *word, uint32_t value, const struct timespec *until)
+{
+	return (int)sys_result(
+		syscall(SYS_futex, word, FUTEX_WAIT_BITSET, value, until, NULL, FUTEX_BITSET_MATCH_ANY));
+}
+
+int sys_futex_wait(const _Atomic uint32_t *word, uint32_t value, int64_t deadline)
+{
+	/* Set once futex_waitv was refused: before Linux 5.16, or by a sandbox. */
+	static atomic_bool plain_only;
+	struct timespec until = time_spec(deadline);
+	const struct timespec *limit = deadline == TIME_FOREVER ? NULL : &until;
+	int r;
+
+	if (!atomic_load_explicit(&plain_only, memory_order_relaxed)) {
+		r = wait_v(word, value, limit);
+		if (r != -ENOSYS && r != -EPERM)
+			return r;
+		atomic_store_explicit(&plain_only, 1, memory_order_relaxed);
+	}
+	return wait_plain(word, value, limit);
+}

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The system calls that glibc does not wrap, and what the whole library needs
+ * around system calls: negative errnos, and one clock.
+ */
+#ifndef BUFPIPE_BASE_SYS_H
+#define BUFPIPE_BASE_SYS_H
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <linux/membarrier.h>
+#include <poll.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define likely(x)   __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+#define slow_path   __attribute__((noinline))
+
+#define NSEC_PER_SEC 1000000000ll
+#define TIME_FOREVER INT64_MAX
+#define TIME_TRY     0 /* a deadline that has always passed: do not wait at all */
+
+static inline int64_t sys_result(int64_t result)
+{
+	return result < 0 ? -errno : result;
+}
+
+/* memcpy, but the addresses may be NULL when there is nothing to copy. */
+static inline void copy_bytes(void *to, const void *from, size_t len)
+{
+	if (likely(len))
+		memcpy(to, from, len);
+}
+
+static inline int64_t time_of(clockid_t clock)
+{
+	struct timespec t;
+
+	clock_gettime(clock, &t);
+	return t.tv_sec * NSEC_PER_SEC + t.tv_nsec;
+}
+
+static inline int64_t time_now(void)
+{
+	return time_of(CLOCK_MONOTONIC);
+}
+
+static inline struct timespec time_spec(int64_t ns)
+{
+	return (struct timespec){ .tv_sec = ns / NSEC_PER_SEC, .tv_nsec = ns % NSEC_PER_SEC };
+}
+
+/* When a timeout that starts now ends: TIME_TRY for 0, TIME_FOREVER for -1 and for what would overflow. */
+static inline int64_t time_deadline(int64_t timeout_ns)
+{
+	int64_t deadline;
+
+	if (timeout_ns == 0)
+		return TIME_TRY;
+	if (timeout_ns < 0 || __builtin_add_overflow(time_now(), timeout_ns, &deadline))
+		return TIME_FOREVER;
+	return deadline;
+}
+
+static inline int64_t time_sooner(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
+}
+
+static inline int sys_membarrier(int command)
+{
+	return (int)sys_result(syscall(SYS_membarrier, command, 0, 0));
+}
+
+/* Shared, never private: the other side is in another process. */
+static inline void sys_futex_wake(const _Atomic uint32_t *word)
+{
+	syscall(SYS_futex, word, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
+}
+
+/*
+ * Like the functions of these names, but no cancellation points: a thread that
+ * ended in one could run its clean-up with the turn of a shared end.
+ */
+static inline int sys_poll(struct pollfd *p, int64_t timeout_ns)
+{
+	struct timespec limit = time_spec(timeout_ns);
+
+	return (int)sys_result(syscall(SYS_ppoll, p, 1, &limit, NULL, 0));
+}
+
+static inline ssize_t sys_recv(int socket, void *buf, size_t len, int flags)
+{
+	return sys_result(syscall(SYS_recvfrom, socket, buf, len, flags, NULL, NULL));
+}
+
+static inline ssize_t sys_send(int socket, const void *buf, size_t len, int flags)
+{
+	return sys_result(syscall(SYS_sendto, socket, buf, len, flags, NULL, 0));
+}
+
+/* Sleeps while *word is value, until an absolute time: 0, -EAGAIN, -ETIMEDOUT, -EINTR. */
+int sys_futex_wait(const _Atomic uint32_t *word, uint32_t value, int64_t deadline);
+
+#endif

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/thread.h"
+
+#include <stdbool.h>
+#include <sys/mman.h>
+
+_Thread_local struct thread_self this_thread;
+
+/* A page that is 0 again in each child.  NULL where the kernel cannot do that. */
+static _Atomic uint32_t *wiped_page(void)
+{
+	static _Atomic(_Atomic uint32_t *) made;
+	_Atomic uint32_t *page = atomic_load_explicit(&made, memory_order_acquire);
+	_Atomic uint32_t *other = NULL;
+	size_t size = (size_t)sysconf(_SC_PAGESIZE);
+
+	if (page)
+		return page;
+	page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (page == MAP_FAILED)
+		return NULL;
+	/* Release, for the threads that find it made; one of two that come at once gives way. */
+	if (madvise(page, size, MADV_WIPEONFORK) == 0 &&
+	    atomic_compare_exchange_strong_explicit(&made, &other, page, memory_order_acq_rel,
+						    memory_order_acquire))
+		return page;
+	munmap(page, size);
+	return other;
+}
+
+uint32_t thread_process(void)
+{
+	/* Not wiped: a child counts on from its parent's number. */
+	static _Atomic uint32_t numbers;
+	_Atomic uint32_t *page = wiped_page();
+	uint32_t number = 0;
+	uint32_t next;
+
+	if (!page)
+		return (uint32_t)getpid();
+	/* Relaxed: the number says nothing of other memory. */
+	number = atomic_load_explicit(page, memory_order_relaxed);
+	if (likely(number))
+		return number;
+	next = atomic_fetch_add_explicit(&numbers, 1, memory_order_relaxed) + 1;
+	if (atomic_compare_exchange_strong_explicit(page, &number, next, memory_order_relaxed,
+						    memory_order_relaxed))
+		return next;
+	return number;
+}
+
+slow_path struct thread_self *thread_ask(void)
+{
+	/* Remembered, as a refusal costs as much as an answer. */
+	static atomic_bool refused;
+	_Atomic uint32_t *page;
+	size_t len;
+
+	if (atomic_load_explicit(&refused, memory_order_relaxed))
+		return NULL;
+	page = wiped_page();
+	if (!page || syscall(SYS_get_robust_list, 0, &this_thread.locks, &len) < 0 || !this_thread.locks) {
+		atomic_store_explicit(&refused, true, memory_order_relaxed);
+		return NULL;
+	}
+	this_thread.id = (uint32_t)syscall(SYS_gettid);
+	this_thread.process = thread_process();
+	this_thread.page = page;
+	return &this_thread;
+}
+
+uint32_t thread_id(void)
+{
+	const struct thread_self *self = thread_self();
+
+	return self ? self->id : (uint32_t)syscall(SYS_gettid);
+}

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Two strangers become the two ends of a pipe.  On the connection, which stays
+ * the socket of the pipe, three packets are exchanged:
+ *
+ *   connector -> listener   WISHES   what it would like
+ *   listener -> connector   OFFER    what it will be, with the listener's region;
+ *                                    or REFUSAL with an error
+ *   connector -> listener   REGION   with the connector's region
+ *
+ * Each side creates and seals the region that it writes.
+ */
+#ifndef BUFPIPE_CONNECT_HANDSHAKE_H
+#define BUFPIPE_CONNECT_HANDSHAKE_H
+
+#include "end/end.h"
+
+#define HANDSHAKE_MAGIC (LAYOUT_MAGIC ^ 0x6f6c6c6568ull)
+
+enum handshake_type { WISHES = 1, OFFER, REFUSAL, REGION };
+
+/* Flags are seen from the connector: LAYOUT_SENDS means that it sends. */
+enum { WISH_ANY = 1u << 31 };
+
+struct handshake {
+	uint64_t magic;
+	uint32_t version;
+	uint32_t type;
+	int32_t error; /* REFUSAL: a negative errno */
+	uint32_t flags;
+	uint64_t buffer_size;
+	uint64_t object_size;
+	uint64_t object_count;
+};
+
+struct handshake handshake_make(enum handshake_type type);
+
+/* A greeting of the wanted type, with a descriptor if fd is not NULL; does not wait.  -EBADMSG, -EPROTONOSUPPORT. */
+int handshake_receive(int socket, struct handshake *greeting, enum handshake_type wanted, int *fd);
+
+/* LAYOUT_SENDS and LAYOUT_RECEIVES, as the other side has them. */
+unsigned directions_mirrored(unsigned directions);
+
+/* The directions that a side with these options insists on; 0 when either is welcome. */
+unsigned directions_wanted(const struct bufpipe_options *options);
+
+int directions_duplex(unsigned directions);
+
+/* The flags of the region of a side that has these directions. */
+unsigned directions_identity(unsigned directions, const struct bufpipe_options *options);
+
+#endif

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+/* How the holders of a shared end take turns. */
+#include "end/direction.h"
+
+int direction_enter_shared(struct direction *direction, int64_t deadline)
+{
+	int r;
+
+	if (direction_is_owned(direction))
+		return -EBUSY;
+	r = lock_take(direction->lock, &direction->habit, deadline);
+	if (r == 0 && direction->held)
+		ring_hold(direction->held);
+	if (r == 0 && direction->quick_lock) {
+		r = quick_lock_claim(direction->quick_lock, deadline);
+		if (r < 0)
+			lock_drop(direction->lock);
+	}
+	/* Who had it open and now has the lock no more has died. */
+	if (r == 0)
+		direction_disown(direction);
+	return r == -ETIMEDOUT && deadline == TIME_TRY ? -EAGAIN : r;
+}
+
+void direction_leave_shared(struct direction *direction)
+{
+	if (direction->held)
+		ring_unhold(direction->held);
+	if (direction->quick_lock)
+		quick_lock_unclaim(direction->quick_lock);
+	lock_drop(direction->lock);
+}
+
+/* The order of the owner's loads and stores does not matter: only our own store can match. */
+
+void direction_own(struct direction *direction)
+{
+	atomic_store_explicit(&direction->owner, thread_id(), memory_order_relaxed);
+}
+
+bool direction_is_owned(const struct direction *direction)
+{
+	uint32_t owner = atomic_load_explicit(&direction->owner, memory_order_relaxed);
+
+	/* In a child of fork what is open is its parent's. */
+	return unlikely(owner) && owner == thread_id();
+}
+
+void direction_disown(struct direction *direction)
+{
+	atomic_store_explicit(&direction->owner, 0, memory_order_relaxed);
+}

@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: MIT */
+#include "end/end.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#define DEFAULT_SIZE 65536
+#define NAME_MAX_LEN 200
+
+#define CREATE_FLAGS                                                                               \
+	(BUFPIPE_DUPLEX | BUFPIPE_SHARED | BUFPIPE_HUGEPAGES | BUFPIPE_PREFAULT | BUFPIPE_LOCKED | \
+	 BUFPIPE_INTERRUPTIBLE | BUFPIPE_NO_HANDOVER)
+#define ROLE_FLAGS (BUFPIPE_RECEIVE | BUFPIPE_SEND)
+
+/* How long to sleep on the futex before the socket: a full ring is soon emptied, data may take its time. */
+#define DATA_PATIENCE 100000000
+#define ROOM_PATIENCE 8000000
+/* About what a second-level cache no longer holds.  In smaller rings longer pauses gain nothing and cost up to 4 %. */
+#define LARGE_RING (2 << 20)
+
+static bool sizes_valid(const struct bufpipe_options *o)
+{
+	uint64_t bytes;
+
+	if (!o->object_size)
+		return !o->object_count && o->buffer_size <= LAYOUT_MAX;
+	if (o->buffer_size || o->object_size > LAYOUT_MAX || o->object_count > LAYOUT_MAX)
+		return false;
+	return !__builtin_mul_overflow(record_size(o->object_size), o->object_count, &bytes) &&
+	       bytes <= 2 * LAYOUT_MAX;
+}
+
+int options_check(struct bufpipe_options *checked, const struct bufpipe_options *options)
+{
+	struct bufpipe_options o = { 0 };
+
+	if (options)
+		o = *options;
+	if (o.flags & ~(unsigned)(CREATE_FLAGS | ROLE_FLAGS) || o.spin_ns < BUFPIPE_SPIN_ALWAYS ||
+	    !sizes_valid(&o))
+		return -EINVAL;
+	if ((o.flags & ROLE_FLAGS) == ROLE_FLAGS || (o.flags & ROLE_FLAGS && o.flags & BUFPIPE_DUPLEX))
+		return -EINVAL;
+	if (!o.name)
+		o.name = "bufpipe";
+	else if (strnlen(o.name, NAME_MAX_LEN + 1) > NAME_MAX_LEN)
+		return -EINVAL;
+	if (!o.object_size && !o.buffer_size)
+		o.buffer_size = DEFAULT_SIZE;
+	if (o.object_size && !o.object_count)
+		o.object_count = o.object_size < DEFAULT_SIZE ? DEFAULT_SIZE / o.object_size : 1;
+	*checked = o;
+	return 0;
+}
+
+static uint64_t power_of_two(uint64_t at_least)
+{
+	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+
+	return at_least <= page ? page : (uint64_t)1 << (64 - __builtin_clzll(at_least - 1));
+}
+
+struct identity options_identity(const struct bufpipe_options *o, unsigned flags)
+{
+	struct identity id = { .magic = LAYOUT_MAGIC, .version = LAYOUT_VERSION, .flags = flags };
+
+	if (!(flags & LAYOUT_SENDS))
+		return id;
+	if (o->object_size) {
+		id.object_size = o->object_size;
+		id.buffer_size = o->object_size;
+		id.limit = o->object_count * record_size(o->object_size);
+		id.data_size = power_of_two(id.limit + RECORD_HEADER);
+		return id;
+	}
+	/* Two of the longest, so that one can be written while another is read; also room for the headers of short ones. */
+	id.data_size = power_of_two(2 * record_size(o->buffer_size) + RECORD_HEADER);
+	id.limit = id.data_size - RECORD_HEADER;
+	id.buffer_size = id.limit / 2 - RECORD_HEADER - 4;
+	return id;
+}
+
+/* What goes out of one end comes in at the other, and nothing else. */
+static bool regions_fit(const struct identity *ours, const struct identity *theirs)
+{
+	bool out = ours->flags & LAYOUT_SENDS;
+	bool in = ours->flags & LAYOUT_RECEIVES;
+
+	return out == !!(theirs->flags & LAYOUT_RECEIVES) && in == !!(theirs->flags & LAYOUT_SENDS);
+}
+
+static void direction_init(struct direction *direction, const struct identity *ring, pthread_mutex_t *lock,
+			   unsigned state)
+{
+	direction->state = state;
+	direction->shortest = ring->object_size;
+	direction->span = ring->buffer_size - ring->object_size;
+	direction->lock = lock;
+	wait_init(&direction->wait);
+}
+
+static void init_out(struct bufpipe *p)
+{
+	struct control *ours = p->ours.control;
+
+	if (!(p->ours.identity.flags & LAYOUT_SENDS)) {
+		p->out.state = DIRECTION_NONE;
+		return;
+	}
+	p->sender = (struct sender){
+		.data = p->ours.data,
+		.mask = p->ours.identity.data_size - 1,
+		.limit = p->ours.identity.limit,
+		.own = &ours->tail,
+		.waiter = &ours->send_waiter,
+		.head = &p->theirs.control->head,
+	};
+	p->out.wait = (struct wait){
+		.theirs = &p->theirs.control->recv_waiter,
+		.ours = &ours->send_waiter,
+		.other = &ours->recv_waiter,
+		.notify = &ours->tail.notify,
+		.patience = ROOM_PATIENCE,
+	};
+	p->out.quick_lock = &ours->tail.quick_lock;
+	direction_init(&p->out, &p->ours.identity, &ours->send_lock,
+		       p->ours.identity.flags & LAYOUT_SHARED ? DIRECTION_SHARED : 0);
+}
+
+static void init_in(struct bufpipe *p)
+{
+	struct control *ours = p->ours.control;
+
+	if (!(p->ours.identity.flags & LAYOUT_RECEIVES)) {
+		p->in.state = DIRECTION_NONE;
+		return;
+	}
+	p->receiver = (struct receiver){
+		.data = p->theirs.data,
+		.mask = p->theirs.identity.data_size - 1,
+		.limit = p->theirs.identity.limit,
+		.head = &ours->head,
+	};
+	p->in.wait = (struct wait){
+		.theirs = &p->theirs.control->send_waiter,
+		.ours = &ours->recv_waiter,
+		.other = &ours->send_waiter,
+		.notify = &ours->recv_notify,
+		.patience = DATA_PATIENCE,
+		.may_linger = p->theirs.identity.data_size >= LARGE_RING,
+	};
+	p->in.held = &p->receiver;
+	direction_init(&p->in, &p->theirs.identity, &ours->recv_lock,
+		       p->ours.identity.flags & LAYOUT_SHARED ? DIRECTION_SHARED : 0);
+}
+
+int end_open(bufpipe_t **pipe, const struct region *ours, const struct region *theirs, int socket,
+	     const struct bufpipe_options *options)
+{
+	struct bufpipe *p;
+
+	if (!regions_fit(&ours->identity, &theirs->identity))
+		return -EBADMSG;
+	p = aligned_alloc(_Alignof(struct bufpipe), sizeof(*p));
+	if (!p)
+		return -ENOMEM;
+	memset(p, 0, sizeof(*p));
+	p->ours = *ours;
+	p->theirs = *theirs;
+	p->socket = socket;
+	p->flags = options->flags;
+	p->lead_lock = &ours->control->lead_lock;
+	p->poll_fd = (struct poll_fd){ .epoll = -1, .event = -1 };
+	init_out(p);
+	init_in(p);
+	for (struct wait *w = &p->out.wait; w; w = w == &p->out.wait ? &p->in.wait : NULL) {
+		w->socket = socket;
+		w->doorbell_lock = &ours->control->doorbell_lock;
+		w->interruptible = options->flags & BUFPIPE_INTERRUPTIBLE;
+		w->spin_ns = options->spin_ns;
+	}
+	*pipe = p;
+	return 0;
+}
+
+void end_settle(bufpipe_t *p)
+{
+	if (!(p->flags & BUFPIPE_NO_HANDOVER))
+		return;
+	region_settle(&p->ours);
+	region_settle(&p->theirs);
+}
+
+/* An end with its region not yet open: what goes to the other side, and what this side keeps. */
+struct half {
+	struct region ours;
+	struct region theirs;
+	int shared_fd;
+	int socket;
+};
+
+static void half_drop(struct half *half)
+{
+	region_drop(&half->ours);
+	region_drop(&half->theirs);
+	if (half->shared_fd >= 0)
+		close(half->shared_fd);
+	if (half->socket >= 0)
+		close(half->socket);
+}
+
+static int halves_join(struct half halves[2], const struct bufpipe_options *o)
+{
+	int r;
+
+	for (int i = 0; i < 2; i++) {
+		unsigned flags = (unsigned)(o->flags & BUFPIPE_SHARED ? LAYOUT_SHARED : 0);
+		struct identity id;
+
+		if (i == 0 || o->flags & BUFPIPE_DUPLEX)
+			flags |= LAYOUT_RECEIVES;
+		if (i == 1 || o->flags & BUFPIPE_DUPLEX)
+			flags |= LAYOUT_SENDS;
+		id = options_identity(o, flags);
+		r = region_create(&halves[i].ours, &halves[i].shared_fd, &id, o->name, o->flags);
+		if (r < 0)
+			return r;
+	}
+	for (int i = 0; i < 2; i++) {
+		r = region_attach(&halves[i].theirs, halves[!i].shared_fd, 0, o->flags, NULL);
+		if (r < 0)
+			return r;
+		halves[!i].shared_fd = -1;
+	}
+	return 0;
+}
+
+int bufpipe_create(bufpipe_t *ends[2], const struct bufpipe_options *options)
+{
+	struct half halves[2] = { { REGION_NONE, REGION_NONE, -1, -1 },
+				  { REGION_NONE, REGION_NONE, -1, -1 } };
+	struct bufpipe_options o;
+	bufpipe_t *made[2] = { NULL, NULL };
+	int sockets[2];
+	int r = options_check(&o, options);
+
+	if (r < 0 || !ends || o.flags & ROLE_FLAGS)
+		return -EINVAL;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) < 0)
+		return -errno;
+	halves[0].socket = sockets[0];
+	halves[1].socket = sockets[1];
+	r = halves_join(halves, &o);
+	for (int i = 0; r == 0 && i < 2; i++)
+		r = end_open(&made[i], &halves[i].ours, &halves[i].theirs, halves[i].socket, &o);
+	if (r < 0) {
+		free(made[0]);
+		half_drop(&halves[0]);
+		half_drop(&halves[1]);
+		return r;
+	}
+	for (int i = 0; i < 2; i++) {
+		end_settle(made[i]);
+		ends[i] = made[i];
+	}
+	return 0;
+}
+
+int bufpipe_shutdown_within(bufpipe_t *pipe, int64_t timeout_ns)
+{
+	int r;
+
+	if (!pipe || !timeout_valid(timeout_ns))
+		return -EINVAL;
+	if (pipe->out.state & DIRECTION_NONE) {
+		/* Every holder of either end finds it hung up. */
+		shutdown(pipe->socket, SHUT_RDWR);
+		wait_leave(&pipe->in.wait);
+		return 0;
+	}
+	r = direction_enter(&pipe->out, time_deadline(timeout_ns));
+	if (r < 0)
+		return r;
+	ring_end(&pipe->sender);
+	wait_notify(&pipe->out.wait, sender_tail(&pipe->sender));
+	direction_leave(&pipe->out);
+	return 0;
+}
+
+int bufpipe_shutdown(bufpipe_t *pipe)
+{
+	return bufpipe_shutdown_within(pipe, -1);
+}
+
+void bufpipe_close(bufpipe_t *pipe)
+{
+	if (!pipe)
+		return;
+	if (pipe->leave_set)
+		pipe->leave_set(pipe);
+	if (direction_is_open(&pipe->out))
+		direction_close(&pipe->out);
+	if (direction_is_open(&pipe->in))
+		direction_close(&pipe->in);
+	/* First the socket: whoever learns that we leave must find it hung up, if we were the last. */
+	close(pipe->socket);
+	if (!(pipe->out.state & DIRECTION_NONE))
+		wait_leave(&pipe->out.wait);
+	if (!(pipe->in.state & DIRECTION_NONE))
+		wait_leave(&pipe->in.wait);
+	region_drop(&pipe->theirs);
+	region_drop(&pipe->ours);
+	poll_fd_close(pipe);
+	free(pipe->partial.data);
+	free(pipe);
+}
+
+int bufpipe_get_info(const bufpipe_t *pipe, struct bufpipe_info *info)
+{
+	const struct identity *ring;
+	struct ucred cred = { 0 };
+	socklen_t len = sizeof(cred);
+
+	if (!pipe || !info)
+		return -EINVAL;
+	ring = pipe->out.state & DIRECTION_NONE ? &pipe->theirs.identity : &pipe->ours.identity;
+	if (getsockopt(pipe->socket, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0)
+		return -errno;
+	*info = (struct bufpipe_info){
+		.buffer_size = ring->object_size ? 0 : ring->buffer_size,
+		.object_size = ring->object_size,
+		.object_count = ring->object_size ? ring->limit / record_size(ring->object_size) : 0,
+		.flags = pipe->flags,
+		.can_send = !(pipe->out.state & DIRECTION_NONE),
+		.can_recv = !(pipe->in.state & DIRECTION_NONE),
+		.pid = cred.pid,
+		.uid = cred.uid,
+		.gid = cred.gid,
+	};
+	return 0;
+}

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * An end: a ring to send through, a ring to receive from, or both; how to wait
+ * for each; the socket that tells whether the other side lives; and the locks
+ * by which co-owners take turns.
+ */
+#ifndef BUFPIPE_END_END_H
+#define BUFPIPE_END_END_H
+
+#include "bufpipe.h"
+#include "end/direction.h"
+#include "memory/region.h"
+
+/* A long message of which the beginning has been consumed, and no call is at work on it. */
+struct partial {
+	char *data;
+	uint64_t total;
+	uint64_t have;
+	uint64_t at;       /* the receiver's head when this was kept */
+	uint64_t begin;    /* where its first piece was */
+	uint64_t given_up; /* record_given_up when that was taken */
+};
+
+/* What bufpipe_fd gives out: an epoll of the socket and of an eventfd by which we ring for ourselves. */
+struct poll_fd {
+	int epoll; /* -1 until bufpipe_fd is called */
+	int event;
+	int timer; /* of a shared end, or -1 */
+};
+
+struct bufpipe {
+	struct sender sender;
+	struct direction out;
+	_Alignas(LAYOUT_LINE) struct receiver receiver;
+	struct direction in;
+	struct partial partial;
+	pthread_mutex_t *lead_lock;
+	struct lock_habit lead_habit;
+	struct region ours;
+	struct region theirs;
+	int socket;
+	unsigned flags; /* of the options */
+	struct poll_fd poll_fd;
+	void *entry;                         /* in a set: what the set knows of this end, */
+	void (*leave_set)(struct bufpipe *); /* and how to take it out */
+};
+
+/* Copies options with defaults filled in, or the defaults for NULL.  -EINVAL. */
+int options_check(struct bufpipe_options *checked, const struct bufpipe_options *options);
+
+/* What a region must say of an end that does these things: flags of LAYOUT_*. */
+struct identity options_identity(const struct bufpipe_options *options, unsigned flags);
+
+/*
+ * Makes an end of its three parts.  Takes them if it succeeds.  -EBADMSG when
+ * the two regions do not fit together; -ENOMEM.
+ */
+int end_open(bufpipe_t **pipe, const struct region *ours, const struct region *theirs, int socket,
+	     const struct bufpipe_options *options);
+
+/* When nothing can fail any more: lets go of the descriptors that are for hand-over, if told so. */
+void end_settle(bufpipe_t *pipe);
+
+/*
+ * For a try that found nothing, if bufpipe_fd is in use: from here on a
+ * message makes it readable: -EAGAIN.  0 when one has just come, -EPIPE when
+ * none will.
+ */
+int poll_fd_arm(bufpipe_t *pipe);
+void poll_fd_close(bufpipe_t *pipe);
+
+static inline int timeout_valid(int64_t timeout_ns)
+{
+	return timeout_ns >= -1;
+}
+
+#endif

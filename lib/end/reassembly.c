@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A message longer than the ring, put together from its pieces.  What a call
+ * that gives up has consumed of it is kept for the next: in an exclusive end,
+ * and in a shared one, if it is interruptible, by the thread that gave up.
+ */
+#include "end/reassembly.h"
+
+#include <stdlib.h>
+
+/*
+ * A shared end that cannot keep what it has does not give up at the caller's
+ * deadline, but when the sender is slower than this.
+ */
+#define GRACE         NSEC_PER_SEC
+#define BYTES_PER_SEC ((uint64_t)16 << 20)
+
+bool reassembly_in_middle(const bufpipe_t *p)
+{
+	return p->in.state & DIRECTION_SHARED && direction_is_open(&p->in) && p->partial.data;
+}
+
+void reassembly_drop(bufpipe_t *p)
+{
+	free(p->partial.data);
+	p->partial = (struct partial){ 0 };
+	if (p->in.state & DIRECTION_PARTIAL)
+		p->in.state &= ~(unsigned)DIRECTION_PARTIAL;
+}
+
+int reassembly_total(const struct direction *in, const struct record *record, uint64_t *total)
+{
+	if (record->len <= sizeof(*total))
+		return -EPROTO;
+	/* Read once: the sender may change it. */
+	memcpy(total, record->payload, sizeof(*total));
+	if (*total <= in->span || *total > LAYOUT_MAX)
+		return -EPROTO;
+	return *total > record->len - sizeof(*total) ? 0 : -EPROTO;
+}
+
+/*
+ * The first piece, into buf.  Should this call give up before the message is
+ * whole, there must be a place to keep what it has consumed; a shared end
+ * seldom needs one, and makes it then.
+ */
+static int begin_long(bufpipe_t *p, const struct record *record, char *buf, size_t cap)
+{
+	const uint64_t prefix = sizeof(uint64_t);
+	struct partial begun = {
+		.have = record->len - prefix,
+		.begin = receiver_head(&p->receiver),
+		.given_up = record_given_up(p),
+	};
+	int r = reassembly_total(&p->in, record, &begun.total);
+
+	if (r < 0)
+		return r;
+	if (begun.total > cap)
+		return -EMSGSIZE;
+	if (!(p->in.state & DIRECTION_SHARED)) {
+		begun.data = malloc(begun.total); /* not touched until we give up */
+		if (!begun.data)
+			return -ENOMEM;
+	}
+	memcpy(buf, record->payload + prefix, begun.have);
+	record_consume(p, record->len);
+	p->partial = begun;
+	return 0;
+}
+
+/* Before all of a message was sent no other is given up, but after the death of its sender. */
+static bool is_given_up(const bufpipe_t *p)
+{
+	uint64_t given_up = record_given_up(p);
+
+	return given_up != p->partial.given_up || given_up == (p->partial.begin | GIVEN_UP);
+}
+
+/* The next record, or 1 when there will be none of this message. */
+static int await_piece(bufpipe_t *p, struct record *record, int64_t deadline)
+{
+	bool given_up;
+	int r;
+
+	do {
+		/* First, so that the look finds all there is: a later message may be the one that was given up. */
+		given_up = is_given_up(p);
+		r = record_look(p, record);
+		if (r != -EAGAIN)
+			return r;
+		if (given_up)
+			return 1;
+		r = deadline == TIME_TRY ? record_try_again(p) : record_wait(p, &p->partial, deadline);
+	} while (r == 0);
+	return r;
+}
+
+/* The next piece.  1 when the sender gave the message up. */
+static int add_piece(bufpipe_t *p, char *buf, int64_t deadline)
+{
+	struct partial *part = &p->partial;
+	struct record record;
+	int r;
+
+	r = await_piece(p, &record, deadline);
+	if (r != 0)
+		return r;
+	if (record.flags != RECORD_MORE)
+		return 1;
+	if (record.len > part->total - part->have)
+		return -EPROTO;
+	memcpy(buf + part->have, record.payload, record.len);
+	part->have += record.len;
+	record_consume(p, record.len);
+	return 0;
+}
+
+/* Of what has come, not of what was announced: the sender can announce anything. */
+static int64_t slowest(const struct partial *part, int64_t begin, int64_t deadline)
+{
+	int64_t granted = begin + GRACE + (int64_t)(part->have * NSEC_PER_SEC / BYTES_PER_SEC);
+
+	return deadline > granted ? deadline : granted;
+}
+
+/* The next receiver of a shared end may be another process: so the thread must keep the turn with it. */
+static bool can_keep(const bufpipe_t *p)
+{
+	return !(p->in.state & DIRECTION_SHARED) || p->in.wait.interruptible;
+}
+
+static bool gave_up(int r)
+{
+	return r == -EINTR || r == -ETIMEDOUT || r == -EAGAIN;
+}
+
+/* For a later call.  -ENOMEM: a shared end has made no room for it before. */
+static int keep_partial(bufpipe_t *p, const char *buf, uint64_t kept)
+{
+	struct partial *part = &p->partial;
+
+	if (!part->data)
+		part->data = malloc(part->total);
+	if (!part->data)
+		return -ENOMEM;
+	memcpy(part->data + kept, buf + kept, part->have - kept);
+	part->at = receiver_head(&p->receiver);
+	if (p->in.state & DIRECTION_SHARED)
+		direction_open(&p->in, 0);
+	else
+		p->in.state |= DIRECTION_PARTIAL;
+	return 0;
+}
+
+/* The rest of a long message, in our turn.  Its length; -EAGAIN with *restart when there is no rest. */
+static ssize_t finish_long(bufpipe_t *p, char *buf, int64_t deadline, bool *restart)
+{
+	struct partial *part = &p->partial;
+	bool shared = p->in.state & DIRECTION_SHARED;
+	uint64_t kept = p->in.state & DIRECTION_PARTIAL || (shared && part->data) ? part->have : 0;
+	ssize_t total = (ssize_t)part->total;
+	int64_t begin = can_keep(p) ? 0 : time_now();
+	int r = 0;
+
+	copy_bytes(buf, part->data, kept);
+	while (r == 0 && part->have < part->total) {
+		r = add_piece(p, buf, can_keep(p) ? deadline : slowest(part, begin, deadline));
+		if (gave_up(r) && can_keep(p) && keep_partial(p, buf, kept) == 0)
+			return r;
+		if (r == -EINTR)
+			r = 0; /* without memory to keep it, to stop here would lose the message */
+	}
+	if (r < 0 && r != -EPIPE && !shared) {
+		keep_partial(p, buf, kept);
+		return r;
+	}
+	reassembly_drop(p);
+	*restart = r > 0;
+	return r < 0 ? r : r > 0 ? -EAGAIN : total;
+}
+
+ssize_t reassembly_take(bufpipe_t *p, const struct record *record, char *buf, size_t cap, int64_t deadline,
+			bool *restart)
+{
+	int r;
+
+	if (record->flags == RECORD_FIRST) {
+		r = begin_long(p, record, buf, cap);
+		if (r < 0)
+			return r;
+	} else if (p->partial.total > cap) {
+		return -EMSGSIZE;
+	}
+	return finish_long(p, buf, deadline, restart);
+}
+
+ssize_t reassembly_resume(bufpipe_t *p, char *buf, size_t cap, int64_t deadline, bool *restart)
+{
+	if (p->partial.total > cap)
+		return -EMSGSIZE;
+	direction_resume(&p->in);
+	return finish_long(p, buf, deadline, restart);
+}

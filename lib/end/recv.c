@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: MIT */
+/* Receiving: copy, batch, in place. */
+#include "end/reassembly.h"
+#include "ring/prefetch.h"
+
+/*
+ * A lap of the ring was consumed since begin, and no message in it: only then it
+ * is worth looking at the clock, and for life on the other side.
+ */
+static int overdue(bufpipe_t *p, uint64_t begin, int64_t deadline)
+{
+	if (receiver_head(&p->receiver) - begin <= p->receiver.limit)
+		return 0;
+	if (wait_glance(&p->in.wait) < 0)
+		return -EPIPE;
+	return deadline == TIME_TRY || time_now() >= deadline ? -ETIMEDOUT : 0;
+}
+
+/*
+ * Whether the long message at begin, of which so much is missing from a position
+ * on, will never be whole: it was given up, or something else follows.
+ */
+static bool is_lost(const bufpipe_t *p, uint64_t begin, uint64_t at, uint64_t missing)
+{
+	const struct receiver *r = &p->receiver;
+	uint64_t end = receiver_head(r) + r->limit;
+	/* First, so that the look finds all there is of it. */
+	bool given_up = record_given_up(p) == (begin | GIVEN_UP);
+
+	while (at < end) {
+		/* Pairs with the release in ring_commit, for what is before it. */
+		uint64_t header = atomic_load_explicit(receiver_header(r, at), memory_order_acquire);
+		uint64_t len = header & RECORD_LENGTH;
+
+		if (!header)
+			return given_up;
+		if (header != (RECORD_MORE | len) || !len || !ring_valid(r, header))
+			return true;
+		if (len >= missing)
+			return false;
+		missing -= len;
+		at += record_size(len);
+	}
+	return false;
+}
+
+/* What was kept of a long message, of which the rest should be at head. */
+static bool kept_is_lost(const bufpipe_t *p)
+{
+	const struct partial *kept = &p->partial;
+
+	return is_lost(p, kept->begin, receiver_head(&p->receiver), kept->total - kept->have);
+}
+
+/* Of a message that will never be whole: its sender gave it up or died, or we did not keep its beginning. */
+static bool is_stray(const bufpipe_t *p, const struct record *record)
+{
+	uint64_t head = receiver_head(&p->receiver);
+	uint64_t total;
+
+	if (record->flags == RECORD_MORE)
+		return !(p->in.state & DIRECTION_PARTIAL) || kept_is_lost(p);
+	if (record->flags != RECORD_FIRST || reassembly_total(&p->in, record, &total) < 0)
+		return false;
+	return is_lost(p, head, head + record_size(record->len), total - (record->len - sizeof(total)));
+}
+
+static int skip_strays(bufpipe_t *p, struct record *record, int64_t deadline)
+{
+	uint64_t begin = receiver_head(&p->receiver);
+	int r = record_look(p, record);
+
+	while (r == 0 && is_stray(p, record)) {
+		reassembly_drop(p);
+		record_consume(p, record->len);
+		r = overdue(p, begin, deadline);
+		if (r == 0)
+			r = record_look(p, record);
+	}
+	if (r == -EAGAIN && p->in.state & DIRECTION_PARTIAL && kept_is_lost(p))
+		reassembly_drop(p);
+	return r;
+}
+
+/*
+ * Takes the turn and waits for a record; returns in our turn if it succeeds.
+ * While it sleeps it has given the turn away, so that others may take what comes.
+ */
+static int await_record(bufpipe_t *p, struct record *record, int64_t deadline)
+{
+	int r;
+
+	for (;;) {
+		r = direction_enter(&p->in, deadline);
+		if (r < 0)
+			return r;
+		/* A co-owner moved on, or a thread died: what we kept is of a message whose rest is gone. */
+		if (p->partial.data &&
+		    (p->in.state & DIRECTION_SHARED || p->partial.at != receiver_head(&p->receiver)))
+			reassembly_drop(p);
+		r = skip_strays(p, record, deadline);
+		if (r == 0) {
+			if (record->flags != RECORD_MORE)
+				reassembly_drop(p); /* the sender gave it up */
+			return 0;
+		}
+		direction_leave(&p->in);
+		if (r == -EAGAIN)
+			r = deadline == TIME_TRY ? record_try_again(p) : record_wait(p, NULL, deadline);
+		if (r < 0)
+			return r == -ETIMEDOUT && deadline == TIME_TRY ? -EAGAIN : r;
+	}
+}
+
+slow_path static void fetch_flow(const bufpipe_t *p, const char *payload, uint64_t len)
+{
+	if (wait_flows(&p->in.wait, receiver_head(&p->receiver)))
+		prefetch_payload(payload, len);
+}
+
+/* Before a record is copied.  Not in a dialogue: there nothing is behind it yet, and the sender has the lines. */
+static inline void fetch_next(const bufpipe_t *p, const char *payload, uint64_t len)
+{
+	if (unlikely(prefetch_reads(p->in.wait.theirs, len)))
+		fetch_flow(p, payload, len);
+}
+
+/* In our turn, with a record before us. */
+static ssize_t take(bufpipe_t *p, const struct record *record, char *buf, size_t cap, int64_t deadline,
+		    bool *restart)
+{
+	if (record->flags == RECORD_WHOLE) {
+		if (record->len > cap)
+			return -EMSGSIZE;
+		fetch_next(p, record->payload, record->len);
+		copy_bytes(buf, record->payload, record->len);
+		record_consume(p, record->len);
+		return (ssize_t)record->len;
+	}
+	return reassembly_take(p, record, buf, cap, deadline, restart);
+}
+
+slow_path static ssize_t recv_any(bufpipe_t *p, void *buf, size_t cap, int64_t timeout_ns)
+{
+	int64_t deadline = time_deadline(timeout_ns);
+	uint64_t begin = p->in.state & DIRECTION_NONE ? 0 : receiver_head(&p->receiver);
+	struct record record;
+	bool restart;
+	ssize_t r;
+
+	do {
+		restart = false;
+		if (reassembly_in_middle(p)) {
+			r = reassembly_resume(p, buf, cap, deadline, &restart);
+		} else {
+			r = await_record(p, &record, deadline);
+			if (r < 0)
+				return r;
+			r = take(p, &record, buf, cap, deadline, &restart);
+		}
+		if (reassembly_in_middle(p))
+			return r;
+		direction_leave(&p->in);
+		if (restart)
+			r = overdue(p, begin, deadline);
+	} while (restart && r == 0);
+	return restart && r == -ETIMEDOUT && deadline == TIME_TRY ? -EAGAIN : r;
+}
+
+/* Nothing unusual: takes the message before us.  -EAGAIN: none is there; -EBUSY: the long way must be gone. */
+static inline ssize_t take_plain(bufpipe_t *p, void *buf, size_t cap)
+{
+	const char *payload;
+	uint64_t header = ring_peek(&p->receiver, &payload);
+	uint64_t len = header - RECORD_WHOLE;
+
+	if (unlikely(!record_whole(&p->in, header) || len > cap))
+		return header ? -EBUSY : -EAGAIN;
+	fetch_next(p, payload, len);
+	copy_bytes(buf, payload, len);
+	record_consume(p, len);
+	return (ssize_t)len;
+}
+
+/* A larger message is copied under the lock, lest several receivers copy it and all but one in vain. */
+#define TAKE_MAX 4096
+
+/*
+ * A shared end, and nothing unusual: copies the message before it, and takes it
+ * if nobody else was quicker.  As above.
+ */
+static ssize_t take_shared(bufpipe_t *p, void *buf, size_t cap)
+{
+	for (bool first = true;; first = false) {
+		/* Acquire: if another took the record before, we see what the ring held when it did. */
+		uint64_t head = atomic_load_explicit(p->receiver.head, memory_order_acquire);
+		const char *at = p->receiver.data + (head & p->receiver.mask);
+		uint64_t header;
+		uint64_t len;
+
+		if (head & HEAD_HELD)
+			return -EBUSY;
+		/* Pairs with the release in ring_commit. */
+		header = atomic_load_explicit((const _Atomic uint64_t *)(const void *)at,
+					      memory_order_acquire);
+		len = header - RECORD_WHOLE;
+		if (!record_whole(&p->in, header) || len > cap || len > TAKE_MAX)
+			return header ? -EBUSY : -EAGAIN;
+		/* Once: who was quicker than we has asked for the same. */
+		if (first)
+			fetch_next(p, at + RECORD_HEADER, len);
+		copy_bytes(buf, at + RECORD_HEADER, len);
+		if (ring_take(&p->receiver, head, len)) {
+			wait_notify(&p->in.wait, head + record_size(len));
+			return (ssize_t)len;
+		}
+	}
+}
+
+ssize_t bufpipe_recv(bufpipe_t *p, void *buf, size_t cap, int64_t timeout_ns)
+{
+	int64_t deadline = TIME_TRY;
+	ssize_t r;
+
+	if (unlikely(!p || (!buf && cap) || !timeout_valid(timeout_ns)))
+		return -EINVAL;
+	for (;;) {
+		if (likely(!p->in.state))
+			r = take_plain(p, buf, cap);
+		else if (p->in.state == DIRECTION_SHARED)
+			r = take_shared(p, buf, cap);
+		else
+			r = -EBUSY;
+		if (likely(r >= 0))
+			return r;
+		if (r != -EAGAIN || timeout_ns == 0)
+			return recv_any(p, buf, cap, timeout_ns);
+		if (deadline == TIME_TRY)
+			deadline = time_deadline(timeout_ns);
+		r = record_wait(p, NULL, deadline);
+		if (r < 0)
+			return r;
+	}
+}
+
+ssize_t bufpipe_next(bufpipe_t *p, int64_t timeout_ns)
+{
+	struct record record;
+	uint64_t len;
+	int r;
+
+	if (!p || !timeout_valid(timeout_ns))
+		return -EINVAL;
+	r = await_record(p, &record, time_deadline(timeout_ns));
+	if (r < 0)
+		return r;
+	len = record.len;
+	if (record.flags == RECORD_FIRST)
+		r = reassembly_total(&p->in, &record, &len);
+	else if (record.flags == RECORD_MORE)
+		len = p->partial.total;
+	direction_leave(&p->in);
+	return r < 0 ? r : (ssize_t)len;
+}
+
+/* What is whole and fits, in our turn; without a wake-up. */
+static unsigned recv_rest(bufpipe_t *p, struct iovec *messages, unsigned n)
+{
+	struct record record;
+	unsigned got;
+
+	for (got = 0; got < n; got++) {
+		struct iovec *m = &messages[got];
+
+		if (record_look(p, &record) < 0 || record.flags != RECORD_WHOLE)
+			break;
+		if (record.len > m->iov_len || (!m->iov_base && m->iov_len))
+			break;
+		fetch_next(p, record.payload, record.len);
+		copy_bytes(m->iov_base, record.payload, record.len);
+		m->iov_len = record.len;
+		ring_release(&p->receiver, record.len);
+	}
+	return got;
+}
+
+ssize_t bufpipe_recv_many(bufpipe_t *p, struct iovec *messages, unsigned n, int64_t timeout_ns)
+{
+	unsigned more;
+	ssize_t r;
+
+	if (!p || !messages || !n)
+		return -EINVAL;
+	r = bufpipe_recv(p, messages[0].iov_base, messages[0].iov_len, timeout_ns);
+	if (r < 0)
+		return r;
+	messages[0].iov_len = (size_t)r;
+	if (n == 1 || direction_enter(&p->in, TIME_TRY) < 0)
+		return 1;
+	more = recv_rest(p, messages + 1, n - 1);
+	if (more)
+		wait_notify(&p->in.wait, receiver_head(&p->receiver));
+	direction_leave(&p->in);
+	return 1 + more;
+}
+
+ssize_t bufpipe_peek(bufpipe_t *p, const void **buf, int64_t timeout_ns)
+{
+	struct record record;
+	int r;
+
+	if (!p || !buf || !timeout_valid(timeout_ns))
+		return -EINVAL;
+	r = await_record(p, &record, time_deadline(timeout_ns));
+	if (r < 0)
+		return r;
+	if (record.flags != RECORD_WHOLE) {
+		direction_leave(&p->in);
+		return -EMSGSIZE;
+	}
+	direction_open(&p->in, record.len);
+	*buf = record.payload;
+	return (ssize_t)record.len;
+}
+
+int bufpipe_release(bufpipe_t *p)
+{
+	if (!p || !direction_is_open(&p->in))
+		return -EINVAL;
+	if (reassembly_in_middle(p)) {
+		/* The rest has no beginning any more: whoever comes next skips it. */
+		reassembly_drop(p);
+		direction_close(&p->in);
+		return 0;
+	}
+	/* Of the length that we checked: the header may have been changed since. */
+	record_consume(p, p->in.open_len);
+	direction_close(&p->in);
+	return 0;
+}
+
+int bufpipe_unpeek(bufpipe_t *p)
+{
+	if (!p || !direction_is_open(&p->in) || reassembly_in_middle(p))
+		return -EINVAL;
+	direction_close(&p->in);
+	return 0;
+}

@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: MIT */
+/* Sending: copy, gather, batch, in place; and long messages in pieces. */
+#include "end/end.h"
+#include "ring/prefetch.h"
+
+#include <limits.h>
+
+/* Where a gathering copy has got to. */
+struct cursor {
+	const struct iovec *piece;
+	size_t offset;
+};
+
+static void gather(char *to, size_t len, struct cursor *from)
+{
+	while (len) {
+		/* NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): len is the sum of the pieces */
+		size_t n = from->piece->iov_len - from->offset;
+
+		if (n > len)
+			n = len;
+		copy_bytes(to, (const char *)from->piece->iov_base + from->offset, n);
+		to += n;
+		len -= n;
+		from->offset += n;
+		if (from->offset == from->piece->iov_len) {
+			from->piece++;
+			from->offset = 0;
+		}
+	}
+}
+
+static bool fits(const struct direction *out, size_t len)
+{
+	return len - out->shortest <= out->span;
+}
+
+/* A sleeper is woken when half of the ring is free, so that it does not wake for each message; see ROOM_PATIENCE. */
+static uint64_t worth_waking(const struct sender *s, uint64_t len)
+{
+	uint64_t needed = sender_tail(s) + record_size(len) - s->limit;
+	uint64_t half = sender_tail(s) - s->limit / 2;
+
+	return (int64_t)(half - needed) > 0 ? half : needed;
+}
+
+/*
+ * The stream has ended, or nobody is left who would receive: then this ends it,
+ * so that nothing that is sent after a broken pipe is delivered.  Who ended it
+ * before may have died before it could ring.
+ */
+slow_path static void end_stream(bufpipe_t *p)
+{
+	if (wait_is_over(&p->out.wait))
+		ring_end(&p->sender);
+	wait_notify(&p->out.wait, sender_tail(&p->sender));
+}
+
+/* Waits for room in our turn, and points *room to it. */
+static int await_room(bufpipe_t *p, void **room, size_t len, int64_t deadline)
+{
+	const struct sender *s = &p->sender;
+	struct look look = { .word = s->head, .own = &s->own->tail, .ignore = HEAD_HELD };
+	int r = 0;
+
+	while (!(*room = ring_reserve(s, len))) {
+		r = ring_make_room(s, len);
+		if (r == 0)
+			continue;
+		if (r == -EAGAIN && deadline == TIME_TRY)
+			r = wait_glance(&p->out.wait) < 0 ? -EPIPE : -EAGAIN;
+		else if (r == -EAGAIN) {
+			look.value = atomic_load_explicit(&s->own->head_seen, memory_order_relaxed);
+			look.own_value = sender_tail(s);
+			look.wanted = worth_waking(s, len);
+			r = wait_until(&p->out.wait, &look, deadline);
+		}
+		if (r < 0)
+			break;
+	}
+	if (r == -EPIPE)
+		end_stream(p);
+	return r;
+}
+
+/*
+ * We have published, and find that nobody is there any more.  The last one may
+ * have taken this record before it left: then it was no failure.
+ */
+slow_path static int withdraw(bufpipe_t *p, uint64_t tail, uint64_t len)
+{
+	uint64_t head;
+
+	if (wait_is_over(&p->out.wait)) {
+		/* In this order: should we die in between, no co-owner may write behind an end. */
+		ring_end(&p->sender);
+		ring_take_back(&p->sender, tail, len);
+	}
+	/* seq_cst as in ring_take_back: who took it before it could see the end is not overlooked. */
+	head = atomic_load_explicit(p->sender.head, memory_order_seq_cst) & ~HEAD_HELD;
+	wait_notify(&p->out.wait, tail);
+	return head == tail ? 0 : -EPIPE;
+}
+
+static inline int prepare_next(const bufpipe_t *p, uint64_t tail, uint64_t len)
+{
+	if (likely(wait_streams(&p->out.wait)))
+		prefetch_next(&p->sender, tail, len);
+	return 0;
+}
+
+slow_path static int publish_aloud(bufpipe_t *p, uint64_t tail, uint64_t len)
+{
+	return wait_ring(&p->out.wait, tail) < 0 ? withdraw(p, tail, len) : prepare_next(p, tail, len);
+}
+
+static int publish(bufpipe_t *p, uint64_t len, uint64_t flags)
+{
+	uint64_t tail = ring_commit(&p->sender, len, flags);
+
+	return wait_must_ring(&p->out.wait) ? publish_aloud(p, tail, len) : prepare_next(p, tail, len);
+}
+
+static int send_whole(bufpipe_t *p, const struct iovec *pieces, size_t len, int64_t deadline)
+{
+	struct cursor from = { .piece = pieces };
+	void *room;
+	int r = await_room(p, &room, len, deadline);
+
+	if (r < 0)
+		return r;
+	gather(room, len, &from);
+	return publish(p, len, RECORD_WHOLE);
+}
+
+/* Tells the receiver, which may have got some pieces and wait for the next. */
+static void give_up(bufpipe_t *p, uint64_t begin)
+{
+	/* Pairs with the acquire in record_given_up: with it goes what we have sent. */
+	atomic_store_explicit(&p->out.wait.ours->given_up, begin | GIVEN_UP, memory_order_release);
+	wait_notify(&p->out.wait, sender_tail(&p->sender));
+}
+
+/*
+ * A message longer than the ring goes in pieces, each small beside the ring, so
+ * that both sides work at once.  The first begins with the total.  Who dies in
+ * the middle cannot tell: then the next message that begins does.
+ */
+static int send_long(bufpipe_t *p, const struct iovec *pieces, uint64_t len, int64_t deadline)
+{
+	const uint64_t most = p->ours.identity.data_size / 8;
+	struct cursor from = { .piece = pieces };
+	uint64_t prefix = sizeof(len);
+	uint64_t begin = 0;
+	uint64_t sent = 0;
+	void *room;
+	int r = 0;
+
+	while (sent < len) {
+		uint64_t n = len - sent < most - prefix ? len - sent : most - prefix;
+
+		r = await_room(p, &room, prefix + n, deadline);
+		if (r < 0)
+			break;
+		if (!sent)
+			begin = sender_tail(&p->sender);
+		copy_bytes(room, &len, prefix);
+		gather((char *)room + prefix, n, &from);
+		r = publish(p, prefix + n, prefix ? RECORD_FIRST : RECORD_MORE);
+		if (r < 0)
+			break;
+		prefix = 0;
+		sent += n;
+	}
+	if (sent && sent < len)
+		give_up(p, begin);
+	return r;
+}
+
+static int check_length(const bufpipe_t *p, size_t len, bool try)
+{
+	if (p->out.state & DIRECTION_NONE)
+		return -EBADF;
+	if (fits(&p->out, len))
+		return 0;
+	if (p->out.shortest || try || len > LAYOUT_MAX)
+		return -EMSGSIZE;
+	return 0;
+}
+
+slow_path static int send_until(bufpipe_t *p, const struct iovec *pieces, size_t len, int64_t deadline)
+{
+	int r = check_length(p, len, deadline == TIME_TRY);
+
+	if (r == 0)
+		r = direction_enter(&p->out, deadline);
+	if (r < 0)
+		return r;
+	if (fits(&p->out, len))
+		r = send_whole(p, pieces, len, deadline);
+	else
+		r = send_long(p, pieces, len, deadline);
+	direction_leave(&p->out);
+	return r;
+}
+
+/* In a turn that is ours until this returns.  -EBUSY when there is no room at once. */
+static int send_in_turn(bufpipe_t *p, const void *buf, size_t len)
+{
+	void *room = ring_reserve(&p->sender, len);
+	int r = -EBUSY;
+
+	if (likely(room)) {
+		copy_bytes(room, buf, len);
+		r = publish(p, len, RECORD_WHOLE);
+	}
+	quick_lock_release(p->out.quick_lock, p->out.wait.fence);
+	return r;
+}
+
+/* The turn is another's. */
+slow_path static int send_crowded(bufpipe_t *p, const void *buf, size_t len, int64_t timeout_ns)
+{
+	struct iovec piece = { .iov_base = (void *)(uintptr_t)buf, .iov_len = len };
+	int64_t deadline = time_deadline(timeout_ns);
+	int r = -EBUSY;
+
+	if (quick_lock_retry(p->out.quick_lock, deadline))
+		r = send_in_turn(p, buf, len);
+	return r == -EBUSY ? send_until(p, &piece, len, deadline) : r;
+}
+
+int bufpipe_send(bufpipe_t *p, const void *buf, size_t len, int64_t timeout_ns)
+{
+	void *room;
+
+	if (unlikely(!p || (!buf && len) || !timeout_valid(timeout_ns)))
+		return -EINVAL;
+	if (likely(!p->out.state && fits(&p->out, len))) {
+		room = ring_reserve(&p->sender, len);
+		if (likely(room)) {
+			copy_bytes(room, buf, len);
+			return publish(p, len, RECORD_WHOLE);
+		}
+	}
+	if (p->out.state == DIRECTION_SHARED && fits(&p->out, len) && !direction_is_open(&p->out)) {
+		int r;
+
+		if (unlikely(!quick_lock_try(p->out.quick_lock)))
+			return send_crowded(p, buf, len, timeout_ns);
+		r = send_in_turn(p, buf, len);
+		if (likely(r != -EBUSY))
+			return r;
+	}
+	return send_until(p, &(struct iovec){ .iov_base = (void *)(uintptr_t)buf, .iov_len = len }, len,
+			  time_deadline(timeout_ns));
+}
+
+int bufpipe_sendv(bufpipe_t *p, const struct iovec *pieces, int n, int64_t timeout_ns)
+{
+	size_t len = 0;
+
+	if (!p || n < 0 || n > IOV_MAX || (!pieces && n) || !timeout_valid(timeout_ns))
+		return -EINVAL;
+	for (int i = 0; i < n; i++) {
+		if (!pieces[i].iov_base && pieces[i].iov_len)
+			return -EINVAL;
+		if (__builtin_add_overflow(len, pieces[i].iov_len, &len))
+			return -EINVAL;
+	}
+	return send_until(p, pieces, len, time_deadline(timeout_ns));
+}
+
+/* What fits at once, in our turn; without a wake-up. */
+static unsigned send_rest(bufpipe_t *p, const struct iovec *messages, unsigned n)
+{
+	unsigned sent;
+
+	for (sent = 0; sent < n; sent++) {
+		const struct iovec *m = &messages[sent];
+		void *room = NULL;
+		uint64_t tail;
+
+		if ((!m->iov_base && m->iov_len) || !fits(&p->out, m->iov_len))
+			break;
+		if (await_room(p, &room, m->iov_len, TIME_TRY) < 0)
+			break;
+		copy_bytes(room, m->iov_base, m->iov_len);
+		tail = ring_commit(&p->sender, m->iov_len, RECORD_WHOLE);
+		/* Many at once are no dialogue. */
+		prefetch_next(&p->sender, tail, m->iov_len);
+	}
+	return sent;
+}
+
+ssize_t bufpipe_send_many(bufpipe_t *p, const struct iovec *messages, unsigned n, int64_t timeout_ns)
+{
+	unsigned more;
+	int r;
+
+	if (!p || !messages || !n)
+		return -EINVAL;
+	r = bufpipe_send(p, messages[0].iov_base, messages[0].iov_len, timeout_ns);
+	if (r < 0)
+		return r;
+	if (n == 1 || direction_enter(&p->out, TIME_TRY) < 0)
+		return 1;
+	more = send_rest(p, messages + 1, n - 1);
+	if (more)
+		wait_notify(&p->out.wait, sender_tail(&p->sender));
+	direction_leave(&p->out);
+	return 1 + more;
+}
+
+int bufpipe_reserve(bufpipe_t *p, void **buf, size_t len, int64_t timeout_ns)
+{
+	int64_t deadline = time_deadline(timeout_ns);
+	void *room;
+	int r;
+
+	if (!p || !buf || !timeout_valid(timeout_ns))
+		return -EINVAL;
+	r = check_length(p, len, true);
+	if (r == 0)
+		r = direction_enter(&p->out, deadline);
+	if (r < 0)
+		return r;
+	r = await_room(p, &room, len, deadline);
+	if (r < 0) {
+		direction_leave(&p->out);
+		return r;
+	}
+	direction_open(&p->out, len);
+	*buf = room;
+	return 0;
+}
+
+int bufpipe_commit(bufpipe_t *p, size_t len)
+{
+	int r;
+
+	if (!p || !direction_is_open(&p->out) || len > p->out.open_len || !fits(&p->out, len))
+		return -EINVAL;
+	r = publish(p, len, RECORD_WHOLE);
+	direction_close(&p->out);
+	return r;
+}
+
+int bufpipe_cancel(bufpipe_t *p)
+{
+	if (!p || !direction_is_open(&p->out))
+		return -EINVAL;
+	direction_close(&p->out);
+	return 0;
+}

@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What is where in shared memory.
+ *
+ * An end has one region, a sealed memfd that it alone writes.  The other end
+ * maps it read-only and believes nothing in it.
+ *
+ *   offset          line           written by            read by
+ *   0               identity       creator, once         both sides, once at attach
+ *   64              send_waiter      who sends             the other side's receiver
+ *   128             recv_waiter      who receives          the other side's sender
+ *   192             head           who receives          the other side's sender, when the ring looks full, or
+ *                                                        before free space is cleared
+ *   256             tail           who sends             co-owners only
+ *   320             recv_notify    who receives          co-owners only
+ *   384 ..          locks          co-owners             co-owners only
+ *   page size       data           who sends             the other side's receiver
+ *
+ * One page of control, then, if the end sends, data_size bytes of ring.  Each
+ * line is 64 bytes, so that nothing written for every message shares a cache
+ * line with something that the other side reads for every message.
+ *
+ * Numbers are in the byte order of the machine.  Any change here changes
+ * LAYOUT_VERSION; an end of another version is refused when it is met.
+ */
+#ifndef BUFPIPE_MEMORY_LAYOUT_H
+#define BUFPIPE_MEMORY_LAYOUT_H
+
+#include <assert.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define LAYOUT_MAGIC   0x65706970667562ull /* "bufpipe" in memory, if little-endian */
+#define LAYOUT_VERSION 9u
+#define LAYOUT_LINE    64
+#define LAYOUT_MAX     ((uint64_t)1 << 40) /* of any size that a user may ask for */
+
+/* Identity flags: what this end does, and how. */
+enum {
+	LAYOUT_SENDS = 1 << 0,
+	LAYOUT_RECEIVES = 1 << 1,
+	LAYOUT_SHARED = 1 << 2,
+	LAYOUT_ALL = LAYOUT_SENDS | LAYOUT_RECEIVES | LAYOUT_SHARED,
+};
+
+/*
+ * What the region is.  buffer_size, data_size and limit describe the ring that
+ * this end sends through; they are 0 if it does not send.
+ */
+struct identity {
+	uint64_t magic;
+	uint32_t version;
+	uint32_t flags;
+	uint64_t buffer_size; /* the longest message that is one record */
+	uint64_t object_size; /* not 0: static, every message has this length */
+	uint64_t data_size;   /* bytes of ring: a power of two, at least a page */
+	uint64_t limit;       /* bytes of records in the ring at once, at most data_size - 8 */
+};
+
+/* Flags of a waiter. */
+enum {
+	WAITER_FUTEX = 1 << 0,    /* asleep on the other side's events */
+	WAITER_DOORBELL = 1 << 1, /* asleep on the socket */
+	WAITER_MODE = WAITER_FUTEX | WAITER_DOORBELL,
+	WAITER_FENCE = 1 << 2, /* we cannot issue membarriers: the publisher must fence */
+	WAITER_FD = 1 << 3,    /* somebody polls the socket: a byte for each raise */
+	WAITER_MANY = 1 << 4,  /* somebody waits for many pipes: a wake-up of the futex for each raise */
+	WAITER_ASLEEP = WAITER_MODE | WAITER_FD | WAITER_MANY,
+	WAITER_LEAVE = 1 << 5, /* counted in the bits from here: how many holders let go */
+};
+
+/*
+ * One direction's sleeping and waking, as one end does it: flags and raises say
+ * how this end sleeps, events is what the other end sleeps on.
+ */
+struct waiter_state {
+	_Atomic uint32_t flags;
+	_Atomic uint32_t events;   /* futex word; bumped before each wake-up */
+	_Atomic uint64_t raises;   /* how often the mode was raised: one ring each */
+	_Atomic uint64_t wanted;   /* sender: the head worth a wake-up from WAITER_FUTEX */
+	_Atomic uint32_t cpu;      /* a hint: where this end last waited or rang */
+	_Atomic uint32_t single;   /* a hint for the sender: messages come one at a time, as in a dialogue */
+	_Atomic uint64_t given_up; /* sender: the long message that it gave up last: position | GIVEN_UP */
+	_Atomic int32_t afar; /* a hint for both sides: more than 0 if the sender's lines come from afar */
+	_Atomic int32_t clearing; /* the same: if it pays to clear them; see ahead.h */
+};
+
+#define GIVEN_UP ((uint64_t)2)
+
+/* What the publisher remembers of the other side's waiter state, so that a quiet one costs one compare. */
+struct notify {
+	_Atomic uint32_t quiet; /* the flags that call for nothing */
+	_Atomic uint64_t rung;  /* the raise that was answered, and the flags it had: raises << 8 | flags */
+};
+
+/* Of a shared end that sends: whose turn it is; see turn.h. */
+struct quick_lock {
+	_Atomic uint32_t word;    /* futex word */
+	_Atomic uint32_t awaited; /* who holds the lock waits for the word: written by it */
+};
+
+#define QUICK_LOCK_CLAIMED 0x80000000u
+
+/* Of free space: hints, which co-owners share.  See ahead.h. */
+struct prefetch {
+	_Atomic uint64_t settled; /* up to here it was cleared in advance, or left as it was */
+	_Atomic uint32_t steps;   /* counts, to measure now and then */
+};
+
+/* The sender's positions.  Bytes since the pipe was made; the place is the position modulo data_size. */
+struct tail {
+	_Atomic uint64_t tail; /* where the next record goes, or a little before: the ring is the truth */
+	_Atomic uint64_t next; /* the tail; else a send is half done, or the stream has ended */
+	_Atomic uint64_t head_seen; /* the receiver's head as last read */
+	struct notify notify;
+	struct quick_lock quick_lock;
+	struct prefetch prefetch;
+};
+
+struct control {
+	_Alignas(LAYOUT_LINE) struct identity identity;
+	_Alignas(LAYOUT_LINE) struct waiter_state send_waiter;
+	_Alignas(LAYOUT_LINE) struct waiter_state recv_waiter;
+	_Alignas(LAYOUT_LINE) _Atomic uint64_t head; /* everything before it has been consumed; HEAD_HELD */
+	_Alignas(LAYOUT_LINE) struct tail tail;
+	_Alignas(LAYOUT_LINE) struct notify recv_notify;
+	_Alignas(LAYOUT_LINE)
+		pthread_mutex_t send_lock; /* shared ends: one sends, or waits for room, at a time */
+	_Alignas(LAYOUT_LINE) pthread_mutex_t recv_lock;     /* shared ends: one takes messages at a time */
+	_Alignas(LAYOUT_LINE) pthread_mutex_t lead_lock;     /* shared ends: one waits for messages */
+	_Alignas(LAYOUT_LINE) pthread_mutex_t doorbell_lock; /* one sleeps on the socket */
+};
+
+/*
+ * In the head of a shared end: who holds recv_lock works on the record there.
+ * Else anyone may consume it, by moving the head with a compare-and-swap.
+ */
+#define HEAD_HELD ((uint64_t)1)
+
+/*
+ * A record: an 8-byte header and the payload, 8-byte aligned.  The header is
+ * the commit word: 0 until the record is published, and never 0 then.
+ *
+ *   bits 0-47   length of the payload
+ *   bits 56-63  RECORD_* flags, never 0
+ */
+#define RECORD_HEADER 8
+#define RECORD_LENGTH (((uint64_t)1 << 48) - 1)
+#define RECORD_WHOLE  ((uint64_t)1 << 56) /* a message */
+#define RECORD_FIRST \
+	((uint64_t)1 << 57) /* a long message begins: its total length, 8 bytes, then its first piece */
+#define RECORD_MORE ((uint64_t)1 << 58) /* the next piece; the message is whole when the total is reached */
+#define RECORD_END  ((uint64_t)1 << 59) /* end of stream; no payload, no further record */
+
+static_assert(sizeof(struct identity) <= LAYOUT_LINE, "identity is one line");
+static_assert(sizeof(struct waiter_state) <= LAYOUT_LINE, "a waiter is one line");
+static_assert(sizeof(struct tail) <= LAYOUT_LINE, "the tail is one line");
+static_assert(sizeof(pthread_mutex_t) <= LAYOUT_LINE, "a lock is one line");
+static_assert(offsetof(struct control, identity) == 0, "layout");
+static_assert(offsetof(struct control, send_waiter) == 64, "layout");
+static_assert(offsetof(struct control, recv_waiter) == 128, "layout");
+static_assert(offsetof(struct control, head) == 192, "layout");
+static_assert(offsetof(struct control, tail) == 256, "layout");
+static_assert(offsetof(struct control, recv_notify) == 320, "layout");
+static_assert(offsetof(struct control, send_lock) == 384, "layout");
+static_assert(offsetof(struct control, doorbell_lock) == 576, "layout");
+static_assert(sizeof(struct control) == 640, "layout");
+static_assert(offsetof(struct waiter_state, events) == 4 && offsetof(struct waiter_state, raises) == 8 &&
+		      offsetof(struct waiter_state, wanted) == 16 &&
+		      offsetof(struct waiter_state, cpu) == 24 &&
+		      offsetof(struct waiter_state, single) == 28 &&
+		      offsetof(struct waiter_state, given_up) == 32 &&
+		      offsetof(struct waiter_state, afar) == 40 &&
+		      offsetof(struct waiter_state, clearing) == 44,
+	      "layout");
+static_assert(offsetof(struct identity, version) == 8 && offsetof(struct identity, data_size) == 32 &&
+		      offsetof(struct identity, limit) == 40,
+	      "layout");
+static_assert(sizeof(_Atomic uint64_t) == 8 && ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_INT_LOCK_FREE == 2,
+	      "shared words are plain machine words");
+
+/* The ring bytes that a record of len payload bytes takes. */
+static inline uint64_t record_size(uint64_t len)
+{
+	return RECORD_HEADER + ((len + 7) & ~(uint64_t)7);
+}
+
+#endif

@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: MIT */
+#include "memory/region.h"
+
+#include "base/sys.h"
+#include "bufpipe.h"
+#include "sync/lock.h"
+
+#include <fcntl.h>
+#include <linux/memfd.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 0x0008u
+#endif
+#ifndef F_SEAL_FUTURE_WRITE
+#define F_SEAL_FUTURE_WRITE 0x0010
+#endif
+
+#define TMPFS_MAGIC 0x01021994
+#define SIZE_SEALS  (F_SEAL_SHRINK | F_SEAL_GROW)
+#define HUGE_SIZE   ((size_t)2 << 20)
+
+static size_t page_size(void)
+{
+	return (size_t)sysconf(_SC_PAGESIZE);
+}
+
+static int identity_check(const struct identity *id)
+{
+	uint64_t page = page_size();
+
+	if (id->magic != LAYOUT_MAGIC)
+		return -EBADMSG;
+	if (id->version != LAYOUT_VERSION)
+		return -EPROTONOSUPPORT;
+	if (id->flags & ~(uint32_t)LAYOUT_ALL || !(id->flags & (LAYOUT_SENDS | LAYOUT_RECEIVES)))
+		return -EBADMSG;
+	if (!(id->flags & LAYOUT_SENDS))
+		return id->buffer_size || id->object_size || id->data_size || id->limit ? -EBADMSG : 0;
+	if (id->data_size < page || id->data_size > 4 * LAYOUT_MAX || id->data_size & (id->data_size - 1))
+		return -EBADMSG;
+	if (id->limit > id->data_size - RECORD_HEADER || id->limit < RECORD_HEADER)
+		return -EBADMSG;
+	/* The longest whole message fits, and no length is near an overflow. */
+	if (id->buffer_size > id->limit || record_size(id->buffer_size) > id->limit)
+		return -EBADMSG;
+	if (id->object_size && id->object_size != id->buffer_size)
+		return -EBADMSG;
+	return 0;
+}
+
+static size_t file_size(const struct identity *id)
+{
+	return page_size() + id->data_size;
+}
+
+/*
+ * Address space for the control page and the ring twice.  With huge pages the
+ * file offsets and the addresses must agree modulo their size.
+ */
+static char *reserve_space(size_t span, unsigned flags)
+{
+	size_t slack = flags & BUFPIPE_HUGEPAGES && span > HUGE_SIZE ? HUGE_SIZE : 0;
+	char *space = mmap(NULL, span + slack, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	char *aligned;
+
+	if (space == MAP_FAILED || !slack)
+		return space;
+	aligned = (char *)(((uintptr_t)space + slack - 1) & ~(slack - 1));
+	if (aligned != space)
+		munmap(space, (size_t)(aligned - space));
+	if (aligned + span != space + span + slack)
+		munmap(aligned + span, (size_t)(space + slack - aligned));
+	return aligned;
+}
+
+static int map(struct region *region, int fd, int writable, unsigned flags)
+{
+	int protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
+	int mode = MAP_SHARED | MAP_FIXED | (flags & BUFPIPE_PREFAULT ? MAP_POPULATE : 0);
+	size_t page = page_size();
+	size_t data_size = region->identity.data_size;
+	size_t span = page + 2 * data_size;
+	char *space = reserve_space(span, flags);
+	int r;
+
+	if (space == MAP_FAILED)
+		return -errno;
+	if (mmap(space, page + data_size, protection, mode, fd, 0) == MAP_FAILED)
+		goto fail;
+	if (data_size &&
+	    mmap(space + page + data_size, data_size, protection, mode, fd, (off_t)page) == MAP_FAILED)
+		goto fail;
+	if (flags & BUFPIPE_LOCKED && mlock(space, span) < 0)
+		goto fail;
+	if (flags & BUFPIPE_HUGEPAGES)
+		madvise(space, span, MADV_HUGEPAGE);
+	region->control = (struct control *)space;
+	region->data = data_size ? space + page : NULL;
+	region->span = span;
+	return 0;
+fail:
+	r = -errno;
+	munmap(space, span);
+	return r;
+}
+
+static int make_memfd(const char *name)
+{
+	int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
+
+	if (fd < 0 && errno == EINVAL) /* before Linux 6.3 */
+		fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	return fd < 0 ? -errno : fd;
+}
+
+static int init_locks(struct control *control)
+{
+	int r = lock_init(&control->send_lock);
+
+	if (!r)
+		r = lock_init(&control->recv_lock);
+	if (!r)
+		r = lock_init(&control->lead_lock);
+	if (!r)
+		r = lock_init(&control->doorbell_lock);
+	return r;
+}
+
+/*
+ * A descriptor that cannot be mapped writable, and the seals that go with it.
+ * The mode keeps other users from reopening it for writing through /proc.
+ * Without /proc there is only one kind of descriptor, so the memory is sealed
+ * against all further writable mappings, a co-owner's included.
+ */
+static int make_shared(int fd)
+{
+	char path[32];
+	int seals = SIZE_SEALS | F_SEAL_SEAL;
+	int shared;
+	int r;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	shared = open(path, O_RDONLY | O_CLOEXEC);
+	if (shared < 0) {
+		if (errno == EMFILE || errno == ENFILE || errno == ENOMEM)
+			return -errno;
+		seals |= F_SEAL_FUTURE_WRITE;
+		shared = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+		if (shared < 0)
+			return -errno;
+	}
+	if (fchmod(fd, 0400) == 0 && fcntl(fd, F_ADD_SEALS, seals) == 0)
+		return shared;
+	r = -errno;
+	close(shared);
+	return r;
+}
+
+int region_create(struct region *region, int *shared_fd, const struct identity *identity, const char *name,
+		  unsigned flags)
+{
+	int r;
+
+	*region = REGION_NONE;
+	region->identity = *identity;
+	region->fd = make_memfd(name);
+	if (region->fd < 0)
+		return region->fd;
+	if (ftruncate(region->fd, (off_t)file_size(identity)) < 0) {
+		r = -errno;
+		goto fail;
+	}
+	r = map(region, region->fd, 1, flags);
+	if (r < 0)
+		goto fail;
+	region->control->identity = *identity;
+	r = init_locks(region->control);
+	if (r < 0)
+		goto fail;
+	r = make_shared(region->fd);
+	if (r < 0)
+		goto fail;
+	*shared_fd = r;
+	return 0;
+fail:
+	region_drop(region);
+	return r;
+}
+
+/* A regular file in memory of sealed, ordinary pages: nothing else that can be mapped gets through. */
+static int check_file(int fd, struct stat *st)
+{
+	struct statfs fs;
+	int seals = fcntl(fd, F_GET_SEALS);
+
+	if (seals < 0 || (seals & SIZE_SEALS) != SIZE_SEALS)
+		return -EBADMSG;
+	if (fstat(fd, st) < 0 || fstatfs(fd, &fs) < 0)
+		return -errno;
+	if (!S_ISREG(st->st_mode) || (uint64_t)fs.f_type != TMPFS_MAGIC)
+		return -EBADMSG;
+	return 0;
+}
+
+static bool same_ring(const struct identity *a, const struct identity *b)
+{
+	return a->buffer_size == b->buffer_size && a->object_size == b->object_size &&
+	       a->data_size == b->data_size && a->limit == b->limit;
+}
+
+int region_attach(struct region *region, int fd, int writable, unsigned flags,
+		  const struct identity *expected)
+{
+	struct stat st;
+	int r;
+
+	*region = REGION_NONE;
+	r = check_file(fd, &st);
+	if (r < 0)
+		return r;
+	/* Read once, then checked and used from our copy: the owner may change it at any time. */
+	if (pread(fd, &region->identity, sizeof(region->identity), 0) != sizeof(region->identity))
+		return -EBADMSG;
+	r = identity_check(&region->identity);
+	if (r < 0)
+		return r;
+	if (expected && !same_ring(&region->identity, expected))
+		return -EBADMSG;
+	if ((uint64_t)st.st_size != file_size(&region->identity))
+		return -EBADMSG;
+	r = map(region, fd, writable, flags);
+	if (r < 0)
+		return r;
+	region->fd = fd;
+	return 0;
+}
+
+int region_can_travel(const struct region *region)
+{
+	int seals = fcntl(region->fd, F_GET_SEALS);
+
+	return seals >= 0 && !(seals & F_SEAL_FUTURE_WRITE);
+}
+
+void region_settle(struct region *region)
+{
+	close(region->fd);
+	region->fd = -1;
+}
+
+void region_drop(struct region *region)
+{
+	if (region->control)
+		munmap(region->control, region->span);
+	if (region->fd >= 0)
+		close(region->fd);
+	*region = REGION_NONE;
+}

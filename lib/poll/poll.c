@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * bufpipe_wait: the steps of wait_until for an array of ends: look, spin, sleep
+ * on all their futexes at once, then on all their sockets.
+ */
+#include "poll/readiness.h"
+
+#include <poll.h>
+#include <stdlib.h>
+
+#define FUTEX_WAITV_LIMIT 128
+#define FEW               32 /* without asking for memory */
+#define FUTEX_PATIENCE    100000000ll
+#define GLANCE            4000000ll
+#define SOCKET_PATIENCE   (5 * NSEC_PER_SEC)
+
+struct crowd {
+	struct bufpipe_pollfd **live; /* the entries that have a pipe */
+	struct pollfd *sockets;       /* of these */
+	unsigned n;
+	bool interruptible;
+	bool crowded; /* somebody else may take a byte off a socket that was for us */
+};
+
+static int is_ready(const struct bufpipe_pollfd *e)
+{
+	return e->revents != 0;
+}
+
+/* How many are ready; one that has hung up stays so. */
+static int look_at_all(const struct crowd *c)
+{
+	int ready = 0;
+
+	for (unsigned i = 0; i < c->n; i++) {
+		struct bufpipe_pollfd *e = c->live[i];
+
+		if (!(e->revents & BUFPIPE_HUP))
+			e->revents = (short)readiness_look(e->pipe, (unsigned)e->events);
+		ready += is_ready(e);
+	}
+	return ready;
+}
+
+/* A peer that is gone: whatever was asked for would not wait. */
+static void note_hang_ups(const struct crowd *c)
+{
+	for (unsigned i = 0; i < c->n; i++) {
+		struct bufpipe_pollfd *e = c->live[i];
+
+		if (c->sockets[i].revents & (POLLHUP | POLLRDHUP | POLLERR | POLLNVAL))
+			e->revents = (short)(e->events | BUFPIPE_HUP);
+	}
+}
+
+/* A negative errno, or how many sockets have something to say. */
+static int poll_sockets(const struct crowd *c, short events, int64_t until)
+{
+	int64_t now = until == TIME_TRY ? 0 : time_now();
+	struct timespec left = time_spec(until > now ? until - now : 0);
+	int r;
+
+	for (unsigned i = 0; i < c->n; i++)
+		c->sockets[i] = (struct pollfd){
+			.fd = c->live[i]->pipe->socket,
+			.events = (short)(events | POLLRDHUP),
+		};
+	r = ppoll(c->sockets, c->n, &left, NULL);
+	if (r < 0)
+		return -errno;
+	note_hang_ups(c);
+	return r;
+}
+
+static void raise_all(const struct crowd *c, uint32_t mode)
+{
+	for (unsigned i = 0; i < c->n; i++)
+		readiness_raise(c->live[i]->pipe, (unsigned)c->live[i]->events, mode);
+}
+
+static void lower_all(const struct crowd *c, uint32_t mode)
+{
+	for (unsigned i = 0; i < c->n; i++)
+		readiness_lower(c->live[i]->pipe, (unsigned)c->live[i]->events, mode);
+}
+
+static struct futex_waitv futex_on(const struct wait *wait)
+{
+	return (struct futex_waitv){
+		.val = wait_events(wait),
+		.uaddr = (uintptr_t)&wait->theirs->events,
+		.flags = FUTEX_32,
+	};
+}
+
+/* The futexes of all, with what is in them now; 0 when there are too many. */
+static unsigned collect_futexes(const struct crowd *c, struct futex_waitv futexes[FUTEX_WAITV_LIMIT])
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < c->n; i++) {
+		const struct bufpipe_pollfd *e = c->live[i];
+
+		if (count + 2 > FUTEX_WAITV_LIMIT)
+			return 0;
+		if (e->events & BUFPIPE_IN)
+			futexes[count++] = futex_on(&e->pipe->in.wait);
+		if (e->events & BUFPIPE_OUT)
+			futexes[count++] = futex_on(&e->pipe->out.wait);
+	}
+	return count;
+}
+
+/* Sleeps until somebody rings: what the kernel says, which is only a reason to look again. */
+static int sleep_on_futexes(const struct crowd *c, int64_t until)
+{
+	struct futex_waitv futexes[FUTEX_WAITV_LIMIT];
+	struct timespec limit = time_spec(until);
+	unsigned count = collect_futexes(c, futexes);
+	int r = -ENOSYS;
+
+	if (!count)
+		return r;
+	raise_all(c, WAITER_MANY);
+	if (!wait_order_all())
+		r = -ETIMEDOUT;
+	else if (look_at_all(c))
+		r = 0;
+	else
+		r = (int)sys_result(syscall(SYS_futex_waitv, futexes, count, 0, &limit, CLOCK_MONOTONIC));
+	lower_all(c, WAITER_MANY);
+	return r;
+}
+
+static int sleep_on_sockets(const struct crowd *c, int64_t until)
+{
+	int r = 0;
+
+	for (unsigned i = 0; i < c->n; i++)
+		wait_drain(c->live[i]->pipe->socket);
+	raise_all(c, WAITER_FD);
+	if (!wait_order_all())
+		until = time_sooner(until, time_now() + NSEC_PER_SEC / 250);
+	if (!look_at_all(c))
+		r = poll_sockets(c, POLLIN, until);
+	lower_all(c, WAITER_FD);
+	return r;
+}
+
+static int64_t budget_of_all(const struct crowd *c)
+{
+	int64_t budget = 0;
+
+	for (unsigned i = 0; i < c->n; i++) {
+		int64_t one = wait_budget(readiness_any(c->live[i]->pipe));
+
+		if (one > budget)
+			budget = one;
+	}
+	return budget;
+}
+
+static void learn_from(const struct crowd *c, int64_t took)
+{
+	for (unsigned i = 0; i < c->n; i++) {
+		const struct bufpipe_pollfd *e = c->live[i];
+
+		if (is_ready(e) || took > wait_expected(readiness_any(e->pipe)))
+			wait_learn(readiness_any(e->pipe), took);
+	}
+}
+
+/* Ready ones must not hide for ever that another's peer was killed; but not at each call, as it enters the kernel. */
+static int glance_at_sockets(const struct crowd *c)
+{
+	struct wait *first = readiness_any(c->live[0]->pipe);
+	int64_t now = time_of(CLOCK_MONOTONIC_COARSE);
+
+	if (now - atomic_load_explicit(&first->checked, memory_order_relaxed) < GLANCE)
+		return 0;
+	atomic_store_explicit(&first->checked, now, memory_order_relaxed);
+	return poll_sockets(c, 0, TIME_TRY);
+}
+
+static int spin_on_all(const struct crowd *c, int64_t begin, int64_t deadline)
+{
+	int64_t budget = budget_of_all(c);
+	int64_t now;
+	int ready = 0;
+
+	for (now = begin; !ready && now - begin < budget && now < deadline; now = time_now()) {
+		for (int i = 0; !ready && i < 8; i++) {
+			cpu_relax();
+			ready = look_at_all(c);
+		}
+		if (!ready && glance_at_sockets(c) > 0)
+			ready = look_at_all(c);
+	}
+	return ready;
+}
+
+/* One round of sleep.  1 when the caller should give up with *result. */
+static int sleep_round(const struct crowd *c, int64_t deadline, int *result)
+{
+	int64_t now = time_now();
+	int r = sleep_on_futexes(c, time_sooner(deadline, now + FUTEX_PATIENCE));
+
+	/* Nobody rang for a while, or there are too many futexes: listen on the sockets. */
+	if (r == -ETIMEDOUT && (c->crowded || time_now() >= deadline))
+		r = poll_sockets(c, 0, TIME_TRY);
+	else if (r == -ETIMEDOUT || r == -ENOSYS || r == -EPERM)
+		r = sleep_on_sockets(
+			c, time_sooner(deadline, now + (c->crowded ? FUTEX_PATIENCE : SOCKET_PATIENCE)));
+	else if (r >= 0 && !look_at_all(c))
+		r = poll_sockets(c, 0, TIME_TRY); /* rung for nothing: somebody may have left */
+	if (r >= 0 || r == -EAGAIN || r == -ETIMEDOUT || (r == -EINTR && !c->interruptible))
+		return 0;
+	*result = r;
+	return 1;
+}
+
+static int wait_for_all(const struct crowd *c, int64_t deadline)
+{
+	int64_t begin;
+	int ready = look_at_all(c);
+	int failed;
+
+	if (ready || deadline == TIME_TRY) {
+		failed = ready ? glance_at_sockets(c) : poll_sockets(c, 0, TIME_TRY);
+		return failed < 0 ? failed : look_at_all(c);
+	}
+	begin = time_now();
+	ready = spin_on_all(c, begin, deadline);
+	while (!ready) {
+		if (sleep_round(c, deadline, &failed))
+			return failed;
+		ready = look_at_all(c);
+		if (!ready && time_now() >= deadline)
+			return 0;
+	}
+	learn_from(c, time_now() - begin);
+	return ready;
+}
+
+static int admit(struct crowd *c, struct bufpipe_pollfd *pipes, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		struct bufpipe_pollfd *e = &pipes[i];
+		int r = e->pipe ? readiness_check(e->pipe, (unsigned short)e->events) : 0;
+
+		if (r < 0)
+			return r;
+		e->revents = 0;
+		if (!e->pipe)
+			continue;
+		c->live[c->n++] = e;
+		c->crowded |= readiness_crowded(e->pipe);
+		c->interruptible |= readiness_any(e->pipe)->interruptible;
+	}
+	return c->n ? 0 : -EINVAL;
+}
+
+int bufpipe_wait(struct bufpipe_pollfd *pipes, unsigned n, int64_t timeout_ns)
+{
+	struct bufpipe_pollfd *few_live[FEW];
+	struct pollfd few_sockets[FEW];
+	struct crowd c = { .live = few_live, .sockets = few_sockets };
+	void *memory = NULL;
+	int r;
+
+	if (!pipes || !n || !timeout_valid(timeout_ns))
+		return -EINVAL;
+	if (n > FEW) {
+		memory = calloc(n, sizeof(*few_live) + sizeof(*few_sockets));
+		if (!memory)
+			return -ENOMEM;
+		c.live = memory;
+		c.sockets = (struct pollfd *)(c.live + n);
+	}
+	r = admit(&c, pipes, n);
+	if (r == 0)
+		r = wait_for_all(&c, time_deadline(timeout_ns));
+	/* We may have taken, or silenced, what bufpipe_fd counts on. */
+	for (unsigned i = 0; i < c.n; i++)
+		readiness_done(c.live[i]->pipe);
+	free(memory);
+	return r;
+}

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: MIT */
+/* A set that sleeps in epoll_wait: on the sockets of its pipes, on which the other sides ring. */
+#include "poll/set.h"
+
+#include <sys/eventfd.h>
+
+#define BATCH 64
+#define POKE  UINT64_MAX
+
+static int epoll_of(const struct bufpipe_set *set)
+{
+	return (int)(intptr_t)set->inside;
+}
+
+static int control(const struct bufpipe_set *set, int operation, int fd, uint32_t events, uint64_t data)
+{
+	struct epoll_event event = { .events = events, .data.u64 = data };
+
+	return epoll_ctl(epoll_of(set), operation, fd, &event) < 0 ? -errno : 0;
+}
+
+static int open_epoll(struct bufpipe_set *set)
+{
+	int fd = epoll_create1(EPOLL_CLOEXEC);
+	int r;
+
+	if (fd < 0)
+		return -errno;
+	set->inside = (void *)(intptr_t)fd;
+	r = control(set, EPOLL_CTL_ADD, set->poke, EPOLLIN, POKE);
+	if (r < 0)
+		close(fd);
+	return r;
+}
+
+static void close_epoll(struct bufpipe_set *set)
+{
+	close(epoll_of(set));
+}
+
+static int join(struct bufpipe_set *set, struct entry *e)
+{
+	uint32_t events = e->pipe ? EPOLLIN | EPOLLRDHUP : e->events;
+
+	return control(set, EPOLL_CTL_ADD, e->fd, events, (uint64_t)e->generation << 32 | e->slot);
+}
+
+static void part(struct bufpipe_set *set, struct entry *e)
+{
+	control(set, EPOLL_CTL_DEL, e->fd, 0, 0);
+}
+
+static void begin(struct bufpipe_set *set)
+{
+	(void)set;
+}
+
+static void prepare(struct entry *e)
+{
+	wait_drain(e->fd);
+}
+
+static int watch(struct bufpipe_set *set, struct entry *e)
+{
+	(void)set;
+	(void)e;
+	return 0;
+}
+
+static void pass_on(struct bufpipe_set *set, const struct epoll_event *event)
+{
+	struct entry *e = set_find(set, (uint32_t)event->data.u64, (uint32_t)(event->data.u64 >> 32));
+	eventfd_t count;
+
+	if (event->data.u64 == POKE)
+		eventfd_read(set->poke, &count);
+	if (!e || event->data.u64 == POKE)
+		return;
+	if (!e->pipe)
+		set_fired(e, event->events);
+	else if (poll_says_gone(event->events))
+		e->hung_up = true;
+	set_heat(set, e);
+}
+
+static int sleep_in_epoll(struct bufpipe_set *set, int64_t until)
+{
+	struct epoll_event events[BATCH];
+	int64_t now = until == TIME_TRY ? 0 : time_now();
+	int64_t left = until > now ? (until - now + 999999) / 1000000 : 0;
+	int n;
+
+	if (left) {
+		set->asleep = true;
+		pthread_mutex_unlock(&set->lock);
+	}
+	n = epoll_wait(epoll_of(set), events, BATCH, (int)left);
+	if (n < 0)
+		n = -errno;
+	if (left) {
+		pthread_mutex_lock(&set->lock);
+		set->asleep = false;
+	}
+	for (int i = 0; i < n; i++)
+		pass_on(set, &events[i]);
+	return n < 0 ? n : 0;
+}
+
+/* Only a system call can tell: now and then. */
+static bool fired(const struct bufpipe_set *set, unsigned turn)
+{
+	(void)set;
+	return turn % 64 == 63;
+}
+
+const struct sleeper sleep_on_epoll = {
+	.mode = WAITER_FD,
+	.open = open_epoll,
+	.close = close_epoll,
+	.join = join,
+	.leave = part,
+	.begin = begin,
+	.prepare = prepare,
+	.watch = watch,
+	.sleep = sleep_in_epoll,
+	.fired = fired,
+};

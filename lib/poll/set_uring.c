@@ -1,0 +1,475 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A set that sleeps in one io_uring: a FUTEX_WAIT for each direction of a pipe,
+ * a poll of each plain descriptor, and one poll of an epoll in which the sockets
+ * of all pipes are, for their hang-ups.  A request would keep such a socket open
+ * until it is cancelled; an epoll lets go at once.  While a thread sleeps in the
+ * ring it alone touches it; others leave their wishes to it.
+ */
+#include "poll/set.h"
+
+#include "base/thread.h"
+
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+
+#ifdef HAVE_LIBURING
+#include <liburing.h>
+
+#include "poll/uring.h"
+
+#define RING_ENTRIES 256
+#define CQ_ENTRIES   4096
+#define HUPS         64
+#define NOT_ALL      1
+
+/*
+ * The upper half of user_data is a slot, and the lower half a ticket with what the
+ * answer is about in its two lowest bits.  No slot has the number OURS.
+ */
+enum kind { KIND_IN, KIND_OUT, KIND_POLL };
+enum ours { OURS_POKE, OURS_HUPS, OURS_IGNORE };
+
+#define OURS UINT32_MAX
+/* Thirty bits of a ticket travel with a request. */
+#define TICKET 0x3fffffffu
+
+struct inside {
+	struct io_uring ring;
+	int hups;          /* the epoll of the sockets */
+	uint32_t waiter;   /* the thread that asked for all that is in the ring; 0: none */
+	uint32_t turn;     /* of how many it is: the ticket of what is ours */
+	bool ask_for_poke; /* the poll of the eventfd is not in the ring, */
+	bool ask_for_hups; /* or that of the epoll */
+	uint64_t *cancels;
+	unsigned cancel_count;
+	unsigned cancel_room;
+};
+
+static uint64_t data_of(uint32_t slot, uint32_t ticket, unsigned about)
+{
+	return (uint64_t)slot << 32 | (ticket & TICKET) << 2 | about;
+}
+
+static uint64_t data_of_entry(const struct entry *e, enum kind kind)
+{
+	return data_of(e->slot, e->ticket, kind);
+}
+
+static uint64_t data_of_ours(const struct inside *in, enum ours what)
+{
+	return data_of(OURS, in->turn, what);
+}
+
+static struct io_uring_sqe *next_sqe(struct io_uring *ring)
+{
+	struct io_uring_sqe *sqe = io_uring_get_sqe(ring);
+
+	if (sqe)
+		return sqe;
+	io_uring_submit(ring);
+	return io_uring_get_sqe(ring);
+}
+
+static void cancel_all(struct inside *in)
+{
+	struct io_uring_sync_cancel_reg all = {
+		.fd = -1,
+		.flags = IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL,
+		.timeout = { .tv_sec = -1, .tv_nsec = -1 },
+	};
+
+	io_uring_register_sync_cancel(&in->ring, &all);
+}
+
+static void close_uring(struct bufpipe_set *set)
+{
+	struct inside *in = set->inside;
+
+	/*
+	 * A child may have inherited the ring, and would keep the requests, and what
+	 * they hold, alive.  And what ends later, by itself, would look like a signal
+	 * to the next system call that sleeps.
+	 */
+	if (set_is_ours(set))
+		cancel_all(in);
+	io_uring_queue_exit(&in->ring);
+	close(in->hups);
+	free(in->cancels);
+	free(in);
+}
+
+/*
+ * Any thread may change a set, and now this one waits in it, now that one, so the
+ * ring has no single issuer: with that flag all others would be refused, even when
+ * they want no more than to cancel, and with it goes the deferring of all work to
+ * the one that waits.  But whoever waits enters the kernel by itself, so what fires
+ * need not interrupt it, and a flag tells one that spins.
+ */
+static int open_uring(struct bufpipe_set *set)
+{
+	struct io_uring_params params = {
+		.flags = IORING_SETUP_CQSIZE | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
+		.cq_entries = CQ_ENTRIES,
+	};
+	struct inside *in;
+	int r;
+
+	if (uring_lacks_futex())
+		return -ENOSYS;
+	in = calloc(1, sizeof(*in));
+	if (!in)
+		return -ENOMEM;
+	in->hups = epoll_create1(EPOLL_CLOEXEC);
+	r = in->hups < 0 ? -errno : io_uring_queue_init_params(RING_ENTRIES, &in->ring, &params);
+	if (r < 0) {
+		if (in->hups >= 0)
+			close(in->hups);
+		free(in);
+		return r;
+	}
+	set->inside = in;
+	if (!uring_has_futex(in->ring.ring_fd)) {
+		close_uring(set);
+		return -ENOSYS;
+	}
+	return 0;
+}
+
+/* Room for the three cancels that the leaving of each may take, so that leaving cannot fail. */
+static int make_cancel_room(struct inside *in, uint32_t slot_count)
+{
+	unsigned needed = 3 * slot_count + in->cancel_count;
+	uint64_t *cancels;
+
+	if (in->cancel_room >= needed)
+		return 0;
+	cancels = realloc(in->cancels, 2 * needed * sizeof(*cancels));
+	if (!cancels)
+		return -ENOMEM;
+	in->cancels = cancels;
+	in->cancel_room = 2 * needed;
+	return 0;
+}
+
+static int join(struct bufpipe_set *set, struct entry *e)
+{
+	struct inside *in = set->inside;
+	struct epoll_event event = { .events = EPOLLRDHUP | EPOLLET,
+				     .data.u64 = data_of(e->slot, e->generation, 0) };
+	int r = make_cancel_room(in, set->slot_count);
+
+	e->ticket = e->generation;
+	if (r == 0 && e->pipe && epoll_ctl(in->hups, EPOLL_CTL_ADD, e->fd, &event) < 0)
+		r = -errno;
+	return r;
+}
+
+static void prepare_cancels(struct inside *in)
+{
+	struct io_uring_sqe *sqe;
+
+	while (in->cancel_count && (sqe = next_sqe(&in->ring))) {
+		io_uring_prep_cancel64(sqe, in->cancels[--in->cancel_count], 0);
+		io_uring_sqe_set_data64(sqe, data_of_ours(in, OURS_IGNORE));
+	}
+}
+
+/* One that completes once: another is only asked for by whoever waits, and so becomes that thread's. */
+static void prepare_poll(struct inside *in, int fd, enum ours what, bool *ask)
+{
+	struct io_uring_sqe *sqe = *ask ? next_sqe(&in->ring) : NULL;
+
+	if (!sqe)
+		return;
+	io_uring_prep_poll_add(sqe, fd, POLLIN);
+	io_uring_sqe_set_data64(sqe, data_of_ours(in, what));
+	*ask = false;
+}
+
+/* By the one that waits: what others have left to it, the eventfd by which they wake it, and the hang-ups. */
+static void prepare_wishes(struct bufpipe_set *set)
+{
+	struct inside *in = set->inside;
+
+	prepare_cancels(in);
+	prepare_poll(in, set->poke, OURS_POKE, &in->ask_for_poke);
+	prepare_poll(in, in->hups, OURS_HUPS, &in->ask_for_hups);
+}
+
+/* 0; NOT_ALL when the kernel is short of something, so that a sleep must be short; or a negative errno. */
+static int submit(struct bufpipe_set *set)
+{
+	struct inside *in = set->inside;
+	int r = 1;
+
+	/* A request with an error in it ends a submission; those behind it go with the next. */
+	while (r > 0 && io_uring_sq_ready(&in->ring))
+		r = io_uring_submit(&in->ring);
+	if (r > 0)
+		return 0;
+	if (r < 0 && r != -EAGAIN && r != -EBUSY && r != -EINTR && r != -ENOMEM)
+		return r;
+	/* Until it takes them, pipes are asleep that nobody watches: each wait looks at them. */
+	set->round_due = 0;
+	return NOT_ALL;
+}
+
+static void part(struct bufpipe_set *set, struct entry *e)
+{
+	struct inside *in = set->inside;
+
+	if (e->watched & BUFPIPE_IN)
+		in->cancels[in->cancel_count++] = data_of_entry(e, KIND_IN);
+	if (e->watched & BUFPIPE_OUT)
+		in->cancels[in->cancel_count++] = data_of_entry(e, KIND_OUT);
+	if (e->polled)
+		in->cancels[in->cancel_count++] = data_of_entry(e, KIND_POLL);
+	if (e->pipe)
+		epoll_ctl(in->hups, EPOLL_CTL_DEL, e->fd, NULL);
+	/*
+	 * At once, as a poll keeps a descriptor open.  Who sleeps in the ring is poked to
+	 * do it; else it is for us, but no more than that: what we asked for would become
+	 * ours, and come to the one that waits only when we come by in the kernel.
+	 */
+	if (!set->asleep) {
+		prepare_cancels(in);
+		submit(set);
+	}
+}
+
+/*
+ * A request completes in the thread that asked for it, when that comes by in the
+ * kernel, and it may take long until it does.  So who waits has asked for all of
+ * them: what another thread asked for ends here, and its answers find nobody.
+ */
+static void begin(struct bufpipe_set *set)
+{
+	struct inside *in = set->inside;
+	uint32_t id = thread_id();
+
+	if (likely(in->waiter == id))
+		return;
+	if (in->waiter)
+		cancel_all(in);
+	in->waiter = id;
+	in->turn++;
+	in->ask_for_poke = true;
+	in->ask_for_hups = true;
+	for (uint32_t i = 0; i < set->slot_count; i++) {
+		struct entry *e = set->slots[i];
+
+		if (!e || !(e->watched || e->polled))
+			continue;
+		e->watched = 0;
+		e->polled = false;
+		e->ticket = ++set->generations[i];
+		set_heat(set, e);
+	}
+}
+
+static void prepare(struct entry *e)
+{
+	if (e->events & BUFPIPE_IN)
+		e->tokens[KIND_IN] = wait_events(&e->pipe->in.wait);
+	if (e->events & BUFPIPE_OUT)
+		e->tokens[KIND_OUT] = wait_events(&e->pipe->out.wait);
+}
+
+static int watch_futex(struct inside *in, struct entry *e, unsigned event, const struct wait *wait,
+		       enum kind kind)
+{
+	struct io_uring_sqe *sqe;
+
+	if (!(e->events & event) || e->watched & event)
+		return 0;
+	sqe = next_sqe(&in->ring);
+	if (!sqe)
+		return -EAGAIN;
+	uring_prep_futex_wait(sqe, &wait->theirs->events, e->tokens[kind]);
+	io_uring_sqe_set_data64(sqe, data_of_entry(e, kind));
+	e->watched |= event;
+	return 0;
+}
+
+static int watch_fd(struct inside *in, struct entry *e)
+{
+	struct io_uring_sqe *sqe;
+
+	if (e->pipe || e->polled)
+		return 0;
+	sqe = next_sqe(&in->ring);
+	if (!sqe)
+		return -EAGAIN;
+	io_uring_prep_poll_add(sqe, e->fd, e->events);
+	io_uring_sqe_set_data64(sqe, data_of_entry(e, KIND_POLL));
+	e->polled = true;
+	return 0;
+}
+
+static int watch(struct bufpipe_set *set, struct entry *e)
+{
+	struct inside *in = set->inside;
+	int r = watch_fd(in, e);
+
+	if (r == 0 && e->pipe)
+		r = watch_futex(in, e, BUFPIPE_IN, &e->pipe->in.wait, KIND_IN);
+	if (r == 0 && e->pipe)
+		r = watch_futex(in, e, BUFPIPE_OUT, &e->pipe->out.wait, KIND_OUT);
+	return r;
+}
+
+static struct entry *entry_at(const struct bufpipe_set *set, uint64_t data)
+{
+	uint32_t slot = (uint32_t)(data >> 32);
+
+	return slot < set->slot_count ? set->slots[slot] : NULL;
+}
+
+static void collect_hups(struct bufpipe_set *set)
+{
+	struct inside *in = set->inside;
+	struct epoll_event events[HUPS];
+	int n;
+
+	do {
+		n = epoll_wait(in->hups, events, HUPS, 0);
+		for (int i = 0; i < n; i++) {
+			struct entry *e = entry_at(set, events[i].data.u64);
+
+			if (!e || data_of(e->slot, e->generation, 0) != events[i].data.u64)
+				continue;
+			e->hung_up |= poll_says_gone(events[i].events);
+			set_heat(set, e);
+		}
+	} while (n == HUPS);
+}
+
+static void pass_on(struct bufpipe_set *set, const struct io_uring_cqe *cqe)
+{
+	struct inside *in = set->inside;
+	struct entry *e = entry_at(set, cqe->user_data);
+	enum kind kind = cqe->user_data & 3;
+	eventfd_t count;
+
+	if (cqe->user_data == data_of_ours(in, OURS_POKE)) {
+		eventfd_read(set->poke, &count);
+		in->ask_for_poke = true;
+	} else if (cqe->user_data == data_of_ours(in, OURS_HUPS)) {
+		in->ask_for_hups = true;
+		collect_hups(set);
+	} else if (e && cqe->user_data == data_of_entry(e, kind)) {
+		if (kind != KIND_POLL)
+			e->watched &= ~(unsigned)(kind == KIND_IN ? BUFPIPE_IN : BUFPIPE_OUT);
+		else if (cqe->res >= 0)
+			set_fired(e, (unsigned)cqe->res);
+		else if (cqe->res != -ECANCELED) /* that is the end of the thread that asked */
+			set_fired(e, POLLNVAL);
+		if (kind == KIND_POLL)
+			e->polled = false;
+		set_heat(set, e);
+	}
+}
+
+static void collect(struct bufpipe_set *set)
+{
+	struct inside *in = set->inside;
+	struct io_uring_cqe *cqe;
+
+	while (io_uring_peek_cqe(&in->ring, &cqe) == 0) {
+		pass_on(set, cqe);
+		io_uring_cqe_seen(&in->ring, cqe);
+	}
+}
+
+/* Only the kernel knows whether a hot plain descriptor is ready again. */
+static void ask_for_hot(struct bufpipe_set *set)
+{
+	struct entry *e = set->hot;
+
+	if (!set->hot_fds)
+		return;
+	do {
+		watch_fd(set->inside, e);
+		e = e->next;
+	} while (e != set->hot);
+}
+
+/* Without the lock. */
+static int sleep_in_ring(struct bufpipe_set *set, int64_t until)
+{
+	struct inside *in = set->inside;
+	struct __kernel_timespec limit;
+	struct io_uring_cqe *cqe;
+	int64_t now = time_now();
+	/* Apart from the wait: one call that does both would hide that a signal ended the wait. */
+	int r = submit(set);
+
+	if (r < 0)
+		return r;
+	if (r == NOT_ALL)
+		until = time_sooner(until, now + BLIND_SLEEP);
+	limit.tv_sec = until > now ? (until - now) / NSEC_PER_SEC : 0;
+	limit.tv_nsec = until > now ? (until - now) % NSEC_PER_SEC : 0;
+	set->asleep = true;
+	pthread_mutex_unlock(&set->lock);
+	r = io_uring_wait_cqe_timeout(&in->ring, &cqe, &limit);
+	pthread_mutex_lock(&set->lock);
+	set->asleep = false;
+	return r;
+}
+
+static int sleep_in_uring(struct bufpipe_set *set, int64_t until)
+{
+	int last;
+	int r;
+
+	if (until == TIME_TRY) {
+		ask_for_hot(set);
+		prepare_wishes(set);
+		r = submit(set);
+	} else {
+		r = sleep_in_ring(set, until);
+	}
+	collect(set);
+	/* Left to us while we slept; and this thread may not come again soon. */
+	prepare_wishes(set);
+	last = submit(set);
+	if (r >= 0 && last < 0)
+		r = last;
+	return r < 0 && r != -ETIME && r != -EAGAIN && r != -EBUSY ? r : 0;
+}
+
+/* Without a system call: answers are there, or the kernel has some to be asked for. */
+static bool fired(const struct bufpipe_set *set, unsigned turn)
+{
+	const struct io_uring *ring = &((const struct inside *)set->inside)->ring;
+
+	(void)turn;
+	return io_uring_cq_ready(ring) || __atomic_load_n(ring->sq.kflags, __ATOMIC_RELAXED) &
+						  (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
+}
+
+const struct sleeper sleep_on_uring = {
+	.mode = WAITER_MANY,
+	.open = open_uring,
+	.close = close_uring,
+	.join = join,
+	.leave = part,
+	.begin = begin,
+	.prepare = prepare,
+	.watch = watch,
+	.sleep = sleep_in_uring,
+	.fired = fired,
+};
+#else
+static int open_nothing(struct bufpipe_set *set)
+{
+	(void)set;
+	return -ENOSYS;
+}
+
+const struct sleeper sleep_on_uring = { .open = open_nothing };
+#endif

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+#include "poll/uring.h"
+
+#include "base/sys.h"
+#include "poll/readiness.h"
+
+#include <poll.h>
+#include <sys/mman.h>
+
+/* Exported; the public header declares them with the types of liburing, which the library proper can do without. */
+int bufpipe_prep_wait(struct io_uring_sqe *sqe, bufpipe_t *pipe);
+int bufpipe_prep_wait_room(struct io_uring_sqe *sqe, bufpipe_t *pipe);
+int bufpipe_prep_wait_hup(struct io_uring_sqe *sqe, bufpipe_t *pipe);
+
+/* What is found out; UNKNOWN if it was only short of something. */
+enum { UNKNOWN, YES, NO };
+
+static _Atomic int known;
+
+static int ask(int ring)
+{
+	enum { OPS = 64 };
+	_Alignas(struct io_uring_probe) char
+		space[sizeof(struct io_uring_probe) + OPS * sizeof(struct io_uring_probe_op)];
+	struct io_uring_probe *probe = (struct io_uring_probe *)space;
+
+	memset(space, 0, sizeof(space));
+	if (syscall(SYS_io_uring_register, ring, IORING_REGISTER_PROBE, probe, OPS) < 0 ||
+	    probe->last_op < URING_OP_FUTEX_WAIT)
+		return NO;
+	return probe->ops[URING_OP_FUTEX_WAIT].flags & IO_URING_OP_SUPPORTED ? YES : NO;
+}
+
+/* With a ring for that alone. */
+static int ask_a_new_one(void)
+{
+	struct io_uring_params params = { 0 };
+	int ring = (int)syscall(SYS_io_uring_setup, 1, &params);
+	int answer;
+
+	if (ring < 0)
+		return errno == EMFILE || errno == ENFILE || errno == ENOMEM ? UNKNOWN : NO;
+	answer = ask(ring);
+	close(ring);
+	return answer;
+}
+
+bool uring_lacks_futex(void)
+{
+	return atomic_load_explicit(&known, memory_order_relaxed) == NO;
+}
+
+bool uring_has_futex(int ring)
+{
+	int state = atomic_load_explicit(&known, memory_order_relaxed);
+
+	if (state == UNKNOWN) {
+		state = ring < 0 ? ask_a_new_one() : ask(ring);
+		atomic_store_explicit(&known, state, memory_order_relaxed);
+	}
+	return state == YES;
+}
+
+/* A no-op completes at once. */
+static void prep_nop(struct io_uring_sqe *sqe)
+{
+	memset(sqe, 0, sizeof(*sqe));
+	sqe->opcode = IORING_OP_NOP;
+}
+
+static int prep(struct io_uring_sqe *sqe, bufpipe_t *p, unsigned event)
+{
+	struct wait *wait;
+	uint32_t token;
+	int r = sqe && p ? readiness_check(p, event) : -EINVAL;
+
+	if (r < 0)
+		return r;
+	if (!uring_has_futex(-1))
+		return -ENOSYS;
+	wait = event == BUFPIPE_IN ? &p->in.wait : &p->out.wait;
+	token = wait_events(wait);
+	readiness_raise(p, event, WAITER_MANY);
+	/*
+	 * Also when the other side is known to be gone; and when publishers do not
+	 * know yet that they must fence, so that the caller comes again.
+	 */
+	if (!wait_order(wait) || readiness_look(p, event) || wait_glance(wait) < 0) {
+		readiness_lower(p, event, WAITER_MANY);
+		prep_nop(sqe);
+	} else {
+		uring_prep_futex_wait(sqe, &wait->theirs->events, token);
+	}
+	return 0;
+}
+
+int bufpipe_prep_wait(struct io_uring_sqe *sqe, bufpipe_t *p)
+{
+	return prep(sqe, p, BUFPIPE_IN);
+}
+
+int bufpipe_prep_wait_room(struct io_uring_sqe *sqe, bufpipe_t *p)
+{
+	return prep(sqe, p, BUFPIPE_OUT);
+}
+
+int bufpipe_prep_wait_hup(struct io_uring_sqe *sqe, bufpipe_t *p)
+{
+	if (!sqe || !p)
+		return -EINVAL;
+	if (!uring_has_futex(-1))
+		return -ENOSYS;
+	memset(sqe, 0, sizeof(*sqe));
+	sqe->opcode = IORING_OP_POLL_ADD;
+	sqe->fd = p->socket;
+	sqe->poll32_events = POLLRDHUP;
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+	sqe->poll32_events = sqe->poll32_events << 16;
+#endif
+	return 0;
+}

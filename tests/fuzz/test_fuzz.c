@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Random packets and random rings: nothing but documented results, nothing
+ * left behind.  The same numbers at each run; BUFPIPE_TEST_SECONDS and
+ * BUFPIPE_TEST_SEED make it longer and other.
+ */
+#include "hostile/hostile.h"
+
+#include <fcntl.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+
+TestSuite(fuzz, .timeout = 100000);
+
+#define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
+
+static uint64_t seed(void)
+{
+	const char *s = getenv("BUFPIPE_TEST_SEED");
+
+	return s ? strtoull(s, NULL, 0) : 1;
+}
+
+static int64_t fuzz_time(void)
+{
+	return getenv("BUFPIPE_TEST_SECONDS") ? attack_time() : 2 * NSEC_PER_SEC;
+}
+
+/* Numbers at which something changes. */
+static uint64_t odd_number(uint64_t *state)
+{
+	uint64_t r = random_next(state);
+	uint64_t power = (uint64_t)1 << r % 64;
+
+	switch (r / 64 % 6) {
+	case 0:
+		return power;
+	case 1:
+		return power - 1;
+	case 2:
+		return power + 1;
+	case 3:
+		return 0 - power;
+	case 4:
+		return r / 1024 % 16;
+	default:
+		return random_next(state);
+	}
+}
+
+/* Bytes, words of 4 or 8, here and there; often none. */
+static void mutate(void *bytes, size_t len, uint64_t *state)
+{
+	for (uint64_t n = random_next(state) % 4; n; n--) {
+		uint64_t number = odd_number(state);
+		size_t size = (size_t)1 << random_next(state) % 4;
+
+		if (size <= len)
+			memcpy((char *)bytes + random_next(state) % (len / size) * size, &number, size);
+	}
+}
+
+/* A region that is nearly good, or another thing; the caller closes it. */
+static int random_fd(unsigned directions, uint64_t *state)
+{
+	struct identity id = honest_identity(directions);
+	off_t size;
+
+	if (random_next(state) % 16 == 0)
+		return eventfd(0, EFD_CLOEXEC);
+	if (random_next(state) % 2)
+		mutate(&id, sizeof(id), state);
+	size = honest_size(&id);
+	if (size < 0 || size > (off_t)1 << 43)
+		size = 4096;
+	return forge_region(&id, size + (random_next(state) % 8 ? 0 : 1), random_next(state) % 8 ? SEALS : 0);
+}
+
+/* A packet of about len bytes with about n descriptors. */
+static void send_randomly(int socket, const void *bytes, size_t len, const int *fds, int n, uint64_t *state)
+{
+	char copy[128] = { 0 };
+	uint64_t r = random_next(state);
+
+	memcpy(copy, bytes, len);
+	mutate(copy, len, state);
+	if (r % 16 == 0)
+		len = r / 16 % sizeof(copy);
+	if (r / 4096 % 16 == 0 && n)
+		n--;
+	rogue_send(socket, copy, len, fds, n);
+}
+
+/* What works with any end that came of this: a few calls, each with an end. */
+static void use(bufpipe_t *pipe)
+{
+	struct bufpipe_info info;
+	const void *at;
+	char buf[64] = "";
+	int64_t begin = time_now();
+
+	if (!pipe)
+		return;
+	cr_assert_eq(bufpipe_get_info(pipe, &info), 0);
+	bufpipe_send(pipe, buf, sizeof(buf), 0);
+	bufpipe_recv(pipe, buf, sizeof(buf), MSEC);
+	bufpipe_next(pipe, 0);
+	if (bufpipe_peek(pipe, &at, 0) >= 0)
+		bufpipe_release(pipe);
+	bufpipe_shutdown(pipe);
+	bufpipe_close(pipe);
+	cr_assert_lt(elapsed(begin), SOON);
+}
+
+Test(fuzz, strangers_at_the_listener)
+{
+	struct tally before = tally_now();
+	uint64_t state = seed();
+	int64_t begin = time_now();
+	bufpipe_listener_t *listener;
+	char address[64];
+
+	snprintf(address, sizeof(address), "@bufpipe-test-fuzz-%d", getpid());
+	cr_assert_eq(bufpipe_listen(&listener, address, NULL), 0);
+	while (elapsed(begin) < fuzz_time()) {
+		struct handshake g = handshake_make(WISHES);
+		int socket = rogue_connect(address);
+		bufpipe_t *pipe = NULL;
+		int fd;
+		int r;
+
+		g.flags = random_next(&state) % 2 ? WISH_ANY : LAYOUT_SENDS;
+		send_randomly(socket, &g, sizeof(g), NULL, 0, &state);
+		cr_assert_eq(bufpipe_accept(listener, &pipe, 0), -EAGAIN);
+		recv(socket, &g, sizeof(g), MSG_DONTWAIT);
+		g = handshake_make(REGION);
+		fd = random_fd(LAYOUT_SENDS, &state);
+		send_randomly(socket, &g, sizeof(g), &fd, 1, &state);
+		r = bufpipe_accept(listener, &pipe, 0);
+		cr_assert(r == 0 || r == -EAGAIN, "%d", r);
+		use(pipe);
+		close(fd);
+		close(socket);
+	}
+	honest_visit(listener, address, NULL);
+	bufpipe_listener_close(listener);
+	tally_assert(before, "strangers");
+}
+
+static void serve_randomly(int listener)
+{
+	uint64_t state = seed();
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	for (;;) {
+		struct handshake g = handshake_make(OFFER);
+		int socket = accept(listener, NULL, NULL);
+		int fd = random_fd(LAYOUT_SENDS, &state);
+		char wishes[128];
+
+		recv(socket, wishes, sizeof(wishes), 0);
+		g.flags = LAYOUT_RECEIVES;
+		g.buffer_size = 65536;
+		send_randomly(socket, &g, sizeof(g), &fd, 1, &state);
+		close(socket);
+		close(fd);
+	}
+}
+
+Test(fuzz, offers_to_a_connector)
+{
+	static const int known[] = { 0,           -EBADMSG, -EPROTONOSUPPORT, -EPROTOTYPE, -EMSGSIZE,
+				     -ECONNRESET, -ENOMEM,  -ECONNREFUSED,    -EFBIG };
+	struct tally before = tally_now();
+	int64_t begin = time_now();
+	char name[64];
+	int listener = rogue_listen(name);
+	pid_t pid = fork();
+
+	if (!pid)
+		serve_randomly(listener);
+	while (elapsed(begin) < fuzz_time()) {
+		bufpipe_t *pipe = NULL;
+		int r = bufpipe_connect(&pipe, name, NULL, 5 * NSEC_PER_SEC);
+		bool found = false;
+
+		for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++)
+			found |= r == known[i];
+		cr_assert(found, "%d", r);
+		use(pipe);
+	}
+	flipper_stop(pid);
+	close(listener);
+	tally_assert(before, "offers");
+}
+
+Test(fuzz, parcels)
+{
+	struct tally before = tally_now();
+	uint64_t state = seed();
+	int64_t begin = time_now();
+	bufpipe_t *ends[2];
+	char parcel[64];
+	size_t len;
+
+	pipe_open(ends, NULL);
+	len = parcel_bytes(ends[0], parcel);
+	pipe_close(ends);
+	while (elapsed(begin) < fuzz_time()) {
+		unsigned directions = random_next(&state) % 3 + 1;
+		int sockets[2];
+		int ours[2];
+		int fds[3];
+		bufpipe_t *pipe = NULL;
+		int r;
+
+		sockets_open(sockets, SOCK_SEQPACKET);
+		sockets_open(ours, SOCK_SEQPACKET);
+		fds[0] = random_fd(directions, &state);
+		fds[1] = random_fd(directions_mirrored(directions), &state);
+		fds[2] = ours[0];
+		send_randomly(sockets[0], parcel, len, fds, 3, &state);
+		shutdown(sockets[0], SHUT_WR);
+		r = bufpipe_recv_end(sockets[1], &pipe);
+		cr_assert(r == 0 || r == -EBADMSG || r == -EPROTONOSUPPORT || r == -EPIPE || r == -ENOMEM ||
+				  r == -EPERM || r == -EAGAIN,
+			  "%d", r);
+		if (pipe && pipe->flags & BUFPIPE_SHARED) {
+			bufpipe_close(pipe); /* co-owners trust each other's locks */
+			pipe = NULL;
+		}
+		use(pipe);
+		close(fds[0]);
+		close(fds[1]);
+		sockets_close(sockets);
+		sockets_close(ours);
+	}
+	tally_assert(before, "parcels");
+}
+
+/* A ring of records that nearly fit together, read to the end with every call. */
+static void fill_randomly(const struct duel *d, uint64_t *state)
+{
+	static const uint64_t flags[] = { RECORD_WHOLE, RECORD_WHOLE, RECORD_FIRST, RECORD_MORE,
+					  RECORD_MORE };
+	uint64_t end = victim_head(d) + d->rogue->sender.limit;
+	uint64_t longest = d->rogue->ours.identity.buffer_size;
+
+	for (uint64_t at = victim_head(d); at < end;) {
+		uint64_t len = random_next(state) % 8 ? random_next(state) % 200 : odd_number(state) % 5000;
+		uint64_t header = flags[random_next(state) % 5] | len;
+
+		if (random_next(state) % 64 == 0)
+			header = odd_number(state);
+		atomic_store(rogue_header(d, at), header);
+		atomic_store(rogue_header(d, at + 8), random_next(state) % 4
+							      ? longest - 50 + random_next(state) % 600
+							      : odd_number(state));
+		at += record_size(len);
+	}
+}
+
+static void read_random_rings(const struct bufpipe_options *options)
+{
+	struct duel d = duel_begin(0, options);
+	uint64_t state = seed();
+	int64_t begin = time_now();
+
+	while (elapsed(begin) < fuzz_time() / 3) {
+		fill_randomly(&d, &state);
+		for (int i = 0; i < 60; i++) {
+			bool large = random_next(&state) % 4 == 0;
+			size_t cap =
+				random_next(&state) % 400 + (large ? d.rogue->ours.identity.buffer_size : 0);
+			char *buf = malloc(cap + !cap);
+			struct iovec m[3] = { { buf, cap }, { buf, cap }, { buf, cap } };
+			int64_t before = time_now();
+			const void *at;
+			ssize_t r;
+
+			switch (random_next(&state) % 4) {
+			case 0:
+				r = bufpipe_next(d.victim, 0);
+				break;
+			case 1:
+				r = bufpipe_peek(d.victim, &at, 0);
+				if (random_next(&state) % 2)
+					cr_assert_eq(bufpipe_unpeek(d.victim), r < 0 ? -EINVAL : 0);
+				else
+					cr_assert_eq(bufpipe_release(d.victim), r < 0 ? -EINVAL : 0);
+				break;
+			case 2:
+				r = bufpipe_recv_many(d.victim, m, 3, 0);
+				cr_assert_leq(r, 3);
+				break;
+			default:
+				r = bufpipe_recv(d.victim, buf, cap, 0);
+				cr_assert_leq(r, (ssize_t)cap);
+			}
+			free(buf);
+			cr_assert_lt(elapsed(before), SOON);
+			if (r == -EPROTO || r == -EPIPE || r == -EMSGSIZE || r == -EAGAIN)
+				rogue_put(&d, RECORD_WHOLE | random_next(&state) % 300);
+			else
+				cr_assert_geq(r, 0, "%zd", r);
+		}
+	}
+	duel_end(&d);
+}
+
+Test(fuzz, rings)
+{
+	read_random_rings(NULL);
+	read_random_rings(&(struct bufpipe_options){ .buffer_size = 1024 });
+	/* A shared end would wait for the rest of each message that begins: one lap is enough. */
+	read_random_rings(&(struct bufpipe_options){ .object_size = 100 });
+}

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the tests of hostile peers share.  A rogue is an end whose holder knows
+ * the layout of its own region and writes into it what it likes, from this
+ * process before a call of its victim, from another during it.
+ */
+#ifndef TESTS_HOSTILE_H
+#define TESTS_HOSTILE_H
+
+#include "connect/handshake.h"
+#include "end/end.h"
+#include "support.h"
+
+/* Descriptors and shared mappings of this process: what a leak would add to. */
+struct tally {
+	int fds;
+	int maps;
+};
+
+struct tally tally_now(void);
+void tally_assert(struct tally before, const char *what);
+
+/* A pipe that nobody attacks; bystander_assert closes it after it has proved to be as it was. */
+struct bystander {
+	bufpipe_t *ends[2];
+};
+
+struct bystander bystander_make(void);
+void bystander_assert(struct bystander *bystander);
+
+/* The victim's end of a pipe, and the other one. */
+struct duel {
+	bufpipe_t *victim;
+	bufpipe_t *rogue;
+	struct bystander bystander;
+	struct tally before;
+};
+
+/* The victim has ends[victim]: 0 receives, 1 sends. */
+struct duel duel_begin(int victim, const struct bufpipe_options *options);
+void duel_end(struct duel *duel);
+
+/* The rogue's ring, where the victim will read next or at a position. */
+_Atomic uint64_t *rogue_header(const struct duel *duel, uint64_t position);
+uint64_t victim_head(const struct duel *duel);
+void rogue_put(const struct duel *duel, uint64_t header);
+/* The same word at each place where a record can begin. */
+void rogue_fill(const struct duel *duel, uint64_t word);
+
+/* Runs a step without end in another process, which has let go of the victim's end; until flipper_stop. */
+typedef void flip_step(const struct duel *duel, uint64_t random);
+pid_t flipper_start(const struct duel *duel, flip_step *step);
+void flipper_stop(pid_t pid);
+
+/* Small, repeatable random numbers. */
+uint64_t random_next(uint64_t *state);
+
+/* Nanoseconds since begin. */
+int64_t elapsed(int64_t begin);
+/* What any call with a timeout of at most 50 ms may take, on a busy machine. */
+#define SOON (3 * NSEC_PER_SEC)
+
+/* How long to attack: a moment, or as many seconds as BUFPIPE_TEST_SECONDS says. */
+int64_t attack_time(void);
+
+/* A sequenced socket, bound to an abstract name that nobody else has; name becomes an address for bufpipe_connect. */
+int rogue_listen(char name[64]);
+int rogue_connect(const char *name);
+
+/* One packet with descriptors, whatever they are; what sendmsg says. */
+ssize_t rogue_send(int socket, const void *bytes, size_t len, const int *fds, int n);
+/* One packet, with at most one descriptor (-1 for none). */
+ssize_t rogue_recv(int socket, void *bytes, size_t len, int *fd);
+
+/* An identity as an honest end of default size would have it. */
+struct identity honest_identity(unsigned layout_flags);
+/* A memfd with this identity, of size bytes, sealed with seals. */
+int forge_region(const struct identity *identity, off_t size, int seals);
+off_t honest_size(const struct identity *identity);
+
+/* A listener and somebody who has got its offer: what comes next is a region. */
+struct meeting {
+	bufpipe_listener_t *listener;
+	char address[64];
+	struct handshake offer;
+	int socket;
+	int offered; /* the listener's region */
+};
+
+struct meeting meet(const struct bufpipe_options *options);
+void part(struct meeting *meeting);
+
+/* An honest client in another process connects and sends "hello"; the listener accepts it and hears that. */
+void honest_visit(bufpipe_listener_t *listener, const char *address, const struct bufpipe_options *options);
+
+/* The bytes of the packet in which an end travels, as bufpipe_send_end would send them for this end. */
+size_t parcel_bytes(bufpipe_t *pipe, char bytes[64]);
+
+#endif

@@ -1,0 +1,497 @@
+/* SPDX-License-Identifier: MIT */
+/* A peer that lies about its position, and about how it sleeps and wakes; and the memory that it cannot reach. */
+#include "hostile/hostile.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+
+#define NOBODY 65534
+
+TestSuite(hostile_words, .timeout = 30);
+
+static void set_head(const struct duel *d, uint64_t head)
+{
+	atomic_store(&d->rogue->ours.control->head, head);
+}
+
+static uint64_t fill_victim(const struct duel *d)
+{
+	char buf[256] = "";
+
+	while (bufpipe_send(d->victim, buf, sizeof(buf), 0) == 0)
+		;
+	return sender_tail(&d->victim->sender);
+}
+
+/* Every way to send; reservations are given back. */
+static int send_somehow(bufpipe_t *p, int how, int64_t timeout_ns)
+{
+	char buf[256] = "";
+	const struct iovec pieces[2] = { { buf, 200 }, { buf, 56 } };
+	const struct iovec messages[2] = { { buf, 256 }, { buf, 256 } };
+	void *room;
+	int r;
+
+	switch (how % 4) {
+	case 0:
+		return bufpipe_send(p, buf, sizeof(buf), timeout_ns);
+	case 1:
+		return bufpipe_sendv(p, pieces, 2, timeout_ns);
+	case 2:
+		return (int)bufpipe_send_many(p, messages, 2, timeout_ns);
+	default:
+		r = bufpipe_reserve(p, &room, sizeof(buf), timeout_ns);
+		if (r < 0)
+			return r;
+		memset(room, 1, sizeof(buf));
+		return how % 8 == 3 ? bufpipe_cancel(p) : bufpipe_commit(p, sizeof(buf));
+	}
+}
+
+static int send_soon(const struct duel *d, int how, int64_t timeout_ns)
+{
+	int64_t begin = time_now();
+	int r = send_somehow(d->victim, how, timeout_ns);
+
+	cr_assert_lt(elapsed(begin), SOON);
+	cr_assert(r >= 0 || r == -EPROTO || r == -EAGAIN || r == -ETIMEDOUT || r == -EPIPE, "%d", r);
+	return r;
+}
+
+Test(hostile_words, positions_that_no_receiver_can_have)
+{
+	struct duel d = duel_begin(1, NULL);
+	uint64_t data_size = d.victim->ours.identity.data_size;
+	uint64_t tail = fill_victim(&d);
+	uint64_t seen = 264; /* one record */
+	const uint64_t lies[] = {
+		tail + 8,
+		tail + data_size,
+		seen - 8,
+		0,
+		seen + 4,
+		seen + 2,
+		tail - 1,
+		seen + data_size,
+		seen - data_size,
+		seen + ((uint64_t)1 << 32),
+		seen + ((uint64_t)1 << 63),
+		tail + ((uint64_t)1 << 63),
+		UINT64_MAX,
+		UINT64_MAX - 7,
+	};
+
+	set_head(&d, seen);
+	cr_assert_eq(send_soon(&d, 0, 0), 0);
+	cr_assert_eq(send_soon(&d, 0, 0), -EAGAIN);
+	tail = sender_tail(&d.victim->sender);
+	for (size_t i = 0; i < sizeof(lies) / sizeof(*lies); i++) {
+		set_head(&d, lies[i] == lies[0] ? tail + 8 : lies[i]);
+		for (int how = 0; how < 4; how++) {
+			cr_assert_eq(send_soon(&d, how, 0), -EPROTO, "lie %zu", i);
+			cr_assert_eq(send_soon(&d, how, 50 * MSEC), -EPROTO, "lie %zu", i);
+		}
+		cr_assert_eq(sender_tail(&d.victim->sender), tail, "lie %zu changed the tail", i);
+	}
+	set_head(&d, tail);
+	cr_assert_eq(send_soon(&d, 0, 0), 0);
+	duel_end(&d);
+}
+
+/* From what was seen last, now right, now wrong. */
+static void flip_head(const struct duel *d, uint64_t random)
+{
+	uint64_t tail = sender_tail(&d->victim->sender); /* never from the shared words of an honest layout */
+	static const int64_t steps[] = { 0, 0, 8, -8, 264, 1, 1ll << 32, INT64_MIN, 65536, 131072, -65536 };
+
+	set_head(d, tail - (random >> 8) % 2 * 1024 + (uint64_t)steps[random % 11]);
+}
+
+Test(hostile_words, position_flipped_during_the_call)
+{
+	const struct bufpipe_options options = { .buffer_size = 1024 };
+	struct duel d = duel_begin(1, &options);
+	pid_t pid = flipper_start(&d, flip_head);
+	const struct tail *own = d.victim->sender.own;
+	int64_t begin = time_now();
+
+	for (int i = 0; elapsed(begin) < attack_time(); i++) {
+		send_soon(&d, i / 3, i % 3 ? 0 : MSEC);
+		cr_assert_leq(atomic_load(&own->tail) - atomic_load(&own->head_seen), d.victim->sender.limit,
+			      "more in the ring than it holds");
+	}
+	flipper_stop(pid);
+	duel_end(&d);
+}
+
+/* Both directions of the rogue's bells. */
+static void set_bells(const struct duel *d, uint32_t flags, uint64_t raises, uint64_t wanted, uint32_t cpu)
+{
+	struct waiter_state *bells[2] = { &d->rogue->ours.control->send_waiter,
+					  &d->rogue->ours.control->recv_waiter };
+
+	for (int i = 0; i < 2; i++) {
+		atomic_store(&bells[i]->wanted, wanted);
+		atomic_store(&bells[i]->raises, raises);
+		atomic_store(&bells[i]->cpu, cpu);
+		atomic_store(&bells[i]->single, cpu);
+		atomic_store(&bells[i]->afar, (int32_t)cpu);
+		atomic_store(&bells[i]->clearing, -(int32_t)cpu);
+		atomic_store(&bells[i]->flags, flags);
+	}
+}
+
+/* Through a duplex pipe both ways, so that the victim rings for data and for room. */
+static void exchange(const struct duel *d, int i)
+{
+	char buf[64];
+
+	cr_assert_eq(bufpipe_send(d->victim, &i, sizeof(i), 0), 0);
+	cr_assert_eq(bufpipe_recv(d->rogue, buf, sizeof(buf), 0), (ssize_t)sizeof(i));
+	cr_assert_eq(memcmp(buf, &i, sizeof(i)), 0);
+	cr_assert_eq(bufpipe_send(d->rogue, &i, sizeof(i), 0), 0);
+	cr_assert_eq(bufpipe_recv(d->victim, buf, sizeof(buf), 0), (ssize_t)sizeof(i));
+	cr_assert_eq(memcmp(buf, &i, sizeof(i)), 0);
+}
+
+Test(hostile_words, flags_always_up_cost_a_wake_up_and_no_message)
+{
+	static const uint32_t flags[] = { WAITER_FUTEX, WAITER_DOORBELL,
+					  WAITER_MODE,  WAITER_MODE | WAITER_FENCE,
+					  WAITER_FENCE, WAITER_LEAVE,
+					  UINT32_MAX,   0x80000000 };
+	const struct bufpipe_options options = { .flags = BUFPIPE_DUPLEX };
+	struct duel d = duel_begin(1, &options);
+	int64_t begin = time_now();
+
+	for (int f = 0; f < 8; f++) {
+		for (int i = 0; i < 1000; i++) {
+			set_bells(&d, flags[f], (uint64_t)i, i % 2 ? 0 : UINT64_MAX, (uint32_t)i);
+			exchange(&d, i);
+		}
+	}
+	cr_assert_lt(elapsed(begin), 10 * NSEC_PER_SEC);
+	duel_end(&d);
+}
+
+/* Whoever says so without being far costs the victim a longer pause, which it takes, and no timeout. */
+Test(hostile_words, sender_that_claims_to_be_far_away_delays_nobody_for_long)
+{
+	const struct bufpipe_options options = { .buffer_size = 1 << 20, .spin_ns = BUFPIPE_SPIN_ALWAYS };
+	struct duel d = duel_begin(0, &options);
+	static char buf[4096];
+
+	atomic_store(&d.rogue->ours.control->send_waiter.afar, INT32_MAX);
+	atomic_store(&d.rogue->ours.control->send_waiter.clearing, INT32_MIN);
+	for (int i = 0; i < 100; i++) {
+		int64_t before = time_now();
+
+		for (int j = 0; j < 16; j++) {
+			cr_assert_eq(bufpipe_send(d.rogue, buf, sizeof(buf), 0), 0);
+			cr_assert_eq(bufpipe_recv(d.victim, buf, sizeof(buf), 0), (ssize_t)sizeof(buf));
+		}
+		atomic_store(&d.rogue->ours.control->send_waiter.cpu, 0);
+		cr_assert_eq(bufpipe_recv(d.victim, buf, sizeof(buf), MSEC / 10), -ETIMEDOUT);
+		cr_assert_lt(elapsed(before), SOON);
+	}
+	cr_assert_gt(atomic_load(&d.victim->in.wait.pauses), 128);
+	duel_end(&d);
+}
+
+static void flip_bells(const struct duel *d, uint64_t random)
+{
+	struct waiter_state *waiter =
+		random % 2 ? &d->rogue->ours.control->send_waiter : &d->rogue->ours.control->recv_waiter;
+
+	switch (random / 2 % 7) {
+	case 0:
+		atomic_store(&waiter->flags, (uint32_t)(random >> 8));
+		break;
+	case 1:
+		atomic_store(&waiter->flags, WAITER_MODE | WAITER_LEAVE * (uint32_t)(random >> 8 & 1));
+		break;
+	case 2:
+		atomic_store(&waiter->raises, random >> 8);
+		break;
+	case 3:
+		atomic_store(&waiter->wanted, random << 1);
+		break;
+	case 4:
+		atomic_store(&waiter->events, (uint32_t)(random >> 8));
+		break;
+	case 5:
+		atomic_store(&waiter->single, random >> 8 & 1);
+		atomic_store(&waiter->afar, (int32_t)random);
+		atomic_store(&waiter->clearing, (int32_t)(random >> 32));
+		break;
+	default:
+		atomic_store(&waiter->cpu, random >> 8 & 3);
+		break;
+	}
+}
+
+/* A close that leaves, registration claimed and withdrawn, garbage: life and messages are as the socket and ring say. */
+Test(hostile_words, bells_flipped_during_the_call)
+{
+	const struct bufpipe_options options = { .flags = BUFPIPE_DUPLEX };
+	struct duel d = duel_begin(1, &options);
+	pid_t pid = flipper_start(&d, flip_bells);
+	int64_t begin = time_now();
+	char byte;
+
+	for (int i = 0; elapsed(begin) < attack_time(); i++) {
+		int64_t before = time_now();
+
+		exchange(&d, i);
+		cr_assert_eq(bufpipe_recv(d.victim, &byte, 1, i % 64 ? 0 : MSEC),
+			     i % 64 ? -EAGAIN : -ETIMEDOUT);
+		cr_assert_lt(elapsed(before), SOON);
+	}
+	flipper_stop(pid);
+	duel_end(&d);
+}
+
+/* The word on which the victim sleeps never stays, and the victim believes that it need not spin. */
+static void bump_events(const struct duel *d, uint64_t random)
+{
+	struct control *c = d->rogue->ours.control;
+
+	for (int i = 0; i < 8; i++) {
+		atomic_fetch_add(&c->send_waiter.events, 1);
+		atomic_fetch_add(&c->recv_waiter.events, 1);
+	}
+	atomic_store(&c->send_waiter.cpu, atomic_load(&d->rogue->theirs.control->recv_waiter.cpu));
+	atomic_store(&c->recv_waiter.cpu, atomic_load(&d->rogue->theirs.control->send_waiter.cpu));
+	/* Whoever fell asleep while this process did not run is woken, too. */
+	(void)random;
+	sys_futex_wake(&c->send_waiter.events);
+	sys_futex_wake(&c->recv_waiter.events);
+}
+
+static void time_out_under(flip_step *step, const struct bufpipe_options *options)
+{
+	struct duel d = duel_begin(1, options);
+	pid_t pid;
+	char byte;
+
+	fill_victim(&d);
+	pid = flipper_start(&d, step);
+	for (int i = 0; i < 4; i++) {
+		int64_t begin = time_now();
+
+		cr_assert_eq(bufpipe_recv(d.victim, &byte, 1, 150 * MSEC), -ETIMEDOUT);
+		cr_assert_eq(bufpipe_next(d.victim, 50 * MSEC), -ETIMEDOUT);
+		cr_assert_lt(elapsed(begin), SOON, "receiving went on beyond its timeout");
+		cr_assert_geq(elapsed(begin), 200 * MSEC, "receiving ended before its timeout");
+		begin = time_now();
+		cr_assert_eq(send_soon(&d, i, 50 * MSEC), -ETIMEDOUT);
+		cr_assert_geq(elapsed(begin), 50 * MSEC, "sending ended before its timeout");
+	}
+	flipper_stop(pid);
+	duel_end(&d);
+}
+
+Test(hostile_words, events_bumped_without_end)
+{
+	const struct bufpipe_options adaptive = { .flags = BUFPIPE_DUPLEX };
+	const struct bufpipe_options sleepy = { .flags = BUFPIPE_DUPLEX, .spin_ns = BUFPIPE_NO_SPIN };
+	const struct bufpipe_options spinning = { .flags = BUFPIPE_DUPLEX, .spin_ns = BUFPIPE_SPIN_ALWAYS };
+	const struct bufpipe_options shared = { .flags = BUFPIPE_DUPLEX | BUFPIPE_SHARED,
+						.spin_ns = BUFPIPE_NO_SPIN };
+
+	time_out_under(bump_events, &adaptive);
+	time_out_under(bump_events, &sleepy);
+	time_out_under(bump_events, &spinning);
+	time_out_under(bump_events, &shared);
+}
+
+/* Bytes, empty packets, packets with descriptors, oversized ones, in turn and as many as the socket takes. */
+static void flood_doorbell(const struct duel *d, uint64_t random)
+{
+	static char big[100000];
+	int fds[3] = { 0, 1, 2 };
+	size_t lengths[] = { 1, 0, 64, 65, sizeof(big) };
+
+	if (rogue_send(d->rogue->socket, big, lengths[random % 5], fds, random / 8 % 4 ? 0 : 3) < 0) {
+		struct timespec moment = { .tv_nsec = 100000 };
+
+		nanosleep(&moment, NULL);
+	}
+	if (random / 32 % 2)
+		send(d->rogue->socket, "", 1, MSG_OOB | MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+Test(hostile_words, doorbell_flooded_with_descriptors)
+{
+	const struct bufpipe_options adaptive = { .flags = BUFPIPE_DUPLEX };
+	const struct bufpipe_options sleepy = { .flags = BUFPIPE_DUPLEX, .spin_ns = BUFPIPE_NO_SPIN };
+
+	time_out_under(flood_doorbell, &adaptive);
+	time_out_under(flood_doorbell, &sleepy);
+}
+
+Test(hostile_words, doorbell_bytes_are_no_messages)
+{
+	struct duel d = duel_begin(0, NULL);
+	int fds[4] = { 0, 1, 2, 0 };
+	char byte;
+
+	while (rogue_send(d.rogue->socket, "x", 1, fds, 4) > 0)
+		;
+	cr_assert_eq(bufpipe_recv(d.victim, &byte, 1, 0), -EAGAIN);
+	cr_assert_eq(bufpipe_recv(d.victim, &byte, 1, 150 * MSEC), -ETIMEDOUT);
+	cr_assert_eq(bufpipe_send(d.rogue, "y", 1, 0), 0);
+	cr_assert_eq(bufpipe_recv(d.victim, &byte, 1, 0), 1);
+	cr_assert_eq(byte, 'y');
+	/* What the doorbell brought along died in the kernel or at the recv. */
+	duel_end(&d);
+}
+
+/* It publishes and never wakes; the sleeper's own deadline does, and then the message is there. */
+static void publish_silently(const struct duel *d, uint64_t random)
+{
+	const struct timespec later = { .tv_nsec = 20 * MSEC };
+
+	(void)random;
+	nanosleep(&later, NULL);
+	if (!atomic_load(rogue_header(d, victim_head(d))))
+		rogue_put(d, RECORD_WHOLE);
+}
+
+Test(hostile_words, never_rung)
+{
+	const struct bufpipe_options sleepy = { .spin_ns = BUFPIPE_NO_SPIN };
+	struct duel d = duel_begin(0, &sleepy);
+	pid_t pid = flipper_start(&d, publish_silently);
+	int64_t begin = time_now();
+
+	cr_assert_eq(bufpipe_recv(d.victim, NULL, 0, 300 * MSEC), 0);
+	cr_assert_lt(elapsed(begin), SOON);
+	flipper_stop(pid);
+	duel_end(&d);
+}
+
+/* The rogue is another process alone: it exits while the victim tries, spins, is about to sleep, sleeps, sleeps long. */
+static void exit_after(int64_t delay, int64_t spin_ns, int receiving)
+{
+	const struct bufpipe_options options = { .flags = BUFPIPE_DUPLEX, .spin_ns = spin_ns };
+	struct duel d = duel_begin(1, &options);
+	int64_t begin;
+	pid_t pid;
+	char byte;
+	int r;
+
+	fill_victim(&d);
+	pid = fork();
+	if (!pid) {
+		struct timespec moment = time_spec(delay);
+
+		close(d.victim->socket);
+		set_bells(&d, delay % 2 ? UINT32_MAX : 0, 1, 0, 0);
+		nanosleep(&moment, NULL);
+		_exit(0);
+	}
+	close(d.rogue->socket); /* and keeps the memory, to let go in duel_end */
+	d.rogue->socket = -1;
+	begin = time_now();
+	r = receiving ? (int)bufpipe_recv(d.victim, &byte, 1, -1) : send_somehow(d.victim, 0, -1);
+	cr_assert_eq(r, -EPIPE, "%d", r);
+	cr_assert_lt(elapsed(begin), SOON + delay);
+	cr_assert_eq(waitpid(pid, NULL, 0), pid);
+	duel_end(&d);
+}
+
+Test(hostile_words, exits_at_each_moment_of_a_wait)
+{
+	static const int64_t delays[] = { 0,       1,        10001,     100000,   1000001,
+					  5000000, 50000001, 150000000, 250000001 };
+
+	for (size_t i = 0; i < sizeof(delays) / sizeof(*delays); i++) {
+		for (int receiving = 0; receiving < 2; receiving++) {
+			exit_after(delays[i], 0, receiving);
+			exit_after(delays[i], BUFPIPE_NO_SPIN, receiving);
+			exit_after(delays[i], BUFPIPE_SPIN_ALWAYS, receiving);
+		}
+	}
+}
+
+/* The victim's control page and its header are what the victim put there, whatever the rogue had. */
+Test(hostile_words, a_peer_has_no_writable_memory_of_its_victim)
+{
+	const struct bufpipe_options options = { .flags = BUFPIPE_DUPLEX };
+	struct duel d = duel_begin(0, &options);
+	int status;
+	pid_t pid = fork();
+
+	if (!pid) {
+		signal(SIGSEGV, SIG_DFL);
+		signal(SIGBUS, SIG_DFL);
+		*(volatile char *)d.rogue->theirs.control = 1;
+		_exit(0);
+	}
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	cr_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV, "it could write");
+	duel_end(&d);
+}
+
+/* Everything that might change a victim's region, with the descriptor that its peer has. */
+static void try_to_alter(int fd, off_t size, bool as_owner)
+{
+	char path[32];
+	void *at;
+	int again;
+
+	cr_assert_eq(mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0), MAP_FAILED);
+	at = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0);
+	cr_assert_neq(at, MAP_FAILED);
+	cr_assert_eq(mprotect(at, 4096, PROT_READ | PROT_WRITE), -1);
+	munmap(at, 4096);
+	cr_assert_eq(write(fd, "x", 1), -1);
+	cr_assert_eq(pwrite(fd, "x", 1, 4096), -1);
+	cr_assert_eq(ftruncate(fd, 0), -1);
+	cr_assert_eq(ftruncate(fd, size * 2), -1);
+	cr_assert_eq(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, size), -1);
+	cr_assert_eq(fallocate(fd, 0, size, 4096), -1);
+	cr_assert_eq(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE), -1);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	if (!as_owner) {
+		cr_assert_eq(fchmod(fd, 0666), -1);
+		cr_assert_eq(fchown(fd, NOBODY, NOBODY), -1);
+		cr_assert_eq(open(path, O_RDWR), -1, "another user opened it for writing");
+		cr_assert_eq(truncate(path, 0), -1);
+		return;
+	}
+	/* The same user may open it anew; not even so can it be cut short, which would be a fault for the victim. */
+	again = open(path, O_RDWR | O_CLOEXEC);
+	if (again >= 0) {
+		cr_assert_eq(ftruncate(again, 0), -1);
+		cr_assert_eq(fcntl(again, F_ADD_SEALS, F_SEAL_WRITE), -1);
+		close(again);
+	}
+}
+
+Test(hostile_words, a_peer_cannot_alter_the_region_that_it_gets)
+{
+	struct meeting m = meet(NULL);
+	struct stat st;
+	int status;
+	pid_t pid;
+
+	cr_assert_eq(fstat(m.offered, &st), 0);
+	cr_assert_eq(st.st_mode & 07777, 0400);
+	try_to_alter(m.offered, st.st_size, true);
+	pid = fork();
+	if (!pid) {
+		if (getuid() == 0)
+			cr_assert_eq(setgid(NOBODY) | setuid(NOBODY), 0);
+		/* Or /proc/self itself would be out of bounds, and hide what the mode allows. */
+		prctl(PR_SET_DUMPABLE, 1);
+		try_to_alter(m.offered, st.st_size, getuid() != NOBODY);
+		_exit(0);
+	}
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	cr_assert_eq(status, 0, "as another user: %x", status);
+	part(&m);
+}

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Several holders of a shared end sleep in loops of their own, on bufpipe_fd.
+ * One that is killed after any instruction of a call that silences the
+ * descriptor does not silence it for the others.
+ */
+#include "end/end.h"
+#include "kill/stepper.h"
+
+#include <criterion/criterion.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+enum { IN, OUT };
+
+/* What the victim does: its first bufpipe_fd, or with a descriptor that it has, a try, or a look at it. */
+enum verb { OPEN, TRY, LOOK };
+
+static bufpipe_t *ends[2];
+
+static void victim_prepare(void *arg)
+{
+	if (*(const enum verb *)arg != OPEN)
+		trial_assert(bufpipe_fd(ends[IN]) >= 0, "the victim's bufpipe_fd");
+}
+
+static void victim_call(void *arg)
+{
+	struct bufpipe_pollfd one = { .pipe = ends[IN], .events = BUFPIPE_IN };
+	char word[8];
+
+	switch (*(const enum verb *)arg) {
+	case OPEN:
+		bufpipe_fd(ends[IN]);
+		break;
+	case TRY:
+		bufpipe_recv(ends[IN], word, sizeof(word), 0);
+		break;
+	case LOOK:
+		bufpipe_wait(&one, 1, 0);
+		break;
+	}
+}
+
+static bool readable(int fd, int ms)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+
+	return poll(&p, 1, ms) == 1 && p.revents & POLLIN;
+}
+
+static void send_one(void)
+{
+	int r = bufpipe_send(ends[OUT], "message", 8, 0);
+
+	trial_assert(r == 0, "send: %d", r);
+}
+
+static void expect_one(int fd, const char *when)
+{
+	char word[8];
+	ssize_t n;
+
+	/* Sooner than the look that each holder takes now and then. */
+	trial_assert(readable(fd, 1000), "nobody tells of a message %s", when);
+	n = bufpipe_recv(ends[IN], word, sizeof(word), 0);
+	trial_assert(n == 8, "recv %s: %zd", when, n);
+}
+
+static int run(const void *plan, struct trial *t)
+{
+	struct bufpipe_options o = { .flags = BUFPIPE_SHARED };
+	enum verb verb = *(const enum verb *)plan;
+	int r = bufpipe_create(ends, &o);
+	pid_t victim;
+	int fd;
+
+	trial_assert(r == 0, "create: %d", r);
+	victim = victim_start(victim_prepare, victim_call, &verb);
+	fd = bufpipe_fd(ends[IN]);
+	trial_assert(fd >= 0, "bufpipe_fd: %d", fd);
+	trial_assert(!readable(fd, 0), "readable with nothing there");
+	if (verb != TRY)
+		send_one();
+	victim_step_and_kill(victim, t);
+	if (verb == TRY)
+		send_one();
+	expect_one(fd, "when the victim is dead");
+	r = (int)bufpipe_recv(ends[IN], NULL, 0, 0);
+	trial_assert(r == -EAGAIN, "a try: %d", r);
+	trial_assert(!readable(fd, 0), "readable again with nothing there");
+	send_one();
+	expect_one(fd, "later");
+	bufpipe_close(ends[IN]);
+	bufpipe_close(ends[OUT]);
+	return -1;
+}
+
+TestSuite(kill_door, .init = stepper_require, .timeout = 100000);
+
+Test(kill_door, a_holder_that_dies_leaves_the_descriptors_of_the_others_readable)
+{
+	static const char *const names[] = {
+		[OPEN] = "bufpipe_fd", [TRY] = "a try", [LOOK] = "bufpipe_wait"
+	};
+
+	for (enum verb verb = OPEN; verb <= LOOK; verb++) {
+		struct campaign c = {
+			.name = names[verb], .run = run, .plan = &verb, .workers = 6, .budget = 200000
+		};
+
+		stepper_campaign(&c);
+	}
+}
+
+static pid_t child_that(void (*act)(void))
+{
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		act();
+		_exit(0);
+	}
+	return pid;
+}
+
+static void take_byte_and_die(void)
+{
+	wait_drain(ends[IN]->socket);
+}
+
+static void publish_and_die(void)
+{
+	struct control *ours = ends[OUT]->ours.control;
+
+	/* As if this were between the publication and the bell. */
+	ends[OUT]->out.wait.theirs = &ours->send_waiter;
+	bufpipe_send(ends[OUT], "message", 8, 0);
+}
+
+/* What no order of steps can prevent has an end: the bell that nobody rings, and the byte that is lost. */
+Test(kill_door, what_a_death_has_silenced_is_found_within_seconds)
+{
+	struct bufpipe_options o = { .flags = BUFPIPE_SHARED };
+	void (*const acts[])(void) = { take_byte_and_die, publish_and_die };
+
+	for (int i = 0; i < 2; i++) {
+		char word[8];
+		int status;
+		int fd;
+
+		cr_assert_eq(bufpipe_create(ends, &o), 0);
+		fd = bufpipe_fd(ends[IN]);
+		cr_assert(fd >= 0);
+		if (acts[i] == take_byte_and_die)
+			cr_assert_eq(bufpipe_send(ends[OUT], "message", 8, 0), 0);
+		cr_assert(waitpid(child_that(acts[i]), &status, 0) > 0 && status == 0);
+		cr_assert(!readable(fd, 0), "the byte is still there: nothing is tested");
+		cr_assert(readable(fd, 20000));
+		cr_assert_eq(bufpipe_recv(ends[IN], word, sizeof(word), 0), 8);
+		cr_assert_eq(bufpipe_recv(ends[IN], word, sizeof(word), 0), -EAGAIN);
+		cr_assert(!readable(fd, 0));
+		bufpipe_close(ends[IN]);
+		bufpipe_close(ends[OUT]);
+	}
+}

@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: MIT */
+/* The lock of co-owners: one inside, a bound for waiting, and on with the next when its owner dies. */
+#include "support.h"
+
+#include "base/sys.h"
+#include "sync/lock.h"
+
+#include <sys/mman.h>
+
+SUITE(lock);
+
+static struct lock_habit habit;
+
+struct shared {
+	pthread_mutex_t lock;
+	volatile long counter; /* guarded by the lock */
+	_Atomic int inside;
+};
+
+static struct shared *shared_new(void)
+{
+	struct shared *s = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	check(s != MAP_FAILED);
+	check_eq(lock_init(&s->lock), 0);
+	return s;
+}
+
+Test(lock, is_taken_by_one_and_dropped)
+{
+	struct shared *s = shared_new();
+
+	for (int i = 0; i < 3; i++) {
+		check_eq(lock_take(&s->lock, &habit, TIME_FOREVER), 0);
+		check_eq(lock_try(&s->lock), -EAGAIN);
+		lock_drop(&s->lock);
+		check_eq(lock_try(&s->lock), 0);
+		lock_drop(&s->lock);
+	}
+	munmap(s, 4096);
+}
+
+enum { ROUNDS = 20000 };
+
+static void count(void *arg)
+{
+	struct shared *s = arg;
+
+	for (int i = 0; i < ROUNDS; i++) {
+		check_eq(lock_take(&s->lock, &habit, i % 2 ? TIME_FOREVER : time_deadline(PLENTY)), 0);
+		s->counter++;
+		lock_drop(&s->lock);
+	}
+}
+
+Test(lock, lets_one_in_at_a_time)
+{
+	struct shared *s = shared_new();
+	struct child children[2];
+	struct thread threads[2];
+
+	for (int i = 0; i < 2; i++)
+		children[i] = child_start(count, s);
+	for (int i = 0; i < 2; i++)
+		thread_start(&threads[i], count, s);
+	for (int i = 0; i < 2; i++) {
+		thread_join(&threads[i]);
+		child_join(&children[i]);
+	}
+	check_eq(s->counter, 4 * ROUNDS);
+	munmap(s, 4096);
+}
+
+static void hold(void *arg)
+{
+	struct shared *s = arg;
+
+	check_eq(lock_take(&s->lock, &habit, TIME_FOREVER), 0);
+	s->inside = 1;
+	for (;;)
+		pause();
+}
+
+static struct child holder_of(struct shared *s)
+{
+	struct child child = child_start(hold, s);
+
+	while (!s->inside)
+		sleep_ns(100 * USEC);
+	return child;
+}
+
+Test(lock, is_waited_for_no_longer_than_asked)
+{
+	struct shared *s = shared_new();
+	struct child holder = holder_of(s);
+	int64_t begin = clock_ns();
+
+	check_eq(lock_take(&s->lock, &habit, TIME_TRY), -ETIMEDOUT);
+	check_eq(lock_take(&s->lock, &habit, begin + 1), -ETIMEDOUT);
+	check_eq(lock_take(&s->lock, &habit, begin + 250 * MSEC), -ETIMEDOUT);
+	check(clock_ns() - begin >= 250 * MSEC && clock_ns() - begin < PROMPT);
+	child_kill(&holder);
+	munmap(s, 4096);
+}
+
+Test(lock, of_a_dead_owner_goes_to_the_next)
+{
+	for (int i = 0; i < 3; i++) {
+		struct shared *s = shared_new();
+		struct child holder = holder_of(s);
+
+		child_kill(&holder);
+		check_eq(i == 0 ? lock_try(&s->lock)
+				: lock_take(&s->lock, &habit, i == 1 ? TIME_FOREVER : time_now() + SEC),
+			 0);
+		check_eq(lock_try(&s->lock), -EAGAIN);
+		lock_drop(&s->lock);
+		check_eq(lock_try(&s->lock), 0);
+		lock_drop(&s->lock);
+		munmap(s, 4096);
+	}
+}
+
+static void take(void *arg)
+{
+	struct shared *s = arg;
+
+	check_eq(lock_take(&s->lock, &habit, TIME_FOREVER), 0);
+	lock_drop(&s->lock);
+}
+
+Test(lock, of_an_owner_who_dies_wakes_who_waits)
+{
+	struct shared *s = shared_new();
+	struct child holder = holder_of(s);
+	struct child waiters[3];
+	int64_t begin;
+
+	for (int i = 0; i < 3; i++) {
+		waiters[i] = child_start(take, s);
+		wait_until_asleep(waiters[i].pid, waiters[i].pid, ASLEEP_ANY);
+	}
+	begin = clock_ns();
+	child_kill(&holder);
+	for (int i = 0; i < 3; i++)
+		child_join(&waiters[i]);
+	check(clock_ns() - begin < PROMPT);
+	munmap(s, 4096);
+}
