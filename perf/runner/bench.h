@@ -9,6 +9,7 @@
  *   memory    what that takes
  *   pair      starts both, watches over them and gathers what they found
  *   crowd     the same with many processes at each side of one pipe
+ *   condition busy programs beside them, and a limit of their CPU time
  *   results   every measurement of a run, and the ratios between them
  *   plan      the interleaved order in which the measurements are made
  *   report, save, chart   tables, JSON and CSV, and the picture
@@ -27,6 +28,8 @@
 #define MAX_ROUNDS     99
 #define MAX_CROWD      8
 #define MAX_COUNTS     8
+#define MAX_BUSY       8
+#define MAX_CONDITIONS (MAX_COUNTS * MAX_COUNTS)
 
 enum mode {
 	MODE_TRIP,
@@ -46,6 +49,12 @@ enum mode {
 	MODES
 };
 enum placement { TWO_CORES, ONE_CORE, PLACEMENTS };
+
+/* What else goes on while something is measured. */
+struct condition {
+	int busy;     /* programs that compute on each CPU of the pair */
+	int throttle; /* percent of one CPU that all processes measured may use together; 0: no limit */
+};
 
 /* One measurement: what the pair of processes is told. */
 struct job {
@@ -72,7 +81,8 @@ struct sample {
 	double recv_switches;    /* of the receiver alone */
 	double settled_switches; /* idle: those of the receiver after it had time to settle */
 	double settled_ns;       /* idle: how long that was */
-	double send_share[3];    /* many: the least, median and most of a process; 1 is fair */
+	double throttled;        /* time that the limit made processes stand still, per elapsed time */
+	double send_share[3];    /* many: the least, median and most of a process in 200 ms; 1 is fair */
 	double recv_share[3];
 	double setup_ns;      /* sets, per pipe: to meet at an address and add it, */
 	double memory;        /* bytes of both processes when it is idle, */
@@ -93,6 +103,8 @@ char *text_time(char buf[TEXT_MAX], double ns);
 char *text_count(char buf[TEXT_MAX], double count);
 #define SPREAD_MAX 48
 char *text_spread(char buf[SPREAD_MAX], struct spread spread);
+#define CONDITION_MAX 96
+char *text_condition(char buf[CONDITION_MAX], const struct condition *condition);
 const char *mode_name(enum mode mode);
 const char *placement_name(enum placement placement);
 
@@ -123,6 +135,7 @@ enum { USAGE_BEGIN, USAGE_END };
 struct usage {
 	uint64_t cpu_ns;
 	uint64_t switches;
+	uint64_t throttled_ns; /* of all processes */
 };
 
 /* In memory that both processes and the runner share; each side writes its own. */
@@ -160,9 +173,19 @@ uint64_t memory_of_kernel(void);
 int pair_run(const struct job *job, struct sample *sample);
 /* As fork(2), but the child dies with the runner, and signals are as usual in it. */
 pid_t worker_fork(void);
+/* The same for a process that is measured, which the limit of CPU time is for. */
+pid_t measured_fork(void);
 
 /* crowd.c; as pair_run */
 int crowd_run(const struct job *job, struct sample *sample);
+
+/* condition.c */
+int condition_enter(const struct condition *condition, const struct cpus *cpus);
+void condition_leave(void);
+/* In a process that is to be measured, before it does anything. */
+int condition_join(void);
+/* How long the limit has made the measured processes stand still, so far. */
+uint64_t condition_throttled_ns(void);
 
 /* options.c */
 struct options {
@@ -177,10 +200,15 @@ struct options {
 	uint64_t idle_duration_ns;
 	bool modes[MODES];
 	bool placements[PLACEMENTS];
-	unsigned pipes[MAX_COUNTS]; /* into one receiver */
+	int pipes[MAX_COUNTS]; /* into one receiver */
 	int pipe_count;
-	bool extra; /* those that run in the exchanges of two only when asked for */
-	int cpu[2]; /* -1: to be chosen */
+	int busy[MAX_COUNTS];
+	int busy_count;
+	int throttle[MAX_COUNTS];
+	int throttle_count;
+	bool time_given; /* so it is not for us to say that it is too short */
+	bool extra;      /* those that run in the exchanges of two only when asked for */
+	int cpu[2];      /* -1: to be chosen */
 	const char *json;
 	const char *csv;
 	const char *svg;
@@ -192,6 +220,7 @@ int options_parse(struct options *options, int argc, char **argv);
 
 /* results.c */
 struct cell {
+	struct condition condition;
 	enum mode mode;
 	enum placement placement;
 	size_t len;
@@ -205,6 +234,9 @@ struct cell {
 struct results {
 	const struct options *options;
 	struct cpus cpus;
+	struct condition conditions[MAX_CONDITIONS];
+	int condition_count;
+	bool throttle_refused; /* conditions with a limit were left out */
 	struct cell *cells;
 	int cell_count;
 	uint64_t elapsed_ns;
@@ -220,6 +252,7 @@ double sample_recv_cpu(const struct sample *sample);
 double sample_switches(const struct sample *sample);
 double sample_recv_switches(const struct sample *sample);
 double sample_settled_switches(const struct sample *sample);
+double sample_throttled(const struct sample *sample);
 double sample_setup(const struct sample *sample);
 double sample_memory(const struct sample *sample);
 double sample_kernel_memory(const struct sample *sample);
@@ -237,13 +270,21 @@ int results_base(const struct results *results, const struct cell *cell);
 /* The transport that is the floor of this cell, or -1. */
 int results_floor(const struct results *results, const struct cell *cell);
 
+/* What a table is made of. */
+struct view {
+	const struct results *results;
+	struct condition condition;
+	enum placement placement;
+};
+bool view_has(const struct view *view, const struct cell *cell, enum mode mode);
+
 /* plan.c: fills in the results; negative errno when a measurement failed. */
 int plan_run(struct results *results);
 
 /* report.c, report_many.c, save.c, chart.c */
 void report_head(const struct results *results);
 void report_tables(const struct results *results);
-void report_many(const struct results *results);
+void report_many(const struct view *view);
 int save_json(const struct results *results, const char *path);
 int save_csv(const struct results *results, const char *path);
 int chart_save(const struct results *results, const char *path);

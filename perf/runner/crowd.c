@@ -24,6 +24,8 @@
 #define GRACE_NS UINT64_C(30000000000)
 #define END      UINT64_MAX
 #define LEN_MAX  256
+/* A process that gets nothing for so long starves, whatever it gets later. */
+#define WINDOW_NS UINT64_C(200000000)
 
 /* Its process writes it; alone in its cache lines. */
 struct member {
@@ -50,7 +52,10 @@ struct crowd {
 	pid_t pid[2 * MAX_CROWD];
 	uint64_t from[2 * MAX_CROWD]; /* the counts when the measured part began, */
 	uint64_t to[2 * MAX_CROWD];   /* and when it ended */
+	double least_sent;            /* share of a process in a part of it */
+	double least_received;
 	uint64_t elapsed_ns;
+	uint64_t throttled_ns;
 };
 
 static int fail(struct member *me, int err, const char *what)
@@ -225,9 +230,61 @@ static void look(const struct crowd *c, uint64_t *counts)
 		counts[i] = atomic_load_explicit(&c->shared->members[i].count, memory_order_relaxed);
 }
 
+static int compare(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* The smallest, the median and the largest part of one side's messages between two looks; 1 is what is fair. */
+static double find_shares(const uint64_t *from, const uint64_t *to, int n, double shares[3])
+{
+	double all[MAX_CROWD], total = 0;
+
+	for (int i = 0; i < n; i++) {
+		all[i] = (double)(to[i] - from[i]);
+		total += all[i];
+	}
+	qsort(all, (size_t)n, sizeof(*all), compare);
+	for (int i = 0; i < n; i++)
+		all[i] *= total > 0 ? n / total : 0;
+	shares[0] = all[0];
+	shares[1] = (all[(n - 1) / 2] + all[n / 2]) / 2;
+	shares[2] = all[n - 1];
+	return total;
+}
+
+/* The measured part, window by window, so that who got nothing in one of them is seen. */
+static int watch_windows(struct crowd *c)
+{
+	uint64_t start = clock_ns(), end = start + c->job->duration_ns, now = start;
+	uint64_t before[2 * MAX_CROWD];
+	int senders = c->job->senders, err = 0;
+
+	look(c, c->from);
+	look(c, c->to);
+	c->least_sent = c->least_received = 1;
+	while (!err && now < end && c->running) {
+		uint64_t window = end - now < WINDOW_NS + WINDOW_NS / 2 ? end - now : WINDOW_NS;
+		double shares[3];
+
+		memcpy(before, c->to, sizeof(before));
+		err = watch_for(c, window);
+		look(c, c->to);
+		find_shares(before, c->to, senders, shares);
+		c->least_sent = shares[0] < c->least_sent ? shares[0] : c->least_sent;
+		find_shares(before + senders, c->to + senders, c->job->receivers, shares);
+		c->least_received = shares[0] < c->least_received ? shares[0] : c->least_received;
+		now = clock_ns();
+	}
+	c->elapsed_ns = now - start;
+	return err;
+}
+
 static int measure_crowd(struct crowd *c)
 {
-	uint64_t start = clock_ns();
+	uint64_t start = clock_ns(), throttled_ns;
 	int err = 0;
 
 	while (!err && atomic_load(&c->shared->ready) < c->count) {
@@ -240,12 +297,10 @@ static int measure_crowd(struct crowd *c)
 		return err;
 	atomic_store(&c->shared->go, true);
 	err = watch_for(c, c->job->duration_ns / 4);
-	start = clock_ns();
-	look(c, c->from);
+	throttled_ns = condition_throttled_ns();
 	if (!err)
-		err = watch_for(c, c->job->duration_ns);
-	look(c, c->to);
-	c->elapsed_ns = clock_ns() - start;
+		err = watch_windows(c);
+	c->throttled_ns = condition_throttled_ns() - throttled_ns;
 	atomic_store(&c->shared->stop, true);
 	if (!err)
 		err = watch_for(c, GRACE_NS);
@@ -273,34 +328,10 @@ static int check_totals(const struct crowd *c)
 	return count || sum ? complain(c, "not what was sent has been received") : 0;
 }
 
-static int compare(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
-
-/* The smallest, the median and the largest part of one side's messages; 1 is what is fair. */
-static double find_shares(const struct crowd *c, int first, int n, double shares[3])
-{
-	double all[MAX_CROWD], total = 0;
-
-	for (int i = 0; i < n; i++) {
-		all[i] = (double)(c->to[first + i] - c->from[first + i]);
-		total += all[i];
-	}
-	qsort(all, (size_t)n, sizeof(*all), compare);
-	for (int i = 0; i < n; i++)
-		all[i] *= total > 0 ? n / total : 0;
-	shares[0] = all[0];
-	shares[1] = (all[(n - 1) / 2] + all[n / 2]) / 2;
-	shares[2] = all[n - 1];
-	return total;
-}
-
 static void evaluate(const struct crowd *c, struct sample *sample)
 {
 	double cpu[2] = { 0 }, switches[2] = { 0 }, all = 0, received;
+	int senders = c->job->senders;
 
 	for (int i = 0; i < c->count; i++) {
 		const struct member *m = &c->shared->members[i];
@@ -319,16 +350,19 @@ static void evaluate(const struct crowd *c, struct sample *sample)
 		.recv_cpu_ns = cpu[1] / all,
 		.switches = (switches[0] + switches[1]) / all,
 		.recv_switches = switches[1] / all,
+		.throttled = (double)c->throttled_ns / (double)c->elapsed_ns,
 	};
-	find_shares(c, 0, c->job->senders, sample->send_share);
-	received = find_shares(c, c->job->senders, c->job->receivers, sample->recv_share);
+	find_shares(c->from, c->to, senders, sample->send_share);
+	received = find_shares(c->from + senders, c->to + senders, c->job->receivers, sample->recv_share);
+	sample->send_share[0] = c->least_sent;
+	sample->recv_share[0] = c->least_received;
 	sample->ns = (double)c->elapsed_ns / (received < 1 ? 1 : received);
 }
 
 static int start_all(struct crowd *c, void *state)
 {
 	for (int i = 0; i < c->count; i++) {
-		c->pid[i] = worker_fork();
+		c->pid[i] = measured_fork();
 		if (c->pid[i] == 0)
 			_exit(member_run(c, state, i) ? 1 : 0);
 		if (c->pid[i] < 0)

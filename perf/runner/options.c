@@ -23,6 +23,11 @@ static const char usage[] = "Usage: bufpipe-bench [OPTION]...\n"
 			    "  --ring SIZE         bytes in flight, also of the Unix pipe; default 64k\n"
 			    "  --pipes LIST        how many pipes lead into one receiver, from 1 to 100000\n"
 			    "\n"
+			    "On what machine; several values give a table for each\n"
+			    "  --busy LIST         so many busy programs of nice 0 on each CPU, from 0 to 8\n"
+			    "  --throttle LIST     percent of one CPU that all processes measured may use\n"
+			    "                      together, by a control group; 0: no limit\n"
+			    "\n"
 			    "Which part\n"
 			    "  --only NAME[,NAME]  these transports, and the Unix pipe\n"
 			    "  --tests LIST        of trip, stream, idle, rate, many, set\n"
@@ -46,6 +51,8 @@ enum option_id {
 	OPT_IDLE,
 	OPT_RING,
 	OPT_PIPES,
+	OPT_BUSY,
+	OPT_THROTTLE,
 	OPT_ONLY,
 	OPT_TESTS,
 	OPT_PLACEMENT,
@@ -66,6 +73,8 @@ static const struct option long_options[] = {
 	{ "idle", required_argument, NULL, OPT_IDLE },
 	{ "ring", required_argument, NULL, OPT_RING },
 	{ "pipes", required_argument, NULL, OPT_PIPES },
+	{ "busy", required_argument, NULL, OPT_BUSY },
+	{ "throttle", required_argument, NULL, OPT_THROTTLE },
 	{ "only", required_argument, NULL, OPT_ONLY },
 	{ "tests", required_argument, NULL, OPT_TESTS },
 	{ "placement", required_argument, NULL, OPT_PLACEMENT },
@@ -131,22 +140,22 @@ static int parse_sizes(struct options *options, char *list)
 	return options->size_count ? 0 : complain("sizes", list, "names no size");
 }
 
-static int parse_pipes(struct options *options, char *list)
+static int parse_counts(const char *option, char *list, int min, int max, int counts[MAX_COUNTS], int *count)
 {
 	char *save = NULL;
 
-	options->pipe_count = 0;
+	*count = 0;
 	for (char *item = strtok_r(list, ",", &save); item; item = strtok_r(NULL, ",", &save)) {
 		double number;
-		int err = parse_number("pipes", item, 1, 100000, &number);
+		int err = parse_number(option, item, min, max, &number);
 
 		if (err)
 			return err;
-		if (options->pipe_count == MAX_COUNTS || number != (double)(unsigned)number)
-			return complain("pipes", item, "is not whole, or one too many");
-		options->pipes[options->pipe_count++] = (unsigned)number;
+		if (*count == MAX_COUNTS || number != (double)(int)number)
+			return complain(option, item, "is not whole, or one too many");
+		counts[(*count)++] = (int)number;
 	}
-	return options->pipe_count ? 0 : complain("pipes", list, "names no count");
+	return *count ? 0 : complain(option, list, "names no count");
 }
 
 static int parse_only(struct options *options, char *list)
@@ -254,6 +263,7 @@ static int parse_scalar(struct options *options, int id, const char *text)
 		err = parse_number("time", text, 1, 10000, &number);
 		if (!err)
 			options->duration_ns = (uint64_t)(number * 1e6);
+		options->time_given = true;
 		return err;
 	default:
 		err = parse_number("idle", text, 0.5, 600, &number);
@@ -274,7 +284,11 @@ static int apply(struct options *options, int id, char *value)
 	case OPT_RING:
 		return parse_ring(options, value);
 	case OPT_PIPES:
-		return parse_pipes(options, value);
+		return parse_counts("pipes", value, 1, 100000, options->pipes, &options->pipe_count);
+	case OPT_BUSY:
+		return parse_counts("busy", value, 0, MAX_BUSY, options->busy, &options->busy_count);
+	case OPT_THROTTLE:
+		return parse_counts("throttle", value, 0, 6400, options->throttle, &options->throttle_count);
 	case OPT_ONLY:
 		return parse_only(options, value);
 	case OPT_TESTS:
@@ -302,8 +316,8 @@ static const size_t usual_sizes[] = { 8, 64, 512, 4096, 32768, 262144, 1 << 20, 
 static const size_t all_sizes[] = { 8,    16,    32,    64,    128,    256,    512,    1024,    2048, 4096,
 				    8192, 16384, 32768, 65536, 131072, 262144, 524288, 1048576, 0 };
 
-static const unsigned few_pipes[] = { 10, 100, 1000, 0 };
-static const unsigned all_pipes[] = { 10, 100, 1000, 10000, 0 };
+static const int few_pipes[] = { 10, 100, 1000, 0 };
+static const int all_pipes[] = { 10, 100, 1000, 10000, 0 };
 
 struct preset {
 	const size_t *sizes;
@@ -311,7 +325,7 @@ struct preset {
 	unsigned ms;
 	unsigned rate_ms;
 	unsigned idle_ms;
-	const unsigned *pipes;
+	const int *pipes;
 };
 
 static const struct preset quick = { few_sizes, 3, 10, 100, 800, few_pipes };
@@ -328,6 +342,8 @@ static void set_defaults(struct options *options, int id)
 		.duration_ns = MS * preset->ms,
 		.rate_duration_ns = MS * preset->rate_ms,
 		.idle_duration_ns = MS * preset->idle_ms,
+		.busy_count = 1, /* of 0 */
+		.throttle_count = 1,
 		.placements = { true, true },
 		.extra = id == OPT_FULL,
 		.cpu = { -1, -1 },

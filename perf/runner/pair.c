@@ -56,9 +56,20 @@ pid_t worker_fork(void)
 	return 0;
 }
 
-static pid_t start(const struct job *job, void *state, enum side side, struct shared *shared)
+pid_t measured_fork(void)
 {
 	pid_t pid = worker_fork();
+
+	if (pid == 0 && condition_join()) {
+		fprintf(stderr, "bufpipe-bench: cannot join the control group of the limit\n");
+		_exit(1);
+	}
+	return pid;
+}
+
+static pid_t start(const struct job *job, void *state, enum side side, struct shared *shared)
+{
+	pid_t pid = measured_fork();
 
 	if (pid)
 		return pid;
@@ -198,6 +209,10 @@ static void evaluate(const struct pair *p, struct sample *sample)
 		.settled_switches = (double)lead->settled_switches,
 		.settled_ns = (double)lead->settled_ns,
 	};
+	if (lead->elapsed_ns)
+		sample->throttled = (double)(lead->usage[USAGE_END].throttled_ns -
+					     lead->usage[USAGE_BEGIN].throttled_ns) /
+				    (double)lead->elapsed_ns;
 	if (p->job->mode == MODE_RATE)
 		sample->ns = (double)echo->latency_ns;
 	if (p->job->shape.pipes)

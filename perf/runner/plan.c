@@ -8,7 +8,10 @@
 #include "bench.h"
 
 #include <errno.h>
+#include <string.h>
 #include <unistd.h>
+
+#define MS UINT64_C(1000000)
 
 static bool is_fit(const struct options *options, const struct transport *transport, const struct cell *cell)
 {
@@ -31,14 +34,25 @@ static bool is_fit(const struct options *options, const struct transport *transp
 	return true;
 }
 
-static uint64_t duration(const struct options *options, enum mode mode)
+/*
+ * Many processes take their turns, of some milliseconds each, and setting many
+ * pipes up takes long.  So do the turns of busy programs, and a limit counts in
+ * periods of 100 ms.
+ */
+static uint64_t duration(const struct options *options, const struct cell *cell)
 {
-	if (mode == MODE_IDLE || mode == MODE_SET_IDLE)
+	uint64_t least = cell->condition.throttle ? 1000 * MS : cell->condition.busy ? 200 * MS : 0;
+	uint64_t ns = options->duration_ns;
+
+	if (cell->mode == MODE_IDLE || cell->mode == MODE_SET_IDLE)
 		return options->idle_duration_ns;
-	/* Many processes take their turns, of some milliseconds each; and setting many pipes up takes long. */
-	if (mode >= MODE_MANY)
-		return options->duration_ns * 4;
-	return mode == MODE_RATE ? options->rate_duration_ns : options->duration_ns;
+	if (cell->mode >= MODE_MANY)
+		ns *= 4;
+	else if (cell->mode == MODE_RATE)
+		ns = options->rate_duration_ns;
+	if (cell->mode == MODE_MANY && least < 200 * MS)
+		least = 200 * MS;
+	return ns < least && !options->time_given ? least : ns;
 }
 
 static int run_cell(struct results *results, struct cell *cell, int round)
@@ -52,7 +66,7 @@ static int run_cell(struct results *results, struct cell *cell, int round)
 		.shape = { .len = cell->len, .ring = options->ring, .pipes = cell->pipes },
 		.senders = cell->senders,
 		.receivers = cell->receivers,
-		.duration_ns = duration(options, cell->mode),
+		.duration_ns = duration(options, cell),
 	};
 
 	job.shape.one_core = job.cpu[0] == job.cpu[1];
@@ -93,22 +107,49 @@ static double load_of_others(const struct load *before, const struct load *after
 	return busy > own ? (busy - own) / all : 0;
 }
 
+/* Without permission to limit anything, the rest is still worth having. */
+static int enter(struct results *results, const struct condition *condition)
+{
+	int err = condition_enter(condition, &results->cpus);
+
+	if (!err || !condition->throttle)
+		return err;
+	if (!results->throttle_refused)
+		fprintf(stderr,
+			"bufpipe-bench: --throttle is left out: no control group with cpu.max here: %s\n",
+			strerror(-err));
+	results->throttle_refused = true;
+	return -EOPNOTSUPP;
+}
+
+static int run_round(struct results *results, const struct condition *condition, int round)
+{
+	int err = enter(results, condition);
+
+	if (err)
+		return err == -EOPNOTSUPP ? 0 : err;
+	for (int i = 0; i < results->cell_count && !err; i++) {
+		struct cell *cell = &results->cells[i];
+
+		if (round >= cell->rounds || cell->condition.busy != condition->busy ||
+		    cell->condition.throttle != condition->throttle)
+			continue;
+		show_progress(results, cell, round);
+		err = run_cell(results, cell, round);
+	}
+	condition_leave();
+	return err;
+}
+
 int plan_run(struct results *results)
 {
 	struct load before, after;
 	int err = 0;
 
 	cpus_load(&results->cpus, &before);
-
 	for (int round = 0; round < results->options->rounds && !err; round++) {
-		for (int i = 0; i < results->cell_count && !err; i++) {
-			struct cell *cell = &results->cells[i];
-
-			if (round >= cell->rounds)
-				continue;
-			show_progress(results, cell, round);
-			err = run_cell(results, cell, round);
-		}
+		for (int i = 0; i < results->condition_count && !err; i++)
+			err = run_round(results, &results->conditions[i], round);
 	}
 	if (results->options->progress)
 		fprintf(stderr, "\r\033[K");

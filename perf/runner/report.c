@@ -72,8 +72,12 @@ static void print_cell(const struct results *results, const struct cell *cell)
 			printf(" %8s %8.3g", text_count(text, 1e9 / ns), (double)cell->len / ns);
 		text_time(cpu, results_value(cell, i, sample_cpu).median);
 		printf(" %8s %6.2f", cpu, results_value(cell, i, sample_switches).median);
+		if (cell->condition.throttle)
+			printf(" %7.0f %%", 100 * results_value(cell, i, sample_throttled).median);
 		text_spread(spread, results_ratio(cell, 0, i, sample_ns));
 		printf("   %-22s", i == 0 ? "1" : spread);
+		text_spread(spread, results_ratio(cell, i, 0, sample_cpu));
+		printf(" %-22s", i == 0 ? "1" : spread);
 		if (floor >= 0 && floor != i)
 			printf(" %s", text_spread(spread, results_ratio(cell, i, floor, sample_ns)));
 		else if (floor == i)
@@ -83,21 +87,24 @@ static void print_cell(const struct results *results, const struct cell *cell)
 	}
 }
 
-static void print_exchange(const struct results *results, enum mode mode, enum placement placement)
+static void print_exchange(const struct view *view, enum mode mode)
 {
+	const struct results *results = view->results;
 	bool first = true;
 
 	for (int i = 0; i < results->cell_count; i++) {
 		const struct cell *cell = &results->cells[i];
 
-		if (cell->mode != mode || cell->placement != placement)
+		if (!view_has(view, cell, mode))
 			continue;
 		if (first)
-			printf("\n%s, %s\n    size  transport       %8s%s      CPU switch   %-22s %s\n",
+			printf("\n%s, %s\n    size  transport       %8s%s      CPU switch%s   %-22s %-22s "
+			       "%s\n",
 			       mode == MODE_TRIP ? "Round trips" : "Streams",
-			       placement == TWO_CORES ? "two cores" : "one core",
+			       view->placement == TWO_CORES ? "two cores" : "one core",
 			       mode == MODE_TRIP ? "time" : "msgs/s", mode == MODE_TRIP ? "" : "     GB/s",
-			       "speed / pipe", "time / floor");
+			       cell->condition.throttle ? " throttled" : "", "speed / pipe", "CPU / pipe",
+			       "time / floor");
 		first = false;
 		print_cell(results, cell);
 	}
@@ -147,6 +154,11 @@ static void print_notes(const struct results *results)
 {
 	char text[TEXT_MAX];
 
+	if (results->left_out)
+		printf("%u pipes need %u descriptors, more than RLIMIT_NOFILE allows here.\n",
+		       results->left_out, results->left_out + 128);
+	if (results->throttle_refused)
+		printf("\nNothing was throttled: no control group with cpu.max may be made here.\n");
 	printf("\nMedians of the rounds; in brackets the smallest and the largest.  Ratios are taken within\n"
 	       "a round: 'speed / pipe' above 1 is faster than the Unix pipe, 'time / floor' is how many\n"
 	       "times the time of the fastest bare exchange.  CPU and switches: all processes, per "
@@ -155,18 +167,34 @@ static void print_notes(const struct results *results)
 	       text_time(text, (double)results->elapsed_ns), 100 * results->others, 100 * results->stolen);
 }
 
-void report_tables(const struct results *results)
+static void print_view(const struct view *view)
 {
-	for (int placement = 0; placement < PLACEMENTS; placement++) {
-		print_exchange(results, MODE_TRIP, (enum placement)placement);
-		print_exchange(results, MODE_STREAM, (enum placement)placement);
-	}
+	const struct results *results = view->results;
+
+	print_exchange(view, MODE_TRIP);
+	print_exchange(view, MODE_STREAM);
 	for (int i = 0; i < results->cell_count; i++) {
-		if (results->cells[i].mode == MODE_IDLE)
+		if (view_has(view, &results->cells[i], MODE_IDLE))
 			print_idle(results, &results->cells[i]);
-		else if (results->cells[i].mode == MODE_RATE)
+		else if (view_has(view, &results->cells[i], MODE_RATE))
 			print_rate(results, &results->cells[i]);
 	}
-	report_many(results);
+	report_many(view);
+}
+
+void report_tables(const struct results *results)
+{
+	for (int i = 0; i < results->condition_count; i++) {
+		struct view view = { .results = results, .condition = results->conditions[i] };
+		char text[CONDITION_MAX];
+
+		text_condition(text, &view.condition);
+		if (text[0] || results->condition_count > 1)
+			printf("\n== %s\n", text[0] ? text : "free CPUs");
+		for (int p = 0; p < PLACEMENTS; p++) {
+			view.placement = (enum placement)p;
+			print_view(&view);
+		}
+	}
 	print_notes(results);
 }

@@ -96,26 +96,20 @@ static void print_idle(const struct results *results, const struct cell *cell)
 	}
 }
 
-/* The cell of the fewest pipes in the same test, to see whether the number matters. */
-static const struct cell *fewest(const struct results *results, enum mode mode)
+/* The cells of the fewest and of the most pipes, to see whether the number matters. */
+static void print_growth(const struct view *view, enum mode mode)
 {
-	for (int i = 0; i < results->cell_count; i++) {
-		if (results->cells[i].mode == mode)
-			return &results->cells[i];
-	}
-	return NULL;
-}
-
-static void print_growth(const struct results *results, enum mode mode)
-{
-	const struct cell *few = fewest(results, mode), *many = NULL;
+	const struct results *results = view->results;
+	const struct cell *few = NULL, *many = NULL;
 	char spread[SPREAD_MAX];
 
 	for (int i = 0; i < results->cell_count; i++) {
-		if (results->cells[i].mode == mode)
-			many = &results->cells[i];
+		if (!view_has(view, &results->cells[i], mode))
+			continue;
+		many = &results->cells[i];
+		few = few ? few : many;
 	}
-	if (!few || few == many)
+	if (few == many)
 		return;
 	printf("  with %u pipes / with %u:", many->pipes, few->pipes);
 	for (int i = 0; i < results->options->transport_count; i++) {
@@ -127,14 +121,15 @@ static void print_growth(const struct results *results, enum mode mode)
 	printf("\n");
 }
 
-static void print_costs(const struct results *results)
+static void print_costs(const struct view *view)
 {
+	const struct results *results = view->results;
 	bool first = true;
 
 	for (int c = 0; c < results->cell_count; c++) {
 		const struct cell *cell = &results->cells[c];
 
-		if (cell->mode != MODE_SET_ANY)
+		if (!view_has(view, cell, MODE_SET_ANY))
 			continue;
 		if (first)
 			printf("\nWhat a pipe in a set costs: to meet at an address and add it; idle, the "
@@ -159,17 +154,19 @@ static void print_costs(const struct results *results)
 	}
 }
 
-static void print_mode(const struct results *results, enum mode mode, const char *title, const char *columns)
+static void print_mode(const struct view *view, enum mode mode, const char *title, const char *columns)
 {
+	const struct results *results = view->results;
 	bool first = true;
 
 	for (int i = 0; i < results->cell_count; i++) {
 		const struct cell *cell = &results->cells[i];
 
-		if (cell->mode != mode)
+		if (!view_has(view, cell, mode))
 			continue;
 		if (first)
-			printf("\n%s\n%s\n", title, columns);
+			printf("\n%s, %s\n%s\n", title,
+			       view->placement == TWO_CORES ? "two cores" : "one core", columns);
 		first = false;
 		if (mode == MODE_MANY)
 			print_crowd(results, cell);
@@ -179,32 +176,30 @@ static void print_mode(const struct results *results, enum mode mode, const char
 			print_wake(results, cell);
 	}
 	if (mode == MODE_SET_ONE || mode == MODE_SET_ANY || mode == MODE_SET_WAKE)
-		print_growth(results, mode);
+		print_growth(view, mode);
 }
 
-void report_many(const struct results *results)
+void report_many(const struct view *view)
 {
 	const char *trip = "  pipes  transport           time      CPU switch   speed / epoll";
 	const char *rate = "  pipes  transport         msgs/s      CPU switch   speed / epoll";
 
 	print_mode(
-		results, MODE_MANY,
-		"Many processes on one pipe, 64 bytes; shares: least, median, most of a process, 1 is fair",
+		view, MODE_MANY,
+		"Many processes on one pipe, 64 bytes; shares: least of a process in 200 ms, median, most, 1 "
+		"is fair",
 		"          transport         msgs/s      CPU switch   speed / pipe           CPU / pipe    "
 		"         senders' shares  receivers' shares");
-	print_mode(results, MODE_SET_ONE,
-		   "One receiver, many pipes: round trips, always through the same one", trip);
-	print_mode(results, MODE_SET_ANY, "One receiver, many pipes: round trips, each through another one",
+	print_mode(view, MODE_SET_ONE, "One receiver, many pipes: round trips, always through the same one",
+		   trip);
+	print_mode(view, MODE_SET_ANY, "One receiver, many pipes: round trips, each through another one",
 		   trip);
 	print_mode(
-		results, MODE_SET_WAKE,
+		view, MODE_SET_WAKE,
 		"One receiver, many pipes: round trips, each through another one, and each wakes a sleeper",
 		trip);
-	print_mode(results, MODE_SET_BUSY, "One receiver, many pipes: all of them busy", rate);
-	print_mode(results, MODE_SET_IDLE, "One receiver, many pipes: none is used",
+	print_mode(view, MODE_SET_BUSY, "One receiver, many pipes: all of them busy", rate);
+	print_mode(view, MODE_SET_IDLE, "One receiver, many pipes: none is used",
 		   "  pipes  transport          watched      CPU switch");
-	print_costs(results);
-	if (results->left_out)
-		printf("%u pipes need %u descriptors, more than RLIMIT_NOFILE allows here.\n",
-		       results->left_out, results->left_out + 128);
+	print_costs(view);
 }

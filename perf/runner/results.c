@@ -35,6 +35,11 @@ double sample_settled_switches(const struct sample *sample)
 	return sample->settled_switches;
 }
 
+double sample_throttled(const struct sample *sample)
+{
+	return sample->throttled;
+}
+
 double sample_setup(const struct sample *sample)
 {
 	return sample->setup_ns;
@@ -52,13 +57,21 @@ double sample_kernel_memory(const struct sample *sample)
 
 static int add_cell(struct results *results, enum mode mode, enum placement placement, size_t len, int rounds)
 {
-	struct cell *cell = &results->cells[results->cell_count];
+	size_t size = (size_t)(results->cell_count + 1) * sizeof(*results->cells);
+	struct cell *cells = realloc(results->cells, size), *cell;
 
-	cell->mode = mode;
-	cell->placement = placement;
-	cell->len = len;
-	cell->rounds = rounds;
-	cell->samples = calloc((size_t)rounds, sizeof(*cell->samples));
+	if (!cells)
+		return -ENOMEM;
+	results->cells = cells;
+	cell = &cells[results->cell_count];
+	*cell = (struct cell){
+		.condition = results->conditions[results->condition_count - 1],
+		.mode = mode,
+		.placement = placement,
+		.len = len,
+		.rounds = rounds,
+		.samples = calloc((size_t)rounds, sizeof(*cell->samples)),
+	};
 	if (!cell->samples)
 		return -ENOMEM;
 	results->cell_count++;
@@ -123,7 +136,7 @@ static int add_sets(struct results *results, enum placement placement)
 	int err = 0;
 
 	for (int i = 0; i < results->options->pipe_count && !err; i++) {
-		unsigned pipes = results->options->pipes[i];
+		unsigned pipes = (unsigned)results->options->pipes[i];
 
 		err = add_set(results, MODE_SET_ONE, placement, pipes);
 		if (!err)
@@ -155,16 +168,19 @@ static int add_mode(struct results *results, enum mode mode, enum placement plac
 	return err;
 }
 
-int results_init(struct results *results, const struct options *options, const struct cpus *cpus)
+static bool is_always_free(const struct options *options)
 {
-	size_t most = (size_t)PLACEMENTS * (2 * (size_t)options->size_count + 2) + 4 + 5 * MAX_COUNTS;
+	return options->busy_count == 1 && !options->busy[0] && options->throttle_count == 1 &&
+	       !options->throttle[0];
+}
+
+/* All that is measured under one condition, the last one of the list. */
+static int add_condition(struct results *results)
+{
+	const struct options *options = results->options;
 	bool slow_done = false;
 	int err = 0;
 
-	*results = (struct results){ .options = options, .cpus = *cpus };
-	results->cells = calloc(most, sizeof(*results->cells));
-	if (!results->cells)
-		return -ENOMEM;
 	for (int p = 0; p < PLACEMENTS && !err; p++) {
 		if (!options->placements[p])
 			continue;
@@ -172,9 +188,9 @@ int results_init(struct results *results, const struct options *options, const s
 		if (!err)
 			err = add_mode(results, MODE_STREAM, (enum placement)p);
 	}
-	/* Where a sleeper sleeps matters little, so the slow cases have one placement. */
-	for (int p = 0; p < PLACEMENTS && !err && !slow_done; p++) {
-		if (!options->placements[p])
+	for (int p = 0; p < PLACEMENTS && !err; p++) {
+		/* Where a sleeper sleeps matters little on free CPUs, so there the slow cases have one placement. */
+		if (!options->placements[p] || (slow_done && is_always_free(options)))
 			continue;
 		slow_done = true;
 		err = add_mode(results, MODE_IDLE, (enum placement)p);
@@ -184,6 +200,23 @@ int results_init(struct results *results, const struct options *options, const s
 			err = add_many(results, (enum placement)p);
 		if (!err)
 			err = add_sets(results, (enum placement)p);
+	}
+	return err;
+}
+
+int results_init(struct results *results, const struct options *options, const struct cpus *cpus)
+{
+	int err = 0;
+
+	*results = (struct results){ .options = options, .cpus = *cpus };
+	for (int t = 0; t < options->throttle_count && !err; t++) {
+		for (int b = 0; b < options->busy_count && !err; b++) {
+			results->conditions[results->condition_count++] = (struct condition){
+				.busy = options->busy[b],
+				.throttle = options->throttle[t],
+			};
+			err = add_condition(results);
+		}
 	}
 	return err;
 }
@@ -295,4 +328,11 @@ int results_floor(const struct results *results, const struct cell *cell)
 		}
 	}
 	return floor;
+}
+
+bool view_has(const struct view *view, const struct cell *cell, enum mode mode)
+{
+	return cell->mode == mode && cell->placement == view->placement &&
+	       cell->condition.busy == view->condition.busy &&
+	       cell->condition.throttle == view->condition.throttle;
 }

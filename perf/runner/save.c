@@ -30,6 +30,7 @@ int save_close(FILE *file, const char *path)
 
 static void json_who(FILE *file, const struct cell *cell)
 {
+	fprintf(file, ", \"busy\": %d, \"throttle\": %d", cell->condition.busy, cell->condition.throttle);
 	if (cell->mode == MODE_MANY)
 		fprintf(file, ", \"senders\": %d, \"receivers\": %d", cell->senders, cell->receivers);
 	if (cell->pipes)
@@ -50,6 +51,8 @@ static void json_sample(FILE *file, const struct results *results, const struct 
 		mode_name(cell->mode), placement_name(cell->placement), cell->len,
 		results->options->transports[which]->name, round, s->ns, s->cpu_ns, s->recv_cpu_ns,
 		s->switches, s->recv_switches);
+	if (cell->condition.throttle)
+		fprintf(file, ", \"throttled\": %.4f", s->throttled);
 	if (cell->mode == MODE_IDLE)
 		fprintf(file, ", \"settled_switches\": %.0f", s->settled_switches);
 	if (cell->mode == MODE_MANY)

@@ -57,6 +57,20 @@ char *text_spread(char buf[SPREAD_MAX], struct spread spread)
 	return buf;
 }
 
+char *text_condition(char buf[CONDITION_MAX], const struct condition *condition)
+{
+	int n = 0;
+
+	buf[0] = '\0';
+	if (condition->busy)
+		n = snprintf(buf, CONDITION_MAX, "%d busy program%s on each CPU", condition->busy,
+			     condition->busy == 1 ? "" : "s");
+	if (condition->throttle)
+		snprintf(buf + n, CONDITION_MAX - (size_t)n, "%sthrottled to %d %% of a CPU", n ? ", " : "",
+			 condition->throttle);
+	return buf;
+}
+
 const char *mode_name(enum mode mode)
 {
 	static const char *const names[] = { "trip",    "stream",  "idle",     "rate",     "many",

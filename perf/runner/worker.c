@@ -57,6 +57,7 @@ void usage_take(struct usage *usage)
 	usage->cpu_ns = (uint64_t)(self.ru_utime.tv_sec + self.ru_stime.tv_sec) * 1000000000 +
 			(uint64_t)(self.ru_utime.tv_usec + self.ru_stime.tv_usec) * 1000;
 	usage->switches = (uint64_t)(self.ru_nvcsw + self.ru_nivcsw);
+	usage->throttled_ns = condition_throttled_ns();
 }
 
 static inline int put(struct worker *w, uint64_t marks)

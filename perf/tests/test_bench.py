@@ -1,0 +1,117 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""The benchmark itself: what it writes, under which conditions it measures, and that it leaves nothing behind.
+
+Nothing here depends on how fast anything is.  BUFPIPE_BENCH names the program.
+"""
+
+import glob
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import time
+import unittest
+
+BENCH = os.environ["BUFPIPE_BENCH"]
+QUICK = ["--quick", "--rounds", "1", "--time", "5"]
+LIMIT = 300
+
+
+def run(*arguments):
+    """Runs the benchmark and returns its result file, with what it wrote to standard error."""
+    with tempfile.NamedTemporaryFile(suffix=".json") as file:
+        with subprocess.Popen(
+            [BENCH, *QUICK, "--json", file.name, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        ) as bench:
+            errors = bench.communicate(timeout=LIMIT)[1]
+        if bench.returncode:
+            raise AssertionError(f"exit {bench.returncode}: {errors}")
+        if groups_of(bench.pid):
+            raise AssertionError("a control group is left behind")
+        return json.load(file), errors
+
+
+def groups_of(pid):
+    return glob.glob(f"/sys/fs/cgroup/**/bufpipe-bench.{pid}", recursive=True)
+
+
+def children_of(pid):
+    """The processes that a process has started, and theirs."""
+    found = []
+    for path in glob.glob("/proc/[0-9]*/stat"):
+        try:
+            with open(path, encoding="ascii", errors="replace") as file:
+                text = file.read()
+        except OSError:
+            continue
+        if int(text.rsplit(")", 1)[1].split()[1]) == pid:
+            child = int(path.split("/")[2])
+            found += [child, *children_of(child)]
+    return found
+
+
+def wait_for(condition):
+    end = time.monotonic() + LIMIT
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError("it did not happen")
+        time.sleep(0.02)
+
+
+class Conditions(unittest.TestCase):
+    def test_busy_programs_make_cells_of_their_own(self):
+        result, _ = run("--tests", "trip", "--sizes", "64", "--only", "bufpipe", "--placement", "one", "--busy", "0,2")
+        self.assertEqual({0, 2}, {sample["busy"] for sample in result["samples"]})
+
+    def test_busy_programs_run_and_end(self):
+        with subprocess.Popen(
+            [BENCH, *QUICK, "--time", "10000", "--tests", "trip", "--sizes", "64", "--placement", "one", "--busy", "3"],
+            stdout=subprocess.DEVNULL,
+        ) as bench:
+            # Three programs on each of one or two CPUs, and the two processes measured.
+            wait_for(lambda: len(children_of(bench.pid)) >= 5)
+            children = children_of(bench.pid)
+            bench.kill()
+        wait_for(lambda: not any(os.path.exists(f"/proc/{child}") for child in children))
+
+    def test_least_share_of_a_process(self):
+        result, _ = run("--tests", "many", "--only", "bufpipe-shared", "--placement", "one", "--busy", "1")
+        crowd = [sample for sample in result["samples"] if sample["senders"] == 8]
+        self.assertTrue(crowd)
+        for sample in crowd:
+            for side in ("send_share", "recv_share"):
+                least, median, most = sample[side]
+                self.assertTrue(0 <= least <= median <= most)
+
+    def test_throttle(self):
+        result, errors = run("--time", "500", "--tests", "stream", "--sizes", "64", "--only", "bufpipe", "--placement", "one", "--throttle", "20")
+        if "left out" in errors:
+            self.skipTest("no control group may be made here")
+        for sample in result["samples"]:
+            self.assertEqual(20, sample["throttle"])
+            self.assertGreater(sample["throttled"], 0)
+
+    def test_killed_benchmark_leaves_no_group(self):
+        with subprocess.Popen(
+            [BENCH, *QUICK, "--time", "10000", "--tests", "trip", "--sizes", "64", "--placement", "one", "--throttle", "50"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as bench:
+            wait_for(lambda: bench.poll() is not None or (len(children_of(bench.pid)) >= 3))
+            made = groups_of(bench.pid)
+            bench.send_signal(signal.SIGKILL)
+        if not made:
+            self.skipTest("no control group may be made here")
+        wait_for(lambda: not any(os.path.exists(group) for group in made))
+
+    def test_bad_values_are_refused(self):
+        for option, value in (("--busy", "9"), ("--busy", "-1"), ("--busy", "x"), ("--throttle", "-5"), ("--throttle", "1.5")):
+            done = subprocess.run([BENCH, option, value], capture_output=True, text=True, timeout=LIMIT)
+            self.assertEqual(2, done.returncode)
+            self.assertIn(option, done.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
