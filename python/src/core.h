@@ -13,7 +13,7 @@
  *   pickle.c  objects                        frame.c    objects with buffers out of band
  *   view.c    messages in place              args.c     arguments and timeouts
  *   wait.c    waiting for many               hold.c     one end of the library, counted
- *   error.c   what an error is in Python
+ *   error.c   what an error is in Python     stay.c     what a thread has entered and must leave
  */
 #ifndef BUFFERED_PIPE_CORE_H
 #define BUFFERED_PIPE_CORE_H
@@ -24,6 +24,7 @@
 #include <bufpipe.h>
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -64,6 +65,8 @@ static inline PyObject *core_new_ref(PyObject *object)
 /* A message of at most this is received without asking for its length. */
 #define SHORT ((size_t)4096)
 
+enum direction { SENDING, RECEIVING, NEITHER };
+
 struct pickling;
 struct view;
 
@@ -93,8 +96,9 @@ struct hold {
 	unsigned uses;    /* calls that are at work without the GIL */
 	unsigned process; /* to which the uses belong: fork leaves the other threads behind */
 	struct bufpipe_info info;
-	/* Threads whose open view was thrown away in another one, of each direction; 0: none. */
-	unsigned long left[2];
+	/* Written under the lock of stay.c: */
+	unsigned stays;   /* locks of this end that a thread still has */
+	bool parked;      /* nothing else uses it: the last stay closes it */
 	int fd;           /* of bufpipe_fd; -1: nobody asked for it */
 	size_t take_most; /* the longest message that is received without a look at it first */
 	size_t expected;  /* the length of the last message; 0 if that was very short */
@@ -105,6 +109,24 @@ struct hold {
 struct use {
 	struct hold *hold;
 	struct use *next;
+};
+
+/*
+ * A lock of the library that a thread has from entering a view to leaving it.
+ * Only that thread can give it back: the lock lies in the memory of the pipe and
+ * in a list of the thread, so the memory must not go before.
+ */
+struct stay {
+	struct hold *hold;
+	enum direction direction;
+	unsigned long thread;
+	enum stay_state {
+		STAY_OURS, /* of a view, whose thread lives */
+		STAY_LEFT, /* another thread threw the view away: the one that entered must give the lock back */
+		STAY_GONE, /* of a view, whose thread is gone, or was left behind by a fork */
+	} state;
+	struct stay *next;
+	struct stay **at_me;
 };
 
 /* A handle: what Python calls an End. */
@@ -125,14 +147,28 @@ void hold_add(struct hold *hold);
 void hold_drop(struct hold *hold);
 void hold_use(struct hold *hold, struct use *use);
 void hold_unuse(struct use *use);
-/* Ends the views that this thread had entered and another one has thrown away. */
-void hold_end_left(struct hold *hold);
+/* Closes it, without the GIL as well: nothing uses it any more. */
+void hold_free(struct hold *hold);
+/* Notes that this thread has entered a view.  NULL without memory; no exception. */
+struct stay *stay_begin(struct hold *hold, enum direction direction);
+/* Its thread has given the lock back.  Before the view lets go of the hold. */
+void stay_end(struct stay *stay);
+/* In another thread, or in another process than the one that entered.  The same. */
+void stay_leave(struct stay *stay);
+/* Whether there is no stay any more, so that the hold can be closed; else the last stay does it. */
+bool stays_over(struct hold *hold);
+/* How many are left by others and not given back, by all threads.  Written under the lock of stay.c. */
+extern _Atomic unsigned stays_left __attribute__((visibility("hidden")));
+/* Gives back what this thread had entered and another one has left. */
+void stays_give_back(void);
 /* A number that is another one in a forked child; sooner known than the pid. */
 unsigned this_process(void);
 /* A number that no other thread has or had; the ident of a thread that is gone is soon another's.  Never 0. */
 unsigned long thread_number(void);
-/* Once, before the first this_process. */
+/* Once, before the first this_process.  0 or a negative errno. */
 int watch_forks(void);
+/* Once, before the first view.  The same. */
+int watch_threads(void);
 
 static inline bool hold_static(const struct hold *hold)
 {
@@ -169,7 +205,6 @@ int64_t deadline_from(int64_t timeout_ns);
 /* What is left, at most 'most'; 0 when the time is up; -1 to wait for ever, if most allows that. */
 int64_t deadline_slice(int64_t deadline, int64_t most);
 
-enum direction { SENDING, RECEIVING, NEITHER };
 /* Sets the exception for a negative errno and returns NULL. */
 void *raise_error(const struct hold *hold, enum direction direction, long error);
 void *raise_closed(void);
@@ -255,8 +290,9 @@ static inline struct hold *handle_hold(struct end *self)
 {
 	if (unlikely(!self->hold))
 		return raise_closed();
-	if (unlikely(self->hold->left[SENDING] || self->hold->left[RECEIVING]))
-		hold_end_left(self->hold);
+	/* Relaxed: what another thread left a moment ago may as well be found by the next call. */
+	if (unlikely(atomic_load_explicit(&stays_left, memory_order_relaxed)))
+		stays_give_back();
 	return self->hold;
 }
 

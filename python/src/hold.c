@@ -2,7 +2,6 @@
 #include "core.h"
 
 #include <pthread.h>
-#include <stdatomic.h>
 
 static unsigned process;
 
@@ -28,7 +27,7 @@ static int watching;
 
 static void begin_to_watch(void)
 {
-	watching = pthread_atfork(NULL, NULL, count_fork);
+	watching = -pthread_atfork(NULL, NULL, count_fork);
 }
 
 int watch_forks(void)
@@ -36,11 +35,7 @@ int watch_forks(void)
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 	pthread_once(&once, begin_to_watch);
-	if (!watching)
-		return 0;
-	errno = watching;
-	PyErr_SetFromErrno(PyExc_OSError);
-	return -1;
+	return watching;
 }
 
 unsigned this_process(void)
@@ -48,19 +43,9 @@ unsigned this_process(void)
 	return process;
 }
 
-unsigned long thread_number(void)
-{
-	static atomic_ulong threads;
-	static _Thread_local unsigned long thread;
-
-	if (!thread)
-		thread = atomic_fetch_add_explicit(&threads, 1, memory_order_relaxed) + 1;
-	return thread;
-}
-
 struct hold *hold_new(bufpipe_t *pipe)
 {
-	struct hold *hold = PyMem_Calloc(1, sizeof(*hold));
+	struct hold *hold = PyMem_RawCalloc(1, sizeof(*hold));
 	int r;
 
 	if (!hold) {
@@ -102,9 +87,15 @@ static void let_go(struct hold *hold)
 {
 	if (hold->handles || hold->uses)
 		return;
+	Py_CLEAR(hold->last);
+	if (stays_over(hold))
+		hold_free(hold);
+}
+
+void hold_free(struct hold *hold)
+{
 	bufpipe_close(hold->pipe);
-	Py_XDECREF(hold->last);
-	PyMem_Free(hold);
+	PyMem_RawFree(hold);
 }
 
 void hold_add(struct hold *hold)
@@ -136,19 +127,4 @@ void hold_unuse(struct use *use)
 	*at = use->next;
 	use->hold->uses--;
 	let_go(use->hold);
-}
-
-void hold_end_left(struct hold *hold)
-{
-	unsigned long thread = thread_number();
-
-	if (hold->left[SENDING] == thread) {
-		hold->left[SENDING] = 0;
-		(void)bufpipe_cancel(hold->pipe);
-	}
-	if (hold->left[RECEIVING] == thread) {
-		hold->left[RECEIVING] = 0;
-		(void)bufpipe_release(hold->pipe);
-		handle_settle(hold);
-	}
 }

@@ -51,8 +51,15 @@ static int core_exec(PyObject *module)
 {
 	struct state *state = state_of_module(module);
 	PyObject *pickle;
+	int r = watch_forks();
 
-	if (watch_forks() < 0 || PyModule_AddStringConstant(module, "__version__", VERSION) < 0)
+	if (r == 0)
+		r = watch_threads();
+	if (r < 0) {
+		raise_error(NULL, NEITHER, r);
+		return -1;
+	}
+	if (PyModule_AddStringConstant(module, "__version__", VERSION) < 0)
 		return -1;
 	state->end_type = make_type(module, &handle_spec, true);
 	state->view_type = make_type(module, &view_spec, true);

@@ -19,6 +19,7 @@ enum view_state {
 struct view {
 	PyObject_HEAD struct end *end;
 	struct hold *hold; /* held while open, as by a handle: also in a child something may point there */
+	struct stay *stay; /* while it has a hold: the lock of the thread that entered */
 	bool sends;
 	enum view_state state;
 	int64_t timeout_ns;
@@ -91,10 +92,17 @@ METHOD(handle_recv_view)
 	return view_make(self, false, 0, timeout_ns);
 }
 
-static void opened(struct view *view, struct hold *hold, void *at, size_t len)
+/* -1 with an exception: for want of memory it is not open after all. */
+static int opened(struct view *view, struct hold *hold, void *at, size_t len)
 {
 	struct state *state = view->end->state;
 
+	view->stay = stay_begin(hold, view->sends ? SENDING : RECEIVING);
+	if (!view->stay) {
+		(void)(view->sends ? bufpipe_cancel(hold->pipe) : bufpipe_unpeek(hold->pipe));
+		PyErr_NoMemory();
+		return -1;
+	}
 	view->next = state->views;
 	view->at_me = &state->views;
 	if (view->next)
@@ -107,15 +115,21 @@ static void opened(struct view *view, struct hold *hold, void *at, size_t len)
 	view->thread = thread_number();
 	view->process = this_process();
 	hold_add(hold);
+	return 0;
 }
 
-/* The hold is the caller's now. */
-static struct hold *closed(struct view *view)
+/* The hold is the caller's now, and so is the lock, if this is the thread that has entered. */
+static struct hold *closed(struct view *view, bool given_back)
 {
 	struct hold *hold = view->hold;
 
+	if (given_back)
+		stay_end(view->stay);
+	else
+		stay_leave(view->stay);
 	view->state = VIEW_DONE;
 	view->hold = NULL;
+	view->stay = NULL;
 	*view->at_me = view->next;
 	if (view->next)
 		view->next->at_me = view->at_me;
@@ -168,7 +182,7 @@ static int open_sending(struct view *view)
 			raise_unfit(hold, view->len);
 			failed = -1;
 		} else if (r == 0) {
-			opened(view, hold, room, view->len);
+			failed = opened(view, hold, room, view->len);
 		} else {
 			failed = after_slice(view->end, hold, SENDING, r);
 		}
@@ -209,10 +223,8 @@ static int open_receiving(struct view *view)
 		if (!hold)
 			return -1;
 		len = bufpipe_peek(hold->pipe, &at, 0);
-		if (len >= 0) {
-			opened(view, hold, (void *)(uintptr_t)at, (size_t)len);
-			return 0;
-		}
+		if (len >= 0)
+			return opened(view, hold, (void *)(uintptr_t)at, (size_t)len);
 		if (len == -EMSGSIZE)
 			return open_copied(view, deadline);
 		if (len != -EAGAIN) {
@@ -225,22 +237,25 @@ static int open_receiving(struct view *view)
 }
 
 /* Only the thread that has entered a view can leave it, and not its child. */
+static bool is_owner(const struct view *view)
+{
+	return view->process == this_process() && view->thread == thread_number();
+}
+
 static int check_owner(const struct view *view)
 {
-	const char *why =
-		view->process != this_process()   ? "the view of this message belongs to the parent process"
-		: view->thread != thread_number() ? "a view must be left by the thread that entered it"
-						  : NULL;
-
-	if (why)
-		PyErr_SetString(PyExc_RuntimeError, why);
-	return why ? -1 : 0;
+	if (is_owner(view))
+		return 0;
+	PyErr_SetString(PyExc_RuntimeError, view->process != this_process()
+						    ? "the view of this message belongs to the parent process"
+						    : "a view must be left by the thread that entered it");
+	return -1;
 }
 
 /* Ends what the library has open, of the owner. */
 static int view_end(struct view *view, bool commit)
 {
-	struct hold *hold = closed(view);
+	struct hold *hold = closed(view, true);
 	int r = 0;
 
 	if (!view->sends) {
@@ -260,25 +275,19 @@ static int view_end(struct view *view, bool commit)
 
 /*
  * Nobody will leave the view.  In another thread than its owner's it cannot be
- * ended: that is left to the owner's next call.  If that never comes, the turn
- * goes with the thread.
+ * ended: that is left to the owner's next call, or to its end.
  */
 static void view_throw_away(struct view *view)
 {
 	PyObject *type, *value, *trace;
-	struct hold *hold;
 
 	PyErr_Fetch(&type, &value, &trace);
-	if (check_owner(view) == 0) {
+	if (is_owner(view)) {
 		/* Not with the view itself, which may be on its way to be freed. */
 		if (view_end(view, false) < 0)
 			PyErr_WriteUnraisable((PyObject *)view->end);
 	} else {
-		PyErr_Clear();
-		hold = closed(view);
-		if (view->process == this_process())
-			hold->left[view->sends ? SENDING : RECEIVING] = view->thread;
-		hold_drop(hold);
+		hold_drop(closed(view, false));
 	}
 	PyErr_Restore(type, value, trace);
 }
@@ -300,7 +309,7 @@ static void view_leave_behind(struct view *view)
 	if (view->exports)
 		view->state = VIEW_ENDING;
 	else
-		hold_drop(closed(view));
+		hold_drop(closed(view, false));
 	Py_DECREF((PyObject *)view);
 }
 
@@ -329,7 +338,7 @@ PyObject *core_leave_views_behind(PyObject *module, PyObject *unused)
 /* For want of memory it was not entered after all. */
 static void view_undo(struct view *view)
 {
-	struct hold *hold = closed(view);
+	struct hold *hold = closed(view, true);
 
 	if (view->sends)
 		(void)bufpipe_cancel(hold->pipe);

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Messages in place, and what happens to those who hold on to them."""
 
+import contextlib
 import gc
 import os
 import random
@@ -10,7 +11,7 @@ import weakref
 
 import buffered_pipe
 from buffered_pipe import Generic_Pipe, MessageView, Static_Pipe
-from support import LONG, TestCase, fork, memfds, thread, wait_asleep, wait_until
+from support import LONG, TestCase, child, fork, memfds, thread, wait_asleep, wait_until
 
 try:
     import _testcapi
@@ -327,6 +328,118 @@ class Views(TestCase):
         self.assertRaises(EOFError, receiver.recv, timeout=LONG)
         receiver.close()
         self.assertEqual(memfds(), before)
+
+    def test_the_memory_stays_while_the_thread_that_entered_lives(self):
+        """What points into the message is dropped by another thread, after the end was closed."""
+
+        def receiving(receiver, sender):
+            sender.send_bytes(b"0123456789")
+            return receiver.recv_view()
+
+        def sending(receiver, sender):
+            return sender.send_view(10)
+
+        def generating(receiver, sender):
+            sender.send_bytes(b"0123456789")
+
+            def generate():
+                with receiver.recv_view() as view:
+                    yield view[2:]
+
+            return generate()
+
+        def lose(make):
+            receiver, sender = Generic_Pipe(1 << 20)
+            message = make(receiver, sender)
+            if make is generating:
+                return [message, next(message)]
+            kept = []
+            with self.assertRaises(BufferError):
+                with message as view:
+                    kept.append(view[2:])
+            del view
+            return kept
+
+        def drop(kept):
+            kept.clear()
+            gc.collect()
+
+        def crash_or_not():
+            others = [Generic_Pipe(1 << 20) for _ in range(2)]
+            for make in receiving, sending, generating:
+                kept = lose(make)
+                gc.collect()
+                with contextlib.redirect_stderr(None), thread(drop, kept):
+                    pass  # a generator says that it cannot leave its view here
+                for receiver, sender in others:
+                    sender.send_bytes(bytes(200000))
+                    with receiver.recv_view() as view:
+                        self.assertEqual(len(view), 200000)
+            del receiver, sender, view, others
+            self.assertEqual(memfds(), before)
+
+        before = memfds()
+        with child(crash_or_not):  # it crashed where the memory had gone
+            pass
+
+    def entered_and_lost(self, make, then):
+        """A thread that has entered a view, of which nothing is left, and is about to run 'then'."""
+        kept = [make()]
+        entered = threading.Event()
+
+        def enter():
+            kept.append(kept[0].__enter__())
+            entered.set()
+            then()
+
+        context = thread(enter)
+        running = context.__enter__()
+        self.addCleanup(context.__exit__, None, None, None)
+        self.assertTrue(entered.wait(LONG))
+        kept.clear()
+        gc.collect()
+        return running
+
+    def test_a_thread_gives_back_at_its_end_what_it_will_not_leave(self):
+        before = memfds()
+        for received in True, False:
+            receiver, sender = Generic_Pipe(4096)
+            both = memfds()
+            sender.send("message")
+            end = threading.Event()
+            # It makes no call of the package after that.
+            make = receiver.recv_view if received else lambda: sender.send_view(1)
+            running = self.entered_and_lost(make, lambda: end.wait(LONG))
+            other = (receiver, sender)[received]
+            (receiver, sender)[not received].close()
+            del receiver, sender, make
+            self.assertEqual(memfds(), both)
+            end.set()
+            wait_until(lambda: not os.path.exists(f"/proc/self/task/{running.native_id}"))
+            if received:
+                self.assertRaises(BrokenPipeError, other.send, 1)
+            else:
+                self.assertEqual(other.recv(timeout=LONG), "message")
+                self.assertRaises(EOFError, other.recv, timeout=LONG)
+            other.close()
+            wait_until(lambda: memfds() == before)
+
+    def test_a_forked_child_does_not_wait_for_threads_that_it_does_not_have(self):
+        receiver, sender = Generic_Pipe(4096)
+        stopped, stop = Generic_Pipe(4096)
+        end = threading.Event()
+        self.entered_and_lost(lambda: sender.send_view(1), lambda: end.wait(LONG))
+        sender.close()
+        pid = fork()
+        if pid == 0:
+            stop.close()
+            os._exit(0 if stopped.poll(LONG) else 1)
+        stopped.close()
+        end.set()
+        # The child lives, and holds nothing of it.
+        self.assertRaises(EOFError, receiver.recv, timeout=LONG)
+        stop.close()
+        self.assertEqual(os.waitpid(pid, 0)[1], 0)
 
     def test_a_thread_that_has_the_ident_of_the_dead_owner(self):
         kept, idents = [], []
