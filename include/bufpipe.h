@@ -21,6 +21,9 @@
  *   Fork       an end survives fork; it lives until every process that has it
  *              has closed it.  Parent and child take turns as threads do.
  *   Exec       every descriptor is close-on-exec.
+ *   Standard streams
+ *              no call makes or receives a descriptor 0, 1 or 2, also where
+ *              these are closed: what a program prints never gets into a pipe.
  *   Signals    a blocking call goes on after a signal handler ran, unless the
  *              end has BUFPIPE_INTERRUPTIBLE.  No call is async-signal-safe.
  *   Death      when the last process that holds an end is gone, by

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "connect/address.h"
 
-#include "base/sys.h"
+#include "base/fd.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -37,9 +37,7 @@ static int fill(struct sockaddr_un *to, socklen_t *len, const char *address)
 
 static int new_socket(void)
 {
-	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-
-	return fd < 0 ? -errno : fd;
+	return fd_own(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
 }
 
 /* Somebody listens there: 0.  -ECONNREFUSED: a file was left behind. */
@@ -66,9 +64,9 @@ static int lock_directory(const char *path)
 	strcpy(directory, path);
 	slash = strrchr(directory, '/');
 	slash[slash == directory] = '\0';
-	fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	fd = fd_own(open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 	if (fd < 0)
-		return -errno;
+		return fd;
 	while (flock(fd, LOCK_EX) < 0) {
 		if (errno != EINTR) {
 			int r = -errno;

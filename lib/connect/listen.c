@@ -4,6 +4,7 @@
  * connector: all that have not finished are in one epoll, beside the listening
  * socket, and the oldest goes when there are too many.
  */
+#include "base/fd.h"
 #include "base/thread.h"
 #include "connect/address.h"
 #include "connect/handshake.h"
@@ -105,9 +106,9 @@ int bufpipe_listen(bufpipe_listener_t **listener, const char *address, const str
 	l->options = o;
 	l->options.name = strcpy(l->name, o.name);
 	l->unsized = !options || (!options->buffer_size && !options->object_count);
-	l->epoll = epoll_create1(EPOLL_CLOEXEC);
+	l->epoll = fd_own(epoll_create1(EPOLL_CLOEXEC));
 	if (l->epoll < 0) {
-		r = -errno;
+		r = l->epoll;
 		goto fail;
 	}
 	r = address_listen(&l->listening, address);
@@ -179,10 +180,10 @@ static int admit(struct bufpipe_listener *l)
 {
 	struct epoll_event event = { .events = EPOLLIN };
 	struct pending *p;
-	int fd = accept4(l->listening.fd, NULL, NULL, SOCK_CLOEXEC);
+	int fd = fd_own(accept4(l->listening.fd, NULL, NULL, SOCK_CLOEXEC));
 
 	if (fd < 0)
-		return errno == EAGAIN || errno == ECONNABORTED || errno == EINTR ? 0 : -errno;
+		return fd == -EAGAIN || fd == -ECONNABORTED || fd == -EINTR ? 0 : fd;
 	p = make_place(l);
 	event.data.ptr = p;
 	if (epoll_ctl(l->epoll, EPOLL_CTL_ADD, fd, &event) < 0) {

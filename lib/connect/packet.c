@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "connect/packet.h"
 
-#include "base/sys.h"
+#include "base/fd.h"
 
 #include <poll.h>
 #include <string.h>
@@ -88,8 +88,23 @@ static int collect(struct msghdr *message, int *fds, int room)
 
 static void close_all(const int *fds, int n)
 {
-	for (int i = 0; i < n; i++)
-		close(fds[i]);
+	for (int i = 0; i < n; i++) {
+		if (fds[i] >= 0)
+			close(fds[i]);
+	}
+}
+
+/* Makes them ours; those for which there is no number become negative errnos, the last of which is returned. */
+static int own_all(int *fds, int n)
+{
+	int r = 0;
+
+	for (int i = 0; i < n; i++) {
+		fds[i] = fd_own(fds[i]);
+		if (fds[i] < 0)
+			r = fds[i];
+	}
+	return r;
 }
 
 /* The bytes that did not come with the first part; only a stream socket leaves any. */
@@ -145,7 +160,10 @@ int packet_recv(int socket, void *bytes, size_t len, int *fds, int n, int flags)
 	if (received < 0)
 		return -errno;
 	count = collect(&message, got, PACKET_FDS);
-	if (received == 0)
+	r = own_all(got, count < PACKET_FDS ? count : PACKET_FDS);
+	if (r < 0)
+		;
+	else if (received == 0)
 		r = -EPIPE;
 	else if (count < n && out_of_numbers(&message))
 		r = -EMFILE;

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "end/end.h"
 
+#include "base/fd.h"
+
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -249,9 +251,13 @@ int bufpipe_create(bufpipe_t *ends[2], const struct bufpipe_options *options)
 		return -EINVAL;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) < 0)
 		return -errno;
-	halves[0].socket = sockets[0];
-	halves[1].socket = sockets[1];
-	r = halves_join(halves, &o);
+	for (int i = 0; i < 2; i++) {
+		halves[i].socket = fd_own(sockets[i]);
+		if (halves[i].socket < 0)
+			r = halves[i].socket;
+	}
+	if (r == 0)
+		r = halves_join(halves, &o);
 	for (int i = 0; r == 0 && i < 2; i++)
 		r = end_open(&made[i], &halves[i].ours, &halves[i].theirs, halves[i].socket, &o);
 	if (r < 0) {

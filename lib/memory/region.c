@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "memory/region.h"
 
-#include "base/sys.h"
+#include "base/fd.h"
 #include "bufpipe.h"
 #include "sync/lock.h"
 
@@ -111,11 +111,11 @@ fail:
 
 static int make_memfd(const char *name)
 {
-	int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
+	int fd = fd_own(memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL));
 
-	if (fd < 0 && errno == EINVAL) /* before Linux 6.3 */
-		fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	return fd < 0 ? -errno : fd;
+	if (fd == -EINVAL) /* before Linux 6.3 */
+		fd = fd_own(memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING));
+	return fd;
 }
 
 static int init_locks(struct control *control)
@@ -145,12 +145,12 @@ static int make_shared(int fd)
 	int r;
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	shared = open(path, O_RDONLY | O_CLOEXEC);
+	shared = fd_own(open(path, O_RDONLY | O_CLOEXEC));
 	if (shared < 0) {
-		if (errno == EMFILE || errno == ENFILE || errno == ENOMEM)
-			return -errno;
+		if (shared == -EMFILE || shared == -ENFILE || shared == -ENOMEM)
+			return shared;
 		seals |= F_SEAL_FUTURE_WRITE;
-		shared = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+		shared = fcntl(fd, F_DUPFD_CLOEXEC, FD_FIRST);
 		if (shared < 0)
 			return -errno;
 	}

@@ -15,6 +15,7 @@
  * the holder to die there.  Against that, and against a sender that dies after
  * publishing and before ringing, a timer has all of them look now and then.
  */
+#include "base/fd.h"
 #include "end/end.h"
 
 #include <sys/epoll.h>
@@ -118,8 +119,10 @@ static int open_timer(int *timer)
 		.it_value = { .tv_sec = LOOK_EVERY },
 	};
 
-	*timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-	return *timer < 0 || timerfd_settime(*timer, 0, &every, NULL) < 0 ? -errno : 0;
+	*timer = fd_own(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
+	if (*timer < 0)
+		return *timer;
+	return timerfd_settime(*timer, 0, &every, NULL) < 0 ? -errno : 0;
 }
 
 static void drop(const struct poll_fd *poll_fd)
@@ -137,11 +140,11 @@ static int poll_fd_open(bufpipe_t *p)
 	struct poll_fd poll_fd = { .epoll = -1, .event = -1, .timer = -1 };
 	int r;
 
-	poll_fd.epoll = epoll_create1(EPOLL_CLOEXEC);
+	poll_fd.epoll = fd_own(epoll_create1(EPOLL_CLOEXEC));
 	if (poll_fd.epoll < 0)
-		return -errno;
-	poll_fd.event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	r = poll_fd.event < 0 ? -errno : join(poll_fd.epoll, poll_fd.event);
+		return poll_fd.epoll;
+	poll_fd.event = fd_own(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+	r = poll_fd.event < 0 ? poll_fd.event : join(poll_fd.epoll, poll_fd.event);
 	if (r == 0)
 		r = join(poll_fd.epoll, p->socket);
 	if (r == 0 && p->ours.identity.flags & LAYOUT_SHARED)

@@ -2,6 +2,7 @@
 /* What is in a set, and who may change it.  How it waits is in set_wait.c. */
 #include "poll/set.h"
 
+#include "base/fd.h"
 #include "base/thread.h"
 
 #include <poll.h>
@@ -277,9 +278,9 @@ int bufpipe_set_create(bufpipe_set_t **set, unsigned flags)
 	s = calloc(1, sizeof(*s));
 	if (!s)
 		return -ENOMEM;
-	s->poke = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	s->poke = fd_own(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
 	if (s->poke < 0) {
-		r = -errno;
+		r = s->poke;
 		free(s);
 		return r;
 	}

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* A set that sleeps in epoll_wait: on the sockets of its pipes, on which the other sides ring. */
+#include "base/fd.h"
 #include "poll/set.h"
 
 #include <sys/eventfd.h>
@@ -21,11 +22,11 @@ static int control(const struct bufpipe_set *set, int operation, int fd, uint32_
 
 static int open_epoll(struct bufpipe_set *set)
 {
-	int fd = epoll_create1(EPOLL_CLOEXEC);
+	int fd = fd_own(epoll_create1(EPOLL_CLOEXEC));
 	int r;
 
 	if (fd < 0)
-		return -errno;
+		return fd;
 	set->inside = (void *)(intptr_t)fd;
 	r = control(set, EPOLL_CTL_ADD, set->poke, EPOLLIN, POKE);
 	if (r < 0)

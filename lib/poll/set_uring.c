@@ -8,6 +8,7 @@
  */
 #include "poll/set.h"
 
+#include "base/fd.h"
 #include "base/thread.h"
 
 #include <poll.h>
@@ -101,6 +102,17 @@ static void close_uring(struct bufpipe_set *set)
 	free(in);
 }
 
+/* liburing keeps the ring's descriptor in two places. */
+static int own_ring(struct io_uring *ring)
+{
+	int fd = fd_own(ring->ring_fd);
+
+	/* Also when there is none any more: the number may be another file's. */
+	ring->ring_fd = fd;
+	ring->enter_ring_fd = fd;
+	return fd < 0 ? fd : 0;
+}
+
 /*
  * Any thread may change a set, and now this one waits in it, now that one, so the
  * ring has no single issuer: with that flag all others would be refused, even when
@@ -122,8 +134,8 @@ static int open_uring(struct bufpipe_set *set)
 	in = calloc(1, sizeof(*in));
 	if (!in)
 		return -ENOMEM;
-	in->hups = epoll_create1(EPOLL_CLOEXEC);
-	r = in->hups < 0 ? -errno : io_uring_queue_init_params(RING_ENTRIES, &in->ring, &params);
+	in->hups = fd_own(epoll_create1(EPOLL_CLOEXEC));
+	r = in->hups < 0 ? in->hups : io_uring_queue_init_params(RING_ENTRIES, &in->ring, &params);
 	if (r < 0) {
 		if (in->hups >= 0)
 			close(in->hups);
@@ -131,6 +143,11 @@ static int open_uring(struct bufpipe_set *set)
 		return r;
 	}
 	set->inside = in;
+	r = own_ring(&in->ring);
+	if (r < 0) {
+		close_uring(set);
+		return r;
+	}
 	if (!uring_has_futex(in->ring.ring_fd)) {
 		close_uring(set);
 		return -ENOSYS;

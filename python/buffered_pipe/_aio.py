@@ -7,6 +7,7 @@ own: to send when there is no room, and to receive what is longer than the buffe
 asyncio itself is imported by those who wait: it takes longer than all the rest.
 """
 
+import fcntl
 import operator
 import os
 import threading
@@ -39,7 +40,8 @@ async def _readable(thing):
     fd = -1
     try:
         # One of our own: should the other be closed, its number may be another file's before the loop has let go.
-        fd = os.dup(thing.fileno())
+        # Above standard error, which may be closed.
+        fd = fcntl.fcntl(thing.fileno(), fcntl.F_DUPFD_CLOEXEC, 3)
         if not thing.closed:
             loop.add_reader(fd, _awake, future)
             await future

@@ -2,6 +2,7 @@
 /* The type End: a handle of one end of a pipe. */
 #include "core.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -247,6 +248,20 @@ static PyObject *handle_send_to(PyObject *object, PyObject *socket)
 	return NULL;
 }
 
+/* Descriptors 0, 1 and 2 are the program's, also while they are closed: the same one or another above, or -1. */
+static int move_up(int fd)
+{
+	int moved, error;
+
+	if (fd > STDERR_FILENO)
+		return fd;
+	moved = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+	error = errno;
+	close(fd);
+	errno = error;
+	return moved;
+}
+
 /* A descriptor with the end inside: whoever holds it keeps the end alive until somebody takes it out. */
 static PyObject *handle_parcel(PyObject *object, PyObject *unused)
 {
@@ -259,6 +274,12 @@ static PyObject *handle_parcel(PyObject *object, PyObject *unused)
 		return NULL;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) < 0)
 		return PyErr_SetFromErrno(PyExc_OSError);
+	sockets[1] = move_up(sockets[1]);
+	if (sockets[1] < 0) {
+		PyErr_SetFromErrno(PyExc_OSError);
+		close(sockets[0]);
+		return NULL;
+	}
 	r = bufpipe_send_end(sockets[0], hold->pipe);
 	close(sockets[0]);
 	if (r == 0)

@@ -16,7 +16,7 @@ from unittest import mock
 
 import buffered_pipe
 from buffered_pipe import Generic_Pipe
-from support import LONG, TestCase, descriptors, fork, give_and_leave, memfds, thread, wait_until
+from support import LONG, TestCase, child, descriptors, fork, give_and_leave, memfds, thread, wait_until
 
 
 def keep_for_ever(end):
@@ -62,6 +62,30 @@ class Pickling(TestCase):
             receiver, sender = Generic_Pipe(4096)
             start_and_kill(sender)
             notices(receiver)
+
+    def test_nothing_is_printed_into_an_end_where_the_standard_streams_are_closed(self):
+        def use():
+            for fd in range(3):
+                os.close(fd)
+            receiver, sender = Generic_Pipe(4096)
+            parcel = sender._parcel()
+            self.assertGreater(parcel, 2)
+            loop = asyncio.new_event_loop()
+            self.assertGreater(receiver.fileno(), 2)
+
+            async def receive():
+                waiting = asyncio.ensure_future(receiver.async_recv())
+                await asyncio.sleep(0)
+                watched = set(loop._selector.get_map()) - {loop._ssock.fileno()}
+                self.assertTrue(watched)
+                self.assertGreater(min(watched), 2)
+                sender.send("come")
+                return await waiting
+
+            self.assertEqual(loop.run_until_complete(receive()), "come")
+
+        with child(use):
+            pass
 
     def test_who_waits_elsewhere_already_notices_as_well(self):
         for method in ("spawn", "forkserver"):

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/fd.h"
+
+#include <fcntl.h>
+
+int fd_move_up(int low)
+{
+	int fd = fcntl(low, F_DUPFD_CLOEXEC, FD_FIRST);
+	int r = fd < 0 ? -errno : fd;
+
+	close(low);
+	/* fcntl says so when the limit of descriptors is 3 or less. */
+	return r == -EINVAL ? -EMFILE : r;
+}
