@@ -3,24 +3,18 @@
 
 #include "bufpipe.h"
 #include "sync/lock.h"
+#include "sync/spin.h"
 
-#include <sched.h>
 #include <sys/socket.h>
 
-#define USEC 1000ll
 #define MSEC 1000000ll
 
-/* About what it costs to sleep and be woken: spinning for longer than that cannot pay. */
-#define SPIN_MAX (50 * USEC)
-#define SPIN_MIN (4 * USEC)
 /*
  * How long to sleep while a publisher may still have to learn that it must
  * fence.  No shorter: the kernel must set up a timer of its own for a timeout
  * below its tick, which costs more than the sleep.
  */
 #define BLIND_SLEEP (4 * MSEC)
-/* Where the estimate stops to grow, so that it soon comes down again. */
-#define EXPECTED_MAX (4 * SPIN_MAX)
 /*
  * A sleeper on the socket looks again now and then: one of several holders of
  * the other end may die after publishing and before ringing, and no hang-up
@@ -29,9 +23,6 @@
 #define LONG_SLEEP (5 * NSEC_PER_SEC)
 /* How often a try looks at the socket. */
 #define GLANCE (4 * MSEC)
-
-/* A step of the wait that ended with nothing: go on with the next. */
-#define NOTHING 1
 
 /* Whether membarriers work for this process; fork inherits the registration, and this word with it. */
 enum { UNKNOWN, USABLE, UNUSABLE };
@@ -51,18 +42,9 @@ static bool membarrier_usable(void)
 void wait_init(struct wait *wait)
 {
 	wait->fence = !membarrier_usable();
-	atomic_store_explicit(&wait->expected, SPIN_MAX / 4, memory_order_relaxed);
+	atomic_store_explicit(&wait->expected, SPIN_FIRST_GUESS, memory_order_relaxed);
 	if (wait->fence)
 		atomic_fetch_or_explicit(&wait->ours->flags, WAITER_FENCE, memory_order_relaxed);
-}
-
-static bool changed(const struct look *look)
-{
-	/* Pairs with the release store of the publisher: what it published is visible. */
-	uint64_t moved = (atomic_load_explicit(look->word, memory_order_acquire) ^ look->value) |
-			 (atomic_load_explicit(look->own, memory_order_relaxed) ^ look->own_value);
-
-	return moved & ~look->ignore;
 }
 
 static int poll_end(const struct wait *wait)
@@ -90,14 +72,6 @@ static int check_life(const struct wait *wait, const struct look *look)
 	return changed(look) ? 0 : -EPIPE;
 }
 
-static void note_cpu(struct wait *wait)
-{
-	uint32_t cpu = (uint32_t)sched_getcpu() + 1;
-
-	if (atomic_load_explicit(&wait->ours->cpu, memory_order_relaxed) != cpu)
-		atomic_store_explicit(&wait->ours->cpu, cpu, memory_order_relaxed);
-}
-
 /* The publisher, when the flags are not quiet. */
 
 /* One sleeper on the futex says from which position on it should be woken; of several we cannot know that. */
@@ -121,7 +95,7 @@ static int ring(struct wait *wait, uint32_t flags, uint64_t position)
 	    (int64_t)(position - atomic_load_explicit(&wait->theirs->wanted, memory_order_relaxed)) < 0)
 		return 0;
 
-	note_cpu(wait);
+	spin_note_cpu(wait);
 	/* Pairs with the acquire in sleep_once and in wait_events: who read the old count does not sleep on it. */
 	atomic_fetch_add_explicit(&wait->ours->events, 1, memory_order_release);
 	if (flags & (WAITER_MANY | WAITER_FD) || !(flags & WAITER_DOORBELL))
@@ -184,131 +158,7 @@ void wait_leave(struct wait *wait)
 	sys_futex_wake(&wait->ours->events);
 }
 
-/* The waiter: spin, nap, sleep on the futex, sleep on the socket. */
-
-static bool poll_word(const struct look *look, int times)
-{
-	while (times--) {
-		if (changed(look))
-			return true;
-		cpu_relax();
-	}
-	return false;
-}
-
-/* For wait_streams on the other side.  Stored only when it changes: a store takes the line from the publisher. */
-static void note_single(const struct wait *wait, uint32_t single)
-{
-	if (atomic_load_explicit(&wait->ours->single, memory_order_relaxed) != single)
-		atomic_store_explicit(&wait->ours->single, single, memory_order_relaxed);
-}
-
-/*
- * Where lines come from afar, a publisher that is caught up with waits long for
- * the one that we look at, so it pays to double the pause, and again.  Only by
- * and by, and for as many lines as came: what ends a burst should not have to
- * wait.  The publisher may lie about afar: that costs a few microseconds.
- */
-static uint32_t longer(uint32_t pauses, uint32_t last, uint64_t bytes)
-{
-	enum { LONGEST_AFAR = 384 }; /* on an EPYC a stream is 1 % faster at 512, and 2 % slower at 256 */
-	uint64_t more = last < LONGEST_AFAR / 2 ? 2 * last : LONGEST_AFAR;
-
-	if (more > bytes / LAYOUT_LINE)
-		more = bytes / LAYOUT_LINE;
-	return more > pauses ? (uint32_t)more : pauses;
-}
-
-/*
- * Two sides that move along the ring together fight for its cache lines at
- * every message.  Who got several messages since the last wait will get more by
- * waiting for a moment before looking.  When it is one each time, as in a
- * dialogue, that would only delay the answer, so it is but tried now and then,
- * and soon given up; and of long ones a few fill the cache.  The publisher is
- * told, since in a dialogue it should not ask for cache lines ahead either.
- */
-static void let_it_grow(struct wait *wait, const struct look *look)
-{
-	enum { MANY = 2, LONG = 16384 + 64, EACH = 16, LONGEST = 128, TRY_EVERY = 512, TRY_FOR = 32 };
-	uint32_t moved = atomic_load_explicit(&wait->moved, memory_order_relaxed);
-	uint32_t waits = atomic_load_explicit(&wait->waits, memory_order_relaxed) + 1;
-	uint32_t last = atomic_load_explicit(&wait->pauses, memory_order_relaxed);
-	uint32_t pauses = last / 2;
-	/* What is wanted moves along with us. */
-	uint64_t bytes = look->wanted - atomic_load_explicit(&wait->place, memory_order_relaxed);
-
-	if (moved >= MANY && bytes / moved <= LONG) {
-		pauses = moved < LONGEST / EACH ? moved * EACH : LONGEST;
-		if (pauses == LONGEST && wait->may_linger &&
-		    atomic_load_explicit(&wait->theirs->afar, memory_order_relaxed) > 0)
-			pauses = longer(pauses, last, bytes);
-	} else if (waits % TRY_EVERY == 0)
-		pauses = TRY_FOR;
-	if (moved)
-		note_single(wait, moved < MANY && !pauses);
-	atomic_store_explicit(&wait->moved, 0, memory_order_relaxed);
-	atomic_store_explicit(&wait->waits, waits, memory_order_relaxed);
-	atomic_store_explicit(&wait->pauses, pauses, memory_order_relaxed);
-	atomic_store_explicit(&wait->place, look->wanted, memory_order_relaxed);
-	while (pauses--)
-		cpu_relax();
-}
-
-bool wait_flows(const struct wait *wait, uint64_t position)
-{
-	/* Three messages at each wait, and more than what a dialogue tries now and then: see let_it_grow. */
-	enum { STREAM = 48, LONG_AGO = 65536 };
-
-	return atomic_load_explicit(&wait->pauses, memory_order_relaxed) >= STREAM ||
-	       (atomic_load_explicit(&wait->waits, memory_order_relaxed) &&
-		position - atomic_load_explicit(&wait->place, memory_order_relaxed) >= LONG_AGO);
-}
-
-/* Hints of both sides: where the other last ran, it cannot run while we spin. */
-static bool same_cpu(const struct wait *wait)
-{
-	return atomic_load_explicit(&wait->theirs->cpu, memory_order_relaxed) ==
-	       atomic_load_explicit(&wait->ours->cpu, memory_order_relaxed);
-}
-
-int64_t wait_budget(struct wait *wait)
-{
-	int64_t expected;
-
-	note_cpu(wait);
-	if (wait->spin_ns > 0)
-		return wait->spin_ns;
-	if (wait->spin_ns == BUFPIPE_NO_SPIN)
-		return 0;
-	if (wait->spin_ns == BUFPIPE_SPIN_ALWAYS)
-		return INT64_MAX;
-	expected = wait_expected(wait);
-	if (expected > SPIN_MAX)
-		return 0;
-	if (expected * 4 < SPIN_MIN)
-		return SPIN_MIN;
-	return time_sooner(expected * 4, SPIN_MAX);
-}
-
-/* Spins from begin for the budget.  *now becomes the time when it gave up or, nearly, when it succeeded. */
-static int spin(struct wait *wait, const struct look *look, int64_t budget, int64_t begin, int64_t deadline,
-		int64_t *now)
-{
-	bool yield = same_cpu(wait);
-
-	for (*now = begin; *now - begin < budget; *now = time_now()) {
-		/* On one CPU the other side gets on by our giving way, at a third of the cost of a sleep. */
-		if (yield)
-			sched_yield();
-		if (poll_word(look, yield ? 1 : 32))
-			return 0;
-		if (*now >= deadline)
-			return -ETIMEDOUT;
-		if (wait_glance(wait) < 0)
-			return changed(look) ? 0 : -EPIPE;
-	}
-	return NOTHING;
-}
+/* The waiter: spin (see spin.c), sleep on the futex, sleep on the socket. */
 
 void wait_raise(struct wait *wait, uint64_t wanted, uint32_t mode)
 {
@@ -465,32 +315,13 @@ static int sleep_once(struct wait *wait, const struct look *look, int64_t deadli
 	return r;
 }
 
-void wait_learn(struct wait *wait, int64_t took)
-{
-	int64_t expected = wait_expected(wait);
-
-	expected += (time_sooner(took, EXPECTED_MAX) - expected) / 8;
-	atomic_store_explicit(&wait->expected, expected, memory_order_relaxed);
-}
-
-slow_path bool wait_briefly(struct wait *wait, const struct look *look)
-{
-	if (!wait_budget(wait) || same_cpu(wait))
-		return false;
-	let_it_grow(wait, look);
-	if (!poll_word(look, 64))
-		return false;
-	wait_learn(wait, 0);
-	return true;
-}
-
 slow_path int wait_long(struct wait *wait, const struct look *look, int64_t deadline)
 {
 	int64_t begin = time_now();
 	int64_t now;
 	int r;
 
-	r = spin(wait, look, wait_budget(wait), begin, deadline, &now);
+	r = spin_until(wait, look, begin, deadline, &now);
 	while (r == NOTHING) {
 		r = sleep_once(wait, look, deadline);
 		now = time_now();
