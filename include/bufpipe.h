@@ -49,6 +49,7 @@
  *   -EMSGSIZE   the message does not fit: see each call
  *   -EBUSY      something is open and must be finished first: a reservation, a
  *               peek, or another thread's wait in the same set
+ *   -ECANCELED  the sender gave up the message that was being received in parts
  *   -EPROTO     the other end broke the protocol of the shared memory
  *   -ENOMEM, -EMFILE, -ENFILE, -EPERM, ...  what the kernel said
  */
@@ -192,6 +193,24 @@ int bufpipe_send(bufpipe_t *pipe, const void *buf, size_t len, int64_t timeout_n
 int bufpipe_sendv(bufpipe_t *pipe, const struct iovec *pieces, int n, int64_t timeout_ns);
 
 /*
+ * Sends a message longer than buffer_size in parts: for a caller that looks at
+ * something else in between, or has not all of the message in memory.  Sends the
+ * next len bytes, of which after more follow, and returns how many of the len
+ * it has sent: fewer when the time is up or a signal came.  The first call
+ * begins the message, and each further one must have len + after equal to what
+ * is left of it.  The receiver sees nothing special.  From the first part to the
+ * last, other sending calls of the thread are -EBUSY, and other holders of a
+ * shared end wait, as with an open reservation.  bufpipe_cancel gives the
+ * message up; the receiver then never sees any of it.
+ *
+ * Errors: those of bufpipe_send, if nothing was sent.  -EINVAL also: len is 0, or
+ *   len + after is not what is left.  -EMSGSIZE: len + after is no more than buffer_size,
+ *   or the pipe is static: use bufpipe_send; or more than 2^40 bytes.  After
+ *   -EPIPE and -EPROTO the message has ended; after the others it goes on.
+ */
+ssize_t bufpipe_send_part(bufpipe_t *pipe, const void *buf, size_t len, size_t after, int64_t timeout_ns);
+
+/*
  * Receives one message of at most cap bytes into buf; returns its length (0 is
  * a legal length in a generic pipe).  buf may be NULL if cap is 0.
  *
@@ -207,9 +226,29 @@ int bufpipe_sendv(bufpipe_t *pipe, const struct iovec *pieces, int n, int64_t ti
  * BUFPIPE_INTERRUPTIBLE it does give up, and the thread keeps its turn: its next
  * bufpipe_recv goes on with that message, bufpipe_release drops it, and until
  * then other receiving calls of the thread are -EBUSY and other holders wait,
- * as with an open peek.
+ * as with an open peek.  What is kept takes as much memory again; in parts, see
+ * bufpipe_recv_part, it does not.
  */
 ssize_t bufpipe_recv(bufpipe_t *pipe, void *buf, size_t cap, int64_t timeout_ns);
+
+/*
+ * Receives a message longer than buffer_size in parts: for a caller that does
+ * not want to allocate what the sender announces, or looks at something else in
+ * between.  Receives the next bytes of the next message, at most cap, and
+ * returns how many, with *after the number of those that are still to come: the
+ * message is whole when that is 0.  Waits until cap bytes are there or all, but
+ * returns what it has when the time is up or a signal came; with timeout 0,
+ * what is there, though not always all of it.  From the first part to the last,
+ * other receiving calls of the thread are -EBUSY, and other holders of a shared
+ * end wait, as with an open peek.  bufpipe_release drops the rest.  A message of
+ * up to buffer_size bytes comes whole, as with bufpipe_recv.
+ *
+ * Errors: those of bufpipe_recv, if nothing was received, and the message goes
+ *   on.  -ECANCELED, -EPIPE, -EPROTO in the middle: the rest will not come, and
+ *   what was received is no message; the next call begins with the next one.
+ *   -EBUSY also: bufpipe_recv has the beginning of this message.
+ */
+ssize_t bufpipe_recv_part(bufpipe_t *pipe, void *buf, size_t cap, size_t *after, int64_t timeout_ns);
 
 /*
  * The length of the next message, which stays in place.  Waits for one as

@@ -20,6 +20,9 @@ enum {
 	DIRECTION_PARTIAL = 1 << 3, /* receiving: half of a long message is in 'partial' */
 };
 
+/* The open_len of a direction that is in the middle of a message that goes in parts. */
+#define OPEN_IN_PARTS UINT64_MAX
+
 /* One direction.  Lengths of whole messages are valid when (len - shortest) <= span. */
 struct direction {
 	unsigned state; /* DIRECTION_*; 0 in an end with nothing unusual */
@@ -73,6 +76,12 @@ static inline bool direction_is_open(const struct direction *direction)
 	if (unlikely(direction->state & DIRECTION_SHARED))
 		return direction_is_owned(direction);
 	return direction->state & DIRECTION_OPEN;
+}
+
+/* In the middle of a message that this thread sends or receives in parts. */
+static inline bool direction_in_parts(const struct direction *direction)
+{
+	return direction_is_open(direction) && direction->open_len == OPEN_IN_PARTS;
 }
 
 /* Ends it, and still keeps the turn. */

@@ -305,8 +305,8 @@ void bufpipe_close(bufpipe_t *pipe)
 		return;
 	if (pipe->leave_set)
 		pipe->leave_set(pipe);
-	if (direction_is_open(&pipe->out))
-		direction_close(&pipe->out);
+	/* Other holders go on, and the receiver must learn that the rest of a message will not come. */
+	(void)bufpipe_cancel(pipe);
 	if (direction_is_open(&pipe->in))
 		direction_close(&pipe->in);
 	/* First the socket: whoever learns that we leave must find it hung up, if we were the last. */

@@ -11,14 +11,25 @@
 #include "end/direction.h"
 #include "memory/region.h"
 
-/* A long message of which the beginning has been consumed, and no call is at work on it. */
+/* A long message of which the beginning has been received; total is 0 if there is none. */
 struct partial {
-	char *data;
+	char *data; /* what a call of bufpipe_recv that gave up has kept */
 	uint64_t total;
 	uint64_t have;
 	uint64_t at;       /* the receiver's head when this was kept */
 	uint64_t begin;    /* where its first piece was */
 	uint64_t given_up; /* record_given_up when that was taken */
+	/* bufpipe_recv_part: what is left of the piece at head, and the length of its record. */
+	const char *piece;
+	uint64_t piece_left;
+	uint64_t piece_len;
+};
+
+/* A long message that is being sent. */
+struct outgoing {
+	uint64_t total;
+	uint64_t sent;
+	uint64_t begin; /* where its first piece is */
 };
 
 /* What bufpipe_fd gives out: an epoll of the socket and of an eventfd by which we ring for ourselves. */
@@ -34,6 +45,7 @@ struct bufpipe {
 	_Alignas(LAYOUT_LINE) struct receiver receiver;
 	struct direction in;
 	struct partial partial;
+	struct outgoing outgoing;
 	pthread_mutex_t *lead_lock;
 	struct lock_habit lead_habit;
 	struct region ours;

@@ -135,8 +135,11 @@ static bool gave_up(int r)
 	return r == -EINTR || r == -ETIMEDOUT || r == -EAGAIN;
 }
 
-/* For a later call.  -ENOMEM: a shared end has made no room for it before. */
-static int keep_partial(bufpipe_t *p, const char *buf, uint64_t kept)
+/*
+ * For a later call.  What came first is copied once: once it is kept, what
+ * follows is added to it.  -ENOMEM: a shared end has made no room before.
+ */
+static int keep_partial(bufpipe_t *p, const char *buf)
 {
 	struct partial *part = &p->partial;
 
@@ -144,7 +147,8 @@ static int keep_partial(bufpipe_t *p, const char *buf, uint64_t kept)
 		part->data = malloc(part->total);
 	if (!part->data)
 		return -ENOMEM;
-	memcpy(part->data + kept, buf + kept, part->have - kept);
+	if (buf != part->data)
+		memcpy(part->data, buf, part->have);
 	part->at = receiver_head(&p->receiver);
 	if (p->in.state & DIRECTION_SHARED)
 		direction_open(&p->in, 0);
@@ -153,28 +157,33 @@ static int keep_partial(bufpipe_t *p, const char *buf, uint64_t kept)
 	return 0;
 }
 
-/* The rest of a long message, in our turn.  Its length; -EAGAIN with *restart when there is no rest. */
-static ssize_t finish_long(bufpipe_t *p, char *buf, int64_t deadline, bool *restart)
+/*
+ * The rest of a long message, in our turn.  Its length; -EAGAIN with *restart when there is no rest.
+ * kept: its beginning is in partial.data, where the rest joins it, so that a call that gives up again
+ * has nothing to copy.
+ */
+static ssize_t finish_long(bufpipe_t *p, char *buf, bool kept, int64_t deadline, bool *restart)
 {
 	struct partial *part = &p->partial;
 	bool shared = p->in.state & DIRECTION_SHARED;
-	uint64_t kept = p->in.state & DIRECTION_PARTIAL || (shared && part->data) ? part->have : 0;
 	ssize_t total = (ssize_t)part->total;
 	int64_t begin = can_keep(p) ? 0 : time_now();
+	char *to = kept ? part->data : buf;
 	int r = 0;
 
-	copy_bytes(buf, part->data, kept);
 	while (r == 0 && part->have < part->total) {
-		r = add_piece(p, buf, can_keep(p) ? deadline : slowest(part, begin, deadline));
-		if (gave_up(r) && can_keep(p) && keep_partial(p, buf, kept) == 0)
+		r = add_piece(p, to, can_keep(p) ? deadline : slowest(part, begin, deadline));
+		if (gave_up(r) && can_keep(p) && keep_partial(p, to) == 0)
 			return r;
 		if (r == -EINTR)
 			r = 0; /* without memory to keep it, to stop here would lose the message */
 	}
 	if (r < 0 && r != -EPIPE && !shared) {
-		keep_partial(p, buf, kept);
+		keep_partial(p, to);
 		return r;
 	}
+	if (r == 0 && kept)
+		memcpy(buf, part->data, part->total);
 	reassembly_drop(p);
 	*restart = r > 0;
 	return r < 0 ? r : r > 0 ? -EAGAIN : total;
@@ -192,7 +201,7 @@ ssize_t reassembly_take(bufpipe_t *p, const struct record *record, char *buf, si
 	} else if (p->partial.total > cap) {
 		return -EMSGSIZE;
 	}
-	return finish_long(p, buf, deadline, restart);
+	return finish_long(p, buf, record->flags != RECORD_FIRST, deadline, restart);
 }
 
 ssize_t reassembly_resume(bufpipe_t *p, char *buf, size_t cap, int64_t deadline, bool *restart)
@@ -200,5 +209,88 @@ ssize_t reassembly_resume(bufpipe_t *p, char *buf, size_t cap, int64_t deadline,
 	if (p->partial.total > cap)
 		return -EMSGSIZE;
 	direction_resume(&p->in);
-	return finish_long(p, buf, deadline, restart);
+	return finish_long(p, buf, true, deadline, restart);
+}
+
+/* A record of the message, in our turn, of which some bytes at the front are no part of it. */
+static void begin_piece(struct partial *part, const struct record *record, uint64_t front)
+{
+	part->piece = record->payload + front;
+	part->piece_left = record->len - front;
+	part->piece_len = record->len;
+}
+
+int parts_begin(bufpipe_t *p, const struct record *record)
+{
+	struct partial begun = { .begin = receiver_head(&p->receiver), .given_up = record_given_up(p) };
+	int r = reassembly_total(&p->in, record, &begun.total);
+
+	if (r < 0)
+		return r;
+	begin_piece(&begun, record, sizeof(begun.total));
+	p->partial = begun;
+	return 0;
+}
+
+/* As add_piece, but it is only looked at: its length is read once, and its bytes stay until all are taken. */
+static int await_next_piece(bufpipe_t *p, int64_t deadline)
+{
+	struct partial *part = &p->partial;
+	struct record record;
+	int r = await_piece(p, &record, deadline);
+
+	if (r != 0)
+		return r;
+	if (record.flags != RECORD_MORE)
+		return 1;
+	if (record.len > part->total - part->have)
+		return -EPROTO;
+	begin_piece(part, &record, 0);
+	return 0;
+}
+
+static size_t take_of_piece(bufpipe_t *p, char *buf, size_t cap)
+{
+	struct partial *part = &p->partial;
+	size_t n = part->piece_left < cap ? part->piece_left : cap;
+
+	memcpy(buf, part->piece, n);
+	part->piece += n;
+	part->piece_left -= n;
+	part->have += n;
+	if (!part->piece_left)
+		record_consume(p, part->piece_len);
+	return n;
+}
+
+/* Pieces between two looks at the clock: a sender can make them small, and never let us wait. */
+#define PIECES_A_LOOK 64
+
+static bool is_time_up(unsigned pieces, int64_t deadline)
+{
+	if (pieces % PIECES_A_LOOK || deadline == TIME_FOREVER)
+		return false;
+	return deadline == TIME_TRY || time_now() >= deadline;
+}
+
+ssize_t parts_take(bufpipe_t *p, char *buf, size_t cap, int64_t deadline)
+{
+	struct partial *part = &p->partial;
+	size_t got = 0;
+	int r = 0;
+
+	for (unsigned pieces = 0; got < cap && part->have < part->total;) {
+		if (!part->piece_left)
+			r = await_next_piece(p, deadline);
+		if (r != 0)
+			break;
+		got += take_of_piece(p, buf + got, cap - got);
+		if (is_time_up(++pieces, deadline))
+			break;
+	}
+	if (r > 0 || (r < 0 && !gave_up(r))) {
+		reassembly_drop(p);
+		return r > 0 ? -ECANCELED : r;
+	}
+	return got ? (ssize_t)got : r;
 }

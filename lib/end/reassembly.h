@@ -32,4 +32,14 @@ ssize_t reassembly_resume(bufpipe_t *pipe, char *buf, size_t cap, int64_t deadli
 /* Drops what was kept. */
 void reassembly_drop(bufpipe_t *pipe);
 
+/* In our turn, with the first piece of a long message before us, that goes on in parts: 0 or -EPROTO. */
+int parts_begin(bufpipe_t *pipe, const struct record *record);
+
+/*
+ * In our turn: the next bytes of that message, at most cap, as many as come
+ * before the deadline.  -ECANCELED: the sender has given it up.  After that, and
+ * after -EPIPE and -EPROTO, it is dropped.
+ */
+ssize_t parts_take(bufpipe_t *pipe, char *buf, size_t cap, int64_t deadline);
+
 #endif

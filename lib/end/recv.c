@@ -95,7 +95,7 @@ static int await_record(bufpipe_t *p, struct record *record, int64_t deadline)
 		if (r < 0)
 			return r;
 		/* A co-owner moved on, or a thread died: what we kept is of a message whose rest is gone. */
-		if (p->partial.data &&
+		if (p->partial.total &&
 		    (p->in.state & DIRECTION_SHARED || p->partial.at != receiver_head(&p->receiver)))
 			reassembly_drop(p);
 		r = skip_strays(p, record, deadline);
@@ -327,7 +327,7 @@ int bufpipe_release(bufpipe_t *p)
 {
 	if (!p || !direction_is_open(&p->in))
 		return -EINVAL;
-	if (reassembly_in_middle(p)) {
+	if (reassembly_in_middle(p) || direction_in_parts(&p->in)) {
 		/* The rest has no beginning any more: whoever comes next skips it. */
 		reassembly_drop(p);
 		direction_close(&p->in);
@@ -341,8 +341,55 @@ int bufpipe_release(bufpipe_t *p)
 
 int bufpipe_unpeek(bufpipe_t *p)
 {
-	if (!p || !direction_is_open(&p->in) || reassembly_in_middle(p))
+	if (!p || !direction_is_open(&p->in) || reassembly_in_middle(p) || direction_in_parts(&p->in))
 		return -EINVAL;
 	direction_close(&p->in);
 	return 0;
+}
+
+/* In our turn, with the next message before us.  The turn goes on only in the middle of a message in parts. */
+static ssize_t take_first_part(bufpipe_t *p, const struct record *record, void *buf, size_t cap,
+			       int64_t deadline)
+{
+	int r;
+
+	if (record->flags == RECORD_WHOLE)
+		return take(p, record, buf, cap, deadline, NULL);
+	if (record->flags == RECORD_MORE)
+		return -EBUSY; /* bufpipe_recv has its beginning */
+	if (!cap)
+		return -EMSGSIZE;
+	r = parts_begin(p, record);
+	return r < 0 ? r : parts_take(p, buf, cap, deadline);
+}
+
+ssize_t bufpipe_recv_part(bufpipe_t *p, void *buf, size_t cap, size_t *after, int64_t timeout_ns)
+{
+	int64_t deadline = time_deadline(timeout_ns);
+	struct record record;
+	ssize_t r;
+
+	if (!p || (!buf && cap) || !after || !timeout_valid(timeout_ns))
+		return -EINVAL;
+	if (direction_in_parts(&p->in)) {
+		direction_resume(&p->in);
+		r = parts_take(p, buf, cap, deadline);
+	} else if (reassembly_in_middle(p)) {
+		return -EBUSY;
+	} else {
+		r = await_record(p, &record, deadline);
+		if (r < 0)
+			return r;
+		r = take_first_part(p, &record, buf, cap, deadline);
+	}
+	if (r >= 0)
+		*after = p->partial.total - p->partial.have;
+	if (p->partial.total > p->partial.have && !p->partial.data) {
+		direction_open(&p->in, OPEN_IN_PARTS);
+		return r;
+	}
+	if (!p->partial.data)
+		p->partial = (struct partial){ 0 };
+	direction_leave(&p->in);
+	return r;
 }

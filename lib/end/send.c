@@ -145,35 +145,44 @@ static void give_up(bufpipe_t *p, uint64_t begin)
  * A message longer than the ring goes in pieces, each small beside the ring, so
  * that both sides work at once.  The first begins with the total.  Who dies in
  * the middle cannot tell: then the next message that begins does.
+ *
+ * The next len bytes of the message, or as many as go before the deadline.
  */
-static int send_long(bufpipe_t *p, const struct iovec *pieces, uint64_t len, int64_t deadline)
+static int send_pieces(bufpipe_t *p, struct cursor *from, uint64_t len, int64_t deadline)
 {
 	const uint64_t most = p->ours.identity.data_size / 8;
-	struct cursor from = { .piece = pieces };
-	uint64_t prefix = sizeof(len);
-	uint64_t begin = 0;
-	uint64_t sent = 0;
+	struct outgoing *out = &p->outgoing;
+	const uint64_t end = out->sent + len;
 	void *room;
 	int r = 0;
 
-	while (sent < len) {
-		uint64_t n = len - sent < most - prefix ? len - sent : most - prefix;
+	while (out->sent < end && r == 0) {
+		uint64_t prefix = out->sent ? 0 : sizeof(out->total);
+		uint64_t n = end - out->sent < most - prefix ? end - out->sent : most - prefix;
 
 		r = await_room(p, &room, prefix + n, deadline);
 		if (r < 0)
 			break;
-		if (!sent)
-			begin = sender_tail(&p->sender);
-		copy_bytes(room, &len, prefix);
-		gather((char *)room + prefix, n, &from);
+		if (prefix)
+			out->begin = sender_tail(&p->sender);
+		copy_bytes(room, &out->total, prefix);
+		gather((char *)room + prefix, n, from);
 		r = publish(p, prefix + n, prefix ? RECORD_FIRST : RECORD_MORE);
-		if (r < 0)
-			break;
-		prefix = 0;
-		sent += n;
+		if (r == 0)
+			out->sent += n;
 	}
-	if (sent && sent < len)
-		give_up(p, begin);
+	return r;
+}
+
+static int send_long(bufpipe_t *p, const struct iovec *pieces, uint64_t len, int64_t deadline)
+{
+	struct cursor from = { .piece = pieces };
+	int r;
+
+	p->outgoing = (struct outgoing){ .total = len };
+	r = send_pieces(p, &from, len, deadline);
+	if (p->outgoing.sent && p->outgoing.sent < len)
+		give_up(p, p->outgoing.begin);
 	return r;
 }
 
@@ -339,7 +348,8 @@ int bufpipe_commit(bufpipe_t *p, size_t len)
 {
 	int r;
 
-	if (!p || !direction_is_open(&p->out) || len > p->out.open_len || !fits(&p->out, len))
+	if (!p || !direction_is_open(&p->out) || len > p->out.open_len || !fits(&p->out, len) ||
+	    direction_in_parts(&p->out))
 		return -EINVAL;
 	r = publish(p, len, RECORD_WHOLE);
 	direction_close(&p->out);
@@ -350,6 +360,62 @@ int bufpipe_cancel(bufpipe_t *p)
 {
 	if (!p || !direction_is_open(&p->out))
 		return -EINVAL;
+	if (direction_in_parts(&p->out))
+		give_up(p, p->outgoing.begin);
 	direction_close(&p->out);
 	return 0;
+}
+
+/* Whether these many bytes, with so many after them, begin a message or are the next of the one that has begun. */
+static int check_part(const bufpipe_t *p, size_t len, size_t after)
+{
+	size_t total;
+
+	if (!len || __builtin_add_overflow(len, after, &total))
+		return -EINVAL;
+	if (direction_in_parts(&p->out))
+		return total == p->outgoing.total - p->outgoing.sent ? 0 : -EINVAL;
+	if (p->out.state & DIRECTION_NONE)
+		return -EBADF;
+	return p->out.shortest || fits(&p->out, total) || total > LAYOUT_MAX ? -EMSGSIZE : 0;
+}
+
+/* After some bytes of a message that goes in parts, or none: ends it, or keeps the turn for the next call. */
+static ssize_t leave_part(bufpipe_t *p, uint64_t before, int r)
+{
+	const struct outgoing *out = &p->outgoing;
+	bool gave_up = r == -EAGAIN || r == -ETIMEDOUT || r == -EINTR;
+
+	if (r < 0 && !gave_up && out->sent && out->sent < out->total)
+		give_up(p, out->begin);
+	if (out->sent && out->sent < out->total && (r == 0 || gave_up))
+		direction_open(&p->out, OPEN_IN_PARTS);
+	else
+		direction_leave(&p->out);
+	return r < 0 && (!gave_up || out->sent == before) ? r : (ssize_t)(out->sent - before);
+}
+
+ssize_t bufpipe_send_part(bufpipe_t *p, const void *buf, size_t len, size_t after, int64_t timeout_ns)
+{
+	struct iovec piece = { .iov_base = (void *)(uintptr_t)buf, .iov_len = len };
+	int64_t deadline = time_deadline(timeout_ns);
+	struct cursor from = { .piece = &piece };
+	uint64_t before;
+	int r;
+
+	if (!p || !buf || !timeout_valid(timeout_ns))
+		return -EINVAL;
+	r = check_part(p, len, after);
+	if (r < 0)
+		return r;
+	if (direction_in_parts(&p->out)) {
+		direction_resume(&p->out);
+	} else {
+		r = direction_enter(&p->out, deadline);
+		if (r < 0)
+			return r;
+		p->outgoing = (struct outgoing){ .total = len + after };
+	}
+	before = p->outgoing.sent;
+	return leave_part(p, before, send_pieces(p, &from, len, deadline));
 }
