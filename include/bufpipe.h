@@ -69,11 +69,19 @@
 extern "C" {
 #endif
 
-#define BUFPIPE_VERSION_MAJOR 0
-#define BUFPIPE_VERSION_MINOR 1
+/* The version of this header.  bufpipe_version tells that of the library. */
+#define BUFPIPE_VERSION_MAJOR                       0
+#define BUFPIPE_VERSION_MINOR                       1
+#define BUFPIPE_VERSION_PATCH                       0
+#define BUFPIPE_VERSION_NUMBER(major, minor, patch) ((major) << 16 | (minor) << 8 | (patch))
+#define BUFPIPE_VERSION \
+	BUFPIPE_VERSION_NUMBER(BUFPIPE_VERSION_MAJOR, BUFPIPE_VERSION_MINOR, BUFPIPE_VERSION_PATCH)
 
 typedef struct bufpipe bufpipe_t;
 typedef struct bufpipe_listener bufpipe_listener_t;
+
+/* BUFPIPE_VERSION of the library that the program runs with; a later one has a larger number. */
+unsigned bufpipe_version(void);
 
 /* Flags of struct bufpipe_options. */
 enum {

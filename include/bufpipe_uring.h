@@ -13,6 +13,8 @@
  * While a request is out, no other call waits on the same direction of the end,
  * and it is in no set, unless it is a shared end.
  *
+ * The header itself needs nothing of liburing.
+ *
  * tests/echo-daemon.c is a complete server: pipes, a Unix socket, a timer and
  * signals in one ring.
  *
@@ -23,7 +25,8 @@
 #define BUFPIPE_URING_PUBLIC_H
 
 #include <bufpipe.h>
-#include <liburing.h>
+
+struct io_uring_sqe; /* of <liburing.h> or <linux/io_uring.h> */
 
 #ifdef __cplusplus
 extern "C" {

@@ -11,6 +11,7 @@
 #include <bufpipe.h>
 #include <bufpipe_uring.h>
 #include <errno.h>
+#include <liburing.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>

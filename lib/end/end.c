@@ -322,6 +322,11 @@ void bufpipe_close(bufpipe_t *pipe)
 	free(pipe);
 }
 
+unsigned bufpipe_version(void)
+{
+	return BUFPIPE_VERSION;
+}
+
 int bufpipe_get_info(const bufpipe_t *pipe, struct bufpipe_info *info)
 {
 	const struct identity *ring;

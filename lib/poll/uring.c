@@ -2,15 +2,11 @@
 #include "poll/uring.h"
 
 #include "base/sys.h"
+#include "bufpipe_uring.h"
 #include "poll/readiness.h"
 
 #include <poll.h>
 #include <sys/mman.h>
-
-/* Exported; the public header declares them with the types of liburing, which the library proper can do without. */
-int bufpipe_prep_wait(struct io_uring_sqe *sqe, bufpipe_t *pipe);
-int bufpipe_prep_wait_room(struct io_uring_sqe *sqe, bufpipe_t *pipe);
-int bufpipe_prep_wait_hup(struct io_uring_sqe *sqe, bufpipe_t *pipe);
 
 /* What is found out; UNKNOWN if it was only short of something. */
 enum { UNKNOWN, YES, NO };

@@ -3,6 +3,7 @@
 #include "sets.h"
 
 #include <bufpipe_uring.h>
+#include <liburing.h>
 #include <sys/un.h>
 
 SUITE(uring);
