@@ -24,7 +24,7 @@ enum {
 	TRANSPORT_FLOOR_STREAM = 1 << 2,
 	/* It can hold one message only, which makes a stream of it meaningless. */
 	TRANSPORT_NO_STREAM = 1 << 3,
-	/* In the exchanges of two it runs only when it is asked for by name, or with --full. */
+	/* In the exchanges of two it runs only when it is asked for by name, or with --all or --full. */
 	TRANSPORT_EXTRA = 1 << 4,
 	/* Many processes may share each side. */
 	TRANSPORT_MANY = 1 << 5,
@@ -68,6 +68,8 @@ struct transport {
 	int (*send_to)(void *state, unsigned which, const void *buf, size_t len);
 	ssize_t (*recv_any)(void *state, unsigned *which, void *buf, size_t len);
 	void (*close)(void *state);
+	const char *room;             /* how its bytes in flight are bounded */
+	const char *(*version)(void); /* of the library; NULL: the kernel, or ours */
 };
 
 /* All of them, the baseline first, ended by NULL. */

@@ -3,27 +3,31 @@
  * The pieces of the runner, from the bottom up:
  *
  *   text      sizes, times and rates for people
+ *   machine   where and when
  *   cpus      which CPUs there are, and pinning
  *   worker    what the two processes of a measurement do
  *   gather    the same where many pipes lead into one receiver
  *   memory    what that takes
+ *   histogram, syscalls   how long single messages take, and how many system calls
  *   pair      starts both, watches over them and gathers what they found
  *   crowd     the same with many processes at each side of one pipe
  *   condition busy programs beside them, and a limit of their CPU time
  *   results   every measurement of a run, and the ratios between them
  *   plan      the interleaved order in which the measurements are made
- *   report, save, chart   tables, JSON and CSV, and the picture
+ *   report, save   tables, and the result file
  *   options, main
  */
 #ifndef PERF_BENCH_H
 #define PERF_BENCH_H
 
 #include "../transport.h"
+#include "histogram.h"
 
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/utsname.h>
 
-#define MAX_TRANSPORTS 16
+#define MAX_TRANSPORTS 40
 #define MAX_SIZES      32
 #define MAX_ROUNDS     99
 #define MAX_CROWD      8
@@ -34,6 +38,7 @@
 enum mode {
 	MODE_TRIP,
 	MODE_STREAM,
+	MODE_ASLEEP,
 	MODE_IDLE,
 	MODE_RATE,
 	MODE_MANY,
@@ -65,7 +70,11 @@ struct job {
 	struct shape shape;
 	int senders; /* MODE_MANY: processes */
 	int receivers;
+	int rate;     /* MODE_RATE: messages a second */
+	bool is_free; /* no other programs and no limit, so that the sender's CPU is its own */
 	uint64_t duration_ns;
+	uint64_t syscalls_id;        /* to count system calls, and nothing else; 0: not */
+	struct histogram *histogram; /* of the times of single messages, to be added to; NULL: none */
 };
 
 /*
@@ -74,15 +83,17 @@ struct job {
  */
 struct sample {
 	bool valid;
-	double ns;               /* per message; in a round trip per round trip; low rate: median latency */
-	double cpu_ns;           /* user and system time of both processes per message */
-	double recv_cpu_ns;      /* the same of the receiver alone */
-	double switches;         /* context switches of both processes per message */
-	double recv_switches;    /* of the receiver alone */
-	double settled_switches; /* idle: those of the receiver after it had time to settle */
-	double settled_ns;       /* idle: how long that was */
-	double throttled;        /* time that the limit made processes stand still, per elapsed time */
-	double send_share[3];    /* many: the least, median and most of a process in 200 ms; 1 is fair */
+	double ns; /* per message; in a round trip per round trip; rate, asleep: median latency */
+	double latency[LATENCIES]; /* of single messages or round trips: by enum latency */
+	double cpu_ns;             /* user and system time of both processes per message */
+	double recv_cpu_ns;        /* the same of the receiver alone */
+	double switches;           /* context switches of both processes per message */
+	double recv_switches;      /* of the receiver alone */
+	double settled_switches;   /* idle: those of the receiver after it had time to settle */
+	double settled_ns;         /* idle: how long that was */
+	double syscalls;           /* of both processes per message; only in a round for that */
+	double throttled;          /* time that the limit made processes stand still, per elapsed time */
+	double send_share[3];      /* many: the least, median and most of a process in 200 ms; 1 is fair */
 	double recv_share[3];
 	double setup_ns;      /* sets, per pipe: to meet at an address and add it, */
 	double memory;        /* bytes of both processes when it is idle, */
@@ -107,6 +118,19 @@ char *text_spread(char buf[SPREAD_MAX], struct spread spread);
 char *text_condition(char buf[CONDITION_MAX], const struct condition *condition);
 const char *mode_name(enum mode mode);
 const char *placement_name(enum placement placement);
+
+/* machine.c */
+struct machine {
+	struct utsname system;
+	uint64_t id; /* the same in each run on this machine */
+	char cpu[128];
+	char libc[32];
+	char governor[32]; /* of the clock frequency */
+	char clock[32];    /* where the kernel's time comes from */
+	char date[32];     /* UTC, when the run began */
+	double load;       /* average then, over a minute */
+};
+void machine_find(struct machine *machine);
 
 /* cpus.c */
 struct cpus {
@@ -136,6 +160,7 @@ struct usage {
 	uint64_t cpu_ns;
 	uint64_t switches;
 	uint64_t throttled_ns; /* of all processes */
+	uint64_t syscalls;
 };
 
 /* In memory that both processes and the runner share; each side writes its own. */
@@ -146,12 +171,13 @@ struct findings {
 	struct usage usage[2];
 	uint64_t messages;
 	uint64_t elapsed_ns;
-	uint64_t latency_ns;
+	uint64_t sending_ns; /* time inside of send, when the sender spins until a message is due */
 	uint64_t settled_switches;
 	uint64_t settled_ns;
 	uint64_t setup_ns;
 	uint64_t memory[2];
 	uint64_t kernel_memory[2];
+	struct histogram histogram;
 };
 
 struct shared {
@@ -164,6 +190,11 @@ void usage_take(struct usage *usage);
 
 /* gather.c */
 int gather_run(const struct job *job, void *state, enum side side, struct shared *shared);
+
+/* syscalls.c; 0 where they cannot be counted */
+uint64_t syscalls_find(void);
+int syscalls_count(uint64_t id);
+uint64_t syscalls_so_far(void);
 
 /* memory.c; in bytes, 0 where the kernel does not tell */
 uint64_t memory_of_self(void);
@@ -202,6 +233,8 @@ struct options {
 	bool placements[PLACEMENTS];
 	int pipes[MAX_COUNTS]; /* into one receiver */
 	int pipe_count;
+	int rates[MAX_COUNTS]; /* messages a second */
+	int rate_count;
 	int busy[MAX_COUNTS];
 	int busy_count;
 	int throttle[MAX_COUNTS];
@@ -210,8 +243,6 @@ struct options {
 	bool extra;      /* those that run in the exchanges of two only when asked for */
 	int cpu[2];      /* -1: to be chosen */
 	const char *json;
-	const char *csv;
-	const char *svg;
 	bool progress;
 };
 
@@ -227,18 +258,24 @@ struct cell {
 	int senders; /* MODE_MANY */
 	int receivers;
 	unsigned pipes; /* MODE_SET_* */
+	int rate;       /* MODE_RATE */
 	int rounds;
-	struct sample (*samples)[MAX_TRANSPORTS]; /* [round][transport] */
+	struct sample (*samples)[MAX_TRANSPORTS];     /* [round][transport] */
+	struct histogram *histograms[MAX_TRANSPORTS]; /* over all rounds; NULL: none */
+	double syscalls[MAX_TRANSPORTS];              /* per message; negative: not known */
 };
 
 struct results {
 	const struct options *options;
+	struct machine machine;
 	struct cpus cpus;
 	struct condition conditions[MAX_CONDITIONS];
 	int condition_count;
 	bool throttle_refused; /* conditions with a limit were left out */
 	struct cell *cells;
 	int cell_count;
+	bool complete;        /* no measurement failed */
+	uint64_t syscalls_id; /* 0: they cannot be counted here */
 	uint64_t elapsed_ns;
 	double others;     /* part of the CPUs' time that went to other programs */
 	double stolen;     /* and to the host's other guests */
@@ -252,6 +289,7 @@ double sample_recv_cpu(const struct sample *sample);
 double sample_switches(const struct sample *sample);
 double sample_recv_switches(const struct sample *sample);
 double sample_settled_switches(const struct sample *sample);
+double sample_p99(const struct sample *sample);
 double sample_throttled(const struct sample *sample);
 double sample_setup(const struct sample *sample);
 double sample_memory(const struct sample *sample);
@@ -281,15 +319,10 @@ bool view_has(const struct view *view, const struct cell *cell, enum mode mode);
 /* plan.c: fills in the results; negative errno when a measurement failed. */
 int plan_run(struct results *results);
 
-/* report.c, report_many.c, save.c, chart.c */
+/* report.c, report_latency.c, report_many.c, save.c */
 void report_head(const struct results *results);
 void report_tables(const struct results *results);
+void report_latency(const struct view *view);
 void report_many(const struct view *view);
 int save_json(const struct results *results, const char *path);
-int save_csv(const struct results *results, const char *path);
-int chart_save(const struct results *results, const char *path);
-/* Opens path for writing, "-" being standard output, and closes it; both tell on stderr. */
-FILE *save_open(const char *path);
-int save_close(FILE *file, const char *path);
-
 #endif

@@ -157,6 +157,8 @@ static int member_run(const struct crowd *c, void *state, int number)
 	bool sends = number < c->job->senders;
 	int err = spread_out(c->job);
 
+	if (!err && c->job->syscalls_id)
+		err = syscalls_count(c->job->syscalls_id);
 	if (!err)
 		err = c->job->transport->take(state, sends ? SIDE_LEAD : SIDE_ECHO);
 	if (err)
@@ -330,7 +332,7 @@ static int check_totals(const struct crowd *c)
 
 static void evaluate(const struct crowd *c, struct sample *sample)
 {
-	double cpu[2] = { 0 }, switches[2] = { 0 }, all = 0, received;
+	double cpu[2] = { 0 }, switches[2] = { 0 }, syscalls = 0, all = 0, received;
 	int senders = c->job->senders;
 
 	for (int i = 0; i < c->count; i++) {
@@ -339,6 +341,7 @@ static void evaluate(const struct crowd *c, struct sample *sample)
 
 		cpu[side] += (double)(m->usage[1].cpu_ns - m->usage[0].cpu_ns);
 		switches[side] += (double)(m->usage[1].switches - m->usage[0].switches);
+		syscalls += (double)(m->usage[1].syscalls - m->usage[0].syscalls);
 		if (side)
 			all += (double)atomic_load(&m->count);
 	}
@@ -350,6 +353,7 @@ static void evaluate(const struct crowd *c, struct sample *sample)
 		.recv_cpu_ns = cpu[1] / all,
 		.switches = (switches[0] + switches[1]) / all,
 		.recv_switches = switches[1] / all,
+		.syscalls = syscalls / all,
 		.throttled = (double)c->throttled_ns / (double)c->elapsed_ns,
 	};
 	find_shares(c->from, c->to, senders, sample->send_share);

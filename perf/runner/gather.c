@@ -21,8 +21,7 @@
 #define MARK_BACK (UINT64_C(1) << 60) /* from the echo */
 #define MARKS     (MARK_END | MARK_LAST)
 
-#define LEN_MAX   256
-#define TIMES_MAX 200000
+#define LEN_MAX 256
 /* Longer than anybody spins. */
 #define FALL_ASLEEP_NS 150000
 /* The same for very many pipes that have all been used. */
@@ -37,8 +36,6 @@ struct gather {
 	uint64_t answers;
 	uint64_t messages;
 	uint64_t random;
-	uint32_t *times; /* of the first round trips */
-	unsigned time_count;
 	unsigned pipes;
 	size_t len;
 };
@@ -168,24 +165,9 @@ static int trip(struct gather *g, unsigned which)
 
 	if (!err)
 		err = await_answer(g);
-	if (g->time_count < TIMES_MAX)
-		g->times[g->time_count++] = (uint32_t)(clock_ns() - start);
+	histogram_add(&g->found->histogram, clock_ns() - start);
 	g->messages++;
 	return err;
-}
-
-static int compare(const void *a, const void *b)
-{
-	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-
-	return (x > y) - (x < y);
-}
-
-/* Of round trips that take some time each; neighbours on the machine disturb a median less than a mean. */
-static uint64_t median_time(struct gather *g)
-{
-	qsort(g->times, g->time_count, sizeof(*g->times), compare);
-	return g->time_count ? g->times[g->time_count / 2] : 0;
 }
 
 /* What is worth a look at the clock: some trips, or a message into each pipe. */
@@ -241,7 +223,7 @@ static int lead(struct gather *g)
 	if (err)
 		return err;
 	g->messages = 0;
-	g->time_count = 0;
+	memset(&found->histogram, 0, sizeof(found->histogram));
 	usage_take(&found->usage[USAGE_BEGIN]);
 	start = clock_ns();
 	err = g->job->mode == MODE_SET_IDLE ? rest(g->job->duration_ns) : work_for(g, g->job->duration_ns);
@@ -249,7 +231,6 @@ static int lead(struct gather *g)
 		err = draw_line(g, MARK_LAST, pipes_of_line(g, 2, true));
 	found->elapsed_ns = clock_ns() - start;
 	usage_take(&found->usage[USAGE_END]);
-	found->latency_ns = median_time(g);
 	found->messages = g->messages + pipes_of_line(g, 2, true);
 	return err;
 }
@@ -294,12 +275,12 @@ static int prepare(struct gather *g, enum side side)
 	err = cpus_pin(g->job->cpu[side]);
 	if (err)
 		return fail(g, err, "pin");
+	err = g->job->syscalls_id ? syscalls_count(g->job->syscalls_id) : 0;
+	if (err)
+		return fail(g, err, "count system calls");
 	g->numbers = calloc(g->pipes, sizeof(*g->numbers));
 	if (!g->numbers)
 		return fail(g, -ENOMEM, "calloc");
-	g->times = malloc(TIMES_MAX * sizeof(*g->times));
-	if (!g->times)
-		return fail(g, -ENOMEM, "malloc");
 	g->found->memory[USAGE_BEGIN] = memory_of_self();
 	if (side == SIDE_LEAD)
 		g->found->kernel_memory[USAGE_BEGIN] = memory_of_kernel();
@@ -326,6 +307,5 @@ int gather_run(const struct job *job, void *state, enum side side, struct shared
 		err = side == SIDE_LEAD ? lead(&g) : echo(&g);
 	job->transport->close(state);
 	free(g.numbers);
-	free(g.times);
 	return err ? 1 : 0;
 }

@@ -8,20 +8,6 @@
 /* For ten thousand pipes into one receiver. */
 #define WANTED_FILES 40000
 
-static int save(const struct results *results)
-{
-	const struct options *options = results->options;
-	int err = 0;
-
-	if (options->json)
-		err = save_json(results, options->json);
-	if (!err && options->csv)
-		err = save_csv(results, options->csv);
-	if (!err && options->svg)
-		err = chart_save(results, options->svg);
-	return err;
-}
-
 /* Many pipes need many descriptors; what cannot be had is seen when it is missing. */
 static void raise_limit(void)
 {
@@ -67,8 +53,9 @@ static int run(struct results *results)
 
 	report_head(results);
 	err = plan_run(results);
+	results->complete = !err;
 	report_tables(results);
-	save_err = save(results);
+	save_err = results->options->json ? save_json(results, results->options->json) : 0;
 	if (err)
 		fprintf(stderr, "bufpipe-bench: the run is not complete, because a measurement failed\n");
 	return err ? err : save_err;
@@ -89,6 +76,7 @@ int main(int argc, char **argv)
 		return err == -EINVAL ? 2 : 1;
 	raise_limit();
 	err = results_init(&results, &options, &cpus);
+	machine_find(&results.machine);
 	if (err)
 		fprintf(stderr, "bufpipe-bench: %s\n", strerror(-err));
 	else

@@ -10,37 +10,35 @@
 
 #define MS UINT64_C(1000000)
 
-static const char usage[] = "Usage: bufpipe-bench [OPTION]...\n"
-			    "Compares bufpipe with the Unix pipe and with the least that is possible.\n"
-			    "\n"
-			    "How much\n"
-			    "  --quick             a few sizes, 3 short rounds: about 20 seconds\n"
-			    "  --full              all sizes and transports, 7 rounds: about ten minutes\n"
-			    "  --sizes LIST        message sizes, as in 8,512,64k,1M; from 8 to 64M\n"
-			    "  --rounds N          rounds, 1 to 99; in each, all transports take turns\n"
-			    "  --time MS           milliseconds of each measurement\n"
-			    "  --idle SECONDS      how long the idle receiver is watched\n"
-			    "  --ring SIZE         bytes in flight, also of the Unix pipe; default 64k\n"
-			    "  --pipes LIST        how many pipes lead into one receiver, from 1 to 100000\n"
-			    "\n"
-			    "On what machine; several values give a table for each\n"
-			    "  --busy LIST         so many busy programs of nice 0 on each CPU, from 0 to 8\n"
-			    "  --throttle LIST     percent of one CPU that all processes measured may use\n"
-			    "                      together, by a control group; 0: no limit\n"
-			    "\n"
-			    "Which part\n"
-			    "  --only NAME[,NAME]  these transports, and the Unix pipe\n"
-			    "  --tests LIST        of trip, stream, idle, rate, many, set\n"
-			    "  --placement LIST    of two, one: how many cores both processes have\n"
-			    "  --cpus A,B          the two CPUs; on one core both are on B\n"
-			    "  --list              names the transports and exits\n"
-			    "\n"
-			    "Where to; FILE may be - for standard output\n"
-			    "  --json FILE         everything that was measured\n"
-			    "  --csv FILE          the same, a line for each measurement\n"
-			    "  --svg FILE          a picture of the ratios\n"
-			    "\n"
-			    "  --help\n";
+static const char usage[] =
+	"Usage: bufpipe-bench [OPTION]...\n"
+	"Compares bufpipe with the Unix pipe and with the least that is possible.\n"
+	"\n"
+	"How much\n"
+	"  --quick             a few sizes, 3 short rounds: about 20 seconds\n"
+	"  --full              all sizes and transports, 7 rounds: about ten minutes\n"
+	"  --sizes LIST        message sizes, as in 8,512,64k,1M; from 8 to 64M\n"
+	"  --rounds N          rounds, 1 to 99; in each, all transports take turns\n"
+	"  --time MS           milliseconds of each measurement\n"
+	"  --idle SECONDS      how long the idle receiver is watched\n"
+	"  --ring SIZE         bytes in flight, also of the Unix pipe; default 64k\n"
+	"  --pipes LIST        how many pipes lead into one receiver, from 1 to 100000\n"
+	"  --rates LIST        messages a second of a paced sender\n"
+	"\n"
+	"On what machine; several values give a table for each\n"
+	"  --busy LIST         so many busy programs of nice 0 on each CPU, from 0 to 8\n"
+	"  --throttle LIST     percent of one CPU that all processes measured may use\n"
+	"                      together, by a control group; 0: no limit\n"
+	"\n"
+	"Which part\n"
+	"  --only NAME[,NAME]  these transports, and the Unix pipe\n"
+	"  --tests LIST        of trip, stream, asleep, idle, rate, many, set\n"
+	"  --placement LIST    of two, one: how many cores both processes have\n"
+	"  --cpus A,B          the two CPUs; on one core both are on B\n"
+	"  --list              names the transports and exits\n"
+	"\n"
+	"  --json FILE         where to write all that was measured; - is standard output\n"
+	"  --help\n";
 
 enum option_id {
 	OPT_QUICK = 1,
@@ -51,16 +49,16 @@ enum option_id {
 	OPT_IDLE,
 	OPT_RING,
 	OPT_PIPES,
+	OPT_RATES,
 	OPT_BUSY,
 	OPT_THROTTLE,
 	OPT_ONLY,
+	OPT_ALL,
 	OPT_TESTS,
 	OPT_PLACEMENT,
 	OPT_CPUS,
 	OPT_LIST,
 	OPT_JSON,
-	OPT_CSV,
-	OPT_SVG,
 	OPT_HELP,
 };
 
@@ -73,16 +71,16 @@ static const struct option long_options[] = {
 	{ "idle", required_argument, NULL, OPT_IDLE },
 	{ "ring", required_argument, NULL, OPT_RING },
 	{ "pipes", required_argument, NULL, OPT_PIPES },
+	{ "rates", required_argument, NULL, OPT_RATES },
 	{ "busy", required_argument, NULL, OPT_BUSY },
 	{ "throttle", required_argument, NULL, OPT_THROTTLE },
 	{ "only", required_argument, NULL, OPT_ONLY },
+	{ "all", no_argument, NULL, OPT_ALL },
 	{ "tests", required_argument, NULL, OPT_TESTS },
 	{ "placement", required_argument, NULL, OPT_PLACEMENT },
 	{ "cpus", required_argument, NULL, OPT_CPUS },
 	{ "list", no_argument, NULL, OPT_LIST },
 	{ "json", required_argument, NULL, OPT_JSON },
-	{ "csv", required_argument, NULL, OPT_CSV },
-	{ "svg", required_argument, NULL, OPT_SVG },
 	{ "help", no_argument, NULL, OPT_HELP },
 	{ NULL, 0, NULL, 0 },
 };
@@ -207,7 +205,8 @@ static int parse_tests(struct options *options, char *list)
 			found = true;
 		}
 		if (!found)
-			return complain("tests", item, "is none of trip, stream, idle, rate, many, set");
+			return complain("tests", item,
+					"is none of trip, stream, asleep, idle, rate, many, set");
 	}
 	return 0;
 }
@@ -285,12 +284,17 @@ static int apply(struct options *options, int id, char *value)
 		return parse_ring(options, value);
 	case OPT_PIPES:
 		return parse_counts("pipes", value, 1, 100000, options->pipes, &options->pipe_count);
+	case OPT_RATES:
+		return parse_counts("rates", value, 1, 1000000, options->rates, &options->rate_count);
 	case OPT_BUSY:
 		return parse_counts("busy", value, 0, MAX_BUSY, options->busy, &options->busy_count);
 	case OPT_THROTTLE:
 		return parse_counts("throttle", value, 0, 6400, options->throttle, &options->throttle_count);
 	case OPT_ONLY:
 		return parse_only(options, value);
+	case OPT_ALL:
+		options->extra = true;
+		return 0;
 	case OPT_TESTS:
 		return parse_tests(options, value);
 	case OPT_PLACEMENT:
@@ -299,12 +303,6 @@ static int apply(struct options *options, int id, char *value)
 		return parse_cpus(options, value);
 	case OPT_JSON:
 		options->json = value;
-		return 0;
-	case OPT_CSV:
-		options->csv = value;
-		return 0;
-	case OPT_SVG:
-		options->svg = value;
 		return 0;
 	default:
 		return parse_scalar(options, id, value);
@@ -342,6 +340,8 @@ static void set_defaults(struct options *options, int id)
 		.duration_ns = MS * preset->ms,
 		.rate_duration_ns = MS * preset->rate_ms,
 		.idle_duration_ns = MS * preset->idle_ms,
+		.rates = { 1000, 10000, 100000 },
+		.rate_count = 3,
 		.busy_count = 1, /* of 0 */
 		.throttle_count = 1,
 		.placements = { true, true },
@@ -365,7 +365,7 @@ static void list_transports(void)
 {
 	for (int i = 0; transports[i]; i++)
 		printf("%-16s%s%s\n", transports[i]->name, transports[i]->about,
-		       transports[i]->flags & TRANSPORT_EXTRA ? " (by name or with --full)" : "");
+		       transports[i]->flags & TRANSPORT_EXTRA ? " (by name, or with --all or --full)" : "");
 }
 
 /* The preset comes first wherever it stands, so that the other options refine it. */

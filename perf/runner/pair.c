@@ -73,9 +73,10 @@ static pid_t start(const struct job *job, void *state, enum side side, struct sh
 
 	if (pid)
 		return pid;
+	/* Not _exit: some libraries tidy up when their process ends. */
 	if (job->shape.pipes)
-		_exit(gather_run(job, state, side, shared));
-	_exit(worker_run(job, state, side, shared));
+		exit(gather_run(job, state, side, shared));
+	exit(worker_run(job, state, side, shared));
 }
 
 static int reap(struct pair *p, int flags)
@@ -190,8 +191,29 @@ static void evaluate_pipes(const struct pair *p, struct sample *sample)
 	sample->setup_ns = (double)(lead->setup_ns > echo->setup_ns ? lead->setup_ns : echo->setup_ns) / n;
 	sample->memory = (growth(lead->memory) + growth(echo->memory)) / n;
 	sample->kernel_memory = growth(lead->kernel_memory) / n;
+	/* Neighbours on the machine disturb a median less than a mean. */
 	if (p->job->mode != MODE_SET_BUSY && p->job->mode != MODE_SET_IDLE)
-		sample->ns = (double)lead->latency_ns;
+		sample->ns = sample->latency[LATENCY_P50];
+}
+
+static void evaluate_latencies(const struct pair *p, struct sample *sample)
+{
+	struct histogram *both = &p->shared->side[SIDE_LEAD].histogram;
+
+	histogram_merge(both, &p->shared->side[SIDE_ECHO].histogram);
+	histogram_latencies(both, sample->latency);
+	if (p->job->histogram)
+		histogram_merge(p->job->histogram, both);
+}
+
+/* A sender that spins until a message is due uses all of its CPU; only what it does to send counts. */
+static void evaluate_rate(const struct pair *p, struct sample *sample)
+{
+	const struct findings *lead = &p->shared->side[SIDE_LEAD];
+
+	sample->ns = sample->latency[LATENCY_P50];
+	if (p->job->is_free && !p->job->shape.one_core)
+		sample->cpu_ns = sample->recv_cpu_ns + (double)lead->sending_ns / (double)lead->messages;
 }
 
 static void evaluate(const struct pair *p, struct sample *sample)
@@ -213,8 +235,14 @@ static void evaluate(const struct pair *p, struct sample *sample)
 		sample->throttled = (double)(lead->usage[USAGE_END].throttled_ns -
 					     lead->usage[USAGE_BEGIN].throttled_ns) /
 				    (double)lead->elapsed_ns;
+	sample->syscalls = (double)(lead->usage[USAGE_END].syscalls - lead->usage[USAGE_BEGIN].syscalls +
+				    echo->usage[USAGE_END].syscalls - echo->usage[USAGE_BEGIN].syscalls) /
+			   n;
+	evaluate_latencies(p, sample);
 	if (p->job->mode == MODE_RATE)
-		sample->ns = (double)echo->latency_ns;
+		evaluate_rate(p, sample);
+	if (p->job->mode == MODE_ASLEEP)
+		sample->ns = sample->latency[LATENCY_P50];
 	if (p->job->shape.pipes)
 		evaluate_pipes(p, sample);
 }

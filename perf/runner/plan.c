@@ -8,6 +8,7 @@
 #include "bench.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -29,7 +30,7 @@ static bool is_fit(const struct options *options, const struct transport *transp
 		return false;
 	if (mode == MODE_STREAM)
 		return !(transport->flags & TRANSPORT_NO_STREAM);
-	if (mode == MODE_IDLE || mode == MODE_RATE)
+	if (mode == MODE_IDLE || mode == MODE_RATE || mode == MODE_ASLEEP)
 		return !(transport->flags & TRANSPORT_SPINS);
 	return true;
 }
@@ -48,14 +49,14 @@ static uint64_t duration(const struct options *options, const struct cell *cell)
 		return options->idle_duration_ns;
 	if (cell->mode >= MODE_MANY)
 		ns *= 4;
-	else if (cell->mode == MODE_RATE)
+	else if (cell->mode == MODE_RATE || cell->mode == MODE_ASLEEP)
 		ns = options->rate_duration_ns;
 	if (cell->mode == MODE_MANY && least < 200 * MS)
 		least = 200 * MS;
 	return ns < least && !options->time_given ? least : ns;
 }
 
-static int run_cell(struct results *results, struct cell *cell, int round)
+static struct job make_job(const struct results *results, const struct cell *cell)
 {
 	const struct options *options = results->options;
 	const struct cpus *cpus = &results->cpus;
@@ -66,24 +67,54 @@ static int run_cell(struct results *results, struct cell *cell, int round)
 		.shape = { .len = cell->len, .ring = options->ring, .pipes = cell->pipes },
 		.senders = cell->senders,
 		.receivers = cell->receivers,
+		.rate = cell->rate,
+		.is_free = !cell->condition.busy && !cell->condition.throttle,
 		.duration_ns = duration(options, cell),
 	};
 
 	job.shape.one_core = job.cpu[0] == job.cpu[1];
 	job.shape.stream =
 		cell->mode == MODE_STREAM || cell->mode == MODE_MANY || cell->mode == MODE_SET_BUSY;
-	for (int i = 0; i < options->transport_count; i++) {
-		int which = (i + round) % options->transport_count;
-		int err;
+	return job;
+}
 
-		job.transport = options->transports[which];
-		if (!is_fit(options, job.transport, cell))
-			continue;
-		err = (cell->mode == MODE_MANY ? crowd_run : pair_run)(&job, &cell->samples[round][which]);
-		if (err && err != -EOPNOTSUPP)
-			return err;
+static bool has_histogram(enum mode mode)
+{
+	return mode != MODE_STREAM && mode != MODE_IDLE && mode != MODE_MANY && mode != MODE_SET_BUSY &&
+	       mode != MODE_SET_IDLE;
+}
+
+/* The round that counts system calls measures nothing else. */
+static int run_one(const struct results *results, struct cell *cell, struct job *job, int round, int which)
+{
+	bool counts = round == results->options->rounds;
+	struct sample counted, *sample = counts ? &counted : &cell->samples[round][which];
+	int err;
+
+	job->transport = results->options->transports[which];
+	job->syscalls_id = counts ? results->syscalls_id : 0;
+	if (!counts && has_histogram(cell->mode) && !cell->histograms[which])
+		cell->histograms[which] = calloc(1, sizeof(struct histogram));
+	job->histogram = counts ? NULL : cell->histograms[which];
+	err = (cell->mode == MODE_MANY ? crowd_run : pair_run)(job, sample);
+	if (!err && counts)
+		cell->syscalls[which] = counted.syscalls;
+	return err == -EOPNOTSUPP ? 0 : err;
+}
+
+static int run_cell(struct results *results, struct cell *cell, int round)
+{
+	const struct options *options = results->options;
+	struct job job = make_job(results, cell);
+	int err = 0;
+
+	for (int i = 0; i < options->transport_count && !err; i++) {
+		int which = (i + round) % options->transport_count;
+
+		if (is_fit(options, options->transports[which], cell))
+			err = run_one(results, cell, &job, round, which);
 	}
-	return 0;
+	return err;
 }
 
 static void show_progress(const struct results *results, const struct cell *cell, int round)
@@ -122,6 +153,11 @@ static int enter(struct results *results, const struct condition *condition)
 	return -EOPNOTSUPP;
 }
 
+static bool is_idle(enum mode mode)
+{
+	return mode == MODE_IDLE || mode == MODE_SET_IDLE;
+}
+
 static int run_round(struct results *results, const struct condition *condition, int round)
 {
 	int err = enter(results, condition);
@@ -131,7 +167,9 @@ static int run_round(struct results *results, const struct condition *condition,
 	for (int i = 0; i < results->cell_count && !err; i++) {
 		struct cell *cell = &results->cells[i];
 
-		if (round >= cell->rounds || cell->condition.busy != condition->busy ||
+		if (round >= cell->rounds && (round < results->options->rounds || is_idle(cell->mode)))
+			continue;
+		if (cell->condition.busy != condition->busy ||
 		    cell->condition.throttle != condition->throttle)
 			continue;
 		show_progress(results, cell, round);
@@ -144,10 +182,13 @@ static int run_round(struct results *results, const struct condition *condition,
 int plan_run(struct results *results)
 {
 	struct load before, after;
-	int err = 0;
+	int rounds, err = 0;
 
 	cpus_load(&results->cpus, &before);
-	for (int round = 0; round < results->options->rounds && !err; round++) {
+	/* The last round counts system calls, where the kernel allows that. */
+	results->syscalls_id = syscalls_find();
+	rounds = results->options->rounds + (results->syscalls_id != 0);
+	for (int round = 0; round < rounds && !err; round++) {
 		for (int i = 0; i < results->condition_count && !err; i++)
 			err = run_round(results, &results->conditions[i], round);
 	}

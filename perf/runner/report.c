@@ -1,27 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "bench.h"
 
-#include <stdlib.h>
-#include <string.h>
-#include <sys/utsname.h>
-
-static void print_cpu_model(void)
-{
-	char line[256], *colon;
-	FILE *file = fopen("/proc/cpuinfo", "re");
-
-	if (!file)
-		return;
-	while (fgets(line, sizeof(line), file)) {
-		colon = strchr(line, ':');
-		if (strncmp(line, "model name", 10) != 0 || !colon)
-			continue;
-		printf(", %.*s", (int)strcspn(colon + 2, "\n"), colon + 2);
-		break;
-	}
-	fclose(file);
-}
-
 static void print_placements(const struct results *results)
 {
 	const struct cpus *cpus = &results->cpus;
@@ -37,16 +16,11 @@ static void print_placements(const struct results *results)
 void report_head(const struct results *results)
 {
 	const struct options *options = results->options;
+	const struct machine *m = &results->machine;
 	char text[TEXT_MAX], size[TEXT_MAX];
-	double load[1];
-	struct utsname uts;
 
-	uname(&uts);
-	printf("%s %s, %s", uts.sysname, uts.release, uts.machine);
-	print_cpu_model();
-	printf(", %d CPU%s", results->cpus.count, results->cpus.count == 1 ? "" : "s");
-	if (getloadavg(load, 1) == 1)
-		printf(", load %.2f", load[0]);
+	printf("%s %s, %s, %s, %d CPU%s, load %.2f", m->system.sysname, m->system.release, m->system.machine,
+	       m->cpu, results->cpus.count, results->cpus.count == 1 ? "" : "s", m->load);
 	printf("\n%d round%s of %s, interleaved; buffer and pipe capacity %s.\n", options->rounds,
 	       options->rounds == 1 ? "" : "s", text_time(text, (double)options->duration_ns),
 	       text_size(size, options->ring));
@@ -132,24 +106,6 @@ static void print_idle(const struct results *results, const struct cell *cell)
 	}
 }
 
-static void print_rate(const struct results *results, const struct cell *cell)
-{
-	char latency[TEXT_MAX], cpu[TEXT_MAX], spread[SPREAD_MAX];
-
-	printf("\nA message of %zu bytes each millisecond, figures per message\n"
-	       "  transport         latency  receiver's CPU  switches   receiver's CPU / pipe's\n",
-	       cell->len);
-	for (int i = 0; i < results->options->transport_count; i++) {
-		if (!results_value(cell, i, sample_ns).count)
-			continue;
-		text_time(latency, results_value(cell, i, sample_ns).median);
-		text_time(cpu, results_value(cell, i, sample_recv_cpu).median);
-		text_spread(spread, results_ratio(cell, i, 0, sample_recv_cpu));
-		printf("  %-15s %9s %15s %9.2f   %s\n", results->options->transports[i]->name, latency, cpu,
-		       results_value(cell, i, sample_recv_switches).median, i == 0 ? "1" : spread);
-	}
-}
-
 static void print_notes(const struct results *results)
 {
 	char text[TEXT_MAX];
@@ -176,9 +132,8 @@ static void print_view(const struct view *view)
 	for (int i = 0; i < results->cell_count; i++) {
 		if (view_has(view, &results->cells[i], MODE_IDLE))
 			print_idle(results, &results->cells[i]);
-		else if (view_has(view, &results->cells[i], MODE_RATE))
-			print_rate(results, &results->cells[i]);
 	}
+	report_latency(view);
 	report_many(view);
 }
 

@@ -35,6 +35,11 @@ double sample_settled_switches(const struct sample *sample)
 	return sample->settled_switches;
 }
 
+double sample_p99(const struct sample *sample)
+{
+	return sample->latency[LATENCY_P99];
+}
+
 double sample_throttled(const struct sample *sample)
 {
 	return sample->throttled;
@@ -72,6 +77,8 @@ static int add_cell(struct results *results, enum mode mode, enum placement plac
 		.rounds = rounds,
 		.samples = calloc((size_t)rounds, sizeof(*cell->samples)),
 	};
+	for (int i = 0; i < MAX_TRANSPORTS; i++)
+		cell->syscalls[i] = -1;
 	if (!cell->samples)
 		return -ENOMEM;
 	results->cell_count++;
@@ -161,8 +168,16 @@ static int add_mode(struct results *results, enum mode mode, enum placement plac
 	/* Nothing can be learned by watching an idle receiver more than once. */
 	if (mode == MODE_IDLE)
 		return add_cell(results, mode, placement, SLOW_LEN, 1);
-	if (mode == MODE_RATE)
+	if (mode == MODE_ASLEEP)
 		return add_cell(results, mode, placement, SLOW_LEN, options->rounds);
+	if (mode == MODE_RATE) {
+		for (int i = 0; i < options->rate_count && !err; i++) {
+			err = add_cell(results, mode, placement, SLOW_LEN, options->rounds);
+			if (!err)
+				results->cells[results->cell_count - 1].rate = options->rates[i];
+		}
+		return err;
+	}
 	for (int i = 0; i < options->size_count && !err; i++)
 		err = add_cell(results, mode, placement, options->sizes[i], options->rounds);
 	return err;
@@ -193,7 +208,9 @@ static int add_condition(struct results *results)
 		if (!options->placements[p] || (slow_done && is_always_free(options)))
 			continue;
 		slow_done = true;
-		err = add_mode(results, MODE_IDLE, (enum placement)p);
+		err = add_mode(results, MODE_ASLEEP, (enum placement)p);
+		if (!err)
+			err = add_mode(results, MODE_IDLE, (enum placement)p);
 		if (!err)
 			err = add_mode(results, MODE_RATE, (enum placement)p);
 		if (!err)
@@ -223,8 +240,11 @@ int results_init(struct results *results, const struct options *options, const s
 
 void results_free(struct results *results)
 {
-	for (int i = 0; i < results->cell_count; i++)
+	for (int i = 0; i < results->cell_count; i++) {
 		free(results->cells[i].samples);
+		for (int t = 0; t < MAX_TRANSPORTS; t++)
+			free(results->cells[i].histograms[t]);
+	}
 	free(results->cells);
 }
 

@@ -1,12 +1,204 @@
 /* SPDX-License-Identifier: MIT */
+/* The result file; perf/README.md documents its keys, which do not change without a new "format". */
 #include "bench.h"
+#include "commit.h"
 
+#include <bufpipe.h>
 #include <errno.h>
 #include <string.h>
-#include <sys/utsname.h>
 #include <unistd.h>
 
-FILE *save_open(const char *path)
+#define FORMAT 1
+
+static void put_string(FILE *file, const char *text)
+{
+	fputc('"', file);
+	for (; *text; text++) {
+		if (*text == '"' || *text == '\\')
+			fputc('\\', file);
+		if ((unsigned char)*text >= ' ')
+			fputc(*text, file);
+	}
+	fputc('"', file);
+}
+
+static void put_text(FILE *file, const char *key, const char *text)
+{
+	fprintf(file, "\"%s\": ", key);
+	put_string(file, text);
+}
+
+/* What identifies a cell is repeated in each line, so that a line can stand alone. */
+static void put_cell(FILE *file, const struct results *results, const struct cell *cell, int which)
+{
+	fprintf(file,
+		"{\"test\": \"%s\", \"placement\": \"%s\", \"busy\": %d, \"throttle\": %d, \"size\": %zu",
+		mode_name(cell->mode), placement_name(cell->placement), cell->condition.busy,
+		cell->condition.throttle, cell->len);
+	if (cell->mode == MODE_MANY)
+		fprintf(file, ", \"senders\": %d, \"receivers\": %d", cell->senders, cell->receivers);
+	if (cell->pipes)
+		fprintf(file, ", \"pipes\": %u", cell->pipes);
+	if (cell->rate)
+		fprintf(file, ", \"rate\": %d", cell->rate);
+	fprintf(file, ", \"transport\": \"%s\"", results->options->transports[which]->name);
+}
+
+static void put_percentiles(FILE *file, const double latency[LATENCIES])
+{
+	fprintf(file,
+		", \"p50_ns\": %.0f, \"p90_ns\": %.0f, \"p99_ns\": %.0f, \"p999_ns\": %.0f, \"max_ns\": %.0f",
+		latency[LATENCY_P50], latency[LATENCY_P90], latency[LATENCY_P99], latency[LATENCY_P999],
+		latency[LATENCY_MAX]);
+}
+
+static void put_shares(FILE *file, const char *key, const double shares[3])
+{
+	fprintf(file, ", \"%s\": [%.4f, %.4f, %.4f]", key, shares[0], shares[1], shares[2]);
+}
+
+static void put_sample(FILE *file, const struct results *results, const struct cell *cell, int round,
+		       int which)
+{
+	const struct sample *s = &cell->samples[round][which];
+
+	put_cell(file, results, cell, which);
+	fprintf(file,
+		", \"round\": %d, \"ns\": %.2f, \"cpu_ns\": %.2f, \"recv_cpu_ns\": %.2f, \"switches\": %.5f, "
+		"\"recv_switches\": %.5f",
+		round, s->ns, s->cpu_ns, s->recv_cpu_ns, s->switches, s->recv_switches);
+	if (cell->histograms[which])
+		put_percentiles(file, s->latency);
+	if (cell->condition.throttle)
+		fprintf(file, ", \"throttled\": %.4f", s->throttled);
+	if (cell->mode == MODE_IDLE)
+		fprintf(file, ", \"settled_switches\": %.0f, \"settled_ns\": %.0f", s->settled_switches,
+			s->settled_ns);
+	if (cell->mode == MODE_MANY) {
+		put_shares(file, "send_share", s->send_share);
+		put_shares(file, "recv_share", s->recv_share);
+	}
+	if (cell->pipes)
+		fprintf(file, ", \"setup_ns\": %.0f, \"memory\": %.0f, \"kernel_memory\": %.0f", s->setup_ns,
+			s->memory, s->kernel_memory);
+	fputs("}", file);
+}
+
+/* Over all rounds: the system calls, and the distribution where there is one. */
+static void put_total(FILE *file, const struct results *results, const struct cell *cell, int which)
+{
+	const struct histogram *histogram = cell->histograms[which];
+	const char *comma = "";
+	double latency[LATENCIES];
+
+	put_cell(file, results, cell, which);
+	if (cell->syscalls[which] >= 0)
+		fprintf(file, ", \"syscalls\": %.5f", cell->syscalls[which]);
+	if (histogram && histogram->count) {
+		histogram_latencies(histogram, latency);
+		put_percentiles(file, latency);
+		fprintf(file, ", \"count\": %llu, \"buckets\": [", (unsigned long long)histogram->count);
+		for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++) {
+			if (!histogram->buckets[i])
+				continue;
+			fprintf(file, "%s[%llu, %llu]", comma, (unsigned long long)histogram_end(i),
+				(unsigned long long)histogram->buckets[i]);
+			comma = ", ";
+		}
+		fputs("]", file);
+	}
+	fputs("}", file);
+}
+
+static void put_machine(FILE *file, const struct results *results)
+{
+	const struct machine *m = &results->machine;
+	const struct cpus *cpus = &results->cpus;
+
+	fprintf(file, "\"machine\": {\"id\": \"%016llx\", ", (unsigned long long)m->id);
+	put_text(file, "cpu", m->cpu);
+	fprintf(file, ", \"cpus\": %d, \"two_cores\": [%d, %d], \"one_core\": %d, \"siblings\": %s, ",
+		cpus->count, cpus->pair[0], cpus->pair[1], cpus->pair[1], cpus->siblings ? "true" : "false");
+	put_text(file, "kernel", m->system.release);
+	fputs(", ", file);
+	put_text(file, "architecture", m->system.machine);
+	fputs(", ", file);
+	put_text(file, "libc", m->libc);
+	fputs(", ", file);
+	put_text(file, "governor", m->governor);
+	fputs(", ", file);
+	put_text(file, "clock", m->clock);
+	fputs("},\n", file);
+}
+
+static void put_head(FILE *file, const struct results *results)
+{
+	const struct options *options = results->options;
+	unsigned version = bufpipe_version();
+
+	fprintf(file, "{\n\"format\": %d,\n", FORMAT);
+	fprintf(file, "\"bufpipe\": {\"version\": \"%u.%u.%u\", \"commit\": \"%s\"},\n", version >> 16,
+		version >> 8 & 0xff, version & 0xff, BUFPIPE_COMMIT);
+	fprintf(file, "\"date\": \"%s\",\n", results->machine.date);
+	put_machine(file, results);
+	fprintf(file,
+		"\"parameters\": {\"ring\": %zu, \"rounds\": %d, \"duration_ns\": %llu, "
+		"\"rate_duration_ns\": %llu, \"idle_duration_ns\": %llu},\n",
+		options->ring, options->rounds, (unsigned long long)options->duration_ns,
+		(unsigned long long)options->rate_duration_ns, (unsigned long long)options->idle_duration_ns);
+	fprintf(file,
+		"\"noise\": {\"others\": %.4f, \"stolen\": %.4f, \"load\": %.2f, \"elapsed_ns\": %llu},\n"
+		"\"complete\": %s, \"throttle_refused\": %s, \"syscalls_counted\": %s,\n",
+		results->others, results->stolen, results->machine.load,
+		(unsigned long long)results->elapsed_ns, results->complete ? "true" : "false",
+		results->throttle_refused ? "true" : "false", results->syscalls_id ? "true" : "false");
+}
+
+static void put_transports(FILE *file, const struct results *results)
+{
+	fputs("\"transports\": [", file);
+	for (int i = 0; i < results->options->transport_count; i++) {
+		const struct transport *t = results->options->transports[i];
+
+		fputs(i ? ",\n{" : "\n{", file);
+		put_text(file, "name", t->name);
+		fputs(", ", file);
+		put_text(file, "about", t->about);
+		fputs(", ", file);
+		put_text(file, "room", t->room ? t->room : "");
+		fputs(", ", file);
+		put_text(file, "version", t->version ? t->version() : "");
+		fprintf(file, ", \"spins\": %s, \"floor\": %s}",
+			t->flags & TRANSPORT_SPINS ? "true" : "false",
+			t->flags & (TRANSPORT_FLOOR_TRIP | TRANSPORT_FLOOR_STREAM) ? "true" : "false");
+	}
+	fputs("\n],\n", file);
+}
+
+/* Calls put for each sample, or for each transport in a cell when rounds are not told apart. */
+static void put_lines(FILE *file, const struct results *results, bool totals)
+{
+	int count = results->options->transport_count;
+	const char *comma = "\n";
+
+	for (int i = 0; i < results->cell_count; i++) {
+		const struct cell *cell = &results->cells[i];
+
+		for (int k = 0; k < (totals ? 1 : cell->rounds) * count; k++) {
+			if (totals ? !results_value(cell, k, sample_ns).count
+				   : !cell->samples[k / count][k % count].valid)
+				continue;
+			fputs(comma, file);
+			comma = ",\n";
+			if (totals)
+				put_total(file, results, cell, k);
+			else
+				put_sample(file, results, cell, k / count, k % count);
+		}
+	}
+}
+
+static FILE *open_file(const char *path)
 {
 	FILE *file = strcmp(path, "-") == 0 ? fdopen(dup(STDOUT_FILENO), "w") : fopen(path, "we");
 
@@ -17,168 +209,24 @@ FILE *save_open(const char *path)
 	return file;
 }
 
-int save_close(FILE *file, const char *path)
+int save_json(const struct results *results, const char *path)
 {
-	bool bad = ferror(file);
+	FILE *file = open_file(path);
+	bool bad;
 
+	if (!file)
+		return -EIO;
+	put_head(file, results);
+	put_transports(file, results);
+	fputs("\"samples\": [", file);
+	put_lines(file, results, false);
+	fputs("\n],\n\"totals\": [", file);
+	put_lines(file, results, true);
+	fputs("\n]\n}\n", file);
+	bad = ferror(file);
 	if (fclose(file) || bad) {
 		fprintf(stderr, "bufpipe-bench: %s: not written\n", path);
 		return -EIO;
 	}
 	return 0;
-}
-
-static void json_who(FILE *file, const struct cell *cell)
-{
-	fprintf(file, ", \"busy\": %d, \"throttle\": %d", cell->condition.busy, cell->condition.throttle);
-	if (cell->mode == MODE_MANY)
-		fprintf(file, ", \"senders\": %d, \"receivers\": %d", cell->senders, cell->receivers);
-	if (cell->pipes)
-		fprintf(file, ", \"pipes\": %u", cell->pipes);
-}
-
-/* What identifies a cell is repeated in each line, so that a line can stand alone. */
-static void json_sample(FILE *file, const struct results *results, const struct cell *cell, int round,
-			int which)
-{
-	const struct sample *s = &cell->samples[round][which];
-
-	fprintf(file,
-		"{\"test\": \"%s\", \"placement\": \"%s\", \"size\": %zu, \"transport\": \"%s\", "
-		"\"round\": %d, "
-		"\"ns\": %.2f, \"cpu_ns\": %.2f, \"recv_cpu_ns\": %.2f, \"switches\": %.5f, "
-		"\"recv_switches\": %.5f",
-		mode_name(cell->mode), placement_name(cell->placement), cell->len,
-		results->options->transports[which]->name, round, s->ns, s->cpu_ns, s->recv_cpu_ns,
-		s->switches, s->recv_switches);
-	if (cell->condition.throttle)
-		fprintf(file, ", \"throttled\": %.4f", s->throttled);
-	if (cell->mode == MODE_IDLE)
-		fprintf(file, ", \"settled_switches\": %.0f", s->settled_switches);
-	if (cell->mode == MODE_MANY)
-		fprintf(file,
-			", \"send_share\": [%.4f, %.4f, %.4f], "
-			"\"recv_share\": [%.4f, %.4f, %.4f]",
-			s->send_share[0], s->send_share[1], s->send_share[2], s->recv_share[0],
-			s->recv_share[1], s->recv_share[2]);
-	if (cell->pipes)
-		fprintf(file, ", \"setup_ns\": %.0f, \"memory\": %.0f, \"kernel_memory\": %.0f", s->setup_ns,
-			s->memory, s->kernel_memory);
-	json_who(file, cell);
-	fputs("}", file);
-}
-
-static void json_spread(FILE *file, const char *name, struct spread spread)
-{
-	if (spread.count)
-		fprintf(file, ", \"%s\": [%.4f, %.4f, %.4f]", name, spread.min, spread.median, spread.max);
-}
-
-static void json_ratio(FILE *file, const struct results *results, const struct cell *cell, int which)
-{
-	int floor = results_floor(results, cell);
-	int base = results_base(results, cell);
-
-	fprintf(file, "{\"test\": \"%s\", \"placement\": \"%s\", \"size\": %zu, \"transport\": \"%s\"",
-		mode_name(cell->mode), placement_name(cell->placement), cell->len,
-		results->options->transports[which]->name);
-	json_who(file, cell);
-	if (cell->pipes) {
-		json_spread(file, "speed_over_epoll", results_ratio(cell, base, which, sample_ns));
-		json_spread(file, "cpu_over_epoll", results_ratio(cell, which, base, sample_cpu));
-		fputs("}", file);
-		return;
-	}
-	if (cell->mode == MODE_TRIP || cell->mode == MODE_STREAM || cell->mode == MODE_MANY)
-		json_spread(file, "speed_over_pipe", results_ratio(cell, 0, which, sample_ns));
-	if (floor >= 0)
-		json_spread(file, "time_over_floor", results_ratio(cell, which, floor, sample_ns));
-	json_spread(file, "cpu_over_pipe", results_ratio(cell, which, 0, sample_cpu));
-	json_spread(file, "recv_cpu_over_pipe", results_ratio(cell, which, 0, sample_recv_cpu));
-	fputs("}", file);
-}
-
-static void json_head(FILE *file, const struct results *results)
-{
-	const struct options *options = results->options;
-	struct utsname uts;
-
-	uname(&uts);
-	fprintf(file,
-		"{\n\"kernel\": \"%s\", \"machine\": \"%s\", \"cpus\": %d, \"two_cores\": [%d, %d], "
-		"\"one_core\": %d,\n"
-		"\"ring\": %zu, \"rounds\": %d, \"duration_ns\": %llu, \"idle_duration_ns\": %llu,\n"
-		"\"others\": %.3f, \"stolen\": %.3f,\n",
-		uts.release, uts.machine, results->cpus.count, results->cpus.pair[0], results->cpus.pair[1],
-		results->cpus.pair[1], options->ring, options->rounds,
-		(unsigned long long)options->duration_ns, (unsigned long long)options->idle_duration_ns,
-		results->others, results->stolen);
-}
-
-int save_json(const struct results *results, const char *path)
-{
-	int count = results->options->transport_count;
-	const char *comma = "\n";
-	FILE *file = save_open(path);
-
-	if (!file)
-		return -EIO;
-	json_head(file, results);
-	fputs("\"ratios\": [", file);
-	for (int i = 0; i < results->cell_count * count; i++) {
-		const struct cell *cell = &results->cells[i / count];
-
-		if (!results_value(cell, i % count, sample_ns).count)
-			continue;
-		fputs(comma, file);
-		json_ratio(file, results, cell, i % count);
-		comma = ",\n";
-	}
-	fputs("\n],\n\"samples\": [", file);
-	comma = "\n";
-	for (int i = 0; i < results->cell_count; i++) {
-		const struct cell *cell = &results->cells[i];
-
-		for (int k = 0; k < cell->rounds * count; k++) {
-			if (!cell->samples[k / count][k % count].valid)
-				continue;
-			fputs(comma, file);
-			json_sample(file, results, cell, k / count, k % count);
-			comma = ",\n";
-		}
-	}
-	fputs("\n]\n}\n", file);
-	return save_close(file, path);
-}
-
-int save_csv(const struct results *results, const char *path)
-{
-	int count = results->options->transport_count;
-	FILE *file = save_open(path);
-
-	if (!file)
-		return -EIO;
-	fputs("test,placement,size,transport,round,"
-	      "ns,cpu_ns,recv_cpu_ns,switches,recv_switches,settled_switches,"
-	      "senders,receivers,least_sent,most_sent,least_received,most_received,"
-	      "pipes,setup_ns,memory,kernel_memory\n",
-	      file);
-	for (int i = 0; i < results->cell_count; i++) {
-		const struct cell *cell = &results->cells[i];
-
-		for (int k = 0; k < cell->rounds * count; k++) {
-			const struct sample *s = &cell->samples[k / count][k % count];
-
-			if (!s->valid)
-				continue;
-			fprintf(file, "%s,%s,%zu,%s,%d,%.2f,%.2f,%.2f,%.5f,%.5f,%.0f,", mode_name(cell->mode),
-				placement_name(cell->placement), cell->len,
-				results->options->transports[k % count]->name, k / count, s->ns, s->cpu_ns,
-				s->recv_cpu_ns, s->switches, s->recv_switches, s->settled_switches);
-			fprintf(file, "%d,%d,%.4f,%.4f,%.4f,%.4f,%u,%.0f,%.0f,%.0f\n", cell->senders,
-				cell->receivers, s->send_share[0], s->send_share[2], s->recv_share[0],
-				s->recv_share[2], cell->pipes, s->setup_ns, s->memory, s->kernel_memory);
-		}
-	}
-	return save_close(file, path);
 }

@@ -7,12 +7,15 @@
  * marks tell the echo all it needs to know: it answers each message of a round
  * trip, and in the other modes the one marked END, so that the lead's clock
  * stops when the last message has arrived.
+ *
+ * Where single messages are timed, each carries the time from which it counts.
  */
 #include "bench.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
@@ -23,8 +26,8 @@
 #define MARK_BACK  (UINT64_C(1) << 60) /* from the echo, lest one finds one's own message */
 #define MARKS      (MARK_BEGIN | MARK_END | MARK_LAST)
 
-#define RATE_INTERVAL_NS 1000000
-#define LATENCIES_MAX    100000
+/* Longer than anybody spins. */
+#define FALL_ASLEEP_NS 200000
 
 struct worker {
 	const struct job *job;
@@ -37,8 +40,6 @@ struct worker {
 	uint64_t received;
 	struct findings *found;
 	const struct findings *peer;
-	uint32_t *latencies;
-	size_t latency_count;
 };
 
 static int fail(struct worker *w, int err, const char *what)
@@ -58,6 +59,7 @@ void usage_take(struct usage *usage)
 			(uint64_t)(self.ru_utime.tv_usec + self.ru_stime.tv_usec) * 1000;
 	usage->switches = (uint64_t)(self.ru_nvcsw + self.ru_nivcsw);
 	usage->throttled_ns = condition_throttled_ns();
+	usage->syscalls = syscalls_so_far();
 }
 
 static inline int put(struct worker *w, uint64_t marks)
@@ -160,6 +162,26 @@ static int begin(struct worker *w)
 	return w->job->mode == MODE_TRIP ? ask(w, MARK_BEGIN) : put(w, MARK_BEGIN);
 }
 
+/*
+ * A clock that is read for each round trip would be part of the shortest ones,
+ * so the distribution has a part of the time to itself.
+ */
+static int time_trips(struct worker *w)
+{
+	uint64_t before = clock_ns(), end = before + w->job->duration_ns / 2, now, marks;
+	int err = 0;
+
+	while (!err && before < end) {
+		err = put(w, 0);
+		if (!err)
+			err = take(w, &marks);
+		now = clock_ns();
+		histogram_add(&w->found->histogram, now - before);
+		before = now;
+	}
+	return err;
+}
+
 static int lead_busy(struct worker *w)
 {
 	struct findings *found = w->found;
@@ -167,6 +189,8 @@ static int lead_busy(struct worker *w)
 	int err;
 
 	err = warm_up(w, &chunk);
+	if (!err && w->job->mode == MODE_TRIP)
+		err = time_trips(w);
 	if (err)
 		return err;
 	before = w->sent;
@@ -191,11 +215,42 @@ static void sleep_until(uint64_t ns)
 		;
 }
 
-/* Sends the time along in each message, where there is room for it. */
+static void stamp(struct worker *w, uint64_t ns)
+{
+	memcpy(w->buf + 8, &ns, 8);
+}
+
+static void note_latency(struct worker *w)
+{
+	uint64_t sent, now = clock_ns();
+
+	memcpy(&sent, w->buf + 8, 8);
+	histogram_add(&w->found->histogram, now > sent ? now - sent : 0);
+}
+
+/*
+ * Until a message is due.  On a CPU of its own the sender spins, because a sleep
+ * ends some microseconds late; elsewhere that would take away the receiver's CPU.
+ */
+static void wait_until(const struct worker *w, uint64_t due)
+{
+	if (!w->job->is_free || w->job->shape.one_core) {
+		sleep_until(due);
+		return;
+	}
+	while (clock_ns() < due)
+		;
+}
+
+/*
+ * Each message counts from when it was due, not from when it was sent: what a
+ * blocked sender could not send in time has waited too.  Without that, a slow
+ * transport would be asked less often just when it is slow.
+ */
 static int lead_rate(struct worker *w)
 {
 	struct findings *found = w->found;
-	uint64_t next, now, end;
+	uint64_t interval = 1000000000 / (uint64_t)w->job->rate, start, due, end, before;
 	int err;
 
 	err = ask(w, MARK_END);
@@ -203,16 +258,51 @@ static int lead_rate(struct worker *w)
 		return err;
 	usage_take(&found->usage[USAGE_BEGIN]);
 	err = put(w, MARK_BEGIN);
-	next = clock_ns();
-	end = next + w->job->duration_ns;
-	while (!err && next < end) {
-		next += RATE_INTERVAL_NS;
-		sleep_until(next);
-		now = clock_ns();
-		memcpy(w->buf + 8, &now, 8);
+	start = clock_ns();
+	end = start + w->job->duration_ns;
+	for (due = start + interval; !err && due < end; due += interval) {
+		wait_until(w, due);
+		stamp(w, due);
+		before = clock_ns();
 		err = put(w, 0);
+		found->sending_ns += clock_ns() - before;
 		found->messages++;
 	}
+	found->elapsed_ns = clock_ns() - start;
+	usage_take(&found->usage[USAGE_END]);
+	return err ? err : ask(w, MARK_END | MARK_LAST);
+}
+
+/* Each side lets the other fall asleep before it sends; both note how long the message took. */
+static int send_to_sleeper(struct worker *w)
+{
+	sleep_until(clock_ns() + FALL_ASLEEP_NS);
+	stamp(w, clock_ns());
+	return put(w, 0);
+}
+
+static int lead_asleep(struct worker *w)
+{
+	struct findings *found = w->found;
+	uint64_t start, end, marks;
+	int err;
+
+	err = ask(w, MARK_END);
+	if (err)
+		return err;
+	usage_take(&found->usage[USAGE_BEGIN]);
+	start = clock_ns();
+	end = start + w->job->duration_ns;
+	err = put(w, MARK_BEGIN);
+	while (!err && clock_ns() < end) {
+		err = send_to_sleeper(w);
+		if (!err)
+			err = take(w, &marks);
+		if (!err)
+			note_latency(w);
+		found->messages += 2;
+	}
+	found->elapsed_ns = clock_ns() - start;
 	usage_take(&found->usage[USAGE_END]);
 	return err ? err : ask(w, MARK_END | MARK_LAST);
 }
@@ -264,25 +354,9 @@ static int lead_idle(struct worker *w)
 	return ask(w, MARK_END | MARK_LAST);
 }
 
-static int compare_latencies(const void *a, const void *b)
-{
-	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-
-	return (x > y) - (x < y);
-}
-
-static void note_latency(struct worker *w)
-{
-	uint64_t sent;
-
-	memcpy(&sent, w->buf + 8, 8);
-	if (w->latency_count < LATENCIES_MAX)
-		w->latencies[w->latency_count++] = (uint32_t)(clock_ns() - sent);
-}
-
 static int echo(struct worker *w)
 {
-	bool trip = w->job->mode == MODE_TRIP, rate = w->job->mode == MODE_RATE;
+	enum mode mode = w->job->mode;
 	uint64_t marks = 0;
 	int err = 0;
 
@@ -294,14 +368,12 @@ static int echo(struct worker *w)
 			usage_take(&w->found->usage[USAGE_BEGIN]);
 		if (marks & MARK_LAST)
 			usage_take(&w->found->usage[USAGE_END]);
-		if (rate && !marks)
+		if (!marks && (mode == MODE_RATE || mode == MODE_ASLEEP))
 			note_latency(w);
-		if (trip || (marks & MARK_END))
+		if (!marks && mode == MODE_ASLEEP)
+			err = send_to_sleeper(w);
+		else if (mode == MODE_TRIP || (marks & MARK_END))
 			err = put(w, 0);
-	}
-	if (w->latency_count) {
-		qsort(w->latencies, w->latency_count, sizeof(*w->latencies), compare_latencies);
-		w->found->latency_ns = w->latencies[w->latency_count / 2];
 	}
 	return err;
 }
@@ -313,6 +385,9 @@ static int prepare(struct worker *w, enum side side)
 	err = cpus_pin(w->job->cpu[side]);
 	if (err)
 		return fail(w, err, "pin");
+	err = w->job->syscalls_id ? syscalls_count(w->job->syscalls_id) : 0;
+	if (err)
+		return fail(w, err, "count system calls");
 	err = w->transport->take(w->state, side);
 	if (err)
 		return fail(w, err, "take");
@@ -320,12 +395,24 @@ static int prepare(struct worker *w, enum side side)
 	if (!w->buf)
 		return fail(w, -ENOMEM, "malloc");
 	memset(w->buf, 0x5a, w->len);
-	if (w->job->mode == MODE_RATE) {
-		w->latencies = malloc(LATENCIES_MAX * sizeof(*w->latencies));
-		if (!w->latencies)
-			return fail(w, -ENOMEM, "malloc");
-	}
+	/* A sleep is to end when it should, not up to 50 us later. */
+	if (prctl(PR_SET_TIMERSLACK, 1UL))
+		return fail(w, -errno, "timer slack");
 	return 0;
+}
+
+static int lead(struct worker *w)
+{
+	switch (w->job->mode) {
+	case MODE_IDLE:
+		return lead_idle(w);
+	case MODE_RATE:
+		return lead_rate(w);
+	case MODE_ASLEEP:
+		return lead_asleep(w);
+	default:
+		return lead_busy(w);
+	}
 }
 
 int worker_run(const struct job *job, void *state, enum side side, struct shared *shared)
@@ -343,18 +430,9 @@ int worker_run(const struct job *job, void *state, enum side side, struct shared
 
 	w.found->pid = getpid();
 	err = prepare(&w, side);
-	if (!err) {
-		if (side == SIDE_ECHO)
-			err = echo(&w);
-		else if (job->mode == MODE_IDLE)
-			err = lead_idle(&w);
-		else if (job->mode == MODE_RATE)
-			err = lead_rate(&w);
-		else
-			err = lead_busy(&w);
-	}
+	if (!err)
+		err = side == SIDE_ECHO ? echo(&w) : lead(&w);
 	job->transport->close(state);
-	free(w.latencies);
 	free(w.buf);
 	return err ? 1 : 0;
 }

@@ -60,6 +60,56 @@ def wait_for(condition):
         time.sleep(0.02)
 
 
+class Transports(unittest.TestCase):
+    def test_every_transport_carries_messages(self):
+        listed = subprocess.run([BENCH, "--list"], capture_output=True, text=True, check=True).stdout
+        names = {line.split()[0] for line in listed.splitlines()}
+        result, errors = run("--all", "--tests", "trip,set", "--pipes", "10", "--sizes", "64", "--placement", "one")
+        missing = names - {sample["transport"] for sample in result["samples"]}
+        if "iox-roudi" in errors:  # it can run only once on a machine
+            missing.discard("iceoryx")
+        missing.discard("mq")  # where the system's limit is used up
+        self.assertEqual(set(), missing)
+
+    def test_long_messages(self):
+        result, _ = run("--all", "--tests", "stream", "--sizes", "262144", "--placement", "one")
+        self.assertIn("bufpipe", {sample["transport"] for sample in result["samples"]})
+
+
+class Results(unittest.TestCase):
+    def test_keys(self):
+        result, _ = run("--tests", "trip,asleep,rate,many", "--rates", "1000,5000", "--sizes", "64", "--only", "bufpipe", "--placement", "one")
+        self.assertEqual(1, result["format"])
+        self.assertTrue(result["complete"])
+        self.assertEqual({"version", "commit"}, set(result["bufpipe"]))
+        for key in ("id", "cpu", "cpus", "kernel", "architecture"):
+            self.assertIn(key, result["machine"])
+        self.assertRegex(result["date"], r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
+        self.assertEqual(65536, result["parameters"]["ring"])
+        for sample in result["samples"]:
+            for key in ("test", "placement", "busy", "throttle", "size", "transport", "round", "ns", "cpu_ns", "switches"):
+                self.assertIn(key, sample)
+        self.assertEqual({1000, 5000}, {sample["rate"] for sample in result["samples"] if sample["test"] == "rate"})
+
+    def test_distributions(self):
+        result, _ = run("--tests", "trip,asleep,rate", "--rates", "1000", "--sizes", "64", "--only", "bufpipe", "--placement", "one")
+        self.assertEqual(6, len(result["totals"]))
+        for total in result["totals"]:
+            self.assertEqual(total["count"], sum(count for _, count in total["buckets"]))
+            self.assertEqual(sorted(end for end, _ in total["buckets"]), [end for end, _ in total["buckets"]])
+            percentiles = [total[key] for key in ("p50_ns", "p90_ns", "p99_ns", "p999_ns", "max_ns")]
+            self.assertEqual(sorted(percentiles), percentiles)
+            self.assertGreater(percentiles[0], 0)
+
+    def test_system_calls_of_a_sleeping_pipe(self):
+        result, _ = run("--tests", "asleep", "--only", "bufpipe", "--placement", "one")
+        if not result["syscalls_counted"]:
+            self.skipTest("the kernel does not let us count")
+        pipe = next(total for total in result["totals"] if total["transport"] == "pipe")
+        # A sleep, a write and a read for each message.
+        self.assertGreater(pipe["syscalls"], 2.5)
+
+
 class Conditions(unittest.TestCase):
     def test_busy_programs_make_cells_of_their_own(self):
         result, _ = run("--tests", "trip", "--sizes", "64", "--only", "bufpipe", "--placement", "one", "--busy", "0,2")

@@ -6,6 +6,7 @@ extern const struct transport transport_boost;
 }
 
 #include <boost/interprocess/ipc/message_queue.hpp>
+#include <boost/version.hpp>
 #include <cerrno>
 #include <memory>
 #include <new>
@@ -30,7 +31,7 @@ std::unique_ptr<ipc::message_queue> make(const struct shape *shape)
 
 	ipc::message_queue::remove(name.c_str());
 	std::unique_ptr<ipc::message_queue> queue(
-		new ipc::message_queue(ipc::create_only, name.c_str(), count ? count : 1, shape->len));
+		new ipc::message_queue(ipc::create_only, name.c_str(), count > 2 ? count : 2, shape->len));
 	ipc::message_queue::remove(name.c_str());
 	return queue;
 }
@@ -82,6 +83,11 @@ void close_both(void *state)
 	delete static_cast<queues *>(state);
 }
 
+const char *version()
+{
+	return "Boost " BOOST_LIB_VERSION;
+}
+
 } // namespace
 
 const struct transport transport_boost = {
@@ -95,4 +101,6 @@ const struct transport transport_boost = {
 	nullptr,
 	nullptr,
 	close_both,
+	"as many messages as hold the bytes, two at least",
+	version,
 };

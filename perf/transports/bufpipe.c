@@ -52,15 +52,31 @@ static int open_with(void **state, const struct bufpipe_options *options)
 	return 0;
 }
 
+/*
+ * The buffer_size for a ring of so many bytes, headers included: then a pipe
+ * never has more bytes in flight than the others.  Asked for as its buffer_size
+ * they would be the least it holds, in a ring of up to four times as many.
+ */
+static size_t size_for(size_t ring)
+{
+	return ring / 2 - 48;
+}
+
 static int open_generic(void **state, const struct shape *shape)
 {
-	return open_with(state, &(struct bufpipe_options){ .buffer_size = shape->ring });
+	return open_with(state, &(struct bufpipe_options){ .buffer_size = size_for(shape->ring) });
+}
+
+static int open_sleeping(void **state, const struct shape *shape)
+{
+	return open_with(state, &(struct bufpipe_options){ .buffer_size = size_for(shape->ring),
+							   .spin_ns = BUFPIPE_NO_SPIN });
 }
 
 static int open_shared(void **state, const struct shape *shape)
 {
-	return open_with(state,
-			 &(struct bufpipe_options){ .buffer_size = shape->ring, .flags = BUFPIPE_SHARED });
+	return open_with(state, &(struct bufpipe_options){ .buffer_size = size_for(shape->ring),
+							   .flags = BUFPIPE_SHARED });
 }
 
 /* As many objects as the others hold bytes, but two at least, so that both sides can work. */
@@ -76,8 +92,8 @@ static int open_static(void **state, const struct shape *shape)
 
 static int open_zero(void **state, const struct shape *shape)
 {
-	/* What is reserved has to fit as a whole, and twice for both sides to work. */
-	size_t size = shape->len * 2 > shape->ring ? shape->len * 2 : shape->ring;
+	/* What is reserved has to fit as a whole; the library makes room for two. */
+	size_t size = shape->len > size_for(shape->ring) ? shape->len : size_for(shape->ring);
 
 	return open_with(state, &(struct bufpipe_options){ .buffer_size = size });
 }
@@ -155,6 +171,7 @@ static ssize_t recv_zero(void *state, void *buf, size_t len)
 const struct transport transport_bufpipe = {
 	.name = "bufpipe",
 	.about = "bufpipe, generic, bufpipe_send and bufpipe_recv",
+	.room = "the ring's size, with a header of 8 bytes for each message",
 	.open = open_generic,
 	.take = take,
 	.send = send_copy,
@@ -165,6 +182,7 @@ const struct transport transport_bufpipe = {
 const struct transport transport_bufpipe_static = {
 	.name = "bufpipe-static",
 	.about = "bufpipe, static: objects of the size of the message",
+	.room = "object_count, two messages at least",
 	.open = open_static,
 	.take = take,
 	.send = send_copy,
@@ -175,6 +193,7 @@ const struct transport transport_bufpipe_static = {
 const struct transport transport_bufpipe_zero = {
 	.name = "bufpipe-zero",
 	.about = "bufpipe, generic, written by reserve and read in place by peek",
+	.room = "the ring's size, two messages at least, with a header of 8 bytes for each",
 	.flags = TRANSPORT_EXTRA,
 	.open = open_zero,
 	.take = take,
@@ -186,8 +205,21 @@ const struct transport transport_bufpipe_zero = {
 const struct transport transport_bufpipe_shared = {
 	.name = "bufpipe-shared",
 	.about = "bufpipe, generic, with BUFPIPE_SHARED",
+	.room = "the ring's size, with a header of 8 bytes for each message",
 	.flags = TRANSPORT_EXTRA | TRANSPORT_MANY,
 	.open = open_shared,
+	.take = take,
+	.send = send_copy,
+	.recv = recv_copy,
+	.close = close_all,
+};
+
+const struct transport transport_bufpipe_sleeping = {
+	.name = "bufpipe-nospin",
+	.about = "bufpipe, generic, with BUFPIPE_NO_SPIN: whoever waits sleeps at once",
+	.room = "the ring's size, with a header of 8 bytes for each message",
+	.flags = TRANSPORT_EXTRA,
+	.open = open_sleeping,
 	.take = take,
 	.send = send_copy,
 	.recv = recv_copy,

@@ -262,6 +262,7 @@ static ssize_t recv_any(void *state, unsigned *which, void *buf, size_t len)
 const struct transport transport_epoll = {
 	.name = "epoll",
 	.about = "epoll over Unix pipes of a page; the baseline of sets",
+	.room = "a page in each pipe",
 	.flags = TRANSPORT_SET,
 	.open = open_all,
 	.take = take,

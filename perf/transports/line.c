@@ -106,6 +106,7 @@ static void line_close(void *state)
 const struct transport transport_line = {
 	.name = "line",
 	.about = "floor: one cache line in each direction, spinning",
+	.room = "one message",
 	.flags = TRANSPORT_SPINS | TRANSPORT_FLOOR_TRIP | TRANSPORT_NO_STREAM,
 	.open = line_open,
 	.take = line_take,

@@ -55,7 +55,7 @@ static int queue_open(mqd_t *queue, const struct shape *shape)
 	long wanted = (long)(shape->ring / shape->len), allowed = messages_allowed();
 	char name[64];
 
-	attr.mq_maxmsg = wanted < 1 ? 1 : wanted;
+	attr.mq_maxmsg = wanted < 2 ? 2 : wanted;
 	snprintf(name, sizeof(name), "/bufpipe-bench.%d", (int)getpid());
 	*queue = mq_open(name, O_RDWR | O_CREAT | O_EXCL, 0600, &attr);
 	if (*queue < 0 && attr.mq_maxmsg > allowed) {
@@ -121,7 +121,9 @@ static ssize_t queues_recv(void *state, void *buf, size_t len)
 
 const struct transport transport_mq = {
 	.name = "mq",
-	.about = "POSIX message queues, as long as the system allows",
+	.about = "POSIX message queues",
+	.room = "as many messages as hold the bytes, two at least; where the system forbids that, its "
+		"msg_max",
 	.flags = TRANSPORT_EXTRA | TRANSPORT_MANY,
 	.open = queues_open,
 	.take = queues_take,

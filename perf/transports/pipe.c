@@ -1,12 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * A Unix pipe in each direction.  A pipe knows no messages; both sides know the
- * length here, so the pipe is spared the length word, and the second read, that
- * a program would have to add.
- */
+/* A Unix pipe in each direction. */
 #include "../transport.h"
+#include "stream.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -89,45 +85,18 @@ static int pipe_take(void *state, enum side side)
 
 static int pipe_send(void *state, const void *buf, size_t len)
 {
-	const struct pipes *p = state;
-	const char *from = buf;
-
-	while (len) {
-		ssize_t n = write(p->out, from, len);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		from += n;
-		len -= (size_t)n;
-	}
-	return 0;
+	return stream_send(((const struct pipes *)state)->out, buf, len);
 }
 
 static ssize_t pipe_recv(void *state, void *buf, size_t len)
 {
-	const struct pipes *p = state;
-	char *to = buf;
-	size_t got = 0;
-
-	while (got < len) {
-		ssize_t n = read(p->in, to + got, len - got);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (n == 0)
-			return -EPIPE;
-		got += (size_t)n;
-	}
-	return (ssize_t)got;
+	return stream_recv(((const struct pipes *)state)->in, buf, len);
 }
 
 const struct transport transport_pipe = {
 	.name = "pipe",
 	.about = "Unix pipes, write(2) and read(2); the baseline",
+	.room = "F_SETPIPE_SZ",
 	.flags = TRANSPORT_MANY,
 	.open = pipe_open,
 	.take = pipe_take,

@@ -201,6 +201,7 @@ static void ring_close(void *state)
 const struct transport transport_ring = {
 	.name = "ring",
 	.about = "floor: a plain ring of slots, spinning",
+	.room = "slots of the message's size, four at least",
 	.flags = TRANSPORT_SPINS | TRANSPORT_FLOOR_TRIP | TRANSPORT_FLOOR_STREAM,
 	.open = ring_open,
 	.take = ring_take,

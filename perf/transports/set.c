@@ -193,6 +193,7 @@ static ssize_t recv_any(void *state, unsigned *which, void *buf, size_t len)
 const struct transport transport_set = {
 	.name = "set",
 	.about = "bufpipe_set over bufpipes with rings of a page",
+	.room = "a page in each pipe",
 	.flags = TRANSPORT_SET,
 	.open = open_default,
 	.take = take,
@@ -206,6 +207,7 @@ const struct transport transport_set = {
 const struct transport transport_set_epoll = {
 	.name = "set-no-uring",
 	.about = "the same with BUFPIPE_NO_URING",
+	.room = "a page in each pipe",
 	.flags = TRANSPORT_SET,
 	.open = open_epoll,
 	.take = take,

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A Unix SOCK_SEQPACKET socket pair: what the kernel offers for whole messages.
- * A message must fit into the send buffer, so the longest ones are left out.
+ * A message must fit into the send buffer; where the system does not allow one
+ * that is large enough, the longest messages are left out.
  */
 #include "../transport.h"
+#include "stream.h"
 
-#include <errno.h>
 #include <stdlib.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 struct sockets {
 	int fd[2];
@@ -29,6 +28,7 @@ static void socketpair_close(void *state)
 static int socketpair_open(void **state, const struct shape *shape)
 {
 	struct sockets *s;
+	size_t wanted;
 	int size;
 	socklen_t size_len = sizeof(size);
 	int err;
@@ -41,8 +41,14 @@ static int socketpair_open(void **state, const struct shape *shape)
 		free(s);
 		return err;
 	}
+	/* A message has to fit as a whole, and twice for both sides to work. */
+	wanted = shape->len * 2 > shape->ring ? shape->len * 2 : shape->ring;
+	err = set_buffer(s->fd[0], SO_SNDBUF, SO_SNDBUFFORCE, wanted);
+	if (!err)
+		err = set_buffer(s->fd[1], SO_SNDBUF, SO_SNDBUFFORCE, wanted);
 	/* The kernel counts its own bookkeeping in the buffer as well; a page is ample. */
-	err = getsockopt(s->fd[0], SOL_SOCKET, SO_SNDBUF, &size, &size_len) ? -errno : 0;
+	if (!err && getsockopt(s->fd[0], SOL_SOCKET, SO_SNDBUF, &size, &size_len))
+		err = -errno;
 	if (!err && shape->len + 4096 > (size_t)size)
 		err = -EOPNOTSUPP;
 	if (err) {
@@ -90,7 +96,8 @@ static ssize_t socketpair_recv(void *state, void *buf, size_t len)
 
 const struct transport transport_socketpair = {
 	.name = "socketpair",
-	.about = "Unix SOCK_SEQPACKET socket pair with its default buffers",
+	.about = "Unix SOCK_SEQPACKET socket pair",
+	.room = "SO_SNDBUF, two messages at least; the kernel counts its bookkeeping in it too",
 	.flags = TRANSPORT_MANY,
 	.open = socketpair_open,
 	.take = socketpair_take,
