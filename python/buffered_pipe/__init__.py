@@ -21,16 +21,22 @@ import time as _time
 from . import _aio
 from . import _core
 from . import _processes
+from ._context import get_context
+from ._queues import JoinableQueue, Queue, SimpleQueue
 from ._core import MessageView, __version__
 
 __all__ = [
     "End",
     "Generic_Pipe",
+    "JoinableQueue",
     "Listener",
     "MessageView",
     "Pipe",
+    "Queue",
+    "SimpleQueue",
     "Static_Pipe",
     "connect",
+    "get_context",
     "listen",
     "wait",
 ]

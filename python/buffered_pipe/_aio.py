@@ -62,11 +62,16 @@ def backoff(delay, begin):
     return 0 if time.monotonic() - begin > 0.001 else min(2 * delay + 0.0002, 0.02)
 
 
+def _close(handle):
+    """The handle of a thread: without a call of wake()."""
+    (_core.End if isinstance(handle, _core.End) else _core.Queue).close(handle)
+
+
 def wake():
     """A handle was closed: whoever waits looks again."""
     for handle, end in list(_lent.items()):
         if end.closed:
-            _core.End.close(handle)
+            _close(handle)
     if not _waiters:
         return
     with _lock:
@@ -90,7 +95,7 @@ def _after_fork():
     _waiters.clear()
     _core.leave_views_behind()
     while _lent:
-        _core.End.close(_lent.popitem()[0])
+        _close(_lent.popitem()[0])
 
 
 os.register_at_fork(after_in_child=_after_fork)
@@ -153,6 +158,38 @@ async def send(end, buf, offset=0, size=None):
     await _in_thread(end, send_and_let_go)
 
 
+async def put(queue, data):
+    from queue import Full
+
+    try:
+        return queue._put_dumped(data)
+    except (Full, BlockingIOError):
+        pass
+    await _in_thread(queue, lambda handle: handle._put_dumped(data, True))
+
+
+async def get(queue):
+    import asyncio
+    from queue import Empty
+
+    delay = 0
+    while True:
+        try:
+            return queue._get_now()
+        except BlockingIOError:
+            try:
+                message = await _in_thread(queue._reader, lambda handle: handle._recv_long(True))
+            except TimeoutError:
+                continue  # somebody else has taken it
+            return queue._load(message)
+        except Empty:
+            begin = time.monotonic()
+            await _readable(queue._reader)
+            delay = backoff(delay, begin)
+            if delay:
+                await asyncio.sleep(delay)
+
+
 def _finish(future, outcome):
     if not future.done():
         future.set_result(outcome)
@@ -165,7 +202,7 @@ def _run(call, handle, loop, future):
     except BaseException as error:
         failure = error
     _lent.pop(handle, None)
-    _core.End.close(handle)
+    _close(handle)
     try:
         loop.call_soon_threadsafe(_finish, future, (result, failure))
     except RuntimeError:
@@ -185,7 +222,7 @@ async def _in_thread(end, call):
 
     loop = asyncio.get_running_loop()
     future = loop.create_future()
-    handle = end.fork()
+    handle = end._fork()
     _lent[handle] = end
     try:
         _start(_run, call, handle, loop, future)
@@ -195,7 +232,7 @@ async def _in_thread(end, call):
     try:
         result, failure = await asyncio.shield(future)
     except BaseException as failure:
-        _core.End.close(handle)
+        _close(handle)
         # Who cancels may use the buffer again; but a second cancel() is heeded at once.
         if isinstance(failure, asyncio.CancelledError):
             await asyncio.wait([future], timeout=1)

@@ -34,11 +34,16 @@ def install(end_type):
 
 
 def _reduce(end):
+    return _rebuild, (type(end), _pass_on(end._parcel))
+
+
+def _pass_on(make):
+    """What to pickle for a descriptor, which make() opens: it is open until the process has its own."""
     popen = context.get_spawning_popen()
     owner = object() if popen is None else weakref.ref(popen)
     with _lock:
         first = owner not in _parcels
-        fd = end._parcel()
+        fd = make()
         _parcels.setdefault(owner, []).append(fd)
     try:
         wrapper = reduction.DupFd(fd)
@@ -49,7 +54,24 @@ def _reduce(end):
         _close(owner)  # the resource sharer has made its own
     elif first:
         _close_when_started(popen, owner)
-    return _rebuild, (type(end), wrapper)
+    return wrapper
+
+
+class Passed:
+    """A descriptor that goes to another process."""
+
+    def __init__(self, fd):
+        self._fd = fd
+
+    def __reduce__(self):
+        return _Arrived, (_pass_on(lambda: os.dup(self._fd)),)
+
+
+class _Arrived:
+    """What Passed is in that process: once, detach() gives a descriptor that the caller closes."""
+
+    def __init__(self, wrapper):
+        self.detach = wrapper.detach
 
 
 def _rebuild(end_type, wrapper):

@@ -76,6 +76,9 @@ struct state {
 	PyTypeObject *view_type;
 	PyTypeObject *sink_type;
 	PyTypeObject *listener_type;
+	PyTypeObject *queue_type;
+	PyObject *full;     /* queue.Full */
+	PyObject *empty;    /* queue.Empty */
 	struct view *views; /* those that are open */
 	PyObject *pickler_class;
 	PyObject *loads;
@@ -139,6 +142,8 @@ struct end {
 };
 
 struct state *state_of_module(PyObject *module);
+/* Of a class that is one of the module's, or has one among its bases; NULL with an exception. */
+struct state *state_of_class(PyObject *class);
 extern struct PyModuleDef core_module;
 
 /* Takes the pipe, also when it fails: then NULL, with an exception. */
@@ -266,6 +271,11 @@ bool args_options(struct bufpipe_options *options, PyObject *buffer_size, PyObje
 /* The two halves of sending and of receiving an object. */
 PyObject *handle_dump(PyObject *self, PyObject *object);
 PyObject *handle_load(PyObject *self, PyObject *message);
+/* From a message of send(), whatever follows in it. */
+PyObject *message_load(struct state *state, PyObject *message);
+/* Pickles the object, and gives the pieces to 'use'; there is room for one more.  -1 with an exception. */
+typedef int use_pickle_fn(void *arg, struct iovec *pieces, size_t n, size_t len);
+int pickle_use(struct state *state, PyObject *object, use_pickle_fn *use, void *arg);
 void pickling_free(struct pickling *pickling);
 int pickling_traverse(const struct pickling *pickling, visitproc visit, void *arg);
 /* frame.c: a message that carries buffers beside the pickle. */
@@ -285,6 +295,7 @@ extern PyType_Spec handle_spec;
 extern PyType_Spec view_spec;
 extern PyType_Spec sink_spec;
 extern PyType_Spec listener_spec;
+extern PyType_Spec queue_spec;
 
 static inline struct hold *handle_hold(struct end *self)
 {

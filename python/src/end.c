@@ -42,7 +42,7 @@ bool args_options(struct bufpipe_options *options, PyObject *buffer_size, PyObje
 	return false;
 }
 
-static struct state *state_of_class(PyObject *class)
+struct state *state_of_class(PyObject *class)
 {
 	PyObject *module = NULL;
 
@@ -420,6 +420,7 @@ static PyMethodDef handle_methods[] = {
 	{ "_recv_long", handle_recv_long, METH_O, NULL },
 	{ "_dump", handle_dump, METH_O, NULL },
 	{ "_load", handle_load, METH_O, NULL },
+	{ "_fork", handle_fork, METH_NOARGS, NULL },
 	{ "_parcel", handle_parcel, METH_NOARGS, NULL },
 	{ "_pair", FAST(handle_pair), FASTCALL | METH_CLASS, NULL },
 	{ "__enter__", handle_enter, METH_NOARGS, doc_enter },

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "core.h"
+#include "queue.h"
 
 struct state *state_of_module(PyObject *module)
 {
@@ -65,13 +65,17 @@ static int core_exec(PyObject *module)
 	state->view_type = make_type(module, &view_spec, true);
 	state->sink_type = make_type(module, &sink_spec, false);
 	state->listener_type = make_type(module, &listener_spec, true);
+	state->queue_type = make_type(module, &queue_spec, true);
 	make_by_hand_only(state->end_type);
 	make_by_hand_only(state->view_type);
 	make_by_hand_only(state->sink_type);
 	make_by_hand_only(state->listener_type);
-	if (!state->end_type || !state->view_type || !state->sink_type || !state->listener_type)
+	if (!state->end_type || !state->view_type || !state->sink_type || !state->listener_type ||
+	    !state->queue_type)
 		return -1;
 	state->name_buffers = PyUnicode_InternFromString("buffers");
+	if (!queue_exceptions(state))
+		return -1;
 	pickle = PyImport_ImportModule("pickle");
 	if (pickle) {
 		state->pickler_class = PyObject_GetAttrString(pickle, "Pickler");
@@ -89,6 +93,9 @@ static int core_traverse(PyObject *module, visitproc visit, void *arg)
 	Py_VISIT(state->view_type);
 	Py_VISIT(state->sink_type);
 	Py_VISIT(state->listener_type);
+	Py_VISIT(state->queue_type);
+	Py_VISIT(state->full);
+	Py_VISIT(state->empty);
 	Py_VISIT(state->pickler_class);
 	Py_VISIT(state->loads);
 	Py_VISIT(state->reducers[0]);
@@ -107,6 +114,9 @@ static int core_clear(PyObject *module)
 	Py_CLEAR(state->view_type);
 	Py_CLEAR(state->sink_type);
 	Py_CLEAR(state->listener_type);
+	Py_CLEAR(state->queue_type);
+	Py_CLEAR(state->full);
+	Py_CLEAR(state->empty);
 	Py_CLEAR(state->pickler_class);
 	Py_CLEAR(state->loads);
 	Py_CLEAR(state->reducers[0]);

@@ -314,7 +314,7 @@ static void add_pieces(struct message *m, const struct sink *sink)
 /* To be freed also if it fails. */
 static int message_make(struct message *m, const struct sink *sink)
 {
-	size_t most = 1 + sink->chunks.n + 2 * sink->buffers.n;
+	size_t most = 2 + sink->chunks.n + 2 * sink->buffers.n; /* one to spare */
 	size_t head = frame_head_size(sink->buffers.n);
 
 	m->n = 0;
@@ -356,6 +356,26 @@ static int message_send(const struct message *m, struct end *self, int64_t deadl
 	whole = (struct iovec){ PyBytes_AS_STRING(joined), m->len };
 	r = handle_send(self, &whole, 1, m->len, deadline);
 	Py_DECREF(joined);
+	return r;
+}
+
+int pickle_use(struct state *state, PyObject *object, use_pickle_fn *use, void *arg)
+{
+	struct pickling *p = pickling_take(state);
+	struct message message;
+	bool pickled;
+	int r = -1;
+
+	if (!p)
+		return -1;
+	pickled = pickling_dump(p, object) == 0;
+	if (pickled) {
+		r = message_make(&message, p->sink);
+		if (r == 0)
+			r = use(arg, message.pieces, message.n, message.len);
+		message_free(&message);
+	}
+	pickling_give_back(state, p, pickled);
 	return r;
 }
 
@@ -462,7 +482,7 @@ static PyObject *raise_unloadable(void)
 	return NULL;
 }
 
-static PyObject *load(struct state *state, PyObject *message)
+PyObject *message_load(struct state *state, PyObject *message)
 {
 	PyObject *object;
 
@@ -494,7 +514,7 @@ METHOD(handle_recv_object)
 	message = handle_receive(self, deadline, bytes ? NULL : frame_recognise);
 	if (!message || bytes)
 		return message;
-	object = load(self->state, message);
+	object = message_load(self->state, message);
 	Py_DECREF(message);
 	return object;
 }
@@ -508,5 +528,5 @@ PyObject *handle_load(PyObject *self, PyObject *message)
 		return NULL;
 	if (hold_static(hold))
 		return Py_NewRef(message);
-	return load(((struct end *)self)->state, message);
+	return message_load(((struct end *)self)->state, message);
 }
