@@ -31,7 +31,7 @@ struct command {
 	int (*run)(int argc, char **argv);
 };
 
-extern const struct command command_send, command_recv, command_demo;
+extern const struct command command_send, command_recv, command_demo, command_bridge;
 
 /* What the arguments of send and recv say. */
 struct settings {

@@ -7,7 +7,12 @@
 
 #include "common.h"
 
-static const struct command *const commands[] = { &command_send, &command_recv, &command_demo };
+static const struct command *const commands[] = {
+	&command_send,
+	&command_recv,
+	&command_demo,
+	&command_bridge,
+};
 
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 

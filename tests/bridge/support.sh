@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: MIT
+# shellcheck shell=bash
+# What the tests of bufpipe bridge use.  Each starts a server of its own on a
+# free port of the loopback interface, and stops it whatever happens.
+
+bufpipe=$(realpath "$1")
+pump=$(realpath "$2")
+here=$(cd "$(dirname "$0")" && pwd)
+command -v nats-server >/dev/null || { echo "skipped: no nats-server"; exit 77; }
+
+dir=$(mktemp -d) || exit 1
+# shellcheck source=../../tools/test-support.sh
+. "$here/../../tools/test-support.sh"
+cd "$dir" || exit 1
+unset NATS_USER NATS_PASSWORD NATS_TOKEN NATS_CREDS NATS_NKEY NATS_SEED NATS_CA NATS_CERT NATS_KEY STATE_DIRECTORY
+export XDG_STATE_HOME=$dir/state
+server=
+port=
+started=()
+
+# Only what was started here is stopped, and all of it.
+clean_up()
+{
+	local pid
+
+	for pid in "${started[@]}"; do
+		pkill -KILL -P "$pid" 2>/dev/null
+		kill -KILL "$pid" 2>/dev/null
+	done
+	[ -z "$server" ] || { kill -CONT "$server" && kill -KILL "$server"; } 2>/dev/null
+	wait 2>/dev/null
+	rm -rf "$dir"
+}
+trap clean_up EXIT
+trap 'exit 1' HUP INT TERM
+
+# start_server [LINE...]: lines for its configuration.  The port stays the same.
+start_server()
+{
+	{
+		echo 'host: 127.0.0.1'
+		echo "port: ${port:--1}"
+		echo "jetstream { store_dir: \"$dir/jetstream\" }"
+		printf '%s\n' "$@"
+	} >server.conf
+	rm -rf ports
+	mkdir ports
+	nats-server -c server.conf --ports_file_dir "$dir/ports" >>server.log 2>&1 &
+	server=$!
+	eventually server_is_up || { cat server.log; exit 1; }
+	port=$(grep -o '127.0.0.1:[0-9]*' ports/* | head -n 1)
+	port=${port#*:}
+	url=nats://127.0.0.1:$port
+}
+
+server_is_up()
+{
+	grep -qs '127.0.0.1:[0-9]' ports/*
+}
+
+stop_server()
+{
+	kill "-${1:-TERM}" "$server"
+	wait "$server" 2>/dev/null
+	server=
+}
+
+# bridge NAME OPTION...: starts one, whose process is then $NAME and whose messages go to NAME.err.
+bridge()
+{
+	local name=$1
+
+	shift
+	"$bufpipe" bridge "$@" 2>>"$name.err" &
+	started+=($!)
+	eval "$name=$!"
+}
+
+# A program at a pipe: its output goes to NAME.out.
+program()
+{
+	local name=$1
+
+	shift
+	"$pump" "$@" >"$name.out" 2>"$name.err" &
+	started+=($!)
+	eval "$name=$!"
+}
+
+# The process that works for a bridge.
+worker_of()
+{
+	pgrep -P "$1"
+}
+
+# stop_bridge PROCESS: it must drain, and say that all is well.
+stop_bridge()
+{
+	kill "$1"
+	finish "$1"
+	expect_status 0 $? "a bridge that was told to stop"
+}
+
+# The number before a word in the last report of a bridge: counted NAME lost
+counted()
+{
+	grep -E '(sent|received): [0-9]+ messages' "$1.err" | tail -n 1 | grep -oE "[0-9]+ $2" | cut -d ' ' -f 1
+}
+
+# expect_received FILE COUNT: exactly the messages 0 to COUNT - 1, in order.
+expect_received()
+{
+	expect_said "$1" "^received $2 first 0 last $(($2 - 1)) missing 0 doubled 0 disordered 0 damaged 0$"
+}
+
+# A random number from $1 to $2, as sleep(1) takes it: hundredths of a second.
+some_time()
+{
+	sleep "$(awk -v n=$((RANDOM % ($2 - $1 + 1) + $1)) 'BEGIN { print n / 100 }')"
+}
+
+begin()
+{
+	test=$1
+	name=@bridge-test-$$-$test
+	echo "---- $test"
+	rm -rf "$dir"/*.err "$dir"/*.out "$dir/state"
+	local begun=$SECONDS
+	"$test"
+	echo "     $((SECONDS - begun)) s"
+}
+
+# Runs all tests that are named, and ends.
+run_tests()
+{
+	local each
+
+	for each; do
+		begin "$each"
+	done
+	[ $failures -eq 0 ] || { echo "$failures failures"; grep -v INF server.log; exit 1; }
+	echo "all right"
+	exit 0
+}

@@ -1,0 +1,271 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# bufpipe bridge over core NATS: test-core.sh PATH-OF-BUFPIPE PATH-OF-PUMP
+
+set -u
+# shellcheck source=support.sh
+. "$(dirname "$0")/support.sh"
+
+# round_trip COUNT SIZE [OPTION-OF-BOTH-BRIDGES...]
+round_trip()
+{
+	local count=$1 size=$2
+
+	shift 2
+	bridge near --from "$name-a" --to "$url/$test" "$@"
+	bridge far --from "$url/$test" --to "$name-b" "$@"
+	program to recv "$name-b"
+	program from send "$name-a" "$count" "$size"
+	finish "$from"
+	expect_status 0 $? "the sender: $(cat from.err)"
+	finish "$to"
+	expect_status 0 $? "the receiver: $(cat to.err)"
+	stop_bridge "$near"
+	stop_bridge "$far"
+	[ "$count" -eq 0 ] || expect_received to.out "$count"
+	[ "$(counted far lost)" = 0 ] || fail "it says that something was lost"
+}
+
+many_small()
+{
+	round_trip 200000 64
+}
+
+lengths()
+{
+	round_trip 3000 -2000
+	round_trip 300 -600000
+}
+
+# Longer than max_payload, and some longer than the pipe.
+long_messages()
+{
+	round_trip 12 -8000000
+	round_trip 2 67108864
+	round_trip 20 -3000000 --buffer 64K
+}
+
+# Lengths around those at which something changes.
+edges()
+{
+	local len
+
+	for len in 8 61400 61436 262143 262144 262145 524288 1048576 1048577; do
+		round_trip 3 $len
+	done
+}
+
+empty_stream()
+{
+	round_trip 0 8
+	expect_said to.out '^received 0 '
+}
+
+# A bridge that connects finds the pipe at which another bridge listens.
+connects()
+{
+	bridge near --from "$name-a" --to "$url/$test"
+	bridge far --from "$url/$test" --to "$name-b" --connect
+	bridge more --from "$name-b" --to "$url/$test.more"
+	bridge last --from "$url/$test.more" --to "$name-c"
+	program to recv "$name-c"
+	program from send "$name-a" 1000 -5000
+	finish "$from"
+	finish "$to"
+	expect_received to.out 1000
+	for each in $near $far $more $last; do
+		stop_bridge "$each"
+	done
+}
+
+duplex()
+{
+	bridge near --duplex --from "$name-a" --to "$url/$test"
+	bridge far --duplex --from "$url/$test" --to "$name-b"
+	program answer echo "$name-b"
+	program ask ping "$name-a" 2000
+	finish "$ask"
+	expect_status 0 $? "$(cat ask.err)"
+	expect_said ask.out 'echoed 2000'
+	finish "$answer"
+	stop_bridge "$near"
+	stop_bridge "$far"
+}
+
+# Each far bridge gets everything.
+fan_out()
+{
+	bridge far1 --from "$url/$test" --to "$name-b"
+	bridge far2 --from "$url/$test" --to "$name-c"
+	program to1 recv "$name-b"
+	program to2 recv "$name-c"
+	# The sender begins when it knows of one; both are there before.
+	sleep 1
+	bridge near --from "$name-a" --to "$url/$test" --once
+	program from send "$name-a" 50000 -300
+	finish "$from"
+	finish "$near"
+	expect_status 0 $? "--once: $(cat near.err)"
+	finish "$to1"
+	finish "$to2"
+	expect_received to1.out 50000
+	expect_received to2.out 50000
+	stop_bridge "$far1"
+	stop_bridge "$far2"
+}
+
+# Together they get everything once.
+queue()
+{
+	bridge far1 --from "$url/$test?queue=workers" --to "$name-b"
+	bridge far2 --from "$url/$test?queue=workers" --to "$name-c"
+	program to1 recv "$name-b"
+	program to2 recv "$name-c"
+	sleep 1
+	bridge near --from "$name-a" --to "$url/$test" --once
+	program from send "$name-a" 20000 100 20
+	finish "$from"
+	finish "$near"
+	expect_status 0 $? "--once: $(cat near.err)"
+	stop_bridge "$far1"
+	stop_bridge "$far2"
+	finish "$to1"
+	finish "$to2"
+	[ $(($(counted far1 messages) + $(counted far2 messages))) -eq 20000 ] ||
+		fail "$(cat far1.err far2.err)"
+	[ "$(counted far1 messages)" -gt 0 ] && [ "$(counted far2 messages)" -gt 0 ] || fail "one got nothing"
+}
+
+# Nothing is lost while a receiver is slow, and the sender waits.
+back_pressure()
+{
+	bridge far --from "$url/$test" --to "$name-b" --buffer 64K
+	bridge near --from "$name-a" --to "$url/$test" --buffer 64K
+	program to recv "$name-b" 1000
+	program from send "$name-a" 3000 16384
+	sleep 1
+	kill -0 "$from" || fail "the sender did not wait"
+	finish "$from"
+	finish "$to"
+	stop_bridge "$near"
+	stop_bridge "$far"
+	expect_received to.out 3000
+	[ "$(counted far lost)" = 0 ] || fail "lost: $(cat far.err)"
+}
+
+# The programs come again, and the bridges serve them.
+programs_again()
+{
+	local round
+
+	bridge far --from "$url/$test" --to "$name-b"
+	bridge near --from "$name-a" --to "$url/$test"
+	for round in 1 2 3; do
+		program to recv "$name-b"
+		program from send "$name-a" 1000 -1000
+		finish "$from"
+		finish "$to"
+		expect_received to.out 1000
+	done
+	stop_bridge "$near"
+	stop_bridge "$far"
+}
+
+# All that was sent before SIGTERM arrives.
+drains()
+{
+	bridge far --from "$url/$test" --to "$name-b"
+	bridge near --from "$name-a" --to "$url/$test"
+	program to recv "$name-b"
+	program from send "$name-a" 1000000000 100
+	some_time 50 100
+	stop_bridge "$near"
+	kill "$from"
+	eventually test "$(counted near messages)" -gt 0
+	sleep 0.5
+	stop_bridge "$far"
+	finish "$to"
+	expect_received to.out "$(counted near messages)"
+}
+
+# What is lost is exactly what is reported.
+restarted_server()
+{
+	local round
+
+	bridge far --from "$url/$test" --to "$name-b"
+	bridge near --from "$name-a" --to "$url/$test"
+	program to recv "$name-b"
+	program from send "$name-a" 30000 -400 100
+	for round in 1 2 3 4; do
+		some_time 30 80
+		stop_server KILL
+		some_time 1 30
+		start_server
+	done
+	finish "$from"
+	finish "$to"
+	stop_bridge "$near"
+	stop_bridge "$far"
+	expect_said to.out "doubled 0 disordered 0 damaged 0"
+	expect_counted_losses 30000
+}
+
+# What arrived and what is said to be lost are together all.
+expect_counted_losses()
+{
+	local received lost
+
+	received=$(sed -n 's/^received \([0-9]*\) .*/\1/p' to.out)
+	lost=$(counted far lost)
+	[ $((received + lost)) -eq "$1" ] || fail "received $received, lost $lost: $(cat to.out far.err)"
+	echo "received $received, lost $lost"
+}
+
+# The workers of both are killed again and again: the programs notice nothing.
+killed_workers()
+{
+	local round pid
+
+	bridge far --from "$url/$test" --to "$name-b"
+	bridge near --from "$name-a" --to "$url/$test"
+	program to recv "$name-b"
+	program from send "$name-a" 60000 -400 50
+	for round in 1 2 3 4 5 6 7 8 9 10; do
+		some_time 10 60
+		for pid in $(worker_of "$near") $(worker_of "$far"); do
+			[ $((RANDOM % 2)) -eq 0 ] || kill -KILL "$pid"
+		done
+	done
+	finish "$from"
+	finish "$to"
+	stop_bridge "$near"
+	stop_bridge "$far"
+	expect_said from.out 'broken 0'
+	expect_said to.out "doubled 0 disordered 0 damaged 0"
+	expect_counted_losses 60000
+}
+
+# A server that hangs is noticed, and what it swallowed is reported.
+stopped_server()
+{
+	bridge far --from "$url/$test" --to "$name-b"
+	bridge near --from "$name-a" --to "$url/$test"
+	program to recv "$name-b"
+	program from send "$name-a" 20000 -400 100
+	sleep 0.3
+	kill -STOP "$server"
+	sleep 2
+	kill -CONT "$server"
+	finish "$from"
+	finish "$to"
+	stop_bridge "$near"
+	stop_bridge "$far"
+	expect_said to.out "doubled 0 disordered 0 damaged 0"
+	expect_counted_losses 20000
+}
+
+start_server
+[ $# -le 2 ] || run_tests "${@:3}"
+run_tests many_small lengths long_messages edges empty_stream connects duplex fan_out queue back_pressure \
+	programs_again drains restarted_server killed_workers stopped_server

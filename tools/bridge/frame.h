@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What one NATS message of a bridge carries: a frame.  Its header is 48 bytes,
+ * little-endian; what follows depends on the kind.
+ *
+ *   offset  bytes  meaning
+ *        0      4  "bpF1"
+ *        4      1  kind
+ *        5      3  zero
+ *        8     16  session: which sending bridge, from the first start of its state
+ *       24      8  first: the number of its first message, counted from 0 in the session
+ *       32      4  count: messages of a batch, chunks of a long message, 0 of a probe
+ *       36      4  index of the chunk
+ *       40      4  CRC-32C of everything else in the frame
+ *       44      4  zero
+ *
+ *   BATCH   count times: length (4 bytes) and bytes of a message
+ *   CHUNK   length of the whole message (8), CRC-32C of it (4), zero (4), bytes of the chunk
+ *   END     nothing: the stream ended here.  It has a number, like a message.
+ *   PROBE   nothing: asks receivers to say that they are there
+ *
+ * A message has one number for ever, also when it is published again.  So a
+ * receiver knows from the number alone what it has already and what is missing.
+ */
+#ifndef BRIDGE_FRAME_H
+#define BRIDGE_FRAME_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define FRAME_HEADER  48u
+#define FRAME_LENGTH  4u  /* before each message of a batch */
+#define FRAME_CHUNK   16u /* before the bytes of a chunk */
+#define FRAME_SESSION 16u
+
+enum frame_kind {
+	FRAME_BATCH = 1,
+	FRAME_CHUNKED = 2,
+	FRAME_END = 3,
+	FRAME_PROBE = 4,
+};
+
+struct frame {
+	enum frame_kind kind;
+	uint8_t session[FRAME_SESSION];
+	uint64_t first;
+	uint32_t count;
+	uint32_t index;
+	/* Of a chunk. */
+	uint64_t whole_len;
+	uint32_t whole_sum;
+	/* What follows the fixed part. */
+	const char *body;
+	size_t body_len;
+};
+
+/* The CRC-32C of len bytes that follow those with the sum before (0: none). */
+uint32_t frame_sum(uint32_t before, const void *data, size_t len);
+
+/*
+ * Writes the header (of a chunk: also the fixed part of the body) at the
+ * beginning of room, for a body that follows it there already: body_len bytes.
+ * Returns the length of the whole frame.
+ */
+size_t frame_finish(char *room, const struct frame *frame);
+/* Where the body of a frame of this kind begins. */
+size_t frame_body(enum frame_kind kind);
+
+enum frame_verdict {
+	FRAME_OK,
+	FRAME_FOREIGN, /* not of a bridge */
+	FRAME_CORRUPT, /* of a bridge, but damaged or of a later version */
+};
+
+enum frame_verdict frame_read(struct frame *frame, const char *data, size_t len);
+
+/*
+ * Takes the next message off the body of a batch; false at its end.  A frame
+ * that was read with FRAME_OK has exactly count of them.
+ */
+bool frame_next(struct frame *frame, const char **data, size_t *len);
+
+#endif

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A lane from NATS to a pipe.  in.c puts messages into the pipe; where they come
+ * from is up to one of two ways:
+ *
+ *   in_core.c    a subscription; confirms, so that senders do not run ahead
+ *   in_stream.c  a durable consumer of a stream, which is asked for more
+ */
+#ifndef BRIDGE_IN_H
+#define BRIDGE_IN_H
+
+#include "lane.h"
+
+/* A long message that comes in chunks. */
+struct in_whole {
+	char *data; /* NULL: none is on its way */
+	size_t len, have;
+	uint32_t sum, count, next;
+	uint64_t number;
+};
+
+/* What a sender of this session wants to hear.  Not kept over a restart. */
+struct in_sender {
+	char reply[100];
+	uint64_t bytes, messages; /* delivered, and not yet confirmed */
+	int64_t heard_ns;
+	int64_t confirmed_ns;
+	struct in_whole whole;
+};
+
+struct in_sending;
+
+struct in_way {
+	bool (*init)(struct in *in);
+	/* There is a connection, or a pipe, that was not there before; or not any more. */
+	void (*open)(struct in *in);
+	void (*close)(struct in *in);
+	/* Time has passed. */
+	void (*tend)(struct in *in, int64_t now);
+	/* Takes what is no message of a bridge; true: it has dealt with it. */
+	bool (*is_news)(struct in *in, natsMsg *msg);
+	/* All of the frame before us has been dealt with. */
+	void (*done)(struct in *in, natsMsg *msg);
+};
+
+extern const struct in_way in_by_core, in_by_stream;
+
+struct in {
+	struct port *port;
+	const struct line_config *line;
+	const struct bridge_config *config;
+	struct state *state;
+	const struct in_way *way;
+	struct link link;
+	struct grumble grumble;
+	natsSubscription *messages; /* NULL: closed */
+	bool opened;
+
+	/* The frame before us. */
+	natsMsg *msg;
+	struct frame frame;
+	bool foreign;
+	bool in_session; /* the frame's session was looked up: session is its index */
+	unsigned session;
+	uint64_t number;  /* of the next message in it */
+	uint64_t left;    /* while draining: how many frames are still taken */
+	const char *data; /* that message; NULL: to be taken from the frame */
+	size_t len;
+
+	struct in_sending *sending; /* a thread that sends a message longer than the pipe's buffer */
+	bool blocked;
+	struct position_map positions;
+	size_t buffer_size; /* of the pipe: a longer message goes in pieces */
+
+	struct in_sender *senders; /* as many as sessions */
+	char name[80];             /* how confirmations call us */
+	char inbox[64];
+
+	/* Stream. */
+	bool workqueue;    /* the server removes what is acknowledged, one by one */
+	uint64_t asked[2]; /* how many messages the two latest requests still bring */
+	unsigned request;
+	int64_t asked_ns;
+	uint64_t base_time; /* --rate original: the stream's clock when ours was base_ns */
+	int64_t base_ns;
+	char acks[64][150]; /* of chunks that are acknowledged with the last one */
+	unsigned n_acks;
+	char consumer[80];
+};
+
+/* Whether numbers that are missing mean a loss: not where several share the messages. */
+static inline bool in_counts_losses(const struct in *in)
+{
+	return !in->line->nats.queue;
+}
+
+enum link_trouble in_prepare_stream(struct link *link, natsConnection *nc);
+/* The stream's number and time of a message, from its reply subject. */
+bool in_stream_place(natsMsg *msg, uint64_t *sequence, uint64_t *time_ns);
+
+/* in_deliver.c: puts one message into the pipe.  0: done; -EAGAIN: not yet; -EPIPE: the program left. */
+int in_deliver(struct in *in, const char *data, size_t len);
+/* The thread that sends a long message. */
+void in_join(struct in *in);
+/* Of the session of the frame before us. */
+void in_forget_whole(struct in *in);
+
+#endif

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: MIT */
+/* Core NATS: a subscription, and confirmations as out_core.c reads them. */
+#include "in.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MS 1000000LL
+/* A sender that fills its window waits for nobody who confirms so often. */
+#define CONFIRM_BYTES ((uint64_t)256 << 10)
+/* So that senders know that we are there, also while the pipe is full. */
+#define ALIVE_NS  (1000 * MS)
+#define SILENT_NS (30000 * MS)
+/* Senders in sum may have more on the way than one; what is beyond is dropped, and counted as lost. */
+#define PENDING_BYTES (24 << 20)
+
+static bool init(struct in *in)
+{
+	char random[8];
+
+	if (in->line->nats.queue) {
+		snprintf(in->name, sizeof(in->name), "q%s", in->line->nats.queue);
+		return true;
+	}
+	state_random(random, sizeof(random));
+	memcpy(in->name, "b", 2);
+	for (unsigned i = 0; i < sizeof(random); i++)
+		snprintf(in->name + 1 + 2 * i, 3, "%02x", random[i] & 0xffu);
+	return true;
+}
+
+static void open(struct in *in)
+{
+	const struct nats_address *nats = &in->line->nats;
+	natsStatus status;
+
+	if (nats->queue)
+		status = natsConnection_QueueSubscribeSync(&in->messages, in->link.nc, in->line->in_subject,
+							   nats->queue);
+	else
+		status = natsConnection_SubscribeSync(&in->messages, in->link.nc, in->line->in_subject);
+	if (status == NATS_OK)
+		status = natsSubscription_SetPendingLimits(in->messages, -1, PENDING_BYTES);
+	if (status != NATS_OK)
+		grumble(&in->grumble, in->line, "%s: subscribing to %s: %s", nats->servers,
+			in->line->in_subject, natsStatus_GetText(status));
+}
+
+static void confirm(struct in *in, unsigned session, int64_t now)
+{
+	struct in_sender *sender = &in->senders[session];
+	char text[160];
+	int len;
+
+	if (!sender->reply[0] || in->link.state != LINK_UP)
+		return;
+	len = snprintf(text, sizeof(text), "%s %lu %lu %lu", in->name, in->state->in.sessions[session].next,
+		       sender->bytes, sender->messages);
+	if (natsConnection_Publish(in->link.nc, sender->reply, text, len) != NATS_OK)
+		return;
+	sender->bytes = 0;
+	sender->messages = 0;
+	sender->confirmed_ns = now;
+}
+
+static void done(struct in *in, natsMsg *msg)
+{
+	struct in_sender *sender;
+	const char *reply = natsMsg_GetReply(msg);
+	uint64_t queued = 0;
+
+	if (!in->in_session || in->foreign || !reply)
+		return;
+	sender = &in->senders[in->session];
+	snprintf(sender->reply, sizeof(sender->reply), "%s", reply);
+	sender->heard_ns = now_ns();
+	/* Frames are counted whole, as the sender counts them. */
+	if (in->frame.kind != FRAME_PROBE)
+		sender->bytes += (uint64_t)natsMsg_GetDataLength(msg);
+	natsSubscription_QueuedMsgs(in->messages, &queued);
+	if (queued == 0 || sender->bytes >= CONFIRM_BYTES || in->frame.kind == FRAME_PROBE)
+		confirm(in, in->session, sender->heard_ns);
+}
+
+static void tend(struct in *in, int64_t now)
+{
+	for (unsigned i = 0; i < STATE_SESSIONS; i++) {
+		struct in_sender *sender = &in->senders[i];
+
+		if (sender->reply[0] && now - sender->heard_ns > SILENT_NS && !in->blocked)
+			sender->reply[0] = 0;
+		else if (sender->reply[0] && now - sender->confirmed_ns >= ALIVE_NS)
+			confirm(in, i, now);
+	}
+}
+
+static void close(struct in *in)
+{
+	/* A new subscription is a new receiver to a sender that has counted on this one. */
+	(void)in;
+}
+
+static bool is_news(struct in *in, natsMsg *msg)
+{
+	(void)in;
+	(void)msg;
+	return false;
+}
+
+const struct in_way in_by_core = {
+	.init = init,
+	.open = open,
+	.close = close,
+	.tend = tend,
+	.is_news = is_news,
+	.done = done,
+};

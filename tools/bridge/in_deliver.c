@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One message into the pipe, exactly once.
+ *
+ * Before a message is committed, its intent is stored: whose it is, its number,
+ * and where in the ring it will lie.  After that its session's next number is
+ * stored.  A worker that was killed in between leaves one doubt: was it
+ * committed?  The next worker reserves room.  If that lies where the intent
+ * says, then nothing was committed; if it lies elsewhere, then the message was.
+ */
+#include "in.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct in_sending {
+	pthread_t thread;
+	bufpipe_t *pipe;
+	const char *data;
+	size_t len;
+	int wake;
+	int result;
+	atomic_bool done; /* release by the thread, acquire by the loop: result is whole */
+};
+
+static void *send_in_thread(void *argument)
+{
+	struct in_sending *sending = argument;
+	const uint64_t one = 1;
+
+	sending->result = bufpipe_send(sending->pipe, sending->data, sending->len, -1);
+	atomic_store_explicit(&sending->done, true, memory_order_release);
+	if (write(sending->wake, &one, sizeof(one)) < 0)
+		return NULL;
+	return NULL;
+}
+
+void in_join(struct in *in)
+{
+	if (!in->sending)
+		return;
+	pthread_join(in->sending->thread, NULL);
+	free(in->sending);
+	in->sending = NULL;
+}
+
+/* In pieces: a thread waits while the program takes them. */
+static int deliver_long(struct in *in, const char *data, size_t len)
+{
+	struct in_sending *sending = in->sending;
+	int r;
+
+	if (!sending) {
+		sending = calloc(1, sizeof(*sending));
+		if (!sending)
+			return -EAGAIN;
+		*sending = (struct in_sending){
+			.pipe = in->port->pipe, .data = data, .len = len, .wake = in->link.wake
+		};
+		in->sending = sending;
+		if (pthread_create(&sending->thread, NULL, send_in_thread, sending) != 0) {
+			free(sending);
+			in->sending = NULL;
+		}
+		return -EAGAIN;
+	}
+	if (!atomic_load_explicit(&sending->done, memory_order_acquire))
+		return -EAGAIN;
+	r = sending->result;
+	in_join(in);
+	return r;
+}
+
+static struct state_session *session_of(struct in *in)
+{
+	return &in->state->in.sessions[in->session];
+}
+
+static void delivered(struct in *in, size_t len)
+{
+	struct state_session *session = session_of(in);
+
+	STATE_SET(session->next, in->number + 1);
+	STATE_SET(session->open, 1);
+	in->state->counts.messages++;
+	in->state->counts.bytes += len;
+	in->senders[in->session].messages++;
+}
+
+/* Whether a predecessor died over just this message in just this pipe. */
+static bool is_doubtful(const struct in *in)
+{
+	const struct state_in *state = &in->state->in;
+
+	return state->intent_session == in->session + 1 && state->intent_number == in->number;
+}
+
+static void declare(struct in *in, uint64_t position)
+{
+	struct state_in *state = &in->state->in;
+
+	/* Invalid while it changes. */
+	STATE_SET(state->intent_session, 0);
+	STATE_SET(state->intent.position, position);
+	STATE_SET(state->intent.generation, in->port->generation);
+	STATE_SET(state->intent_number, in->number);
+	STATE_SET(state->intent_session, in->session + 1);
+}
+
+/* True: the message is in the pipe already. */
+static bool settle(struct in *in, uint64_t position)
+{
+	const struct state_mark *intent = &in->state->in.intent;
+
+	if (!is_doubtful(in))
+		return false;
+	if (intent->generation == in->port->generation && intent->position != POSITION_UNKNOWN &&
+	    position != POSITION_UNKNOWN)
+		return intent->position != position;
+	/* The pipe is another one, or the message went in pieces: it is sent once more. */
+	in->state->counts.doubts++;
+	return false;
+}
+
+int in_deliver(struct in *in, const char *data, size_t len)
+{
+	bufpipe_t *pipe = in->port->pipe;
+	uint64_t position;
+	void *room;
+	int r;
+
+	if (in->sending || len > in->buffer_size) {
+		if (!in->sending) {
+			settle(in, POSITION_UNKNOWN);
+			declare(in, POSITION_UNKNOWN);
+		}
+		r = deliver_long(in, data, len);
+		if (r == 0)
+			delivered(in, len);
+		return r;
+	}
+	r = bufpipe_reserve(pipe, &room, len, 0);
+	if (r < 0)
+		return r;
+	position = position_of(&in->positions, room);
+	if (settle(in, position)) {
+		bufpipe_cancel(pipe);
+		delivered(in, len);
+		return 0;
+	}
+	memcpy(room, data, len);
+	declare(in, position);
+	r = bufpipe_commit(pipe, len);
+	if (r == 0)
+		delivered(in, len);
+	return r;
+}
+
+void in_forget_whole(struct in *in)
+{
+	struct in_whole *whole = &in->senders[in->session].whole;
+
+	in_join(in);
+	free(whole->data);
+	*whole = (struct in_whole){ 0 };
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The two kinds of lane, as the worker's loop sees them.
+ *
+ *   out   pipe -> frames -> NATS       in   NATS -> frames -> pipe
+ *
+ * A run does all that can be done without waiting, up to a bound, and says by
+ * worker_again or worker_at when it wants to be run without an event.
+ */
+#ifndef BRIDGE_LANE_H
+#define BRIDGE_LANE_H
+
+#include "link.h"
+#include "worker.h"
+
+struct out *out_new(struct port *port, const struct bridge_config *config, struct state *state, int wake);
+void out_run(struct out *out, int64_t now);
+/* Whether a message in the pipe would be taken now: then it is watched. */
+bool out_wants(const struct out *out);
+struct link *out_link(struct out *out);
+/* Nothing of it is on the way any more. */
+bool out_is_idle(const struct out *out);
+/* There is another pipe, or none. */
+void out_port_changed(struct out *out);
+void out_free(struct out *out);
+
+struct in *in_new(struct port *port, const struct bridge_config *config, struct state *state, int wake);
+void in_run(struct in *in, int64_t now);
+/* Whether it waits for room in the pipe. */
+bool in_wants(const struct in *in);
+/* Whether a thread of its own is sending into the pipe, which nobody else may use for that then. */
+bool in_is_sending(const struct in *in);
+struct link *in_link(struct in *in);
+bool in_is_idle(const struct in *in);
+void in_port_changed(struct in *in);
+void in_free(struct in *in);
+
+const struct state_counts *out_counts(const struct out *out);
+const struct state_counts *in_counts(const struct in *in);
+
+#endif

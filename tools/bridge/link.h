@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The connection of one lane to a NATS server.
+ *
+ * libnats never reconnects by itself here.  One link_epoch is one TCP
+ * connection, in which the order of what is published is kept; with its end
+ * everything that was not acknowledged is in doubt, and the lane begins anew
+ * with the next epoch.  A reconnecting library would send later messages
+ * before it told that earlier ones were lost.
+ *
+ * To connect and to ask a server may take seconds, so a thread does that.
+ * Once connected, the socket belongs to the worker's loop.
+ */
+#ifndef BRIDGE_LINK_H
+#define BRIDGE_LINK_H
+
+#include <nats/nats.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "config.h"
+
+struct link;
+
+enum link_state { LINK_DOWN, LINK_CONNECTING, LINK_UP };
+
+/* What went wrong in the thread: try again, or give up as no time will mend it. */
+enum link_trouble { LINK_FINE, LINK_RETRY, LINK_HOPELESS };
+
+struct link {
+	const struct bridge_config *config;
+	const struct line_config *line;
+	/*
+	 * Called in the thread, with a connection of its own on which calls
+	 * may wait, before the real one is made; NULL: nothing to prepare.
+	 */
+	enum link_trouble (*prepare)(struct link *link, natsConnection *nc);
+	void *owner;
+	int wake; /* eventfd of the loop */
+
+	enum link_state state;
+	uint64_t epoch;
+	natsConnection *nc; /* while up */
+	int fd;
+	int64_t next_try_ns;
+	int64_t pause_ns;
+	int64_t down_since_ns;
+
+	pthread_t thread;
+	atomic_bool thread_done; /* release by the thread, acquire by the loop: the results below are whole */
+	enum link_trouble result;
+	natsConnection *made;
+	int made_fd;
+	char why[300];
+
+	atomic_bool wants_write; /* libnats has something in its buffer; relaxed: the eventfd follows */
+	atomic_bool failed;      /* the server said so on the connection; release: refusal is written */
+	char refusal[200];
+};
+
+enum link_news { LINK_SAME, LINK_CAME_UP, LINK_FELL, LINK_GAVE_UP };
+
+void link_init(struct link *link, const struct bridge_config *config, const struct line_config *line,
+	       int wake);
+/* To be called now and then: connects, takes what the thread has made, and notices an end. */
+enum link_news link_tend(struct link *link, int64_t now);
+/* The socket has something to read. */
+void link_read(struct link *link);
+/* Writes out what the socket takes.  Whether something remains. */
+bool link_flush(struct link *link);
+/* Bytes that wait to be written. */
+size_t link_pending(const struct link *link);
+/* Ends the connection, when it serves no longer, after the reason in why was set. */
+void link_drop(struct link *link);
+void link_say_why(struct link *link, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* At the very end: waits for the thread, too. */
+void link_close(struct link *link);
+
+#endif

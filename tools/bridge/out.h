@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A lane from a pipe to NATS.  out.c takes messages from the pipe and puts them
+ * into frames; how a frame travels is up to one of two ways:
+ *
+ *   out_core.c    published at once; receivers grant room by what they confirm
+ *   out_stream.c  kept in the journal until the stream has acknowledged it
+ */
+#ifndef BRIDGE_OUT_H
+#define BRIDGE_OUT_H
+
+#include "lane.h"
+
+/* A frame of several messages is no longer than this, so that a message waits for few others. */
+#define OUT_BATCH ((size_t)60 << 10)
+/* A message up to this travels in one frame, a longer one in chunks of it. */
+#define OUT_CHUNK ((size_t)256 << 10)
+/* Header, length, and room to spare. */
+#define OUT_FRAME (OUT_CHUNK + 256)
+/* Published, and neither confirmed nor acknowledged; and in the buffer of libnats. */
+#define OUT_WINDOW  ((size_t)4 << 20)
+#define OUT_PENDING ((size_t)1 << 20)
+
+/* A message that travels in chunks. */
+struct out_long {
+	const char *data;
+	char *memory; /* NULL: data is in the pipe, which has been peeked */
+	size_t len;
+	bool whole; /* all of it is there */
+	uint32_t sum;
+	uint32_t next; /* the chunk to publish */
+	uint32_t chunks;
+	uint32_t acked;
+	uint64_t position;
+};
+
+struct out_way {
+	/* Memory that this way needs. */
+	bool (*init)(struct out *out);
+	/* Whether another frame may be begun. */
+	bool (*has_room)(const struct out *out);
+	/* Room for a frame of OUT_FRAME bytes; NULL: not now. */
+	char *(*begin)(struct out *out);
+	/* The frame is complete. */
+	void (*seal)(struct out *out);
+	/* Publishes what it can of out->whole; true when it is through. */
+	bool (*send_long)(struct out *out, int64_t now);
+	/* Messages from the server, new connections, time. */
+	void (*tend)(struct out *out, int64_t now);
+	void (*came_up)(struct out *out, int64_t now);
+	bool (*is_idle)(const struct out *out);
+};
+
+extern const struct out_way out_by_core, out_by_stream;
+
+struct out_peer;
+struct out_sent;
+
+struct out {
+	struct port *port;
+	const struct line_config *line;
+	const struct bridge_config *config;
+	struct state *state;
+	const struct out_way *way;
+	struct link link;
+	struct grumble grumble;
+	natsSubscription *answers;
+	char inbox[64];
+
+	/* The frame that grows; NULL: none. */
+	char *frame;
+	struct frame header;
+	size_t used; /* with the header */
+	struct position_map positions;
+	bool adopted; /* the first message of this pipe may have been taken by a predecessor */
+	struct out_long whole;
+	char *chunk; /* room for a chunk frame */
+
+	/* Core. */
+	char *room;
+	struct out_peer *peers;
+	struct out_sent *sent_frames;
+	uint64_t sent_count, sent_bytes, sent_messages;
+	int64_t probe_ns;
+
+	/* Stream. */
+	uint64_t next; /* the slot to publish */
+	uint64_t furthest;
+	uint64_t attempt;
+	int64_t progress_ns;
+	int64_t retry_ns; /* publish nothing before */
+	bool crowded;     /* others publish into the stream, too */
+	uint64_t journal_used;
+	bool settled; /* found out with the stream what a predecessor had published */
+	bool stale;   /* the state is older than the stream: begin a new session */
+};
+
+/* The frame that grows becomes one to publish. */
+void out_seal(struct out *out);
+/* Publishes a chunk of out->whole from out->chunk; its length there. */
+size_t out_fill_chunk(struct out *out, uint32_t index);
+void out_subscribe(struct out *out);
+void out_trouble(struct out *out, natsStatus status, const char *doing);
+/* Asks the server, in a thread, see link.h; in stream_setup.c. */
+enum link_trouble out_prepare_stream(struct link *link, natsConnection *nc);
+
+#endif

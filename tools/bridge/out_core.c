@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Core NATS: a frame is published and forgotten.  Receiving bridges confirm what
+ * they have delivered, to the reply subject, and the slowest one that is alive
+ * bounds what is on the way.  So a slow receiver slows the sender and loses
+ * nothing; when something was lost none the less, the numbers tell the receiver.
+ *
+ * A confirmation is the text "NAME NEXT BYTES MESSAGES": who (a bridge, or a
+ * queue of them), the number of the message that it expects next, and how much
+ * it has delivered since its last one.  A bridge alone is judged by NEXT, which
+ * passes over what was lost.  In a queue the numbers mean little, and BYTES count.
+ *
+ * A probe tells receivers the next number when nothing else does: after a new
+ * connection, while nobody is known, and when confirmations do not come.  All that
+ * was published before it on this connection arrives before it, or never.
+ */
+#include "out.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MS         1000000LL
+#define PEERS      64u
+#define SENT       1024u
+#define FORGET_NS  (5000 * MS)
+#define PROBE_NS   (200 * MS)
+#define NAME_LEN   80u
+#define QUEUE_MARK 'q'
+
+struct out_peer {
+	char name[NAME_LEN];
+	bool queue;
+	int64_t heard_ns;
+	int64_t moved_ns; /* when it last confirmed anything */
+	uint64_t confirmed_bytes;
+	uint64_t confirmed_messages;
+	uint64_t frame; /* a bridge alone: the oldest frame that it has not confirmed */
+};
+
+struct out_sent {
+	uint64_t end;   /* the number after its last message */
+	uint64_t bytes; /* all that was sent before it */
+};
+
+static bool init(struct out *out)
+{
+	out->room = malloc(OUT_FRAME);
+	out->peers = calloc(PEERS, sizeof(*out->peers));
+	out->sent_frames = calloc(SENT, sizeof(*out->sent_frames));
+	return out->room && out->peers && out->sent_frames;
+}
+
+static bool is_heard(const struct out_peer *peer, int64_t now)
+{
+	return peer->name[0] && now - peer->heard_ns < FORGET_NS;
+}
+
+/* Bytes on the way to a receiver. */
+static uint64_t on_the_way(const struct out *out, const struct out_peer *peer)
+{
+	if (peer->queue)
+		return out->sent_bytes - peer->confirmed_bytes;
+	if (peer->frame >= out->sent_count)
+		return 0;
+	return out->sent_bytes - out->sent_frames[peer->frame % SENT].bytes;
+}
+
+static bool has_room(const struct out *out)
+{
+	bool any = out->line->nats.no_hold;
+	int64_t now = now_ns();
+
+	for (unsigned i = 0; i < PEERS; i++) {
+		const struct out_peer *peer = &out->peers[i];
+
+		if (!is_heard(peer, now))
+			continue;
+		any = true;
+		if (on_the_way(out, peer) >= OUT_WINDOW)
+			return false;
+		if (!peer->queue && out->sent_count - peer->frame >= SENT - 1)
+			return false;
+	}
+	return any;
+}
+
+static char *begin(struct out *out)
+{
+	return out->room;
+}
+
+static void publish(struct out *out, const char *frame, size_t len, uint64_t messages)
+{
+	struct out_sent *sent = &out->sent_frames[out->sent_count % SENT];
+	char reply[sizeof(out->inbox) + 4];
+	natsStatus status;
+
+	snprintf(reply, sizeof(reply), "%s.c", out->inbox);
+	status = natsConnection_PublishRequest(out->link.nc, out->line->out_subject, reply, frame, (int)len);
+	if (status != NATS_OK)
+		out_trouble(out, status, "publishing");
+	sent->end = out->state->out.taken;
+	sent->bytes = out->sent_bytes;
+	out->sent_count++;
+	out->sent_bytes += len;
+	out->sent_messages += messages;
+}
+
+static void seal(struct out *out)
+{
+	publish(out, out->frame, out->used, out->header.count);
+}
+
+static bool send_long(struct out *out, int64_t now)
+{
+	struct out_long *whole = &out->whole;
+	size_t len;
+
+	(void)now;
+	while (whole->next < whole->chunks && link_pending(&out->link) < OUT_PENDING && has_room(out)) {
+		len = out_fill_chunk(out, whole->next++);
+		publish(out, out->chunk, len, whole->next == whole->chunks);
+		/* The frame ends where the message does. */
+		if (whole->next == whole->chunks)
+			out->sent_frames[(out->sent_count - 1) % SENT].end++;
+		link_flush(&out->link);
+	}
+	return whole->next == whole->chunks;
+}
+
+static void probe(struct out *out, int64_t now)
+{
+	struct frame header = { .kind = FRAME_PROBE, .first = out->state->out.taken };
+	char frame[FRAME_HEADER];
+	char reply[sizeof(out->inbox) + 4];
+
+	/* While a long message is on the way, its number is the next. */
+	memcpy(header.session, out->state->out.session, FRAME_SESSION);
+	frame_finish(frame, &header);
+	snprintf(reply, sizeof(reply), "%s.c", out->inbox);
+	natsConnection_PublishRequest(out->link.nc, out->line->out_subject, reply, frame, sizeof(frame));
+	out->probe_ns = now + PROBE_NS;
+}
+
+static struct out_peer *find_peer(struct out *out, const char *name, int64_t now)
+{
+	struct out_peer *oldest = &out->peers[0];
+	struct out_peer *peer;
+
+	for (peer = out->peers; peer < out->peers + PEERS; peer++) {
+		if (strcmp(peer->name, name) == 0)
+			break;
+		if (peer->heard_ns < oldest->heard_ns)
+			oldest = peer;
+	}
+	if (peer == out->peers + PEERS)
+		peer = oldest;
+	else if (is_heard(peer, now))
+		return peer;
+	/* What was sent before it came, or while it was silent, is not expected of it. */
+	*peer = (struct out_peer){
+		.queue = name[0] == QUEUE_MARK,
+		.heard_ns = now,
+		.moved_ns = now,
+		.confirmed_bytes = out->sent_bytes,
+		.confirmed_messages = out->sent_messages,
+		.frame = out->sent_count,
+	};
+	snprintf(peer->name, sizeof(peer->name), "%s", name);
+	return peer;
+}
+
+static void read_confirmation(struct out *out, const char *text, int64_t now)
+{
+	unsigned long next, bytes, messages;
+	char name[NAME_LEN];
+	struct out_peer *peer;
+
+	if (sscanf(text, "%79s %lu %lu %lu", name, &next, &bytes, &messages) != 4)
+		return;
+	peer = find_peer(out, name, now);
+	peer->heard_ns = now;
+	if (bytes)
+		peer->moved_ns = now;
+	peer->confirmed_bytes += bytes;
+	if (peer->confirmed_bytes > out->sent_bytes)
+		peer->confirmed_bytes = out->sent_bytes;
+	peer->confirmed_messages += messages;
+	while (peer->frame < out->sent_count && out->sent_frames[peer->frame % SENT].end <= next) {
+		peer->frame++;
+		peer->moved_ns = now;
+	}
+}
+
+/* What a member of a queue had when it died is never confirmed: the others shall not wait for it. */
+static void write_off(struct out *out, struct out_peer *peer, int64_t now)
+{
+	uint64_t missing = out->sent_messages - peer->confirmed_messages;
+
+	if (!peer->queue || on_the_way(out, peer) == 0 || now - peer->moved_ns < FORGET_NS)
+		return;
+	if (peer->confirmed_messages < out->sent_messages) {
+		grumble(&out->grumble, out->line, "queue %s has not confirmed %lu messages", peer->name + 1,
+			missing);
+		out->state->counts.lost += missing;
+	}
+	peer->confirmed_bytes = out->sent_bytes;
+	peer->confirmed_messages = out->sent_messages;
+	peer->moved_ns = now;
+}
+
+static bool all_confirmed(const struct out *out, int64_t now, bool *any)
+{
+	*any = false;
+	for (unsigned i = 0; i < PEERS; i++) {
+		if (!is_heard(&out->peers[i], now))
+			continue;
+		*any = true;
+		if (on_the_way(out, &out->peers[i]) > 0)
+			return false;
+	}
+	return true;
+}
+
+static void tend(struct out *out, int64_t now)
+{
+	natsMsg *msg;
+	bool any;
+
+	while (out->answers && natsSubscription_NextMsg(&msg, out->answers, 0) == NATS_OK) {
+		/* libnats keeps a zero behind the data. */
+		if (natsMsg_GetDataLength(msg) > 0)
+			read_confirmation(out, natsMsg_GetData(msg), now);
+		natsMsg_Destroy(msg);
+	}
+	for (unsigned i = 0; i < PEERS; i++) {
+		if (is_heard(&out->peers[i], now))
+			write_off(out, &out->peers[i], now);
+	}
+	if (now < out->probe_ns)
+		return;
+	if (!all_confirmed(out, now, &any) || !any)
+		probe(out, now);
+	else
+		out->probe_ns = now + PROBE_NS;
+	worker_at(out->port->worker, out->probe_ns);
+}
+
+static void came_up(struct out *out, int64_t now)
+{
+	/* A long message begins anew, as its first chunks may have been lost. */
+	out->whole.next = 0;
+	probe(out, now);
+}
+
+static bool is_idle(const struct out *out)
+{
+	bool any;
+
+	return all_confirmed(out, now_ns(), &any);
+}
+
+const struct out_way out_by_core = {
+	.init = init,
+	.has_room = has_room,
+	.begin = begin,
+	.seal = seal,
+	.send_long = send_long,
+	.tend = tend,
+	.came_up = came_up,
+	.is_idle = is_idle,
+};

@@ -1,0 +1,482 @@
+/* SPDX-License-Identifier: MIT */
+#include "worker.h"
+#include "lane.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define MS        1000000LL
+#define EVENTS    64u
+#define TICK_NS   (250 * MS)
+#define DRAIN_NS  (10000 * MS)
+#define MINUTE_NS (60000 * MS)
+
+enum source_kind { SOURCE_CONTROL, SOURCE_SIGNALS, SOURCE_WAKE, SOURCE_PORT, SOURCE_LINK };
+
+/* What an event of the set belongs to. */
+struct source {
+	enum source_kind kind;
+	struct port *port;
+	struct link *link;
+	int fd; /* as it is in the set; -1: it is not */
+	short events;
+};
+
+struct place {
+	struct port port;
+	struct source pipe, out_socket, in_socket;
+	bool ready;
+};
+
+struct worker {
+	const struct bridge_config *config;
+	struct place *places;
+	bufpipe_set_t *set;
+	int control;
+	int signals;
+	int wake;
+	int64_t tick_ns;   /* when all lanes are looked at */
+	int64_t next_ns;   /* when one wants to be run, at the latest */
+	int64_t report_ns; /* when to tell how it goes */
+	int64_t drain_ns;  /* when draining ends; 0: it has not begun */
+	bool failed;
+	bool again;
+	uint64_t reported; /* the sum of all messages at the last report */
+};
+
+void grumble(struct grumble *g, const struct line_config *line, const char *format, ...)
+{
+	char text[sizeof(g->last)];
+	int64_t now = now_ns();
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	if (strcmp(text, g->last) == 0 && now - g->said_ns < MINUTE_NS)
+		return;
+	memcpy(g->last, text, sizeof(text));
+	g->said_ns = now;
+	complain("%s: %s", line->text, text);
+}
+
+bool worker_drains(const struct worker *worker)
+{
+	return worker->drain_ns != 0;
+}
+
+void worker_fail(struct worker *worker)
+{
+	worker->failed = true;
+}
+
+void worker_at(struct worker *worker, int64_t when_ns)
+{
+	if (when_ns < worker->next_ns)
+		worker->next_ns = when_ns;
+}
+
+static struct place *place_of(struct port *port)
+{
+	return &port->worker->places[port->index];
+}
+
+void worker_again(struct port *port)
+{
+	place_of(port)->ready = true;
+	port->worker->again = true;
+}
+
+static void unwatch(struct port *port)
+{
+	if (port->watched)
+		bufpipe_set_remove(port->worker->set, port->pipe);
+	port->watched = false;
+}
+
+/* Tells the set what the lanes of a port wait for. */
+static void watch(struct port *port)
+{
+	unsigned events = 0;
+	bool keep;
+
+	if (!port->pipe)
+		return;
+	if (port->out && !port->out_over && out_wants(port->out))
+		events |= BUFPIPE_IN;
+	if (port->in && !port->in_over && in_wants(port->in))
+		events |= BUFPIPE_OUT;
+	/* A hang-up is reported all the time: who does not wait for anything must not hear it again. */
+	keep = events || (port->in && !port->in_over && !port->hung_up);
+	if (port->in && in_is_sending(port->in))
+		keep = false;
+	if (!keep) {
+		unwatch(port);
+		return;
+	}
+	if (!port->watched)
+		port->watched =
+			bufpipe_set_add(port->worker->set, port->pipe, events, &place_of(port)->pipe) == 0;
+	else if (port->events != events)
+		bufpipe_set_modify(port->worker->set, port->pipe, events, &place_of(port)->pipe);
+	port->events = events;
+}
+
+static void let_go(struct port *port, enum note_kind kind)
+{
+	const struct note note = { .kind = kind, .line = port->index, .generation = port->generation };
+
+	unwatch(port);
+	bufpipe_close(port->pipe);
+	port->pipe = NULL;
+	if (port->out)
+		out_port_changed(port->out);
+	if (port->in)
+		in_port_changed(port->in);
+	/* If the keeper is gone, nobody need know. */
+	if (send(port->worker->control, &note, sizeof(note), MSG_NOSIGNAL) < 0)
+		return;
+}
+
+void port_over(struct port *port, bool outward)
+{
+	if (outward)
+		port->out_over = true;
+	else
+		port->in_over = true;
+	if ((port->out && !port->out_over) || (port->in && !port->in_over))
+		return;
+	let_go(port, port->worker->config->once ? NOTE_DONE : NOTE_GONE);
+}
+
+void port_broke(struct port *port)
+{
+	/* What its program had sent before is still to be taken. */
+	if (port->out && !port->out_over) {
+		port->in_over = true;
+		return;
+	}
+	let_go(port, NOTE_GONE);
+}
+
+static void adopt(struct port *port, bufpipe_t *pipe, uint64_t generation)
+{
+	port->pipe = pipe;
+	port->generation = generation;
+	port->out_over = false;
+	port->in_over = false;
+	port->hung_up = false;
+	if (port->out)
+		out_port_changed(port->out);
+	if (port->in)
+		in_port_changed(port->in);
+	worker_again(port);
+}
+
+static void start_drain(struct worker *w)
+{
+	if (w->drain_ns)
+		return;
+	w->drain_ns = now_ns() + DRAIN_NS;
+	for (unsigned i = 0; i < w->config->n; i++) {
+		struct port *port = &w->places[i].port;
+
+		/* No more from its program; what it has sent still comes. */
+		if (port->pipe && port->out && !port->in)
+			bufpipe_shutdown(port->pipe);
+		worker_again(port);
+	}
+}
+
+static void read_control(struct worker *w)
+{
+	struct note note;
+	struct port *port;
+	bufpipe_t *pipe;
+	ssize_t got = recv(w->control, &note, sizeof(note), MSG_DONTWAIT);
+
+	if (got < 0 && errno == EAGAIN)
+		return;
+	if (got != sizeof(note) || note.line >= w->config->n || bufpipe_recv_end(w->control, &pipe) < 0) {
+		/* The keeper is gone, and with it who would save our work. */
+		bufpipe_set_remove_fd(w->set, w->control);
+		start_drain(w);
+		return;
+	}
+	port = &w->places[note.line].port;
+	if (port->pipe)
+		bufpipe_close(pipe); /* as inherited */
+	else
+		adopt(port, pipe, note.generation);
+}
+
+static void read_signals(struct worker *w)
+{
+	struct signalfd_siginfo info;
+
+	while (read(w->signals, &info, sizeof(info)) == sizeof(info))
+		start_drain(w);
+}
+
+static void read_wake(struct worker *w)
+{
+	uint64_t count;
+
+	if (read(w->wake, &count, sizeof(count)) < 0)
+		return;
+	/* Some thread has news of some link. */
+	w->tick_ns = 0;
+}
+
+static void watch_socket(struct worker *w, struct source *source)
+{
+	struct link *link = source->link;
+	short events = POLLIN;
+
+	if (link->fd >= 0 && atomic_load_explicit(&link->wants_write, memory_order_relaxed))
+		events |= POLLOUT;
+	if (source->fd == link->fd && source->events == events)
+		return;
+	if (source->fd >= 0)
+		bufpipe_set_remove_fd(w->set, source->fd);
+	source->fd = link->fd;
+	source->events = events;
+	if (source->fd >= 0)
+		bufpipe_set_add_fd(w->set, source->fd, (unsigned)events, source);
+}
+
+static void run_place(struct worker *w, struct place *place, int64_t now)
+{
+	struct port *port = &place->port;
+
+	place->ready = false;
+	if (port->in)
+		in_run(port->in, now);
+	if (port->out)
+		out_run(port->out, now);
+	if (port->in)
+		watch_socket(w, &place->in_socket);
+	if (port->out)
+		watch_socket(w, &place->out_socket);
+	watch(port);
+}
+
+static void on_event(struct worker *w, const struct bufpipe_event *event)
+{
+	struct source *source = event->user;
+
+	switch (source->kind) {
+	case SOURCE_CONTROL:
+		read_control(w);
+		return;
+	case SOURCE_SIGNALS:
+		read_signals(w);
+		return;
+	case SOURCE_WAKE:
+		read_wake(w);
+		return;
+	case SOURCE_LINK:
+		/* An event of a socket that was closed meanwhile does no harm: a read finds nothing. */
+		if (event->events & (POLLIN | POLLHUP | POLLERR))
+			link_read(source->link);
+		if (event->events & POLLOUT)
+			link_flush(source->link);
+		break;
+	case SOURCE_PORT:
+		if (event->events & BUFPIPE_HUP)
+			source->port->hung_up = true;
+		break;
+	}
+	worker_again(source->port);
+}
+
+static bool make_place(struct worker *w, unsigned i, const struct inherited *inherited)
+{
+	struct place *place = &w->places[i];
+	struct port *port = &place->port;
+
+	*port = (struct port){ .worker = w, .config = &w->config->lines[i], .index = i };
+	place->pipe = (struct source){ .kind = SOURCE_PORT, .port = port };
+	if (inherited->out) {
+		port->out = out_new(port, w->config, inherited->out, w->wake);
+		if (!port->out)
+			return false;
+		place->out_socket = (struct source){
+			.kind = SOURCE_LINK, .port = port, .link = out_link(port->out), .fd = -1
+		};
+	}
+	if (inherited->in) {
+		port->in = in_new(port, w->config, inherited->in, w->wake);
+		if (!port->in)
+			return false;
+		place->in_socket = (struct source){
+			.kind = SOURCE_LINK, .port = port, .link = in_link(port->in), .fd = -1
+		};
+	}
+	if (inherited->pipe)
+		adopt(port, inherited->pipe, inherited->generation);
+	return true;
+}
+
+static bool set_up(struct worker *w, const struct inherited *inherited)
+{
+	static struct source control = { .kind = SOURCE_CONTROL };
+	static struct source signals = { .kind = SOURCE_SIGNALS };
+	static struct source wake = { .kind = SOURCE_WAKE };
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	w->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	w->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	w->places = calloc(w->config->n, sizeof(*w->places));
+	if (w->signals < 0 || w->wake < 0 || !w->places || bufpipe_set_create(&w->set, 0) < 0)
+		return false;
+	if (bufpipe_set_add_fd(w->set, w->control, POLLIN, &control) < 0 ||
+	    bufpipe_set_add_fd(w->set, w->signals, POLLIN, &signals) < 0 ||
+	    bufpipe_set_add_fd(w->set, w->wake, POLLIN, &wake) < 0)
+		return false;
+	for (unsigned i = 0; i < w->config->n; i++) {
+		if (!make_place(w, i, &inherited[i]))
+			return false;
+	}
+	return true;
+}
+
+static void report_lane(const struct line_config *line, const char *way, const struct state_counts *c)
+{
+	complain("%s: %s: %lu messages, %lu bytes, %lu lost, %lu doubled, %lu in doubt, %lu corrupt, %lu "
+		 "retries",
+		 line->text, way, c->messages, c->bytes, c->lost, c->duplicates, c->doubts, c->corrupt,
+		 c->retries);
+}
+
+/* A line for each lane, if anything happened. */
+static void report(struct worker *w, int64_t now, bool last)
+{
+	uint64_t sum = 0;
+
+	w->report_ns = now + (w->config->progress ? MINUTE_NS / 60 : MINUTE_NS);
+	for (unsigned i = 0; i < w->config->n; i++) {
+		const struct port *port = &w->places[i].port;
+
+		sum += port->out ? out_counts(port->out)->messages + out_counts(port->out)->retries : 0;
+		sum += port->in ? in_counts(port->in)->messages + in_counts(port->in)->lost : 0;
+	}
+	if (sum == w->reported && !last)
+		return;
+	w->reported = sum;
+	for (unsigned i = 0; i < w->config->n; i++) {
+		const struct port *port = &w->places[i].port;
+
+		if (port->out)
+			report_lane(port->config, "sent", out_counts(port->out));
+		if (port->in)
+			report_lane(port->config, "received", in_counts(port->in));
+	}
+}
+
+static bool is_drained(const struct worker *w)
+{
+	for (unsigned i = 0; i < w->config->n; i++) {
+		const struct port *port = &w->places[i].port;
+
+		if (port->out && (!out_is_idle(port->out) || (port->pipe && !port->in && !port->out_over)))
+			return false;
+		if (port->in && !in_is_idle(port->in))
+			return false;
+	}
+	return true;
+}
+
+/* Runs what is ready; now and then, everything. */
+static void run_ready(struct worker *w)
+{
+	int64_t now = now_ns();
+	bool all = now >= w->tick_ns || now >= w->next_ns;
+
+	if (all) {
+		w->tick_ns = now + TICK_NS;
+		w->next_ns = INT64_MAX;
+	}
+	w->again = false;
+	for (unsigned i = 0; i < w->config->n; i++) {
+		if (all || w->places[i].ready)
+			run_place(w, &w->places[i], now);
+	}
+	if (now >= w->report_ns)
+		report(w, now, false);
+}
+
+static int64_t patience(const struct worker *w)
+{
+	int64_t next_ns = w->tick_ns < w->next_ns ? w->tick_ns : w->next_ns;
+	int64_t left_ns = next_ns - now_ns();
+
+	return w->again || left_ns < 0 ? 0 : left_ns;
+}
+
+static void tear_down(struct worker *w)
+{
+	for (unsigned i = 0; i < w->config->n; i++) {
+		struct port *port = &w->places[i].port;
+
+		unwatch(port);
+		if (port->out)
+			out_free(port->out);
+		if (port->in)
+			in_free(port->in);
+		bufpipe_close(port->pipe);
+	}
+	bufpipe_set_destroy(w->set);
+	free(w->places);
+}
+
+int worker_run(const struct bridge_config *config, const struct inherited *inherited, int control)
+{
+	struct worker w = { .config = config, .control = control };
+	struct bufpipe_event events[EVENTS];
+	bool whole = true;
+	int n;
+
+	w.next_ns = INT64_MAX;
+	w.report_ns = now_ns() + (config->progress ? MINUTE_NS / 60 : MINUTE_NS);
+	if (!set_up(&w, inherited)) {
+		complain("the worker cannot start: %s", strerror(errno));
+		return STATUS_FAILED;
+	}
+	while (!w.failed) {
+		run_ready(&w);
+		if (w.drain_ns && is_drained(&w))
+			break;
+		if (w.drain_ns && now_ns() > w.drain_ns) {
+			complain("not all was finished within %lld seconds", DRAIN_NS / (1000 * MS));
+			whole = false;
+			break;
+		}
+		n = bufpipe_set_wait(w.set, events, EVENTS, patience(&w));
+		if (n < 0 && n != -EINTR) {
+			complain("waiting: %s", strerror(-n));
+			w.failed = true;
+		}
+		for (int i = 0; i < n; i++)
+			on_event(&w, &events[i]);
+	}
+	report(&w, now_ns(), true);
+	/* A lane that waits for a program, or for a server, must not keep us. */
+	if (!whole || w.failed)
+		_exit(STATUS_FAILED);
+	tear_down(&w);
+	return 0;
+}

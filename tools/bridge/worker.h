@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The process that works: one loop over a set of pipes and sockets, and for
+ * each pipe one lane or two.  It may be killed at any instruction; the keeper
+ * then starts another one, with the same pipes and states.
+ */
+#ifndef BRIDGE_WORKER_H
+#define BRIDGE_WORKER_H
+
+#include "config.h"
+#include "position.h"
+#include "state.h"
+
+#include <bufpipe.h>
+
+/* What keeper and worker tell each other: one packet each; an end follows PIPE in a packet of its own. */
+enum note_kind {
+	NOTE_PIPE, /* keeper: here is the pipe of a line */
+	NOTE_GONE, /* worker: its stream is over, let go of it and find the next */
+	NOTE_DONE, /* worker: the same, and with --once that was all */
+};
+
+struct note {
+	uint32_t kind;
+	uint32_t line;
+	uint64_t generation;
+};
+
+struct worker;
+struct out;
+struct in;
+
+/* The near side of a line. */
+struct port {
+	struct worker *worker;
+	const struct line_config *config;
+	unsigned index;
+	bufpipe_t *pipe; /* NULL: nobody is there */
+	uint64_t generation;
+	bool watched;
+	bool hung_up;
+	unsigned events;
+	/* Either may be NULL. */
+	struct out *out;
+	struct in *in;
+	bool out_over, in_over; /* that direction of this pipe has ended */
+};
+
+/* What the keeper hands to a worker that it starts. */
+struct inherited {
+	bufpipe_t *pipe;
+	uint64_t generation;
+	struct state *out;
+	struct state *in;
+};
+
+/* Returns the status to exit with. */
+int worker_run(const struct bridge_config *config, const struct inherited *inherited, int control);
+
+/* A lane is through with its direction of the pipe. */
+void port_over(struct port *port, bool outward);
+/* The pipe broke, or its program left: nothing will go either way. */
+void port_broke(struct port *port);
+/* SIGTERM came, or the keeper is gone: finish what has begun. */
+bool worker_drains(const struct worker *worker);
+/* A lane that cannot go on, and will not by waiting.  The reason has been told. */
+void worker_fail(struct worker *worker);
+/* Run the lanes of this port in the next round, without waiting. */
+void worker_again(struct port *port);
+/* Run them at that time, if not before. */
+void worker_at(struct worker *worker, int64_t when_ns);
+
+/* One line about a lane on standard error; the same text again only after a minute. */
+struct grumble {
+	char last[400];
+	int64_t said_ns;
+};
+void grumble(struct grumble *grumble, const struct line_config *line, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+#endif
