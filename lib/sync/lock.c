@@ -65,7 +65,7 @@ static int spin(pthread_mutex_t *lock, struct lock_habit *habit, int64_t deadlin
 	int r;
 
 	for (uint32_t i = 0; i < most; i++) {
-		if (!backoff_yield(deadline))
+		if (!backoff_pause(deadline))
 			return -ETIMEDOUT;
 		r = lock_try(lock);
 		if (r != -EAGAIN) {

@@ -14,7 +14,7 @@ bool quick_lock_retry(struct quick_lock *lock, int64_t deadline)
 {
 	if (!thread_self())
 		return false;
-	for (int i = 0; i < TAKE_ROUNDS && backoff_yield(deadline); i++) {
+	for (int i = 0; i < TAKE_ROUNDS && backoff_pause(deadline); i++) {
 		if (quick_lock_try(lock))
 			return true;
 	}
@@ -47,7 +47,7 @@ static bool spin(struct quick_lock *lock, int64_t deadline)
 	for (int i = 0; i < CLAIM_ROUNDS; i++) {
 		if (claim(lock))
 			return true;
-		if (!backoff_yield(deadline))
+		if (!backoff_pause(deadline))
 			break;
 	}
 	return false;

@@ -10,6 +10,10 @@
 /* About what it costs to sleep and be woken: spinning for longer than that cannot pay. */
 #define SPIN_MAX (50 * USEC)
 #define SPIN_MIN (4 * USEC)
+/* The same where another program wants this CPU: then what counts is CPU time, of which a sleep and a wake-up cost that much. */
+#define SPIN_CROWDED SPIN_FIRST_GUESS
+/* On one CPU: how often to give way before going to sleep. */
+#define TURNS 4
 /* Where the estimate stops to grow, so that it soon comes down again. */
 #define EXPECTED_MAX (4 * SPIN_MAX)
 
@@ -108,7 +112,8 @@ static bool same_cpu(const struct wait *wait)
 
 int64_t wait_budget(struct wait *wait)
 {
-	int64_t expected;
+	int64_t expected = wait_expected(wait);
+	int64_t most = SPIN_MAX;
 
 	spin_note_cpu(wait);
 	if (wait->spin_ns > 0)
@@ -117,30 +122,54 @@ int64_t wait_budget(struct wait *wait)
 		return 0;
 	if (wait->spin_ns == BUFPIPE_SPIN_ALWAYS)
 		return INT64_MAX;
-	expected = wait_expected(wait);
-	if (expected > SPIN_MAX)
+	if (backoff_crowded())
+		most = SPIN_CROWDED;
+	if (expected > most)
 		return 0;
 	if (expected * 4 < SPIN_MIN)
 		return SPIN_MIN;
-	return time_sooner(expected * 4, SPIN_MAX);
+	return time_sooner(expected * 4, most);
+}
+
+/*
+ * On one CPU the other side gets on by our giving way, at less than half the cost
+ * of a sleep.  If it has nothing for us after some turns, it waits for something
+ * else, or cannot run beside a thread of our priority: then it is time to sleep.
+ */
+static int give_way(const struct look *look, int64_t deadline, int64_t *now)
+{
+	for (int i = 0; i < TURNS; i++) {
+		if (!backoff_give_way(deadline, now))
+			break;
+		if (changed(look))
+			return 0;
+	}
+	return NOTHING;
 }
 
 int spin_until(struct wait *wait, const struct look *look, int64_t begin, int64_t deadline, int64_t *now)
 {
 	int64_t budget = wait_budget(wait);
-	bool yield = same_cpu(wait);
+	int64_t before;
 
-	for (*now = begin; *now - begin < budget; *now = time_now()) {
-		/* On one CPU the other side gets on by our giving way, at a third of the cost of a sleep. */
-		if (yield)
+	*now = begin;
+	if (!budget)
+		return NOTHING;
+	if (same_cpu(wait) && wait->spin_ns == 0)
+		return give_way(look, deadline, now);
+	do {
+		before = *now;
+		if (same_cpu(wait))
 			sched_yield();
-		if (poll_word(look, yield ? 1 : 32))
+		if (poll_word(look, 32))
 			return 0;
-		if (*now >= deadline)
+		if (before >= deadline)
 			return -ETIMEDOUT;
 		if (wait_glance(wait) < 0)
 			return changed(look) ? 0 : -EPIPE;
-	}
+		*now = time_now();
+		backoff_learn(before, *now);
+	} while (*now - begin < budget);
 	return NOTHING;
 }
 

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: MIT */
+/* Giving way: not where another program wants the CPU, and tested again rarely. */
+#include "support.h"
+
+#include "base/backoff.h"
+
+SUITE(backoff);
+
+static int yields;
+static int64_t yield_takes;
+
+/* In place of the C library's: the kernel's scheduler does as we say. */
+int sched_yield(void)
+{
+	int64_t end = clock_ns() + yield_takes;
+
+	yields++;
+	while (clock_ns() < end)
+		cpu_relax();
+	return 0;
+}
+
+static void forget(void)
+{
+	this_backoff = (struct backoff){ 0 };
+	yields = 0;
+	yield_takes = 0;
+}
+
+/* How often it gave way in so many tries. */
+static int give_way(int tries, int64_t deadline)
+{
+	int before = yields;
+
+	for (int i = 0; i < tries; i++) {
+		int64_t now = clock_ns();
+
+		backoff_give_way(deadline, &now);
+	}
+	return yields - before;
+}
+
+Test(backoff, stops_at_the_first_yield_that_comes_back_late)
+{
+	forget();
+	yield_takes = MSEC;
+	check_eq(give_way(1000, TIME_FOREVER), 1);
+	check(backoff_crowded());
+}
+
+Test(backoff, does_not_give_way_when_there_is_little_time)
+{
+	forget();
+	check_eq(give_way(10, clock_ns() + 50 * MSEC), 0);
+	check_eq(give_way(10, TIME_TRY), 0);
+	check(give_way(10, clock_ns() + PLENTY) > 0);
+}
+
+Test(backoff, pauses_without_giving_way_where_another_program_wants_the_cpu)
+{
+	forget();
+	backoff_learn(clock_ns() - MSEC, clock_ns());
+	for (int i = 0; i < 1000; i++)
+		check(backoff_pause(TIME_FOREVER));
+	check_eq(yields, 0);
+	check(!backoff_pause(clock_ns() - 1));
+}
+
+/* Time passes only in the arguments from here. */
+
+Test(backoff, learns_from_one_late_step_and_from_no_quick_one)
+{
+	int64_t now = SEC;
+
+	forget();
+	for (int i = 0; i < 1000; i++, now += 50 * USEC)
+		backoff_learn(now, now + 50 * USEC);
+	check_eq(this_backoff.until, 0);
+	backoff_learn(now, now + MSEC);
+	check(this_backoff.until > now + 100 * MSEC);
+}
+
+/* A busy program that never ends: each test costs a millisecond. */
+Test(backoff, tests_less_than_once_in_ten_seconds_beside_a_program_that_stays)
+{
+	int64_t now = SEC;
+	int64_t end = now + 600 * SEC;
+	int tests = 0;
+
+	forget();
+	while (now < end) {
+		backoff_learn(now, now + MSEC);
+		now = this_backoff.until + 1;
+		tests++;
+	}
+	check(tests > 5);
+	check(tests < 60);
+}
+
+Test(backoff, forgets_after_as_long_as_it_believed_it_and_not_sooner)
+{
+	int64_t now = SEC;
+	int64_t last;
+
+	forget();
+	for (int i = 0; i < 4; i++) {
+		backoff_learn(now, now + MSEC);
+		now = this_backoff.until;
+	}
+	last = this_backoff.lesson;
+	/* From here on all is quick. */
+	for (int64_t end = now + last / 2; now < end; now += MSEC)
+		backoff_learn(now, now + USEC);
+	check_eq(this_backoff.lesson, last);
+	for (int64_t end = now + 3 * last; now < end; now += MSEC)
+		backoff_learn(now, now + USEC);
+	check_eq(this_backoff.until, 0);
+}
+
+static void crowd_another(void *arg)
+{
+	(void)arg;
+	backoff_learn(SEC, 2 * SEC);
+}
+
+Test(backoff, is_learned_by_each_thread_for_itself)
+{
+	struct thread thread;
+
+	forget();
+	thread_start(&thread, crowd_another, NULL);
+	thread_join(&thread);
+	check_eq(this_backoff.until, 0);
+}
