@@ -32,6 +32,8 @@ class Queue(_core.Queue):
     them only from those you trust.
     """
 
+    __module__ = "buffered_pipe"
+
     def __init__(self, maxsize=0, *, buffer_size=None, ctx=None):
         self._set_up(*_make_pipe(buffer_size), maxsize, -1)
 
@@ -90,7 +92,9 @@ class Queue(_core.Queue):
         except queue.Empty:
             return [first]
 
-    __class_getitem__ = classmethod(types.GenericAlias)
+    @classmethod
+    def __class_getitem__(cls, item, /):
+        return types.GenericAlias(cls, item)
 
 
 class JoinableQueue(Queue):
@@ -99,6 +103,8 @@ class JoinableQueue(Queue):
     A task is unfinished from put() on, until a consumer that took one calls task_done().  A consumer
     that dies in between leaves its task unfinished, as nobody can know whether it was done.
     """
+
+    __module__ = "buffered_pipe"
 
     def task_done(self):
         """Say that a task which was taken is done; ValueError if more were than were put."""
@@ -136,6 +142,8 @@ class _NoLock:
 
 class SimpleQueue:
     """A pipe with put() and get(), for any number of threads and processes."""
+
+    __module__ = "buffered_pipe"
 
     def __init__(self, *, buffer_size=None, ctx=None):
         self._set_up(*_make_pipe(buffer_size))
@@ -178,4 +186,6 @@ class SimpleQueue:
         """get() for asyncio, as End.async_recv()."""
         return await self._reader.async_recv()
 
-    __class_getitem__ = classmethod(types.GenericAlias)
+    @classmethod
+    def __class_getitem__(cls, item, /):
+        return types.GenericAlias(cls, item)

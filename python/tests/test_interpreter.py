@@ -216,7 +216,10 @@ class Interpreter(TestCase):
         self.assertEqual(str(inspect.signature(buffered_pipe.Listener.fileno)), "(self, /)")
 
     def test_types_are_where_they_say_they_are(self):
-        for thing in buffered_pipe.End, buffered_pipe.Listener, buffered_pipe.MessageView:
+        for thing in (
+            *(buffered_pipe.End, buffered_pipe.Listener, buffered_pipe.MessageView),
+            *(buffered_pipe.Queue, buffered_pipe.JoinableQueue, buffered_pipe.SimpleQueue),
+        ):
             self.assertEqual(repr(thing), f"<class 'buffered_pipe.{thing.__name__}'>")
             self.assertIs(pickle.loads(pickle.dumps(thing)), thing)
 
@@ -267,6 +270,9 @@ class Interpreter(TestCase):
                     member.target.id if isinstance(member, ast.AnnAssign) else member.name
                     for member in node.body
                 }
+                for base in node.bases:
+                    if isinstance(base, ast.Subscript):
+                        known[node.name] |= known.get(base.value.id, set())
             elif isinstance(node, ast.FunctionDef):
                 known[node.name] = None
             elif isinstance(node, ast.Assign):
