@@ -155,7 +155,11 @@ struct bufpipe_options {
  * does both.  Each end belongs to the caller, who closes it.  NULL options are
  * the defaults.  On failure ends is not written.
  *
- * Errors: -EINVAL, -EMFILE, -ENFILE, -ENOMEM, -EPERM; -ENOSYS without memfds.
+ * Memory for the beginning of the ring is reserved here, with BUFPIPE_PREFAULT
+ * for all of it; the rest when the first lap through the ring comes to it.
+ *
+ * Errors: -EINVAL, -EMFILE, -ENFILE, -ENOMEM; -EFBIG: the ring is larger than
+ *   RLIMIT_FSIZE; -EPERM: BUFPIPE_LOCKED is not permitted; -ENOSYS: no memfds.
  */
 int bufpipe_create(bufpipe_t *ends[2], const struct bufpipe_options *options);
 
@@ -192,6 +196,7 @@ void bufpipe_close(bufpipe_t *pipe);
  * receiver never sees any of it, and the next call begins anew.
  *
  * Errors: -EINVAL, -EBADF, -EAGAIN, -ETIMEDOUT, -EINTR, -EPIPE, -EBUSY, -EPROTO;
+ *   -ENOMEM: the ring needs memory that the system refuses, in its first lap;
  *   -EMSGSIZE: a static pipe and len is not object_size; a try (timeout 0) and
  *   len is more than buffer_size; or more than 2^40 bytes.
  */
@@ -289,7 +294,7 @@ ssize_t bufpipe_recv_many(bufpipe_t *pipe, struct iovec *messages, unsigned n, i
  * locked for the time: the thread that reserved must finish.
  *
  * Errors of reserve: -EINVAL, -EBADF, -EAGAIN, -ETIMEDOUT, -EINTR, -EPIPE,
- *   -EBUSY, -EPROTO; -EMSGSIZE: len is more than buffer_size, or not object_size.
+ *   -EBUSY, -EPROTO, -ENOMEM; -EMSGSIZE: len is more than buffer_size, or not object_size.
  * Errors of commit and cancel: -EINVAL, also when nothing is reserved; commit:
  *   -EPIPE: nobody will receive it; the reservation has ended.
  */
@@ -383,7 +388,7 @@ int bufpipe_recv_end(int socket, bufpipe_t **pipe);
  * A listener is used by one thread at a time.
  *
  * Errors: -EINVAL, also an address of no known form; -ENAMETOOLONG;
- *   -ENOMEM, -EMFILE, ... what the kernel said
+ *   -ENOMEM, -EMFILE, -EFBIG, ... what the kernel said
  *   listen: -EADDRINUSE: somebody listens there, or the path is no socket;
  *     -ENOTSOCK, -EPROTOTYPE: descriptor N is not such a socket;
  *     -ENOENT: nothing was passed under that name

@@ -33,7 +33,7 @@
 #include <stdint.h>
 
 #define LAYOUT_MAGIC   0x65706970667562ull /* "bufpipe" in memory, if little-endian */
-#define LAYOUT_VERSION 9u
+#define LAYOUT_VERSION 10u
 #define LAYOUT_LINE    64
 #define LAYOUT_MAX     ((uint64_t)1 << 40) /* of any size that a user may ask for */
 
@@ -113,7 +113,12 @@ struct prefetch {
 struct tail {
 	_Atomic uint64_t tail; /* where the next record goes, or a little before: the ring is the truth */
 	_Atomic uint64_t next; /* the tail; else a send is half done, or the stream has ended */
-	_Atomic uint64_t head_seen; /* the receiver's head as last read */
+	/*
+	 * What was written before it is consumed: no record reaches further than limit
+	 * bytes beyond it.  The receiver's head as last read; less, and in the first lap
+	 * below 0, while the ring has no memory up to there.  So one compare guards both.
+	 */
+	_Atomic uint64_t head_seen;
 	struct notify notify;
 	struct quick_lock quick_lock;
 	struct prefetch prefetch;

@@ -3,6 +3,7 @@
 
 #include "base/fd.h"
 #include "bufpipe.h"
+#include "memory/populate.h"
 #include "sync/lock.h"
 
 #include <fcntl.h>
@@ -10,6 +11,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
@@ -95,8 +97,11 @@ static int map(struct region *region, int fd, int writable, unsigned flags)
 	if (data_size &&
 	    mmap(space + page + data_size, data_size, protection, mode, fd, (off_t)page) == MAP_FAILED)
 		goto fail;
-	if (flags & BUFPIPE_LOCKED && mlock(space, span) < 0)
+	if (flags & BUFPIPE_LOCKED && mlock(space, span) < 0) {
+		if (errno == EAGAIN) /* no memory, as opposed to no permission */
+			errno = ENOMEM;
 		goto fail;
+	}
 	if (flags & BUFPIPE_HUGEPAGES)
 		madvise(space, span, MADV_HUGEPAGE);
 	region->control = (struct control *)space;
@@ -116,6 +121,37 @@ static int make_memfd(const char *name)
 	if (fd == -EINVAL) /* before Linux 6.3 */
 		fd = fd_own(memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING));
 	return fd;
+}
+
+/* Beyond the limit of file sizes ftruncate would raise SIGXFSZ. */
+static int set_size(int fd, size_t size)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && size > limit.rlim_cur)
+		return -EFBIG;
+	return ftruncate(fd, (off_t)size) < 0 ? -errno : 0;
+}
+
+/*
+ * Memory for the control page, and for the beginning of the ring or all of it:
+ * the receiver reads the first header before anything was sent, and a page that
+ * it must be given first could be refused to it.  The rest comes in steps, see ring.c.
+ */
+static int reserve_memory(const struct region *region, unsigned flags)
+{
+	const struct identity *id = &region->identity;
+	size_t page = page_size();
+	size_t begin = flags & BUFPIPE_PREFAULT || id->data_size < page ? id->data_size : page;
+	uint64_t limit = id->limit + RECORD_HEADER;
+	int r = populate(region->control, page + begin);
+
+	if (r < 0 || !begin)
+		return r;
+	atomic_store_explicit((_Atomic uint64_t *)(void *)region->data, 0, memory_order_relaxed);
+	atomic_store_explicit(&region->control->tail.head_seen, limit < begin ? 0 : begin - limit,
+			      memory_order_relaxed);
+	return 0;
 }
 
 static int init_locks(struct control *control)
@@ -171,11 +207,13 @@ int region_create(struct region *region, int *shared_fd, const struct identity *
 	region->fd = make_memfd(name);
 	if (region->fd < 0)
 		return region->fd;
-	if (ftruncate(region->fd, (off_t)file_size(identity)) < 0) {
-		r = -errno;
+	r = set_size(region->fd, file_size(identity));
+	if (r < 0)
 		goto fail;
-	}
 	r = map(region, region->fd, 1, flags);
+	if (r < 0)
+		goto fail;
+	r = reserve_memory(region, flags);
 	if (r < 0)
 		goto fail;
 	region->control->identity = *identity;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The data path.  One sender appends records, one receiver consumes them, and
- * no call here enters the kernel.
+ * no call here enters the kernel, but for the memory of the first lap.
  *
  *        head                      tail
  *          |                         |
@@ -106,8 +106,9 @@ static inline uint64_t ring_commit(const struct sender *s, uint64_t len, uint64_
 
 /*
  * Finishes what is half done and takes a fresh look at the head.
- * 0: there is room for len bytes; -EAGAIN: not yet; -EPIPE: this end has ended
- * the stream; -EPROTO: the receiver's head is impossible.
+ * 0: there is room for len bytes; -EAGAIN: not yet, and head_seen is the head;
+ * -EPIPE: this end has ended the stream; -EPROTO: the receiver's head is
+ * impossible; -ENOMEM: the ring has no memory for it, and nothing is changed.
  */
 int ring_make_room(const struct sender *s, uint64_t len);
 

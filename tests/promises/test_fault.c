@@ -92,7 +92,7 @@ static int create(void)
 }
 
 /* What can be wrong with a descriptor that is our own: nothing but what a fault makes of it. */
-static const int create_besides[] = { EBADMSG, 0 };
+static const int create_besides[] = { EBADMSG, ENOMEM, 0 };
 
 Test(fault, wrapping_reaches_the_library)
 {

@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Memory that is refused: strict overcommit, a full control group, a limit of
+ * file sizes.  An error that leaves everything as it was, and never a signal.
+ */
+#include "support.h"
+
+#include <sys/mman.h>
+#include <sys/resource.h>
+
+SUITE(memory);
+
+enum { PAGE = 4096 };
+
+/* As the kernel answers when there is no memory, to each of the ways in which the library asks for it. */
+static void refuse_memory(void)
+{
+	static const struct forbidden rules[] = {
+		{ .call = SYS_madvise, .error = EFAULT },
+		{ .call = SYS_getcpu, .error = EFAULT },
+	};
+
+	forbid(rules, 2);
+}
+
+static const struct bufpipe_options kinds[] = {
+	{ .buffer_size = 1 << 20 },
+	{ .buffer_size = 1 << 20, .flags = BUFPIPE_DUPLEX },
+	{ .buffer_size = 1 << 20, .flags = BUFPIPE_SHARED },
+	{ .buffer_size = 1 << 20, .flags = BUFPIPE_NO_HANDOVER },
+	{ .object_size = 100, .object_count = 5000 },
+};
+
+enum { KINDS = sizeof(kinds) / sizeof(kinds[0]) };
+
+static void run_each(void (*run)(void *))
+{
+	for (int i = 0; i < KINDS; i++) {
+		struct bufpipe_options options = kinds[i];
+		struct child child = child_start(run, &options);
+
+		child_join(&child);
+	}
+}
+
+static void create_without(void *arg)
+{
+	struct bufpipe_options *options = arg;
+	bufpipe_t *ends[2] = { NULL, NULL };
+	int before = descriptors_open();
+
+	refuse_memory();
+	for (int prefault = 0; prefault < 2; prefault++) {
+		check_eq(bufpipe_create(ends, options), -ENOMEM);
+		check(!ends[0] && !ends[1]);
+		check_eq(descriptors_open(), before);
+		check_eq(memfds_mapped(), 0);
+		options->flags |= BUFPIPE_PREFAULT;
+	}
+}
+
+Test(memory, refused_at_creation)
+{
+	run_each(create_without);
+}
+
+static void fill(char *message, uint64_t i)
+{
+	pattern_fill(message, 100, i);
+}
+
+/* Messages until one is refused; how many went out. */
+static uint64_t send_all(bufpipe_t *pipe, int64_t timeout_ns)
+{
+	char message[100];
+	uint64_t sent = 0;
+	int r;
+
+	for (;;) {
+		fill(message, sent);
+		r = bufpipe_send(pipe, message, sizeof(message), timeout_ns);
+		if (r < 0)
+			break;
+		sent++;
+	}
+	check_eq(r, -ENOMEM);
+	return sent;
+}
+
+static void receive_all(bufpipe_t *pipe, uint64_t from, uint64_t to)
+{
+	char message[100];
+
+	for (; from < to; from++) {
+		check_eq(bufpipe_recv(pipe, message, sizeof(message), 0), sizeof(message));
+		check(pattern_holds(message, sizeof(message), from));
+	}
+	check_eq(bufpipe_recv(pipe, message, sizeof(message), 0), -EAGAIN);
+}
+
+static void send_without(void *arg)
+{
+	static char large[200000];
+	struct bufpipe_options *options = arg;
+	struct iovec pieces[3] = { { large, 100 }, { large, 100 }, { large, 100 } };
+	bufpipe_t *ends[2];
+	uint64_t sent;
+	void *room;
+
+	pipe_open(ends, options);
+	refuse_memory();
+	sent = send_all(ends[OUT], 0);
+	/* What is reserved at creation has room for some. */
+	check(sent > 0 && sent < PAGE / 100);
+	for (int i = 0; i < 2; i++) {
+		check_eq(send_all(ends[OUT], PLENTY), 0);
+		check_eq(bufpipe_send(ends[OUT], large, 100, -1), -ENOMEM);
+		check_eq(bufpipe_sendv(ends[OUT], pieces, 1, PLENTY), -ENOMEM);
+		check_eq(bufpipe_send_many(ends[OUT], pieces, 3, PLENTY), -ENOMEM);
+		check_eq(bufpipe_reserve(ends[OUT], &room, 100, PLENTY), -ENOMEM);
+		check_eq(bufpipe_commit(ends[OUT], 100), -EINVAL);
+		if (!options->object_size)
+			check_eq(bufpipe_send(ends[OUT], large, sizeof(large), PLENTY), -ENOMEM);
+		receive_all(ends[IN], i ? sent : 0, sent);
+	}
+	check_eq(bufpipe_shutdown(ends[OUT]), 0);
+	check_eq(bufpipe_recv(ends[IN], large, sizeof(large), PLENTY), -EPIPE);
+	pipe_close(ends);
+}
+
+Test(memory, refused_to_a_send)
+{
+	run_each(send_without);
+}
+
+/* A batch gets so far as there is memory. */
+static void batch_without(void *arg)
+{
+	static char text[100];
+	struct iovec many[200];
+	bufpipe_t *ends[2];
+	ssize_t sent;
+
+	for (int i = 0; i < 200; i++)
+		many[i] = (struct iovec){ text, sizeof(text) };
+	pipe_open(ends, arg);
+	refuse_memory();
+	sent = bufpipe_send_many(ends[OUT], many, 200, PLENTY);
+	check(sent > 0 && sent < PAGE / 100);
+	check_eq(bufpipe_send_many(ends[OUT], many, 200, PLENTY), -ENOMEM);
+	for (ssize_t i = 0; i < sent; i++)
+		check_eq(bufpipe_recv(ends[IN], text, sizeof(text), 0), sizeof(text));
+	check_eq(bufpipe_recv(ends[IN], text, sizeof(text), 0), -EAGAIN);
+	pipe_close(ends);
+}
+
+Test(memory, refused_in_a_batch)
+{
+	run_each(batch_without);
+}
+
+/* A long message that has begun: the receiver sees none of it, and what comes later. */
+static void long_without(void *arg)
+{
+	static char large[4 << 20];
+	struct bufpipe_options options = { .buffer_size = PAGE };
+	bufpipe_t *ends[2];
+	char got[8];
+
+	(void)arg;
+	pipe_open(ends, &options);
+	say(ends[OUT], "first");
+	refuse_memory();
+	check_eq(bufpipe_send(ends[OUT], large, sizeof(large), PLENTY), -ENOMEM);
+	hear(ends[IN], "first");
+	check_eq(bufpipe_recv(ends[IN], got, sizeof(got), 0), -EAGAIN);
+	pipe_close(ends);
+}
+
+Test(memory, refused_in_a_long_message)
+{
+	struct child child = child_start(long_without, NULL);
+
+	child_join(&child);
+}
+
+/* Two laps, so that memory was needed everywhere, with the call refused in each way in which one can be. */
+static void stream_with(void *arg)
+{
+	const struct forbidden *rules = arg;
+	struct bufpipe_options options = kinds[0];
+	char message[3000];
+	bufpipe_t *ends[2];
+
+	forbid(rules, rules[1].call ? 2 : 1);
+	for (int kind = 0; kind < KINDS; kind++) {
+		options = kinds[kind];
+		options.flags |= kind % 2 ? BUFPIPE_PREFAULT : 0;
+		pipe_open(ends, &options);
+		for (uint64_t i = 0; i < 1500; i++) {
+			size_t len = options.object_size ? options.object_size : 1 + i * 7 % sizeof(message);
+
+			for (uint64_t k = i; k < i + 2; k++) {
+				pattern_fill(message, len, k);
+				check_eq(bufpipe_send(ends[OUT], message, len, 0), 0);
+			}
+			for (uint64_t k = i; k < i + 2; k++) {
+				check_eq(bufpipe_recv(ends[IN], message, sizeof(message), 0), len);
+				check(pattern_holds(message, len, k));
+			}
+		}
+		pipe_close(ends);
+	}
+}
+
+Test(memory, provided_where_the_advice_is_refused)
+{
+	static const int errors[] = { EINVAL, EPERM, EACCES, ENOSYS, ENOMEM, EFAULT };
+
+	for (unsigned i = 0; i < 2 * sizeof(errors) / sizeof(errors[0]); i++) {
+		struct forbidden rules[2] = { { .call = SYS_madvise, .error = errors[i / 2] },
+					      { .call = i % 2 ? SYS_getcpu : 0, .error = ENOSYS } };
+		struct child child = child_start(stream_with, rules);
+
+		child_join(&child);
+	}
+}
+
+/*
+ * Where memory is really scarce: the hog takes all but some.  Under other settings the kernel would rather kill than
+ * refuse; the test command has a machine of its own for this one.
+ */
+static void scarce(void *arg)
+{
+	const size_t left = 3 << 20;
+	struct bufpipe_options options = { .buffer_size = 4 << 20 };
+	static char message[1 << 16];
+	bufpipe_t *ends[2] = { NULL, NULL };
+	uint64_t sent = 0;
+	void *keep;
+	int r;
+
+	options.flags = *(const unsigned *)arg;
+	keep = mmap(NULL, left, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	check(keep != MAP_FAILED);
+	for (size_t step = 1 << 20; step >= PAGE; step /= 16) {
+		while (mmap(NULL, step, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) !=
+		       MAP_FAILED)
+			;
+	}
+	check_eq(bufpipe_create(ends, &options), -ENOMEM);
+	munmap(keep, left);
+	r = bufpipe_create(ends, &options);
+	if (options.flags & BUFPIPE_PREFAULT) {
+		check_eq(r, -ENOMEM);
+		return;
+	}
+	check_eq(r, 0);
+	while ((r = bufpipe_send(ends[OUT], message, sizeof(message), 0)) == 0)
+		sent++;
+	check_eq(r, -ENOMEM);
+	check(sent > 10);
+	for (uint64_t i = 0; i < sent; i++)
+		check_eq(bufpipe_recv(ends[IN], message, sizeof(message), 0), sizeof(message));
+	check_eq(bufpipe_recv(ends[IN], message, sizeof(message), 0), -EAGAIN);
+	pipe_close(ends);
+}
+
+Test(memory, really_scarce)
+{
+	unsigned flags[] = { 0, BUFPIPE_PREFAULT, BUFPIPE_SHARED | BUFPIPE_DUPLEX };
+	FILE *file = fopen("/proc/sys/vm/overcommit_memory", "re");
+	int mode = file ? fgetc(file) : 0;
+
+	if (file)
+		fclose(file);
+	if (mode != '2')
+		cr_skip_test("needs strict overcommit: vm.overcommit_memory=2");
+	for (int i = 0; i < 3; i++) {
+		struct child child = child_start(scarce, &flags[i]);
+
+		child_join(&child);
+	}
+}
+
+/* Its default action would end the process. */
+static void create_beyond_file_size(void *arg)
+{
+	struct rlimit limit = { PAGE, PAGE };
+	struct bufpipe_options options = { .buffer_size = 1 << 20 };
+	bufpipe_listener_t *listener;
+	bufpipe_t *ends[2];
+
+	(void)arg;
+	setrlimit(RLIMIT_CORE, &(struct rlimit){ 0, 0 });
+	limit.rlim_cur = limit.rlim_max = 1 << 19;
+	check_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+	check_eq(bufpipe_create(ends, &options), -EFBIG);
+	options.buffer_size = PAGE;
+	pipe_open(ends, &options);
+	say(ends[OUT], "small enough");
+	hear(ends[IN], "small enough");
+	pipe_close(ends);
+	check_eq(bufpipe_listen(&listener, "@bufpipe-test-file-size", NULL), 0);
+	bufpipe_listener_close(listener);
+	limit.rlim_cur = limit.rlim_max = 1;
+	check_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+	check_eq(bufpipe_create(ends, NULL), -EFBIG);
+}
+
+Test(memory, a_limit_of_file_sizes_is_an_error)
+{
+	struct child child = child_start(create_beyond_file_size, NULL);
+
+	child_join(&child);
+}
