@@ -274,7 +274,8 @@ struct results {
 	bool throttle_refused; /* conditions with a limit were left out */
 	struct cell *cells;
 	int cell_count;
-	bool complete;        /* no measurement failed */
+	int failures;         /* measurements that failed, and have been reported */
+	bool complete;        /* everything was tried, and nothing failed */
 	uint64_t syscalls_id; /* 0: they cannot be counted here */
 	uint64_t elapsed_ns;
 	double others;     /* part of the CPUs' time that went to other programs */
@@ -316,7 +317,7 @@ struct view {
 };
 bool view_has(const struct view *view, const struct cell *cell, enum mode mode);
 
-/* plan.c: fills in the results; negative errno when a measurement failed. */
+/* plan.c: fills in the results; a negative errno when it cannot go on. */
 int plan_run(struct results *results);
 
 /* report.c, report_latency.c, report_many.c, save.c */

@@ -46,18 +46,21 @@ static int find_cpus(struct options *options, struct cpus *cpus)
 	return 0;
 }
 
-/* A measurement that failed ends the run, but what was found before it is not lost. */
+/* What was found is not lost when something failed. */
 static int run(struct results *results)
 {
 	int err, save_err;
 
 	report_head(results);
 	err = plan_run(results);
-	results->complete = !err;
+	results->complete = !err && !results->failures;
 	report_tables(results);
 	save_err = results->options->json ? save_json(results, results->options->json) : 0;
-	if (err)
-		fprintf(stderr, "bufpipe-bench: the run is not complete, because a measurement failed\n");
+	if (results->failures)
+		fprintf(stderr, "bufpipe-bench: %d measurements failed%s\n", results->failures,
+			err ? "; given up" : "");
+	if (!err && results->failures)
+		err = -EIO;
 	return err ? err : save_err;
 }
 

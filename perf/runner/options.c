@@ -309,13 +309,13 @@ static int apply(struct options *options, int id, char *value)
 	}
 }
 
-static const size_t few_sizes[] = { 8, 512, 16384, 1 << 20, 0 };
-static const size_t usual_sizes[] = { 8, 64, 512, 4096, 32768, 262144, 1 << 20, 0 };
+static const size_t few_sizes[] = { 8, 64, 4096, 65536, 1 << 20, 0 };
+static const size_t usual_sizes[] = { 8, 64, 512, 4096, 16384, 65536, 262144, 1 << 20, 0 };
 static const size_t all_sizes[] = { 8,    16,    32,    64,    128,    256,    512,    1024,    2048, 4096,
 				    8192, 16384, 32768, 65536, 131072, 262144, 524288, 1048576, 0 };
 
-static const int few_pipes[] = { 10, 100, 1000, 0 };
-static const int all_pipes[] = { 10, 100, 1000, 10000, 0 };
+static const int few_pipes[] = { 1, 10, 100, 1000, 0 };
+static const int all_pipes[] = { 1, 10, 100, 1000, 10000, 0 };
 
 struct preset {
 	const size_t *sizes;

@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 /* What an exchange may take beyond its time on a machine that is busy with other things. */
-#define GRACE_NS UINT64_C(30000000000)
+#define GRACE_NS UINT64_C(60000000000)
 
 static const char *const side_names[] = { "lead", "echo" };
 

@@ -13,6 +13,8 @@
 #include <unistd.h>
 
 #define MS UINT64_C(1000000)
+/* One that fails leaves its place empty; many that fail have a common cause. */
+#define MAX_FAILURES 10
 
 static bool is_fit(const struct options *options, const struct transport *transport, const struct cell *cell)
 {
@@ -85,7 +87,7 @@ static bool has_histogram(enum mode mode)
 }
 
 /* The round that counts system calls measures nothing else. */
-static int run_one(const struct results *results, struct cell *cell, struct job *job, int round, int which)
+static int run_one(struct results *results, struct cell *cell, struct job *job, int round, int which)
 {
 	bool counts = round == results->options->rounds;
 	struct sample counted, *sample = counts ? &counted : &cell->samples[round][which];
@@ -99,7 +101,9 @@ static int run_one(const struct results *results, struct cell *cell, struct job 
 	err = (cell->mode == MODE_MANY ? crowd_run : pair_run)(job, sample);
 	if (!err && counts)
 		cell->syscalls[which] = counted.syscalls;
-	return err == -EOPNOTSUPP ? 0 : err;
+	if (!err || err == -EOPNOTSUPP)
+		return 0;
+	return ++results->failures < MAX_FAILURES ? 0 : err;
 }
 
 static int run_cell(struct results *results, struct cell *cell, int round)

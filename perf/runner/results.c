@@ -88,10 +88,10 @@ static int add_cell(struct results *results, enum mode mode, enum placement plac
 /* Long enough for the time in it, short enough to be one line. */
 #define SLOW_LEN 64
 
-/* One pipe, and many processes at each side of it; the last case has far more than there are CPUs. */
+/* One pipe, and many processes at each side of it, also far more than there are CPUs. */
 static int add_many(struct results *results, enum placement placement)
 {
-	static const int crowds[][2] = { { 1, 1 }, { 4, 1 }, { 4, 4 }, { 8, 8 } };
+	static const int crowds[][2] = { { 1, 1 }, { 2, 2 }, { 4, 4 }, { 8, 8 }, { 4, 1 } };
 	int err = 0;
 
 	if (!results->options->modes[MODE_MANY])

@@ -1,0 +1,61 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""What meson test --benchmark runs: a quick measurement against the one that was kept.
+
+    check.py BENCH KEPT [ARGUMENT...]
+
+The first run on a machine keeps its result as KEPT.  Later ones fail when a
+figure is worse than the kept one beyond the noise of both, in two measurements
+after each other.  Remove KEPT to keep the next result.  The arguments go to the
+benchmark; they have to be the same each time for figures to be found again.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+
+from compare import CANNOT_COMPARE, compare, line, obstacle
+from results import Results
+
+QUICK = ["--quick", "--rounds", "5", "--only", "bufpipe,bufpipe-static,bufpipe-shared,set", "--tests", "trip,stream,asleep,rate,many,set-one,set-any,set-wake", "--pipes", "10,100"]
+
+
+def measure(bench, arguments, directory):
+    path = os.path.join(directory, "new.json")
+    subprocess.run([bench, *(arguments or QUICK), "--json", path], stdout=subprocess.DEVNULL, check=True)
+    return path
+
+
+def worse_than(kept, path):
+    new = Results(path)
+    reason = obstacle(kept, new)
+    if reason:
+        print(f"cannot compare: {reason}")
+        sys.exit(CANNOT_COMPARE)
+    return {entry[:3]: entry for entry in compare(kept, new) if entry[-1] < 0}
+
+
+def main():
+    bench, kept_path, *arguments = sys.argv[1:]
+    with tempfile.TemporaryDirectory() as directory:
+        path = measure(bench, arguments, directory)
+        if not os.path.exists(kept_path):
+            shutil.copy(path, kept_path)
+            print(f"kept as the first result: {kept_path}")
+            return 0
+        kept = Results(kept_path)
+        worse = worse_than(kept, path)
+        if worse:
+            # Once may be chance: hundreds of figures are looked at.
+            again = worse_than(kept, measure(bench, arguments, directory))
+            worse = {key: entry for key, entry in again.items() if key in worse}
+    for entry in worse.values():
+        print(line(entry))
+    print(f"{len(worse)} figures are worse than in {kept_path}")
+    return 1 if worse else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,259 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Makes a report, one HTML file that needs no other, from result files of bufpipe-bench.
+
+    bufpipe-bench --all --json result.json
+    perf/report/report.py result.json -o report.html
+
+Several files make one report: those of other conditions (--busy, --throttle)
+beside that of free CPUs.  The pictures need gnuplot.
+"""
+
+import argparse
+import base64
+import html
+import os
+import sys
+import tempfile
+
+import plots
+from results import (
+    PERCENTILES,
+    Results,
+    Unreadable,
+    cell_text,
+    condition_text,
+    conditions,
+    digits,
+    is_ours,
+    size_text,
+    spread_text,
+    time_text,
+)
+
+STYLE = """
+body { font: 15px/1.45 sans-serif; color: #1a1a1a; background: #fff; max-width: 1080px; margin: 1.5em auto; padding: 0 1em }
+h1 { font-size: 1.6em } h2 { font-size: 1.25em; margin-top: 2em; border-bottom: 1px solid #bbb } h3 { font-size: 1.05em }
+table { border-collapse: collapse; font-size: 13px; margin: .7em 0 } td, th { padding: .25em .6em; text-align: right; border-bottom: 1px solid #ddd }
+th { background: #f3f3f3; font-weight: 600 } td:first-child, th:first-child { text-align: left } td small { color: #555 }
+tr.ours td:first-child { font-weight: 600 } td.best { font-weight: 700; background: #e8eef6 } td.worse { text-decoration: underline; background: #f6e9e4 }
+img { max-width: 100%; display: block; margin: .8em 0 } p.note { color: #444; font-size: 14px } .head td { text-align: left }
+@media print { body { max-width: none } h2, table, img { break-inside: avoid } }
+"""
+
+
+def escaped(text):
+    return html.escape(str(text))
+
+
+def row(cells, tag="td", kind=""):
+    """Cells are texts, or pairs of a text of HTML and a class."""
+    out = []
+    for cell in cells:
+        text, name = cell if isinstance(cell, tuple) else (escaped(cell), "")
+        out.append(f'<{tag}{f" class={name}" if name else ""}>{text}</{tag}>')
+    return f'<tr{f" class={kind}" if kind else ""}>{"".join(out)}</tr>\n'
+
+
+def table(head, rows, kind=""):
+    body = "".join(rows)
+    return f'<table{f" class={kind}" if kind else ""}>\n{row(head, "th") if head else ""}{body}</table>\n' if body else ""
+
+
+def with_range(values, best=False, worse=False):
+    if values is None:
+        return ""
+    text = f"{digits(values.median)} <small>({digits(values.min)}–{digits(values.max)})</small>"
+    return text, "best" if best else "worse" if worse else ""
+
+
+class Report:
+    def __init__(self, results, directory, png):
+        self.results, self.directory, self.png = results, directory, png
+        self.pictures = 0
+        self.out = []
+
+    def add(self, *parts):
+        self.out += [part for part in parts if part]
+
+    def picture(self, picture, name=None):
+        """The picture itself is in the page; an image rather than inline SVG, whose names would clash."""
+        if not picture:
+            return ""
+        self.pictures += 1
+        path = picture.draw(self.directory, name or f"picture-{self.pictures:02}", self.png)
+        with open(path, "rb") as file:
+            data = base64.b64encode(file.read()).decode("ascii")
+        return f'<img alt="{escaped(picture.title)}" src="data:image/svg+xml;base64,{data}">\n'
+
+    def head(self):
+        for run in self.results.runs:
+            machine, parameters, noise = run["machine"], run["parameters"], run["noise"]
+            busy = 100 * (noise["others"] + noise["stolen"])
+            rows = [
+                ("bufpipe", f'{run["bufpipe"]["version"]}, commit {run["bufpipe"]["commit"]}'),
+                ("date", run["date"]),
+                ("machine", f'{machine["cpu"]}, {machine["cpus"]} CPUs, {machine["architecture"]}; CPUs {machine["two_cores"][0]} and {machine["two_cores"][1]} were used'
+                 + (", threads of one core" if machine["siblings"] else "") + f'; frequency governor {machine["governor"]}, clock {machine["clock"]}'),
+                ("system", f'Linux {machine["kernel"]}, {machine["libc"]}'),
+                ("measured", f'{parameters["rounds"]} rounds, {time_text(parameters["duration_ns"])} for each measurement, {size_text(parameters["ring"])} in flight'),
+                ("noise", f'other programs had {100 * noise["others"]:.0f} % of these CPUs and the host took {100 * noise["stolen"]:.0f} %; load {noise["load"]:.1f} at the start; took {time_text(noise["elapsed_ns"])}'),
+            ]
+            self.add(table([], [row(cells) for cells in rows], "head"))
+            if busy > 5:
+                self.add("<p class=note><b>The machine was busy with other things.</b> Look at the ranges before the medians.</p>\n")
+            if not run["complete"]:
+                self.add("<p class=note><b>This run is not complete</b>, because a measurement failed.</p>\n")
+        self.add(
+            "<p class=note>All transports took turns within each round, some tens of milliseconds apart, and ratios are taken within a "
+            "round. Tables give the median of the rounds and, in brackets, the smallest and the largest: a difference that is smaller than "
+            "the range is none. More is in <code>perf/README.md</code>.</p>\n"
+        )
+
+    def grid(self, test, placement):
+        """How many times as fast as a Unix pipe: a line for each transport, a column for each size."""
+        results = self.results
+        cells = sorted(results.cells(test=test, placement=placement, busy=0, throttle=0), key=lambda cell: cell.size)
+        if not cells:
+            return
+        names = [name for name in results.transports if any(results.speed(cell, name) for cell in cells)]
+        floors = {name for name in names if results.transports[name]["floor"]}
+        best = {cell: max((results.speed(cell, name).median for name in names if name not in floors and results.speed(cell, name)), default=0) for cell in cells}
+        rows = []
+        for name in names:
+            texts = []
+            for cell in cells:
+                speed = results.speed(cell, name)
+                texts.append(with_range(speed, best=speed is not None and name not in floors and speed.median == best[cell]))
+            rows.append(row([name, *texts], kind="ours" if is_ours(name) else ""))
+        title = ("Round trips" if test == "trip" else "Streams") + (", two cores" if placement == "two" else ", one core")
+        self.add(f"<h3>{title}: times as fast as a Unix pipe</h3>\n", table(["transport", *(size_text(cell.size) for cell in cells)], rows))
+
+    def exchanges(self):
+        self.add("<h2>Speed</h2>\n", self.picture(plots.overview(self.results), "overview"))
+        for placement in ("two", "one"):
+            for test in ("trip", "stream"):
+                self.grid(test, placement)
+                self.add(self.picture(plots.over_sizes(self.results, test, placement)))
+
+    def latency(self, cell, title):
+        results = self.results
+        rows = []
+        for name in results.names(cell):
+            total = results.totals.get((cell, name), {})
+            if "count" not in total:
+                continue
+            costs = [time_text(results.value(cell, name, key).median) for key in ("recv_cpu_ns", "cpu_ns")]
+            calls = digits(total["syscalls"]) if "syscalls" in total else "–"
+            rows.append(
+                row(
+                    [name, *(time_text(total[key]) for key in PERCENTILES), *costs, digits(results.value(cell, name, "switches").median), calls,
+                     spread_text(results.cost(cell, name))],
+                    kind="ours" if is_ours(name) else "",
+                )
+            )
+        head = ["transport", "p50", "p90", "p99", "p99.9", "largest", "receiver's CPU", "CPU", "switches", "system calls", "CPU / pipe"]
+        self.add(f"<h3>{escaped(title)}</h3>\n", self.picture(plots.nines(results, cell, title)), table(head, rows))
+
+    def latencies(self):
+        results = self.results
+        trips = [cell for cell in results.cells(test="trip", busy=0, throttle=0) if cell.size == 64]
+        cells = trips + results.cells(test="asleep", busy=0, throttle=0) + results.cells(test="rate", busy=0, throttle=0)
+        if not cells:
+            return
+        self.add(
+            "<h2>Latency, and what it costs</h2>\n<p class=note>Every message counts. A message of a paced sender counts from the moment when it "
+            "was due. CPU time, context switches and system calls are those of both sides for a message.</p>\n"
+        )
+        for cell in cells:
+            title = cell_text(cell)
+            self.latency(cell, title[0].upper() + title[1:])
+
+    def costs(self):
+        results = self.results
+        cells = [cell for cell in results.cells(placement="two", busy=0, throttle=0, size=64) if cell.test in ("trip", "stream", "rate")]
+        if cells:
+            labels = [cell_text(cell).split(",")[0] if cell.test != "rate" else f"{cell.rate:,} messages/s" for cell in cells]
+            self.add("<h2>CPU time</h2>\n", self.picture(plots.cpu_cost(results, cells[:5], labels)))
+
+    def scaling(self):
+        drawn = []
+        for placement in ("two", "one"):
+            drawn += [self.picture(plots.many_processes(self.results, placement)), self.picture(plots.many_pipes(self.results, placement))]
+        if any(drawn):
+            self.add("<h2>Many processes, many pipes</h2>\n", *drawn)
+
+    def condition(self, busy, throttle):
+        """Ours against the Unix pipe, or epoll, in every situation that was measured under one condition."""
+        results = self.results
+        rows = []
+        for cell in results.cells(busy=busy, throttle=throttle):
+            if cell.test in ("idle", "set-idle"):
+                continue
+            for name in results.names(cell):
+                speed, cost = results.speed(cell, name), results.cost(cell, name)
+                if not is_ours(name) or not speed:
+                    continue
+                share, throttled = results.least_share(cell, name), results.value(cell, name, "throttled")
+                rows.append(
+                    row(
+                        [cell_text(cell), name, with_range(speed, worse=speed.max < 1), with_range(cost, worse=cost is not None and cost.min > 1),
+                         "" if share is None or cell.senders == cell.receivers == 1 else (digits(share), "worse" if share < 0.3 else ""),
+                         "" if throttled is None else f"{100 * throttled.median:.0f} %"]
+                    )
+                )
+        head = ["situation", "transport", "speed / pipe", "CPU / pipe", "least share", "throttled"]
+        self.add(f"<h3>{escaped(condition_text(busy, throttle).capitalize())}</h3>\n", table(head, rows))
+
+    def busy_machines(self):
+        found = conditions(self.results)
+        if any(busy or throttle for busy, throttle in found):
+            self.add(
+                "<h2>Busy and throttled machines</h2>\n<p class=note>Against a Unix pipe, or epoll over pipes, under the same condition in the same round. Underlined: "
+                "slower, or more CPU time, in every round; or a process that got less than 0.3 of an equal share in some 200 ms.</p>\n"
+            )
+            for busy, throttle in found:
+                self.condition(busy, throttle)
+
+    def appendix(self):
+        rows = [
+            row([t["name"], t["about"], t["version"] or "–", t["room"]], kind="ours" if is_ours(t["name"]) else "")
+            for t in self.results.transports.values()
+        ]
+        self.add("<h2>What was compared</h2>\n", table(["transport", "what it is", "version", "bytes in flight are bounded by"], rows, "head"))
+
+    def page(self):
+        self.head()
+        self.exchanges()
+        self.latencies()
+        self.costs()
+        self.scaling()
+        self.busy_machines()
+        self.appendix()
+        body = "".join(self.out)
+        return (
+            '<!DOCTYPE html>\n<html lang="en">\n<meta charset="utf-8">\n<meta name="viewport" content="width=device-width">\n'
+            f"<title>bufpipe measured</title>\n<style>{STYLE}</style>\n<h1>bufpipe measured</h1>\n{body}</html>\n"
+        )
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Makes a report from result files of bufpipe-bench.")
+    parser.add_argument("results", nargs="+", metavar="RESULT.json")
+    parser.add_argument("-o", "--output", default="report.html", metavar="FILE", help="the report; default: %(default)s")
+    parser.add_argument("--pictures", metavar="DIRECTORY", help="keep the pictures there too, as SVG")
+    parser.add_argument("--png", action="store_true", help="and as PNG")
+    options = parser.parse_args()
+    try:
+        with tempfile.TemporaryDirectory() as directory:
+            if options.pictures:
+                os.makedirs(options.pictures, exist_ok=True)
+            page = Report(Results(*options.results), options.pictures or directory, options.png).page()
+        with open(options.output, "w", encoding="utf-8") as file:
+            file.write(page)
+    except (Unreadable, OSError, RuntimeError) as error:
+        sys.exit(f"report.py: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: MIT
+"""Result files of bufpipe-bench: reading them, and what is computed from them.
+
+A cell is one situation that was measured: a test with its placement, sizes and
+conditions.  In each round of a cell all transports took turns, so ratios are
+taken within a round, and a Spread over the rounds says how sure they are.
+"""
+
+import json
+import statistics
+from collections import namedtuple
+
+FORMAT = 1
+PERCENTILES = ("p50_ns", "p90_ns", "p99_ns", "p999_ns", "max_ns")
+
+Cell = namedtuple("Cell", "test placement busy throttle size senders receivers pipes rate")
+Spread = namedtuple("Spread", "min median max")
+
+
+class Unreadable(Exception):
+    """A file that is no result, or of another format."""
+
+
+def spread(values):
+    """The smallest, median and largest; None of nothing."""
+    values = list(values)
+    return Spread(min(values), statistics.median(values), max(values)) if values else None
+
+
+class Results:
+    """What one or more files hold; where two have the same cell, the later one's counts."""
+
+    def __init__(self, *paths):
+        self.runs = []  # the heads of the files
+        self.samples = {}  # by cell and transport, then by round
+        self.totals = {}  # by cell and transport
+        self.transports = {}  # by name, in the order of the program
+        for path in paths:
+            self._add(path)
+
+    def _add(self, path):
+        try:
+            with open(path, encoding="utf-8") as file:
+                run = json.load(file)
+        except (OSError, ValueError) as error:
+            raise Unreadable(f"{path}: {error}") from error
+        if not isinstance(run, dict) or run.get("format") != FORMAT:
+            raise Unreadable(f"{path}: not a result of format {FORMAT}")
+        fresh = {}
+        for sample in run.pop("samples"):
+            fresh.setdefault(self._key(sample), {})[sample["round"]] = sample
+        self.samples.update(fresh)
+        self.totals.update({self._key(total): total for total in run.pop("totals")})
+        self.transports.update({transport["name"]: transport for transport in run["transports"]})
+        self.runs.append(run)
+
+    @staticmethod
+    def _key(line):
+        return Cell(*(line.get(field) for field in Cell._fields)), line["transport"]
+
+    def cells(self, **wanted):
+        """The cells in which all of these fields have these values, in the order of the file."""
+        seen = dict.fromkeys(cell for cell, _ in self.samples)
+        return [cell for cell in seen if all(getattr(cell, name) == value for name, value in wanted.items())]
+
+    def names(self, cell):
+        """The transports that took part in a cell."""
+        return [name for name in self.transports if (cell, name) in self.samples]
+
+    def value(self, cell, name, key):
+        rounds = self.samples.get((cell, name), {})
+        return spread(sample[key] for sample in rounds.values() if key in sample)
+
+    def ratio(self, cell, over, under, key):
+        """One transport's figure divided by another's, within the rounds that both took part in."""
+        a, b = self.samples.get((cell, over), {}), self.samples.get((cell, under), {})
+        return spread(a[k][key] / b[k][key] for k in a if k in b and key in a[k] and b[k].get(key, 0) > 0)
+
+    def speed(self, cell, name):
+        """How many times as fast as the Unix pipe, or as epoll over pipes."""
+        return self.ratio(cell, base(cell), name, "ns")
+
+    def cost(self, cell, name):
+        """Its CPU time for a message, of that of the Unix pipe, or of epoll over pipes."""
+        return self.ratio(cell, name, base(cell), "cpu_ns")
+
+    def least_share(self, cell, name):
+        """Of a process on either side, the least in any 200 ms of any round; None where there is one of each."""
+        rounds = self.samples.get((cell, name), {}).values()
+        shares = [min(sample["send_share"][0], sample["recv_share"][0]) for sample in rounds if "send_share" in sample]
+        return min(shares) if shares else None
+
+
+def is_ours(name):
+    return name.startswith(("bufpipe", "set"))
+
+
+def base(cell):
+    return "epoll" if cell.pipes else "pipe"
+
+
+def conditions(results):
+    return list(dict.fromkeys((cell.busy, cell.throttle) for cell in results.cells()))
+
+
+def size_text(size):
+    for unit, scale in (("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if size >= scale and size % scale == 0:
+            return f"{size // scale} {unit}"
+    return f"{size} B"
+
+
+def digits(value):
+    """Three of them, without an exponent."""
+    decimals = 2 if value < 9.995 else 1 if value < 99.95 else 0
+    return f"{value:,.{decimals}f}"
+
+
+def time_text(ns):
+    for unit, scale in (("s", 1e9), ("ms", 1e6), ("µs", 1e3)):
+        if ns >= scale * 0.9995:
+            return f"{digits(ns / scale)} {unit}"
+    return f"{digits(ns)} ns"
+
+
+def spread_text(values):
+    if values is None:
+        return ""
+    return f"{digits(values.median)} ({digits(values.min)}–{digits(values.max)})"
+
+
+def condition_text(busy, throttle):
+    parts = []
+    if busy:
+        parts.append(f"{busy} busy program{'s' if busy > 1 else ''} on each CPU")
+    if throttle:
+        parts.append(f"throttled to {throttle} % of a CPU")
+    return ", ".join(parts) or "free CPUs"
+
+
+def cell_text(cell):
+    """What was measured, without the condition."""
+    what = {
+        "trip": "round trip",
+        "stream": "stream",
+        "asleep": "to a sleeper",
+        "idle": "idle receiver",
+        "rate": f"{cell.rate or 0:,} messages/s",
+        "many": f"{cell.senders} to {cell.receivers}",
+        "set-one": f"{cell.pipes or 0:,} pipes, always the same one",
+        "set-any": f"{cell.pipes or 0:,} pipes, each time another one",
+        "set-wake": f"{cell.pipes or 0:,} pipes, another one, asleep",
+        "set-busy": f"{cell.pipes or 0:,} pipes, all busy",
+        "set-idle": f"{cell.pipes or 0:,} pipes, none used",
+    }[cell.test]
+    return f"{what}, {size_text(cell.size)}, {'two cores' if cell.placement == 'two' else 'one core'}"
