@@ -241,46 +241,16 @@ def ratios(rates):
     }
 
 
-def svg(results):
-    """Bars, by hand: how many times multiprocessing.Pipe, on a logarithmic scale."""
-    import math
+def draw(results, path):
+    """Bars by gnuplot: how many times multiprocessing.Pipe, on a logarithmic scale."""
+    sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "report"))
+    import plots
 
-    colours = {"generic": "#2563eb", "static": "#0d9488", "pickle alone": "#9ca3af", "memcpy": "#9ca3af"}
-    bars = [(case, name, *each) for case, found in results for name, each in ratios(found).items()]
-    left, width, row = 190, 560, 22
-    top = max(high for *_, high in bars) * 1.3
-    first = 58
-    height = first + 20 + row * len(bars)
-
-    def x(value):
-        return left + width * max(0, math.log(max(value, 1))) / math.log(top)
-
-    out = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + width + 90} {height}" '
-        'font-family="sans-serif" font-size="12">',
-        f'<rect width="{left + width + 90}" height="{height}" fill="white"/>',
-        '<text x="10" y="20" font-size="14">Times the rate of multiprocessing.Pipe '
-        "(median, and the extremes of all rounds)</text>",
-        '<text x="10" y="38" fill="#6b7280">'
-        f"CPython {platform.python_version()}, two processes on two CPUs, "
-        f"buffers of {BUFFER >> 10:,} KiB; logarithmic scale</text>",
-    ]
-    for tick in (1, 2, 5, 10, 20, 50, 100, 200, 500):
-        if tick < top:
-            out.append(
-                f'<path d="M{x(tick):.1f} {first - 4}V{height - 12}" stroke="#e5e7eb"/>'
-                f'<text x="{x(tick):.1f}" y="{height - 3}" font-size="9" fill="#6b7280" '
-                f'text-anchor="middle">{tick}</text>'
-            )
-    for number, (case, name, median, low, high) in enumerate(bars):
-        y = first + row * number
-        out.append(
-            f'<text x="{left - 8}" y="{y + 12}" text-anchor="end">{case}, {name}</text>'
-            f'<rect x="{left}" y="{y}" width="{x(median) - left:.1f}" height="15" fill="{colours[name]}"/>'
-            f'<path d="M{x(low):.1f} {y + 7.5}H{x(high):.1f}" stroke="black"/>'
-            f'<text x="{x(high) + 6:.1f}" y="{y + 12}">{median:.1f}</text>'
-        )
-    return "\n".join(out + ["</svg>", ""])
+    bars = [(f"{case}, {name}", *each) for case, found in results for name, each in ratios(found).items()]
+    label = f"times the rate of multiprocessing.Pipe; CPython {platform.python_version()}, two CPUs, buffers of {BUFFER >> 10:,} KiB"
+    picture = plots.bars("Median, smallest and largest of all rounds", label, bars)
+    directory, name = os.path.split(os.path.abspath(path))
+    picture.draw(directory, name.removesuffix(".svg"))
 
 
 def report(case, rates):
@@ -315,7 +285,7 @@ def main():
     parser.add_argument("--only", help="cases whose name contains this")
     parser.add_argument("--buffer", type=int, default=BUFFER, help="bytes (%(default)s)")
     parser.add_argument("--json", metavar="FILE")
-    parser.add_argument("--svg", metavar="FILE")
+    parser.add_argument("--svg", metavar="FILE.svg", help="draw the ratios (needs gnuplot)")
     options = parser.parse_args()
     BUFFER = options.buffer
     CPUS = os.sched_getaffinity(0)
@@ -337,8 +307,7 @@ def main():
         with open(options.json, "w") as file:
             json.dump(dict(results), file, indent=1)
     if options.svg:
-        with open(options.svg, "w") as file:
-            file.write(svg(results))
+        draw(results, options.svg)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ set encoding utf8
 set border 3 lc rgb "#404040"
 set tics nomirror textcolor rgb "#202020"
 set grid back lc rgb "#d4d4d4" lw 0.8 dt 1
-set key outside right top vertical Left reverse samplen 3 spacing 1.1
+set key outside right top vertical maxcols 1 Left reverse samplen 3 spacing 0.9
 set title font ",15"
 """
 
@@ -51,7 +51,7 @@ set title font ",15"
 class Picture:
     """A gnuplot script with its data, one block for each line."""
 
-    def __init__(self, title, width=940, height=480):
+    def __init__(self, title, width=940, height=520):
         self.title, self.width, self.height = title, width, height
         self.blocks = 0
         self.script = [HEAD, f'set title "{title}"']
@@ -103,6 +103,13 @@ def log_axis(axis, label):
     return [f"set logscale {axis} 10", f'set {axis}label "{label}"', f'set format {axis} "%g"', f"set m{axis}tics 10"]
 
 
+def time_axis(label):
+    """For times in nanoseconds, with a unit at each label."""
+    units = (("ns", 1), ("µs", 1e3), ("ms", 1e6), ("s", 1e9))
+    ticks = ", ".join(f'"{n} {unit}" {n * scale:.0f}' for unit, scale in units for n in (1, 10, 100))
+    return ["set logscale y 10", f'set ylabel "{label}"', f"set ytics ({ticks})"]
+
+
 def size_axis(sizes):
     # No more labels than have room.
     step = max(1, len(sizes) // 8)
@@ -133,8 +140,8 @@ def over_sizes(results, test, placement):
         return None
     if test == "trip":
         picture = Picture(f"Round trips, {where}: time (less is better)")
-        picture.add(*log_axis("y", "time of a round trip, µs"))
-        data = by_size(results, cells, lambda cell, name: results.value(cell, name, "ns").median / 1e3)
+        picture.add(*time_axis("time of a round trip"))
+        data = by_size(results, cells, lambda cell, name: results.value(cell, name, "ns").median)
     else:
         picture = Picture(f"Streams, {where}: throughput (more is better)")
         picture.add(*log_axis("y", "throughput, GB/s"))
@@ -169,9 +176,9 @@ def overview(results):
     if len(cells) < 2 or len(results.cells(test="stream", placement="two", busy=0, throttle=0)) < 2:
         return None
     picture = Picture("How many times as fast as a Unix pipe (bars: smallest and largest of the rounds)", 1000, 560)
-    picture.add(f'set multiplot layout 1,2 title "{picture.title}" font ",15" margins 0.07,0.85,0.12,0.83 spacing 0.08', "unset key")
+    picture.add(f'set multiplot layout 1,2 title "{picture.title}" font ",15" margins 0.07,0.83,0.12,0.83 spacing 0.09', "unset key")
     ratio_panel(picture, results, "trip", chosen, "Round trips between two cores")
-    picture.add("set key at screen 0.865,0.83 left top vertical Left reverse samplen 2.5", 'unset ylabel')
+    picture.add("set key at screen 0.845,0.83 left top vertical Left reverse samplen 2.5", 'unset ylabel')
     ratio_panel(picture, results, "stream", chosen, "Streams between two cores")
     picture.add("unset multiplot")
     return picture
@@ -187,12 +194,12 @@ def nines(results, cell, title):
             seen += count
             left = total["count"] - seen
             if left:
-                rows.append((total["count"] / left, min(end, total["max_ns"]) / 1e3))
+                rows.append((total["count"] / left, min(end, total["max_ns"])))
         if rows:
-            data[name] = [(1, rows[0][1]), *rows, (total["count"], total["max_ns"] / 1e3)]
+            data[name] = [(1, rows[0][1]), *rows, (total["count"], total["max_ns"])]
     picture = Picture(title, height=440)
     ticks = '"0" 1, "50" 2, "90" 10, "99" 100, "99.9" 1000, "99.99" 10000, "99.999" 100000, "99.9999" 1000000'
-    picture.add(*log_axis("y", "time, µs"), *log_axis("x", "percent of the messages that took at most so long"))
+    picture.add(*time_axis("time"), *log_axis("x", "percent of the messages that took at most so long"))
     picture.add(f"set xtics ({ticks})", "set mxtics 1", "set xrange [1:*]")
     return picture if curves(picture, data, points=False) else None
 
@@ -215,8 +222,8 @@ def many_pipes(results, placement):
         for cell in cells:
             for name in results.names(cell):
                 ns = results.value(cell, name, "ns").median
-                data[name].append((cell.pipes, 1e3 / ns if is_rate else ns / 1e3))
-        picture.add(f'set title "{title}"', *log_axis("y", "million messages/s" if is_rate else "round trip, µs"))
+                data[name].append((cell.pipes, 1e3 / ns if is_rate else ns))
+        picture.add(f'set title "{title}"', *(["set ytics autofreq", *log_axis("y", "million messages/s")] if is_rate else time_axis("time of a round trip")))
         if is_rate:
             picture.add("set key at screen 0.845,0.88 left top vertical Left reverse samplen 2.5")
         drawn |= len(cells) > 1 and curves(picture, data)
@@ -243,14 +250,29 @@ def cpu_cost(results, cells, labels):
     names = [name for name in results.transports if any(name in results.names(cell) for cell in cells)]
     picture = Picture("CPU time for a message, both sides together (less is better)", height=520)
     ticks = ", ".join(f"{quoted(name)} {i}" for i, name in enumerate(names))
-    picture.add(f"set xtics ({ticks}) rotate by 35 right", *log_axis("y", "CPU time for a message, µs"), f"set xrange [-0.5:{len(names) - 0.5}]")
+    picture.add(f"set xtics ({ticks}) rotate by 35 right", *time_axis("CPU time for a message"), f"set xrange [-0.5:{len(names) - 0.5}]")
     lines = []
     for k, (cell, label) in enumerate(zip(cells, labels)):
-        rows = [(names.index(name), results.value(cell, name, "cpu_ns").median / 1e3) for name in results.names(cell)]
+        rows = [(names.index(name), results.value(cell, name, "cpu_ns").median) for name in results.names(cell)]
         grey = 0x20 + 0x28 * k
         if rows:
             lines.append(f'{picture.block(rows)} using 1:2 with points pt {(7, 4, 9, 6, 3)[k % 5]} ps 1.3 lw 1.5 lc rgb "#{grey:02x}{grey:02x}{min(255, grey + 0x40):02x}" title {quoted(label)}')
     if not lines:
         return None
     picture.add("plot " + ", \\\n ".join(lines))
+    return picture
+
+
+def bars(title, label, rows):
+    """Horizontal bars of (name, median, smallest, largest) on a logarithmic scale, the first on top."""
+    picture = Picture(title, height=110 + 22 * len(rows))
+    names = ", ".join(f"{quoted(name)} {-i}" for i, (name, *_) in enumerate(rows))
+    block = picture.block((-i, *values) for i, (_, *values) in enumerate(rows))
+    picture.add("unset key", "set logscale x 10", f'set xlabel "{label}"', f"set ytics ({names})", f"set yrange [{0.7 - len(rows)}:0.7]", "set style fill solid 1 noborder")
+    picture.add(f"set xrange [1:{1.6 * max(largest for *_, largest in rows)}]")
+    picture.add(
+        f'plot {block} using 2:1:(1):2:($1-0.35):($1+0.35) with boxxyerror lc rgb "#74a9cf", \\\n'
+        f' {block} using 2:1:3:4 with xerrorbars pt 0 lw 1.5 lc rgb "#08306b", \\\n'
+        f' {block} using 4:1:(sprintf("  %.1f", $2)) with labels left'
+    )
     return picture

@@ -87,23 +87,33 @@ class Report:
         return f'<img alt="{escaped(picture.title)}" src="data:image/svg+xml;base64,{data}">\n'
 
     def head(self):
-        for run in self.results.runs:
+        """What was measured, where and when: a column for each run."""
+        runs = self.results.runs
+        columns = []
+        for run in runs:
             machine, parameters, noise = run["machine"], run["parameters"], run["noise"]
-            busy = 100 * (noise["others"] + noise["stolen"])
-            rows = [
-                ("bufpipe", f'{run["bufpipe"]["version"]}, commit {run["bufpipe"]["commit"]}'),
-                ("date", run["date"]),
-                ("machine", f'{machine["cpu"]}, {machine["cpus"]} CPUs, {machine["architecture"]}; CPUs {machine["two_cores"][0]} and {machine["two_cores"][1]} were used'
-                 + (", threads of one core" if machine["siblings"] else "") + f'; frequency governor {machine["governor"]}, clock {machine["clock"]}'),
-                ("system", f'Linux {machine["kernel"]}, {machine["libc"]}'),
-                ("measured", f'{parameters["rounds"]} rounds, {time_text(parameters["duration_ns"])} for each measurement, {size_text(parameters["ring"])} in flight'),
-                ("noise", f'other programs had {100 * noise["others"]:.0f} % of these CPUs and the host took {100 * noise["stolen"]:.0f} %; load {noise["load"]:.1f} at the start; took {time_text(noise["elapsed_ns"])}'),
-            ]
-            self.add(table([], [row(cells) for cells in rows], "head"))
-            if busy > 5:
-                self.add("<p class=note><b>The machine was busy with other things.</b> Look at the ranges before the medians.</p>\n")
-            if not run["complete"]:
-                self.add("<p class=note><b>This run is not complete</b>, because a measurement failed.</p>\n")
+            threads = ", threads of one core" if machine["siblings"] else ""
+            columns.append(
+                {
+                    "bufpipe": f'{run["bufpipe"]["version"]}, commit {run["bufpipe"]["commit"]}',
+                    "date": run["date"],
+                    "machine": f'{machine["cpu"]}, {machine["cpus"]} CPUs, {machine["architecture"]}',
+                    "CPUs used": f'{machine["two_cores"][0]} and {machine["two_cores"][1]}{threads}; one core: {machine["one_core"]}',
+                    "system": f'Linux {machine["kernel"]}, {machine["libc"]}; governor {machine["governor"]}, clock {machine["clock"]}',
+                    "measured": f'{parameters["rounds"]} rounds, {time_text(parameters["duration_ns"])} for a measurement or as long as it needs; took {time_text(noise["elapsed_ns"])}',
+                    "bytes in flight": size_text(parameters["ring"]),
+                    "noise": f'other programs had {100 * noise["others"]:.0f} % of these CPUs, the host took {100 * noise["stolen"]:.0f} %; load {noise["load"]:.1f} at the start',
+                }
+            )
+        rows = []
+        for key in columns[0]:
+            texts = [column[key] for column in columns]
+            rows.append(row([key, *(texts[:1] if len(set(texts)) == 1 else texts)]))
+        self.add(table([], rows, "head"))
+        if any(run["noise"]["others"] + run["noise"]["stolen"] > 0.05 for run in runs):
+            self.add("<p class=note><b>The machine was busy with other things.</b> Look at the ranges before the medians.</p>\n")
+        if not all(run["complete"] for run in runs):
+            self.add("<p class=note><b>This run is not complete</b>, because a measurement failed.</p>\n")
         self.add(
             "<p class=note>All transports took turns within each round, some tens of milliseconds apart, and ratios are taken within a "
             "round. Tables give the median of the rounds and, in brackets, the smallest and the largest: a difference that is smaller than "
