@@ -4,6 +4,7 @@
  * on all their futexes at once, then on all their sockets.
  */
 #include "poll/readiness.h"
+#include "sync/spin.h"
 
 #include <poll.h>
 #include <stdlib.h>
@@ -147,14 +148,18 @@ static int sleep_on_sockets(const struct crowd *c, int64_t until)
 	return r;
 }
 
-static int64_t budget_of_all(const struct crowd *c)
+/* *here: one is published to from this CPU, where a spin would be in vain. */
+static int64_t budget_of_all(const struct crowd *c, bool *here)
 {
 	int64_t budget = 0;
 
 	for (unsigned i = 0; i < c->n; i++) {
-		int64_t one = wait_budget(readiness_any(c->live[i]->pipe));
+		struct wait *wait = readiness_any(c->live[i]->pipe);
+		int64_t one = wait_budget(wait);
 
-		if (one > budget)
+		if (one > 0 && wait->spin_ns == 0 && spin_is_here(wait, wait->ours))
+			*here = true;
+		else if (one > budget)
 			budget = one;
 	}
 	return budget;
@@ -184,18 +189,25 @@ static int glance_at_sockets(const struct crowd *c)
 
 static int spin_on_all(const struct crowd *c, int64_t begin, int64_t deadline)
 {
-	int64_t budget = budget_of_all(c);
-	int64_t now;
+	bool here = false;
+	int64_t budget = budget_of_all(c, &here);
+	int64_t now = begin;
 	int ready = 0;
 
-	for (now = begin; !ready && now - begin < budget && now < deadline; now = time_now()) {
+	while (!ready && now - begin < budget && now < deadline) {
+		int64_t before = now;
+
 		for (int i = 0; !ready && i < 8; i++) {
 			cpu_relax();
 			ready = look_at_all(c);
 		}
 		if (!ready && glance_at_sockets(c) > 0)
 			ready = look_at_all(c);
+		now = time_now();
+		backoff_learn(before, now);
 	}
+	for (int i = 0; !ready && here && i < SPIN_TURNS && backoff_give_way(deadline, &now); i++)
+		ready = look_at_all(c);
 	return ready;
 }
 

@@ -46,7 +46,7 @@ struct sleeper;
 
 struct bufpipe_set {
 	pthread_mutex_t lock;     /* not held while asleep */
-	_Atomic unsigned wanting; /* how many threads want to change the set */
+	_Atomic uint32_t wanting; /* how many threads want to change the set */
 	bool waiting;             /* a thread is in bufpipe_set_wait */
 	uint32_t owner;           /* the process that made it, by thread_process */
 	const struct sleeper *sleeper;

@@ -2,7 +2,7 @@
 /* How a set waits: what it looks at, what it puts to sleep, and when it sleeps itself. */
 #include "poll/set.h"
 
-#include <sched.h>
+#include "sync/spin.h"
 
 #define PATIENCE_SHARED 100000000ll /* without io_uring a co-owner can take a byte that was for us */
 #define LONG_SLEEP      (5 * NSEC_PER_SEC)
@@ -24,8 +24,9 @@
 #define SPIN_LOOKS 16
 /* How often to look between two looks at the clock. */
 #define LOOKS_A_GLANCE 16
-/* How often to let those go first who want to change the set. */
+/* How often, and for how long at a time, to let those go first who want to change the set. */
 #define YIELDS 100
+#define AWHILE 50000ll
 
 /* The circle of hot entries. */
 
@@ -129,8 +130,11 @@ static bool any_ready(struct bufpipe_set *set, unsigned most)
 	return false;
 }
 
-/* A set spins as its own waits taught it, unless all its pipes are told otherwise. */
-static int64_t spin_budget(struct bufpipe_set *set)
+/*
+ * A set spins as its own waits taught it, unless all its pipes are told otherwise.
+ * *here: one of them is published to from this CPU, where a spin would be in vain.
+ */
+static int64_t spin_budget(struct bufpipe_set *set, bool *here)
 {
 	const struct entry *e = set->hot;
 	unsigned left = set->hot_count < HOT_MOST ? set->hot_count : HOT_MOST;
@@ -140,7 +144,11 @@ static int64_t spin_budget(struct bufpipe_set *set)
 	for (; left && budget < SPIN_MAX; left--, e = e->next) {
 		int64_t one = e->spin_ns == BUFPIPE_SPIN_ALWAYS ? SPIN_MAX : e->spin_ns ? e->spin_ns : pace;
 
-		if (e->pipe && one > budget)
+		if (!e->pipe || one <= 0)
+			continue;
+		if (spin_is_here(readiness_any(e->pipe), &set->waiter))
+			*here = true;
+		else if (one > budget)
 			budget = one;
 	}
 	return time_sooner(budget, SPIN_MAX);
@@ -152,28 +160,42 @@ static bool wanted(const struct bufpipe_set *set)
 	return atomic_load_explicit(&set->wanting, memory_order_relaxed);
 }
 
+/* One look in a spin: 1 if something is ready, 0, or a negative errno. */
+static int glance(struct bufpipe_set *set, unsigned turn)
+{
+	if (any_ready(set, SPIN_LOOKS))
+		return 1;
+	return set->sleeper->fired(set, turn) ? set->sleeper->sleep(set, TIME_TRY) : 0;
+}
+
 /*
  * Looks at the hot entries, and for what the kernel has to tell of the others.
  * With the lock, so it must be short, whatever a pipe was told of spinning.
  */
 static int spin(struct bufpipe_set *set, int64_t begin, int64_t deadline)
 {
-	int64_t budget = spin_budget(set);
+	bool here = false;
+	int64_t budget = spin_budget(set, &here);
+	int64_t now = begin;
 	unsigned turn = 0;
 	int r = 0;
 
-	for (int64_t now = begin; r == 0 && now - begin < budget && now < deadline && !wanted(set);
-	     now = time_now()) {
+	while (r == 0 && now - begin < budget && now < deadline && !wanted(set)) {
+		int64_t before = now;
+
 		for (int i = 0; r == 0 && i < LOOKS_A_GLANCE; i++) {
-			if (any_ready(set, SPIN_LOOKS))
-				return 0;
-			if (set->sleeper->fired(set, turn++))
-				r = set->sleeper->sleep(set, TIME_TRY);
-			else
-				cpu_relax();
+			cpu_relax();
+			r = glance(set, turn++);
 		}
+		now = time_now();
+		backoff_learn(before, now);
 	}
-	return r;
+	for (int i = 0; r == 0 && here && i < SPIN_TURNS && !wanted(set); i++) {
+		if (!backoff_give_way(deadline, &now))
+			break;
+		r = glance(set, turn++);
+	}
+	return r < 0 ? r : 0;
 }
 
 /* Puts these to sleep, but for those that turn out to be ready.  False as in cool_down. */
@@ -334,15 +356,27 @@ static int wait_for_any(struct bufpipe_set *set, struct bufpipe_event *events, u
 	return (int)n;
 }
 
+/* A mutex favours the thread that has just dropped it: with a pipe that is always ready, that is this one. */
+static void let_others_in(struct bufpipe_set *set)
+{
+	for (int i = 0; i < YIELDS && wanted(set); i++) {
+		int64_t now = time_now();
+
+		/* Beside a busy program a sleep is shorter.  Nobody wakes us: it is but a sleep. */
+		if (!backoff_give_way(TIME_FOREVER, &now))
+			sys_futex_wait(&set->wanting,
+				       atomic_load_explicit(&set->wanting, memory_order_relaxed),
+				       now + AWHILE);
+	}
+}
+
 int bufpipe_set_wait(bufpipe_set_t *set, struct bufpipe_event *events, unsigned max, int64_t timeout_ns)
 {
 	int r = -EBUSY;
 
 	if (!events || !max || max > INT32_MAX || !timeout_valid(timeout_ns) || !set || !set_is_ours(set))
 		return -EINVAL;
-	/* A mutex favours the thread that has just dropped it: with a pipe that is always ready, that is this one. */
-	for (int i = 0; i < YIELDS && wanted(set); i++)
-		sched_yield();
+	let_others_in(set);
 	pthread_mutex_lock(&set->lock);
 	if (!set->waiting) {
 		set->waiting = true;

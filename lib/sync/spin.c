@@ -12,8 +12,6 @@
 #define SPIN_MIN (4 * USEC)
 /* The same where another program wants this CPU: then what counts is CPU time, of which a sleep and a wake-up cost that much. */
 #define SPIN_CROWDED SPIN_FIRST_GUESS
-/* On one CPU: how often to give way before going to sleep. */
-#define TURNS 4
 /* Where the estimate stops to grow, so that it soon comes down again. */
 #define EXPECTED_MAX (4 * SPIN_MAX)
 
@@ -103,11 +101,9 @@ bool wait_flows(const struct wait *wait, uint64_t position)
 		position - atomic_load_explicit(&wait->place, memory_order_relaxed) >= LONG_AGO);
 }
 
-/* Hints of both sides: where the other last ran, it cannot run while we spin. */
 static bool same_cpu(const struct wait *wait)
 {
-	return atomic_load_explicit(&wait->theirs->cpu, memory_order_relaxed) ==
-	       atomic_load_explicit(&wait->ours->cpu, memory_order_relaxed);
+	return spin_is_here(wait, wait->ours);
 }
 
 int64_t wait_budget(struct wait *wait)
@@ -138,7 +134,7 @@ int64_t wait_budget(struct wait *wait)
  */
 static int give_way(const struct look *look, int64_t deadline, int64_t *now)
 {
-	for (int i = 0; i < TURNS; i++) {
+	for (int i = 0; i < SPIN_TURNS; i++) {
 		if (!backoff_give_way(deadline, now))
 			break;
 		if (changed(look))

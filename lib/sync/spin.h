@@ -20,7 +20,17 @@ static inline bool changed(const struct look *look)
 	return moved & ~look->ignore;
 }
 
-/* Leaves the hint where this end runs: see same_cpu in spin.c. */
+/* On one CPU: how often to give way before going to sleep. */
+#define SPIN_TURNS 4
+
+/* Hints of both sides: where the other side last ran, it cannot run while we, of whom ours tells, spin. */
+static inline bool spin_is_here(const struct wait *wait, const struct waiter_state *ours)
+{
+	return atomic_load_explicit(&wait->theirs->cpu, memory_order_relaxed) ==
+	       atomic_load_explicit(&ours->cpu, memory_order_relaxed);
+}
+
+/* Leaves the hint where this end runs: see spin_is_here. */
 void spin_note_cpu(struct wait *wait);
 
 /*
