@@ -113,6 +113,8 @@ enum {
 	 * handed over with bufpipe_send_end (-EOPNOTSUPP).  For very many pipes.
 	 */
 	BUFPIPE_NO_HANDOVER = 1 << 8,
+	/* bufpipe_connect: waits, within its timeout, until somebody listens. */
+	BUFPIPE_WAIT_FOR_LISTENER = 1 << 9,
 };
 
 /* Values of bufpipe_options.spin_ns beside a number of nanoseconds. */
@@ -138,8 +140,19 @@ enum {
  *              > 0 that many nanoseconds, BUFPIPE_NO_SPIN, BUFPIPE_SPIN_ALWAYS.
  * name         shown in /proc/PID/maps and fd as memfd:NAME; at most 200 bytes.
  *              NULL: "bufpipe".  Copied.
+ * size_limit   bufpipe_listen and bufpipe_connect: how large a pipe the other
+ *              side may choose, in bytes of buffer_size, or of a static pipe's
+ *              messages with 8 bytes for each and rounded up to 8.  0: the size
+ *              that is named here; where none is, 16 MiB, or 1 MiB with
+ *              BUFPIPE_PREFAULT or BUFPIPE_LOCKED, or one object if that is more.
+ *              Less than the size named here is -EINVAL.
+ * mode         bufpipe_listen at a path: the permission bits of the socket file,
+ *              whatever the umask; to connect one must be allowed to write.
+ *              0: what the umask leaves of 0777.
  *
- * Sizes above 2^40 bytes are -EINVAL.
+ * Sizes above 2^40 bytes are -EINVAL.  The size of this structure is part of the
+ * binary interface, and until 1.0 it may grow at its end: fill it by designated
+ * initializers, so that what is not named is 0.
  */
 struct bufpipe_options {
 	size_t buffer_size;
@@ -148,6 +161,8 @@ struct bufpipe_options {
 	unsigned flags;
 	int64_t spin_ns;
 	const char *name;
+	size_t size_limit;
+	unsigned mode;
 };
 
 /*
@@ -362,9 +377,12 @@ int bufpipe_recv_end(int socket, bufpipe_t **pipe);
 /*
  * Two strangers meet at an address:
  *
- *   "/path" or "./path"  a socket in the filesystem.  A stale one, on which
- *                        nobody listens, is replaced; it is removed at close.
- *   "@name"              an abstract name; nothing to clean up
+ *   a path, with at least one slash ("/run/name", "./name", "../name")
+ *                        a socket in the filesystem, at most 108 bytes.  A stale
+ *                        one, on which nobody listens, is replaced; a live one
+ *                        never.  It is removed at close, also after a chdir.
+ *                        While bufpipe_listen runs there is a file ".name.lock".
+ *   "@name"              an abstract name of at most 107 bytes; nothing to clean up
  *   "fd:N"               listen only: descriptor N, a listening SOCK_SEQPACKET
  *                        Unix socket; the listener owns it from then on
  *   "systemd:" or "systemd:NAME"
@@ -372,39 +390,98 @@ int bufpipe_recv_end(int socket, bufpipe_t **pipe);
  *                        that the service manager passed (LISTEN_FDS)
  *
  * The options of listen are the limits and the defaults, those of connect are
- * wishes: a size of 0 takes the listener's, another must be no larger than the
- * listener's (1 GiB where that is 0); static or generic, and an object_size,
- * must agree; so must BUFPIPE_DUPLEX, if the connector gives options at all, and
- * the directions.  The other flags, spin_ns and name are each side's own.
+ * wishes: a size of 0 takes the listener's, another must be within the
+ * listener's size_limit; static or generic, and an object_size, must agree; so
+ * must BUFPIPE_DUPLEX, if the connector gives options at all, and the directions.
+ * The connector's size_limit is for what the listener chooses.  The other flags,
+ * spin_ns and name are each side's own.  Neither side makes, touches or locks
+ * memory for more than it allows; a listener also bounds what it keeps for all
+ * clients together whose handshake is under way.
  *
- * bufpipe_accept returns the next client whose handshake is complete; one that
- * connects and says nothing never delays another and is dropped after some
- * seconds.  bufpipe_connect waits until the listener has answered; should that
- * then be closed, or accept fail, the end finds its peer gone: -EPIPE.  With
- * timeout 0 it succeeds only if the answer comes at once, so give it time.  It
- * does not wait for a listener to appear: after -ENOENT or -ECONNREFUSED try
- * again later.  BUFPIPE_INTERRUPTIBLE counts for all three.
+ * A client whose bufpipe_connect returned 0 has a pipe: what it sends is received
+ * when the listener accepts, however late that is.  If the listener is closed or
+ * dies first, the client finds its peer gone: -EPIPE.
  *
- * A listener is used by one thread at a time.
+ * bufpipe_accept returns the next client whose handshake is complete.  One that
+ * connects and says nothing never delays another; it is dropped after 5 seconds,
+ * or after 0.1 when others need its place.  When too many wait, or descriptors
+ * have run out, clients wait in the backlog of the socket.  Then bufpipe_accept
+ * returns -EMFILE or -ENFILE once, later calls wait, and service goes on when
+ * there are descriptors again (three for each client).
+ *
+ * bufpipe_connect waits until the listener has answered.  With timeout 0 it
+ * succeeds only if the answer comes at once, so give it time.  With
+ * BUFPIPE_WAIT_FOR_LISTENER it also waits for a listener to appear, and begins
+ * anew when one hangs up in the middle; with timeout 0 that flag does nothing.
+ * BUFPIPE_INTERRUPTIBLE counts for all three calls.
+ *
+ * A listener is used by one thread at a time.  A child of fork may go on with the
+ * listener that it inherited, beside its parent and other children: each client
+ * is served by one of them, and those whose handshake is under way at the fork
+ * stay with the parent.  A child that does not accept closes the listener, which
+ * lets go of what was inherited.  The address belongs to the process that called
+ * bufpipe_listen.
+ *
+ * Cancellation (pthread_cancel): bufpipe_accept and bufpipe_connect are
+ * cancellation points while they sleep, and then leave nothing behind and the
+ * listener usable; bufpipe_listen and bufpipe_listener_close are none.
  *
  * Errors: -EINVAL, also an address of no known form; -ENAMETOOLONG;
  *   -ENOMEM, -EMFILE, -EFBIG, ... what the kernel said
- *   listen: -EADDRINUSE: somebody listens there, or the path is no socket;
- *     -ENOTSOCK, -EPROTOTYPE: descriptor N is not such a socket;
- *     -ENOENT: nothing was passed under that name
- *   accept: -EAGAIN, -ETIMEDOUT, -EINTR
- *   connect: -ENOENT, -ECONNREFUSED: nobody listens; -EAGAIN, -ETIMEDOUT;
- *     -ECONNRESET: the listener hung up; -EBADMSG: it speaks something else;
- *     -EPROTONOSUPPORT: another version; -EPROTOTYPE: kind, direction or mode
- *     differ; -EMSGSIZE: a wish is larger than the listener allows
+ *   listen: -EADDRINUSE: somebody listens there, or begins to; -EEXIST: what is
+ *     there is no socket; -EINTR; -ENOENT: no such directory, or nothing was
+ *     passed under that name; descriptor N is no socket: -ENOTSOCK, or none of
+ *     that kind that listens: -ESOCKTNOSUPPORT
+ *   accept: -EAGAIN, -ETIMEDOUT, -EINTR; -ESHUTDOWN: the process that made the
+ *     listener has closed it
+ *   connect: -ENOENT: no such path; -ECONNREFUSED: nobody listens; -EAGAIN,
+ *     -ETIMEDOUT, -EINTR; -EACCES: this user may not reach the path, or is not let
+ *     in; -EUSERS: not let in, as too many of this user wait; -ENOBUFS: the
+ *     listener has no memory or descriptors for another pipe; -ECONNRESET: it hung
+ *     up; -EBADMSG: it speaks something else; -EPROTONOSUPPORT: another version;
+ *     -EPROTOTYPE: kind, direction or mode of the pipe differ; -EMSGSIZE: a wish
+ *     is larger than the listener's size_limit; -E2BIG: the listener's pipe is
+ *     larger than this side's size_limit
  */
 int bufpipe_listen(bufpipe_listener_t **listener, const char *address, const struct bufpipe_options *options);
 int bufpipe_accept(bufpipe_listener_t *listener, bufpipe_t **pipe, int64_t timeout_ns);
 int bufpipe_connect(bufpipe_t **pipe, const char *address, const struct bufpipe_options *options,
 		    int64_t timeout_ns);
+/* Who wants to come in.  The kernel knows; translated into this process's namespaces. */
+struct bufpipe_client {
+	pid_t pid; /* 0: not visible from here */
+	uid_t uid; /* the overflow uid, 65534, where it has none here: nobody in particular */
+	gid_t gid;
+	int pidfd; /* -1 before Linux 6.5; valid during the call */
+	unsigned
+		waiting; /* connections of this uid that were let in and not returned by bufpipe_accept yet */
+};
+
+/*
+ * 0 lets the client in.  Else it is refused: its bufpipe_connect returns -EUSERS
+ * or -ENOBUFS if the policy does, and -EACCES for any other negative number.
+ */
+typedef int bufpipe_policy_t(void *data, const struct bufpipe_client *client);
+
+/*
+ * From now on bufpipe_accept asks the policy about each connection that it takes,
+ * in the thread that calls it, before it reads a byte from the client or makes
+ * anything for it.  The policy must not use the listener.  NULL lets all in.
+ *
+ * Errors: -EINVAL.
+ */
+int bufpipe_listener_set_policy(bufpipe_listener_t *listener, bufpipe_policy_t *policy, void *data);
+
 /* Readable when bufpipe_accept has something to do.  Belongs to the listener. */
-int bufpipe_listener_fd(const bufpipe_listener_t *listener);
-/* Clients that were not accepted yet are refused.  NULL is ignored. */
+int bufpipe_listener_fd(bufpipe_listener_t *listener);
+/*
+ * In the process that made the listener: it ends for all who have it.  Clients
+ * that were not accepted yet learn at once that it has gone, and so do those
+ * that come later, also while another process has inherited the descriptors; an
+ * abstract name is free again when that process has closed or ended, too.  A
+ * socket of "fd:N" or "systemd:" goes on to listen for others who hold it.
+ * Elsewhere only this process lets go.  NULL is ignored.
+ */
 void bufpipe_listener_close(bufpipe_listener_t *listener);
 
 /*

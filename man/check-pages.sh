@@ -14,7 +14,7 @@ fail()
 	failures=$((failures + 1))
 }
 
-for name in $(grep -ho '^[a-z].*\bbufpipe_[a-z_]*(' "$@" | grep -o 'bufpipe_[a-z_]*($' | tr -d '('); do
+for name in $(grep -h -v '^typedef' "$@" | grep -o '^[a-z].*\bbufpipe_[a-z_]*(' | grep -o 'bufpipe_[a-z_]*($' | tr -d '('); do
 	[ -s "$pages/$name.3" ] || fail "$name has no page"
 done
 

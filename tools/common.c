@@ -65,13 +65,19 @@ int complain_address(const struct command *command, const char *address, int err
 		return complain_usage(command, "'%s' is no address for %s: use @name, /path or ./path",
 				      address, command->name);
 	case -EADDRINUSE:
-		complain("%s: somebody listens there already, or it is no socket", address);
+		complain("%s: somebody listens there already", address);
+		break;
+	case -EEXIST:
+		complain("%s: what is there is no socket", address);
 		break;
 	case -ECONNREFUSED:
 		complain("%s: nobody listens there", address);
 		break;
 	case -ETIMEDOUT:
 		complain("%s: nobody came in time", address);
+		break;
+	case -EACCES:
+		complain("%s: this user may not come in, or not reach it", address);
 		break;
 	case -EMSGSIZE:
 		complain("%s: the receiver allows less than this --buffer", address);

@@ -8,13 +8,15 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 
 #define LISTEN_FDS_START 3
 #define BACKLOG          SOMAXCONN
+/* Between two attempts to connect, while nobody listens or the backlog is full: soon at first, then less often. */
+#define PAUSE_FIRST (NSEC_PER_SEC / 1000)
+#define PAUSE_LAST  (NSEC_PER_SEC / 20)
 
+/* The kernel takes a path of as many bytes as there are, without a final 0, and a name one byte shorter. */
 static int fill(struct sockaddr_un *to, socklen_t *len, const char *address)
 {
 	size_t n = strlen(address);
@@ -24,96 +26,20 @@ static int fill(struct sockaddr_un *to, socklen_t *len, const char *address)
 		return -EINVAL;
 	if (address[0] == '@' && n == 1)
 		return -EINVAL; /* the kernel would choose a name */
-	if (n >= sizeof(to->sun_path))
+	if (n > sizeof(to->sun_path))
 		return -ENAMETOOLONG;
 	memcpy(to->sun_path, address, n);
 	if (address[0] == '@')
 		to->sun_path[0] = '\0';
-	else
+	else if (n < sizeof(to->sun_path))
 		n++;
 	*len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n);
 	return 0;
 }
 
-static int new_socket(void)
+static int new_socket(int flags)
 {
-	return fd_own(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
-}
-
-/* Somebody listens there: 0.  -ECONNREFUSED: a file was left behind. */
-static int probe(const struct sockaddr_un *at, socklen_t len)
-{
-	int fd = new_socket();
-	int r = 0;
-
-	if (fd < 0)
-		return fd;
-	if (fcntl(fd, F_SETFL, O_NONBLOCK) < 0 || connect(fd, (const struct sockaddr *)at, len) < 0)
-		r = -errno;
-	close(fd);
-	return r;
-}
-
-/* A lock on the directory, so that two who find the same stale file do not both replace it.  Leaves no file. */
-static int lock_directory(const char *path)
-{
-	char directory[sizeof(((struct sockaddr_un *)0)->sun_path)];
-	char *slash;
-	int fd;
-
-	strcpy(directory, path);
-	slash = strrchr(directory, '/');
-	slash[slash == directory] = '\0';
-	fd = fd_own(open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-	if (fd < 0)
-		return fd;
-	while (flock(fd, LOCK_EX) < 0) {
-		if (errno != EINTR) {
-			int r = -errno;
-
-			close(fd);
-			return r;
-		}
-	}
-	return fd;
-}
-
-static int bind_path(int fd, const struct sockaddr_un *at, socklen_t len)
-{
-	struct stat st;
-
-	if (bind(fd, (const struct sockaddr *)at, len) == 0)
-		return 0;
-	if (errno != EADDRINUSE)
-		return -errno;
-	if (lstat(at->sun_path, &st) < 0 || !S_ISSOCK(st.st_mode) || probe(at, len) != -ECONNREFUSED)
-		return -EADDRINUSE;
-	if (unlink(at->sun_path) < 0 || bind(fd, (const struct sockaddr *)at, len) < 0)
-		return -errno;
-	return 0;
-}
-
-static int listen_path(struct listening *l, const struct sockaddr_un *at, socklen_t len)
-{
-	struct stat st;
-	int directory = lock_directory(at->sun_path);
-	int r;
-
-	if (directory < 0)
-		return directory;
-	r = bind_path(l->fd, at, len);
-	if (r == 0) {
-		strcpy(l->path, at->sun_path);
-		if (lstat(l->path, &st) == 0) {
-			l->device = st.st_dev;
-			l->inode = st.st_ino;
-		}
-		/* Within the lock: until it listens it looks stale. */
-		if (listen(l->fd, BACKLOG) < 0)
-			r = -errno;
-	}
-	close(directory);
-	return r;
+	return fd_own(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | flags, 0));
 }
 
 static int listen_abstract(const struct listening *l, const struct sockaddr_un *at, socklen_t len)
@@ -135,12 +61,12 @@ static int check_option(int fd, int option, int wanted, int error)
 
 static int adopt(struct listening *l, int fd)
 {
-	int r = check_option(fd, SO_DOMAIN, AF_UNIX, -EPROTOTYPE);
+	int r = check_option(fd, SO_DOMAIN, AF_UNIX, -ESOCKTNOSUPPORT);
 
 	if (r == 0)
-		r = check_option(fd, SO_TYPE, SOCK_SEQPACKET, -EPROTOTYPE);
+		r = check_option(fd, SO_TYPE, SOCK_SEQPACKET, -ESOCKTNOSUPPORT);
 	if (r == 0)
-		r = check_option(fd, SO_ACCEPTCONN, 1, -EPROTOTYPE);
+		r = check_option(fd, SO_ACCEPTCONN, 1, -ESOCKTNOSUPPORT);
 	if (r == 0 && fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
 		r = -errno;
 	if (r == 0) {
@@ -194,7 +120,8 @@ static int adopt_passed(struct listening *l, const char *name)
 	return adopt(l, LISTEN_FDS_START + (int)i);
 }
 
-static int open_listening(struct listening *l, const char *address)
+static int open_listening(struct listening *l, const char *address, unsigned mode,
+			  const struct sleeper *sleeper)
 {
 	struct sockaddr_un at;
 	socklen_t len;
@@ -208,18 +135,20 @@ static int open_listening(struct listening *l, const char *address)
 	r = fill(&at, &len, address);
 	if (r < 0)
 		return r;
-	l->fd = new_socket();
+	l->fd = new_socket(0);
 	if (l->fd < 0)
 		return l->fd;
-	return at.sun_path[0] ? listen_path(l, &at, len) : listen_abstract(l, &at, len);
+	if (at.sun_path[0])
+		return path_listen(&l->path, l->fd, &at, len, address, mode, sleeper);
+	return listen_abstract(l, &at, len);
 }
 
-int address_listen(struct listening *l, const char *address)
+int address_listen(struct listening *l, const char *address, unsigned mode, const struct sleeper *sleeper)
 {
 	int r;
 
-	*l = (struct listening){ .fd = -1 };
-	r = open_listening(l, address);
+	*l = (struct listening){ .fd = -1, .path = PATH_NONE };
+	r = open_listening(l, address, mode, sleeper);
 	/* Others may accept from the same socket, and leave us none of what we were told of. */
 	if (r == 0 && fcntl(l->fd, F_SETFL, O_NONBLOCK) < 0)
 		r = -errno;
@@ -228,15 +157,43 @@ int address_listen(struct listening *l, const char *address)
 	return r;
 }
 
+/*
+ * Whoever else has inherited the socket keeps it alive, so it is told that
+ * nobody listens any more: from then on connect(2) is refused at once.  Those
+ * in the backlog learn of it only when they are taken out and closed.  None of
+ * this on a socket that was passed on: the service manager goes on with it.
+ */
+static void stop_listening(const struct listening *l)
+{
+	int left = 2 * BACKLOG;
+
+	if (l->adopted || shutdown(l->fd, SHUT_RDWR) < 0)
+		return;
+	while (left--) {
+		int fd = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC);
+
+		if (fd >= 0)
+			close(fd);
+		else if (errno != EINTR && errno != ECONNABORTED)
+			return;
+	}
+}
+
 void address_unlisten(struct listening *l)
 {
-	struct stat st;
-
-	if (l->path[0] && lstat(l->path, &st) == 0 && st.st_dev == l->device && st.st_ino == l->inode)
-		unlink(l->path);
-	if (l->fd >= 0)
+	path_remove(&l->path);
+	if (l->fd >= 0) {
+		stop_listening(l);
 		close(l->fd);
-	*l = (struct listening){ .fd = -1 };
+	}
+	*l = (struct listening){ .fd = -1, .path = PATH_NONE };
+}
+
+void address_leave(struct listening *l)
+{
+	path_forget(&l->path);
+	close(l->fd);
+	*l = (struct listening){ .fd = -1, .path = PATH_NONE };
 }
 
 void address_give_up(struct listening *l)
@@ -246,39 +203,44 @@ void address_give_up(struct listening *l)
 	address_unlisten(l);
 }
 
-/* A full backlog blocks connect(2), and only this option bounds that. */
-static int limit_connect(int fd, int64_t deadline)
+/* Whether the same attempt may succeed later.  A listener of another kind of socket is -EPROTOTYPE to the kernel. */
+static bool may_come_later(int error, bool for_listener)
 {
-	int64_t now = time_now();
-	struct timeval limit;
+	return error == -EAGAIN || (for_listener && (error == -ENOENT || error == -ECONNREFUSED));
+}
 
-	if (deadline == TIME_FOREVER)
+static int connect_once(int fd, const struct sockaddr_un *at, socklen_t len)
+{
+	if (connect(fd, (const struct sockaddr *)at, len) == 0)
 		return 0;
-	if (deadline <= now)
-		return fcntl(fd, F_SETFL, O_NONBLOCK);
-	limit.tv_sec = (deadline - now) / NSEC_PER_SEC;
-	limit.tv_usec = (deadline - now) % NSEC_PER_SEC / 1000 + 1;
-	if (limit.tv_usec >= 1000000) {
-		limit.tv_sec++;
-		limit.tv_usec = 0;
-	}
-	return setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+	return errno == EPROTOTYPE ? -EBADMSG : -errno;
 }
 
-static int connect_to(int fd, const struct sockaddr_un *at, socklen_t len, int64_t deadline)
+/*
+ * A connect(2) that blocks waits while the backlog is full.  But it ends with
+ * EINTR after a mere SIGSTOP and SIGCONT, or is restarted after a handler, and
+ * waits for no listener.  So each attempt is non-blocking, with a pause between.
+ */
+static int connect_patiently(int fd, const struct sockaddr_un *at, socklen_t len, bool for_listener,
+			     const struct sleeper *sleeper)
 {
-	do {
-		if (limit_connect(fd, deadline) < 0)
-			return -errno;
-		if (connect(fd, (const struct sockaddr *)at, len) == 0)
-			return 0;
-	} while (errno == EINTR);
-	if (errno == EAGAIN)
-		return deadline == TIME_TRY ? -EAGAIN : -ETIMEDOUT;
-	return -errno;
+	int64_t pause = PAUSE_FIRST;
+
+	for (;;) {
+		int r = connect_once(fd, at, len);
+
+		if (r == -EINTR)
+			continue;
+		if (!may_come_later(r, for_listener) || (sleeper->deadline == TIME_TRY && r != -EAGAIN))
+			return r;
+		r = sleep_until(sleeper, -1, time_now() + pause, fd);
+		if (r < 0)
+			return r;
+		pause = time_sooner(2 * pause, PAUSE_LAST);
+	}
 }
 
-int address_connect(const char *address, int64_t deadline)
+int address_connect(const char *address, bool for_listener, const struct sleeper *sleeper)
 {
 	struct sockaddr_un at;
 	socklen_t len;
@@ -287,10 +249,10 @@ int address_connect(const char *address, int64_t deadline)
 
 	if (r < 0)
 		return r;
-	fd = new_socket();
+	fd = new_socket(SOCK_NONBLOCK);
 	if (fd < 0)
 		return fd;
-	r = connect_to(fd, &at, len, deadline);
+	r = connect_patiently(fd, &at, len, for_listener, sleeper);
 	if (r < 0) {
 		close(fd);
 		return r;

@@ -3,28 +3,30 @@
 #ifndef BUFPIPE_CONNECT_ADDRESS_H
 #define BUFPIPE_CONNECT_ADDRESS_H
 
-#include <stdint.h>
-#include <sys/types.h>
-#include <sys/un.h>
+#include "connect/path.h"
+#include "connect/sleep.h"
 
 /* A socket that listens, and the file that must go with it. */
 struct listening {
 	int fd;
-	int adopted; /* the caller's, until listening has succeeded */
-	char path[sizeof(((struct sockaddr_un *)0)->sun_path)]; /* empty: no file of ours */
-	dev_t device;
-	ino_t inode;
+	bool adopted; /* passed on: the caller's until listening has succeeded, and perhaps somebody else's still */
+	struct path path;
 };
 
-int address_listen(struct listening *listening, const char *address);
+/* mode: of a socket in the filesystem, 0 for the default.  The sleeper must not be cancelled. */
+int address_listen(struct listening *listening, const char *address, unsigned mode,
+		   const struct sleeper *sleeper);
 
-/* Closes, and removes the file if it is still ours. */
+/* Removes the file if it is still ours, and refuses all who wait, also if another process has the socket, too. */
 void address_unlisten(struct listening *listening);
 
-/* Undoes address_listen for a call that failed: as above, but a socket that was passed on stays open. */
+/* In a child: closes what was inherited, and leaves the address to the parent. */
+void address_leave(struct listening *listening);
+
+/* Undoes address_listen for a call that failed; a socket that was passed on stays open. */
 void address_give_up(struct listening *listening);
 
-/* A connected socket, or a negative errno.  Absolute deadline. */
-int address_connect(const char *address, int64_t deadline);
+/* A connected, non-blocking socket, or a negative errno.  for_listener: waits until somebody listens. */
+int address_connect(const char *address, bool for_listener, const struct sleeper *sleeper);
 
 #endif

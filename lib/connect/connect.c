@@ -1,34 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /* The connecting side of the handshake in handshake.h. */
 #include "connect/address.h"
-#include "connect/handshake.h"
+#include "connect/agree.h"
 #include "connect/packet.h"
 
-#include <poll.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 
-static int wait_readable(int socket, int64_t deadline, int interruptible)
-{
-	struct pollfd p = { .fd = socket, .events = POLLIN };
-
-	for (;;) {
-		int64_t now = time_now();
-		struct timespec left = time_spec(deadline > now ? deadline - now : 0);
-		int n = ppoll(&p, 1, deadline == TIME_FOREVER ? NULL : &left, NULL);
-
-		if (n > 0)
-			return 0;
-		if (n == 0)
-			return deadline == TIME_TRY ? -EAGAIN : -ETIMEDOUT;
-		if (errno != EINTR || interruptible)
-			return -errno;
-	}
-}
+/* Before another attempt, when a listener went away. */
+#define PAUSE (NSEC_PER_SEC / 100)
 
 static int send_wishes(int socket, const struct bufpipe_options *options)
 {
 	struct handshake wishes = handshake_make(WISHES);
+	int r;
 
 	if (options) {
 		wishes.flags = directions_wanted(options);
@@ -38,7 +23,9 @@ static int send_wishes(int socket, const struct bufpipe_options *options)
 	} else {
 		wishes.flags = WISH_ANY;
 	}
-	return packet_send(socket, &wishes, sizeof(wishes), NULL, 0, 0);
+	r = packet_send(socket, &wishes, sizeof(wishes), NULL, 0, MSG_DONTWAIT);
+	/* It has hung up; but why may have come before. */
+	return r == -EPIPE || r == -ECONNRESET ? 0 : r;
 }
 
 /* The errors with which a listener may refuse; it may send anything. */
@@ -49,12 +36,11 @@ static int refusal(int error)
 	case -EMSGSIZE:
 	case -EPROTONOSUPPORT:
 	case -EBADMSG:
-	case -ENOMEM:
-	case -EMFILE:
-	case -ENFILE:
+	case -ENOBUFS:
+	case -EUSERS:
 		return error;
 	default:
-		return -ECONNREFUSED;
+		return -EACCES;
 	}
 }
 
@@ -64,45 +50,14 @@ static int receive_offer(int socket, struct handshake *offer, int *fd)
 	struct handshake peeked = { 0 };
 	ssize_t n = recv(socket, &peeked, sizeof(peeked), MSG_PEEK | MSG_DONTWAIT);
 
+	/* A listener that hangs up on what it has not read leaves this error, once, before its last words. */
+	if (n < 0 && errno == ECONNRESET)
+		n = recv(socket, &peeked, sizeof(peeked), MSG_PEEK | MSG_DONTWAIT);
 	if (n == 0)
 		return -ECONNRESET;
 	if (n == sizeof(peeked) && peeked.magic == HANDSHAKE_MAGIC && peeked.type == REFUSAL)
 		return refusal(peeked.error);
-	return handshake_receive(socket, offer, OFFER, fd);
-}
-
-/* A size of 0 was no wish. */
-static bool as_wished(uint64_t offered, uint64_t wished)
-{
-	return !wished || offered == wished;
-}
-
-/* Takes over what the offer says, as far as it is what was wished. */
-static int accept_offer(const struct handshake *offer, const struct bufpipe_options *wishes,
-			struct bufpipe_options *agreed)
-{
-	struct bufpipe_options o = { 0 };
-
-	if (!offer->flags || offer->flags & ~(uint32_t)(LAYOUT_SENDS | LAYOUT_RECEIVES))
-		return -EBADMSG;
-	if (wishes) {
-		o = *wishes;
-		if (directions_duplex(directions_wanted(wishes)) != directions_duplex(offer->flags))
-			return -EPROTOTYPE;
-		if (directions_wanted(wishes) && directions_wanted(wishes) != offer->flags)
-			return -EPROTOTYPE;
-		if (!as_wished(offer->object_size, wishes->object_size) ||
-		    !as_wished(offer->object_count, wishes->object_count) ||
-		    !as_wished(offer->buffer_size, wishes->buffer_size))
-			return -EPROTOTYPE;
-	}
-	o.flags &= ~(unsigned)(BUFPIPE_DUPLEX | BUFPIPE_SEND | BUFPIPE_RECEIVE);
-	if (directions_duplex(offer->flags))
-		o.flags |= BUFPIPE_DUPLEX;
-	o.buffer_size = offer->buffer_size;
-	o.object_size = offer->object_size;
-	o.object_count = offer->object_count;
-	return options_check(agreed, &o) < 0 ? -EBADMSG : 0;
+	return handshake_receive(socket, offer, OFFER, fd, 0);
 }
 
 static int make_end(bufpipe_t **pipe, int socket, const struct handshake *offer, struct region *theirs,
@@ -132,7 +87,18 @@ static int make_end(bufpipe_t **pipe, int socket, const struct handshake *offer,
 	return r;
 }
 
-static int shake_hands(bufpipe_t **pipe, int socket, const struct bufpipe_options *options, int64_t deadline)
+static int await_offer(int socket, const struct sleeper *sleeper)
+{
+	int r;
+
+	do
+		r = sleep_until(sleeper, socket, TIME_FOREVER, socket);
+	while (r == 0);
+	return r < 0 ? r : 0;
+}
+
+static int shake_hands(bufpipe_t **pipe, int socket, const struct bufpipe_options *options,
+		       const struct sleeper *sleeper)
 {
 	struct bufpipe_options o;
 	struct identity expected;
@@ -142,12 +108,12 @@ static int shake_hands(bufpipe_t **pipe, int socket, const struct bufpipe_option
 	int r = send_wishes(socket, options);
 
 	if (r == 0)
-		r = wait_readable(socket, deadline, options && options->flags & BUFPIPE_INTERRUPTIBLE);
+		r = await_offer(socket, sleeper);
 	if (r == 0)
 		r = receive_offer(socket, &offer, &fd);
 	if (r < 0)
-		return r == -EPIPE ? -ECONNRESET : r;
-	r = accept_offer(&offer, options, &o);
+		return r;
+	r = agree_to_offer(&offer, options, &o);
 	if (r == 0) {
 		expected = options_identity(&o, directions_mirrored(offer.flags));
 		r = region_attach(&theirs, fd, 0, o.flags, &expected);
@@ -159,6 +125,20 @@ static int shake_hands(bufpipe_t **pipe, int socket, const struct bufpipe_option
 	r = make_end(pipe, socket, &offer, &theirs, &o);
 	if (r < 0)
 		region_drop(&theirs);
+	return r;
+}
+
+static int connect_once(bufpipe_t **pipe, const char *address, const struct bufpipe_options *options,
+			bool for_listener, const struct sleeper *sleeper)
+{
+	int socket = address_connect(address, for_listener, sleeper);
+	int r;
+
+	if (socket < 0)
+		return socket;
+	r = shake_hands(pipe, socket, options, sleeper);
+	if (r < 0)
+		close(socket);
 	return r == -EPIPE ? -ECONNRESET : r;
 }
 
@@ -168,20 +148,22 @@ int bufpipe_connect(bufpipe_t **pipe, const char *address, const struct bufpipe_
 	int64_t deadline = time_deadline(timeout_ns);
 	struct bufpipe_options checked;
 	bufpipe_t *made = NULL;
-	int socket;
+	struct sleeper s;
+	bool for_listener;
 	int r;
 
 	if (!pipe || !address || !timeout_valid(timeout_ns) || options_check(&checked, options) < 0)
 		return -EINVAL;
-	socket = address_connect(address, deadline);
-	if (socket < 0)
-		return socket;
-	r = shake_hands(&made, socket, options, deadline);
-	if (r < 0) {
-		close(socket);
-		return r;
+	for_listener = checked.flags & BUFPIPE_WAIT_FOR_LISTENER;
+	s = sleeper_begin(deadline, checked.flags & BUFPIPE_INTERRUPTIBLE);
+	do
+		r = connect_once(&made, address, options, for_listener, &s);
+	while (r == -ECONNRESET && for_listener && deadline != TIME_TRY &&
+	       (r = sleep_until(&s, -1, time_now() + PAUSE, -1)) == 0);
+	if (r == 0) {
+		end_settle(made);
+		*pipe = made;
 	}
-	end_settle(made);
-	*pipe = made;
-	return 0;
+	sleeper_end(&s);
+	return r;
 }

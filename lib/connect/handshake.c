@@ -10,9 +10,9 @@ struct handshake handshake_make(enum handshake_type type)
 	return (struct handshake){ .magic = HANDSHAKE_MAGIC, .version = LAYOUT_VERSION, .type = type };
 }
 
-int handshake_receive(int socket, struct handshake *g, enum handshake_type wanted, int *fd)
+int handshake_receive(int socket, struct handshake *g, enum handshake_type wanted, int *fd, int flags)
 {
-	int r = packet_recv(socket, g, sizeof(*g), fd, fd ? 1 : 0, MSG_DONTWAIT);
+	int r = packet_recv(socket, g, sizeof(*g), fd, fd ? 1 : 0, MSG_DONTWAIT | flags);
 
 	if (r < 0)
 		return r;
@@ -23,6 +23,23 @@ int handshake_receive(int socket, struct handshake *g, enum handshake_type wante
 	if (r < 0 && fd)
 		close(*fd);
 	return r;
+}
+
+/* Its descriptor, if it has one, we hold already: so nothing is closed here for the last time. */
+void handshake_consume(int socket)
+{
+	char byte;
+
+	while (recv(socket, &byte, sizeof(byte), MSG_DONTWAIT) < 0 && errno == EINTR)
+		;
+}
+
+void handshake_refuse(int socket, int error)
+{
+	struct handshake refusal = handshake_make(REFUSAL);
+
+	refusal.error = error;
+	packet_send(socket, &refusal, sizeof(refusal), NULL, 0, MSG_DONTWAIT);
 }
 
 unsigned directions_mirrored(unsigned layout_flags)

@@ -35,8 +35,17 @@ struct handshake {
 
 struct handshake handshake_make(enum handshake_type type);
 
-/* A greeting of the wanted type, with a descriptor if fd is not NULL; does not wait.  -EBADMSG, -EPROTONOSUPPORT. */
-int handshake_receive(int socket, struct handshake *greeting, enum handshake_type wanted, int *fd);
+/*
+ * A packet of the wanted type, with a descriptor if fd is not NULL; does not wait.
+ * flags: 0 takes it, MSG_PEEK leaves it in the queue.  -EBADMSG, -EPROTONOSUPPORT.
+ */
+int handshake_receive(int socket, struct handshake *handshake, enum handshake_type wanted, int *fd,
+		      int flags);
+
+/* Takes a packet that was looked at and found good out of the queue. */
+void handshake_consume(int socket);
+
+void handshake_refuse(int socket, int error);
 
 /* LAYOUT_SENDS and LAYOUT_RECEIVES, as the other side has them. */
 unsigned directions_mirrored(unsigned directions);

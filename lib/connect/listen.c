@@ -1,343 +1,278 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The listening side of the handshake in handshake.h.  It never waits for one
- * connector: all that have not finished are in one epoll, beside the listening
- * socket, and the oldest goes when there are too many.
+ * The calls of the listening side.  bufpipe_accept never waits for one
+ * connector: all whose handshake is under way are in one epoll, beside the
+ * listening socket.  It first looks at what they sent and then takes new
+ * connections, so those who have finished are served before more may come in.
  */
 #include "base/fd.h"
 #include "base/thread.h"
-#include "connect/address.h"
-#include "connect/handshake.h"
-#include "connect/packet.h"
+#include "connect/agree.h"
+#include "connect/pending.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
+#include <sys/timerfd.h>
 
-#define PENDING_MAX 64
-#define PATIENCE    (5 * NSEC_PER_SEC)
-/* The largest ring that a listener without a wish of its own lets a connector ask for. */
-#define SIZE_LIMIT ((uint64_t)1 << 30)
+/* A try ends after this time, but not before a few steps: a loaded machine may let it run for no longer. */
+#define TRY_TIME  (NSEC_PER_SEC / 500)
+#define TRY_STEPS 8
+/* And after so many steps in any case: strangers may knock without end. */
+#define TRY_STEPS_MAX (4 * PENDING_MAX)
 
-/* A connector whose handshake is under way. */
-struct pending {
-	int socket;
-	int offered; /* we wait for its region; before that for its wishes */
-	int64_t expires;
-	struct region ours;
-	struct identity expected; /* what the connector's region must be */
-	struct bufpipe_options options;
-};
-
-struct bufpipe_listener {
-	struct listening listening;
-	int epoll;
-	int unsized; /* the user named no size, so only SIZE_LIMIT bounds a wish */
-	struct bufpipe_options options;
-	char name[256];
-	uint32_t process; /* that bound the address */
-	struct pending pending[PENDING_MAX];
-};
-
-static int agree_on_directions(const struct handshake *wishes, unsigned ours, unsigned *connector_directions)
+static int watch(const struct bufpipe_listener *l, int fd, void *what)
 {
-	unsigned theirs = wishes->flags & ~WISH_ANY;
+	struct epoll_event event = { .events = EPOLLIN, .data.ptr = what };
 
-	if (!(wishes->flags & WISH_ANY) && directions_duplex(theirs) != directions_duplex(ours))
-		return -EPROTOTYPE;
-	if (theirs && ours && theirs != directions_mirrored(ours))
-		return -EPROTOTYPE;
-	*connector_directions = theirs ? theirs : ours ? directions_mirrored(ours) : LAYOUT_SENDS;
-	return 0;
+	return epoll_ctl(l->epoll, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
 }
 
-static int agree_on_sizes(const struct bufpipe_listener *l, const struct handshake *wishes,
-			  struct bufpipe_options *agreed)
-{
-	uint64_t bytes = wishes->buffer_size;
-	uint64_t limit = l->unsized ? SIZE_LIMIT : agreed->buffer_size;
-
-	if (wishes->object_size ? wishes->object_size != agreed->object_size
-				: wishes->buffer_size && agreed->object_size)
-		return -EPROTOTYPE;
-	if (agreed->object_size) {
-		limit = l->unsized ? SIZE_LIMIT / agreed->object_size : agreed->object_count;
-		bytes = wishes->object_count;
-	}
-	if (bytes > limit)
-		return -EMSGSIZE;
-	if (bytes && agreed->object_size)
-		agreed->object_count = bytes;
-	else if (bytes)
-		agreed->buffer_size = bytes;
-	return 0;
-}
-
-/* What a pipe with this connector will be. */
-static int negotiate(const struct bufpipe_listener *l, const struct handshake *wishes,
-		     struct bufpipe_options *agreed, unsigned *connector_directions)
+/* Whatever it has made by then, the caller closes. */
+static int open_descriptors(struct bufpipe_listener *l)
 {
 	int r;
 
-	if (wishes->flags & ~(WISH_ANY | LAYOUT_SENDS | LAYOUT_RECEIVES))
-		return -EBADMSG;
-	r = agree_on_directions(wishes, directions_wanted(&l->options), connector_directions);
+	l->epoll = l->timer = -1;
+	l->epoll = fd_own(epoll_create1(EPOLL_CLOEXEC));
+	if (l->epoll < 0)
+		return l->epoll;
+	l->timer = fd_own(timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC));
+	if (l->timer < 0) {
+		/* Without one only an event loop that never calls us loses: what is late stays late. */
+		r = l->timer;
+		l->timer = -1;
+		return r == -EMFILE || r == -ENFILE || r == -ENOMEM ? r : 0;
+	}
+	return watch(l, l->timer, &l->timer);
+}
+
+static void close_descriptors(const struct bufpipe_listener *l)
+{
+	if (l->timer >= 0)
+		close(l->timer);
+	if (l->epoll >= 0)
+		close(l->epoll);
+}
+
+static int start(struct bufpipe_listener *l, const char *address, const struct sleeper *sleeper)
+{
+	int r = open_descriptors(l);
+
+	if (r == 0)
+		r = address_listen(&l->listening, address, l->options.mode, sleeper);
 	if (r < 0)
 		return r;
-	*agreed = l->options;
-	return agree_on_sizes(l, wishes, agreed);
+	r = watch(l, l->listening.fd, NULL);
+	if (r < 0)
+		address_give_up(&l->listening);
+	return r;
 }
 
 int bufpipe_listen(bufpipe_listener_t **listener, const char *address, const struct bufpipe_options *options)
 {
-	struct epoll_event event = { .events = EPOLLIN };
 	struct bufpipe_listener *l;
 	struct bufpipe_options o;
+	struct sleeper caller;
+	struct sleeper s;
 	int r = options_check(&o, options);
 
-	if (r < 0 || !listener || !address)
+	if (r < 0 || !listener || !address || o.flags & BUFPIPE_WAIT_FOR_LISTENER)
 		return -EINVAL;
 	l = calloc(1, sizeof(*l));
 	if (!l)
 		return -ENOMEM;
 	for (int i = 0; i < PENDING_MAX; i++)
 		l->pending[i].socket = -1;
+	l->owner = l->process = thread_process();
 	l->options = o;
 	l->options.name = strcpy(l->name, o.name);
-	l->unsized = !options || (!options->buffer_size && !options->object_count);
-	l->epoll = fd_own(epoll_create1(EPOLL_CLOEXEC));
-	if (l->epoll < 0) {
-		r = l->epoll;
-		goto fail;
-	}
-	r = address_listen(&l->listening, address);
-	if (r < 0)
-		goto fail_epoll;
-	if (epoll_ctl(l->epoll, EPOLL_CTL_ADD, l->listening.fd, &event) < 0) {
-		r = -errno;
-		address_give_up(&l->listening);
-		goto fail_epoll;
-	}
-	l->process = thread_process();
-	*listener = l;
-	return 0;
-fail_epoll:
-	close(l->epoll);
-fail:
-	free(l);
-	return r;
-}
-
-int bufpipe_listener_fd(const bufpipe_listener_t *l)
-{
-	return l ? l->epoll : -EINVAL;
-}
-
-static void drop(struct pending *p)
-{
-	if (p->socket < 0)
-		return;
-	close(p->socket);
-	if (p->offered)
-		region_drop(&p->ours);
-	*p = (struct pending){ .socket = -1 };
-}
-
-void bufpipe_listener_close(bufpipe_listener_t *l)
-{
-	if (!l)
-		return;
-	for (int i = 0; i < PENDING_MAX; i++)
-		drop(&l->pending[i]);
-	/* A child has the listener as well, but the address is its parent's. */
-	if (l->process != thread_process())
-		l->listening.path[0] = 0;
-	address_unlisten(&l->listening);
-	close(l->epoll);
-	free(l);
-}
-
-/* A free place, if need be that of the oldest. */
-static struct pending *make_place(struct bufpipe_listener *l)
-{
-	struct pending *oldest = &l->pending[0];
-
-	for (int i = 0; i < PENDING_MAX; i++) {
-		struct pending *p = &l->pending[i];
-
-		if (p->socket < 0)
-			return p;
-		if (p->expires < oldest->expires)
-			oldest = p;
-	}
-	drop(oldest);
-	return oldest;
-}
-
-/* One connection from the backlog; a client that has gone again is no error. */
-static int admit(struct bufpipe_listener *l)
-{
-	struct epoll_event event = { .events = EPOLLIN };
-	struct pending *p;
-	int fd = fd_own(accept4(l->listening.fd, NULL, NULL, SOCK_CLOEXEC));
-
-	if (fd < 0)
-		return fd == -EAGAIN || fd == -ECONNABORTED || fd == -EINTR ? 0 : fd;
-	p = make_place(l);
-	event.data.ptr = p;
-	if (epoll_ctl(l->epoll, EPOLL_CTL_ADD, fd, &event) < 0) {
-		int r = -errno;
-
-		close(fd);
-		return r;
-	}
-	p->socket = fd;
-	p->expires = time_now() + PATIENCE;
-	return 0;
-}
-
-static int make_offer(const struct bufpipe_listener *l, struct pending *p, const struct handshake *wishes)
-{
-	struct handshake offer = handshake_make(OFFER);
-	struct identity id;
-	unsigned directions;
-	int shared_fd;
-	int r = negotiate(l, wishes, &p->options, &directions);
-
-	if (r < 0)
-		return r;
-	id = options_identity(&p->options, directions_identity(directions_mirrored(directions), &p->options));
-	r = region_create(&p->ours, &shared_fd, &id, p->options.name, p->options.flags);
-	if (r < 0)
-		return r;
-	p->offered = 1;
-	p->expected = options_identity(&p->options, directions);
-	offer.flags = directions;
-	offer.buffer_size = p->options.object_size ? 0 : p->options.buffer_size;
-	offer.object_size = p->options.object_size;
-	offer.object_count = p->options.object_count;
-	r = packet_send(p->socket, &offer, sizeof(offer), &shared_fd, 1, MSG_DONTWAIT);
-	close(shared_fd);
-	return r;
-}
-
-static void refuse(const struct pending *p, int error)
-{
-	struct handshake refusal = handshake_make(REFUSAL);
-
-	refusal.error = error;
-	packet_send(p->socket, &refusal, sizeof(refusal), NULL, 0, MSG_DONTWAIT);
-}
-
-/* The connector's region has come: the pipe is complete. */
-static int complete(struct bufpipe_listener *l, struct pending *p, bufpipe_t **pipe)
-{
-	struct region theirs;
-	struct handshake g;
-	int fd;
-	int r = handshake_receive(p->socket, &g, REGION, &fd);
-
-	if (r < 0)
-		return r;
-	r = region_attach(&theirs, fd, 0, p->options.flags, &p->expected);
+	l->size_limit = agree_size_limit(&o, options && (options->buffer_size || options->object_count));
+	l->memory_limit = agree_memory_limit(&o, l->size_limit);
+	/* Too much is half done to be cancelled, and it is soon over. */
+	caller = sleeper_begin(TIME_FOREVER, o.flags & BUFPIPE_INTERRUPTIBLE);
+	s = caller;
+	s.cancel_state = PTHREAD_CANCEL_DISABLE;
+	r = start(l, address, &s);
 	if (r < 0) {
-		close(fd);
-		return r;
-	}
-	if (epoll_ctl(l->epoll, EPOLL_CTL_DEL, p->socket, NULL) < 0)
-		r = -errno;
-	else
-		r = end_open(pipe, &p->ours, &theirs, p->socket, &p->options);
-	if (r < 0) {
-		region_drop(&theirs);
-		return r;
-	}
-	end_settle(*pipe);
-	*p = (struct pending){ .socket = -1 };
-	return 1;
-}
-
-/* Something came from a connector, or it hung up.  1 when a pipe is complete; what it does wrong ends only itself. */
-static int advance(struct bufpipe_listener *l, struct pending *p, bufpipe_t **pipe)
-{
-	struct handshake wishes;
-	int r;
-
-	if (p->offered) {
-		r = complete(l, p, pipe);
+		close_descriptors(l);
+		free(l);
 	} else {
-		r = handshake_receive(p->socket, &wishes, WISHES, NULL);
-		if (r == 0)
-			r = make_offer(l, p, &wishes);
-		if (r < 0 && r != -EAGAIN && r != -EPIPE)
-			refuse(p, r);
+		*listener = l;
 	}
-	if (r < 0 && r != -EAGAIN)
-		drop(p);
-	return r > 0;
+	sleeper_end(&caller);
+	return r;
 }
 
-/* Drops who said nothing for too long; when the next one will have. */
-static int64_t expire(struct bufpipe_listener *l)
+/* In a child: closes its copies of what the parent has begun, and tells nobody. */
+static void forget_pending(struct bufpipe_listener *l)
 {
-	int64_t now = time_now();
-	int64_t next = TIME_FOREVER;
-
 	for (int i = 0; i < PENDING_MAX; i++) {
 		struct pending *p = &l->pending[i];
 
 		if (p->socket < 0)
 			continue;
-		if (p->expires <= now)
-			drop(p);
-		else
-			next = time_sooner(next, p->expires);
+		close(p->socket);
+		if (p->offered)
+			region_drop(&p->ours);
+		*p = (struct pending){ .socket = -1 };
 	}
-	return next;
 }
 
-static int epoll_timeout(int64_t until)
+/*
+ * Before each call: a child that goes on with a listener has a handshake with
+ * its own connectors alone, and an epoll and a timer of its own.  Those that it
+ * inherited are one with its parent's, and each would act on the other's.
+ */
+static int make_ours(struct bufpipe_listener *l)
 {
-	int64_t now = time_now();
+	struct bufpipe_listener inherited = { .epoll = -1 };
+	int r;
 
-	if (until == TIME_FOREVER)
-		return -1;
-	if (until <= now)
+	if (likely(l->process == thread_process()))
 		return 0;
-	until = (until - now + 999999) / 1000000;
-	return until > 1000000 ? 1000000 : (int)until;
+	inherited.epoll = l->epoll;
+	inherited.timer = l->timer;
+	r = open_descriptors(l);
+	if (r == 0)
+		r = watch(l, l->listening.fd, NULL);
+	if (r < 0) {
+		close_descriptors(l);
+		l->epoll = inherited.epoll;
+		l->timer = inherited.timer;
+		return r;
+	}
+	close_descriptors(&inherited);
+	forget_pending(l);
+	l->process = thread_process();
+	l->paused = l->told = l->armed = false;
+	return 0;
 }
 
-/* Handles one event, or none in time.  1 when a pipe is complete, 0 to go on. */
-static int serve(struct bufpipe_listener *l, bufpipe_t **pipe, int64_t deadline)
+int bufpipe_listener_fd(bufpipe_listener_t *l)
 {
-	struct epoll_event event;
-	int64_t next = expire(l);
-	int n = epoll_wait(l->epoll, &event, 1, epoll_timeout(time_sooner(next, deadline)));
+	int r = l ? make_ours(l) : -EINVAL;
 
+	return r < 0 ? r : l->epoll;
+}
+
+int bufpipe_listener_set_policy(bufpipe_listener_t *l, bufpipe_policy_t *policy, void *data)
+{
+	if (!l)
+		return -EINVAL;
+	l->policy = policy;
+	l->policy_data = data;
+	return 0;
+}
+
+void bufpipe_listener_close(bufpipe_listener_t *l)
+{
+	uint32_t process = thread_process();
+	struct sleeper s;
+
+	if (!l)
+		return;
+	s = sleeper_begin(TIME_FOREVER, false);
+	if (l->process != process)
+		forget_pending(l);
+	for (int i = 0; i < PENDING_MAX; i++)
+		pending_drop(l, &l->pending[i]);
+	if (l->owner == process)
+		address_unlisten(&l->listening);
+	else
+		address_leave(&l->listening);
+	close_descriptors(l);
+	free(l);
+	sleeper_end(&s);
+}
+
+/* One step.  1 when a pipe is complete, 0 to go on, -EAGAIN when there is nothing to do now, or another error. */
+static int serve(struct bufpipe_listener *l, bufpipe_t **pipe)
+{
+	struct epoll_event events[PENDING_MAX + 2];
+	bool knocked = false;
+	int r;
+	int n;
+
+	pending_retry(l);
+	r = pending_expire(l, pipe);
+	if (r)
+		return r;
+	n = epoll_wait(l->epoll, events, PENDING_MAX + 2, 0);
 	if (n < 0)
-		return errno == EINTR && !(l->options.flags & BUFPIPE_INTERRUPTIBLE) ? 0 : -errno;
-	if (n > 0)
-		return event.data.ptr ? advance(l, event.data.ptr, pipe) : admit(l);
-	if (deadline == TIME_TRY)
-		return -EAGAIN;
-	return time_now() >= deadline ? -ETIMEDOUT : 0;
+		return errno == EINTR ? 0 : -errno;
+	for (int i = 0; i < n; i++) {
+		/* One a step: it may make another one go, whose event is then of nobody. */
+		if (!events[i].data.ptr && events[i].events & EPOLLHUP)
+			return -ESHUTDOWN;
+		else if (!events[i].data.ptr)
+			knocked = true;
+		else if (events[i].data.ptr != &l->timer)
+			return pending_advance(l, events[i].data.ptr, pipe);
+	}
+	return knocked ? pending_admit(l, pipe) : -EAGAIN;
+}
+
+static int accept_until(struct bufpipe_listener *l, bufpipe_t **pipe, const struct sleeper *s)
+{
+	int64_t begin = time_now();
+
+	for (int steps = 0;; steps++) {
+		int r = serve(l, pipe);
+		int64_t now = time_now();
+
+		if (r == 1)
+			return 0;
+		if (r < 0 && r != -EAGAIN)
+			return r;
+		if (s->deadline == TIME_TRY) {
+			if (r < 0 || steps == TRY_STEPS_MAX ||
+			    (steps >= TRY_STEPS && now - begin >= TRY_TIME))
+				return -EAGAIN;
+			continue;
+		}
+		if (now >= s->deadline)
+			return -ETIMEDOUT;
+		if (r == 0)
+			continue;
+		r = sleep_until(s, l->epoll, pending_next(l), -1);
+		if (r < 0 && r != -ETIMEDOUT)
+			return r;
+	}
+}
+
+/* Between the calls the timer makes the listener's descriptor readable when time has brought something to do. */
+static void set_timer(struct bufpipe_listener *l, int64_t at)
+{
+	struct itimerspec when = { .it_value = time_spec(at == TIME_FOREVER ? 0 : at) };
+
+	if (l->timer < 0 || (at == TIME_FOREVER && !l->armed))
+		return;
+	/* 0 would stop it. */
+	if (at <= 0)
+		when.it_value.tv_nsec = 1;
+	l->armed = at != TIME_FOREVER;
+	timerfd_settime(l->timer, TFD_TIMER_ABSTIME, &when, NULL);
 }
 
 int bufpipe_accept(bufpipe_listener_t *l, bufpipe_t **pipe, int64_t timeout_ns)
 {
 	int64_t deadline = time_deadline(timeout_ns);
+	bufpipe_t *made = NULL;
+	struct sleeper s;
 	int r;
 
 	if (!l || !pipe || !timeout_valid(timeout_ns))
 		return -EINVAL;
-	/* Strangers may knock without end: a try deals with a few, the others look at the clock. */
-	for (int rounds = 0; (r = serve(l, pipe, deadline)) == 0; rounds++) {
-		if (deadline == TIME_TRY && rounds == 4 * PENDING_MAX)
-			return -EAGAIN;
-		if (deadline != TIME_TRY && time_now() >= deadline)
-			return -ETIMEDOUT;
+	s = sleeper_begin(deadline, l->options.flags & BUFPIPE_INTERRUPTIBLE);
+	r = make_ours(l);
+	if (r == 0) {
+		set_timer(l, TIME_FOREVER);
+		r = accept_until(l, &made, &s);
+		set_timer(l, pending_next(l));
 	}
-	return r < 0 ? r : 0;
+	if (r == 0)
+		*pipe = made;
+	sleeper_end(&s);
+	return r;
 }

@@ -13,7 +13,9 @@
 #define CREATE_FLAGS                                                                               \
 	(BUFPIPE_DUPLEX | BUFPIPE_SHARED | BUFPIPE_HUGEPAGES | BUFPIPE_PREFAULT | BUFPIPE_LOCKED | \
 	 BUFPIPE_INTERRUPTIBLE | BUFPIPE_NO_HANDOVER)
-#define ROLE_FLAGS (BUFPIPE_RECEIVE | BUFPIPE_SEND)
+#define ROLE_FLAGS    (BUFPIPE_RECEIVE | BUFPIPE_SEND)
+#define MEETING_FLAGS (ROLE_FLAGS | BUFPIPE_WAIT_FOR_LISTENER)
+#define MODE_BITS     0777u
 
 /* How long to sleep on the futex before the socket: a full ring is soon emptied, data may take its time. */
 #define DATA_PATIENCE 100000000
@@ -33,16 +35,23 @@ static bool sizes_valid(const struct bufpipe_options *o)
 	       bytes <= 2 * LAYOUT_MAX;
 }
 
+uint64_t options_size(const struct bufpipe_options *o)
+{
+	return o->object_size ? o->object_count * record_size(o->object_size) : o->buffer_size;
+}
+
 int options_check(struct bufpipe_options *checked, const struct bufpipe_options *options)
 {
 	struct bufpipe_options o = { 0 };
 
 	if (options)
 		o = *options;
-	if (o.flags & ~(unsigned)(CREATE_FLAGS | ROLE_FLAGS) || o.spin_ns < BUFPIPE_SPIN_ALWAYS ||
+	if (o.flags & ~(unsigned)(CREATE_FLAGS | MEETING_FLAGS) || o.spin_ns < BUFPIPE_SPIN_ALWAYS ||
 	    !sizes_valid(&o))
 		return -EINVAL;
 	if ((o.flags & ROLE_FLAGS) == ROLE_FLAGS || (o.flags & ROLE_FLAGS && o.flags & BUFPIPE_DUPLEX))
+		return -EINVAL;
+	if (o.size_limit > LAYOUT_MAX || o.mode & ~MODE_BITS)
 		return -EINVAL;
 	if (!o.name)
 		o.name = "bufpipe";
@@ -52,6 +61,8 @@ int options_check(struct bufpipe_options *checked, const struct bufpipe_options 
 		o.buffer_size = DEFAULT_SIZE;
 	if (o.object_size && !o.object_count)
 		o.object_count = o.object_size < DEFAULT_SIZE ? DEFAULT_SIZE / o.object_size : 1;
+	if (o.size_limit && o.size_limit < options_size(&o))
+		return -EINVAL;
 	*checked = o;
 	return 0;
 }
@@ -247,7 +258,7 @@ int bufpipe_create(bufpipe_t *ends[2], const struct bufpipe_options *options)
 	int sockets[2];
 	int r = options_check(&o, options);
 
-	if (r < 0 || !ends || o.flags & ROLE_FLAGS)
+	if (r < 0 || !ends || o.flags & MEETING_FLAGS)
 		return -EINVAL;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) < 0)
 		return -errno;

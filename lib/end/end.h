@@ -60,6 +60,9 @@ struct bufpipe {
 /* Copies options with defaults filled in, or the defaults for NULL.  -EINVAL. */
 int options_check(struct bufpipe_options *checked, const struct bufpipe_options *options);
 
+/* Bytes that messages may take in the pipe: buffer_size; of a static one, its objects with their headers. */
+uint64_t options_size(const struct bufpipe_options *checked);
+
 /* What a region must say of an end that does these things: flags of LAYOUT_*. */
 struct identity options_identity(const struct bufpipe_options *options, unsigned flags);
 

@@ -52,10 +52,11 @@ struct meaning {
 };
 
 static const struct meaning of_listen[] = {
-	{ EADDRINUSE, "somebody listens there, or it is no socket" },
+	{ EADDRINUSE, "somebody listens there" },
+	{ EEXIST, "what is there is no socket" },
 	{ ENAMETOOLONG, "the address is too long for a Unix socket" },
 	{ ENOTSOCK, "the descriptor is no socket" },
-	{ EPROTOTYPE, "the descriptor is no SOCK_SEQPACKET Unix socket that listens" },
+	{ ESOCKTNOSUPPORT, "the descriptor is no SOCK_SEQPACKET Unix socket that listens" },
 	{ 0, NULL },
 };
 
@@ -66,8 +67,12 @@ static const struct meaning of_connect[] = {
 	{ ENAMETOOLONG, "the address is too long for a Unix socket" },
 	{ EBADMSG, "what listens there speaks something else" },
 	{ EPROTONOSUPPORT, "the listener speaks another version" },
-	{ EPROTOTYPE, "the listener's socket or pipe is of another kind, direction or mode" },
+	{ EPROTOTYPE, "the listener's pipe is of another kind, direction or mode" },
 	{ EMSGSIZE, "larger than the listener allows" },
+	{ E2BIG, "the listener's pipe is larger than this side allows" },
+	{ ENOBUFS, "the listener has no descriptors or memory left" },
+	{ EUSERS, "too many connections of this user wait there" },
+	{ EACCES, "this user may not connect there" },
 	{ 0, NULL },
 };
 

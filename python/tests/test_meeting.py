@@ -119,7 +119,7 @@ class Meeting(TestCase):
         return caught.exception.errno, caught.exception.strerror
 
     def test_a_listener_that_does_not_fit_says_so_in_words(self):
-        differs = errno.EPROTOTYPE, "the listener's socket or pipe is of another kind, direction or mode"
+        differs = errno.EPROTOTYPE, "the listener's pipe is of another kind, direction or mode"
         too_large = errno.EMSGSIZE, "larger than the listener allows"
         for mine, yours, options, failure in (
             ({"mode": "rw"}, "r", {}, differs),
@@ -155,7 +155,7 @@ class Meeting(TestCase):
             self.assertRegex(self.failure(buffered_pipe.listen, f"fd:{other.fileno()}")[1], "SOCK_SEQPACKET")
             other.bind(self.address + "-stream")
             other.listen()
-            self.assertRegex(self.failure(buffered_pipe.connect, self.address + "-stream")[1], "another kind")
+            self.assertRegex(self.failure(buffered_pipe.connect, self.address + "-stream")[1], "something else")
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as other:
             other.bind(self.address + "-other")
             other.listen()

@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 enum { IN, OUT };
@@ -152,26 +153,35 @@ static void meet(struct scene *s, bool listens)
 	}
 }
 
+/* One that a listener only borrows: it does not end for others when one of them closes it. */
+static int listening_socket(void)
+{
+	struct sockaddr_un at = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+	snprintf(at.sun_path, sizeof(at.sun_path), "%s", address);
+	trial_assert(fd >= 0 && bind(fd, (struct sockaddr *)&at, sizeof(at)) == 0 && listen(fd, 5) == 0,
+		     "a listening socket: %d", errno);
+	return fd;
+}
+
 static void meet_after_listener(struct scene *s, struct trial *t)
 {
 	bool accepts = s->plan->verb == ACCEPT;
 	pid_t connector = actor_start(connector_role, s);
+	char passed[32];
 	pid_t victim;
 	int r;
 
 	if (accepts) {
-		r = bufpipe_listen(&listener, address, NULL);
+		snprintf(passed, sizeof(passed), "fd:%d", listening_socket());
+		r = bufpipe_listen(&listener, passed, NULL);
 		trial_assert(r == 0, "listen: %d", r);
 	}
 	victim = victim_start(NULL, victim_call, s);
 	if (accepts) {
-		/* The victim is the one that listens.  The file stays, as after its death. */
-		char moved[100];
-
-		snprintf(moved, sizeof(moved), "%s.", address);
-		rename(address, moved);
+		/* From now on only the victim listens. */
 		bufpipe_listener_close(listener);
-		rename(moved, address);
 		actor_continue(connector);
 	}
 	victim_step_and_kill(victim, t);

@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <sys/types.h>
 #include <sys/vfs.h>
 
@@ -30,20 +31,22 @@ static const struct {
 	{ "epoll_ctl", { ENOMEM, ENOSPC } },
 	{ "epoll_wait", { EINTR } },
 	{ "fchmod", { EPERM, EIO } },
+	{ "fchmodat", { EPERM, EROFS } },
 	{ "fcntl", { EMFILE, EPERM, EINTR } },
 	{ "flock", { EINTR, ENOLCK } },
 	{ "fstat", { ENOMEM } },
+	{ "fstatat", { ENOMEM, EACCES } },
 	{ "fstatfs", { ENOMEM, EINTR } },
 	{ "ftruncate", { EINTR, EPERM, EFBIG } },
 	{ "getpeername", { ENOBUFS } },
 	{ "getsockopt", { ENOMEM } },
 	{ "listen", { EADDRINUSE } },
-	{ "lstat", { ENOMEM, EACCES } },
 	{ "madvise", { ENOMEM, EINVAL } },
 	{ "malloc", { ENOMEM } },
 	{ "memfd_create", { EMFILE, ENFILE, ENOMEM, EPERM, EINVAL, ENOSYS } },
 	{ "mlock", { ENOMEM, EPERM, EAGAIN } },
 	{ "mmap", { ENOMEM, ENFILE, EPERM, EAGAIN } },
+	{ "openat", { EMFILE, ENFILE, ENOMEM, ENOENT, EACCES } },
 	{ "open", { EMFILE, ENFILE, ENOMEM, ENOENT, EACCES, EINTR } },
 	{ "poll", { EINTR, ENOMEM } },
 	{ "ppoll", { EINTR, ENOMEM } },
@@ -56,7 +59,9 @@ static const struct {
 	{ "socket", { EMFILE, ENFILE, ENOMEM, EACCES } },
 	{ "socketpair", { EMFILE, ENFILE, ENOMEM } },
 	{ "syscall", { ENOSYS, EPERM, ENOMEM, EINTR, EAGAIN } },
-	{ "unlink", { EACCES, EBUSY } },
+	{ "timerfd_create", { EMFILE, ENFILE, ENOMEM, EPERM, ENOSYS } },
+	{ "timerfd_settime", { ECANCELED } },
+	{ "unlinkat", { EACCES, EBUSY } },
 };
 
 #define CALLS (sizeof(table) / sizeof(*table))
@@ -163,15 +168,16 @@ WRAP(int, -1, epoll_create1, (int flags), flags)
 WRAP(int, -1, epoll_ctl, (int fd, int what, int other, struct epoll_event *event), fd, what, other, event)
 WRAP(int, -1, epoll_wait, (int fd, struct epoll_event *events, int n, int timeout), fd, events, n, timeout)
 WRAP(int, -1, fchmod, (int fd, mode_t mode), fd, mode)
+WRAP(int, -1, fchmodat, (int fd, const char *path, mode_t mode, int flags), fd, path, mode, flags)
 WRAP(int, -1, flock, (int fd, int how), fd, how)
 WRAP_64(int, -1, fstat, (int fd, struct stat *st), fd, st)
+WRAP_64(int, -1, fstatat, (int fd, const char *path, struct stat *st, int flags), fd, path, st, flags)
 WRAP_64(int, -1, fstatfs, (int fd, struct statfs *st), fd, st)
 WRAP_64(int, -1, ftruncate, (int fd, off_t size), fd, size)
 WRAP(int, -1, getpeername, (int fd, struct sockaddr *at, socklen_t *len), fd, at, len)
 WRAP(int, -1, getsockopt, (int fd, int level, int option, void *value, socklen_t *len), fd, level, option,
      value, len)
 WRAP(int, -1, listen, (int fd, int backlog), fd, backlog)
-WRAP_64(int, -1, lstat, (const char *path, struct stat *st), path, st)
 WRAP(int, -1, madvise, (void *at, size_t len, int advice), at, len, advice)
 WRAP(void *, NULL, malloc, (size_t size), size)
 WRAP(int, -1, memfd_create, (const char *name, unsigned flags), name, flags)
@@ -190,15 +196,21 @@ WRAP(int, -1, setsockopt, (int fd, int level, int option, const void *value, soc
      option, value, len)
 WRAP(int, -1, socket, (int domain, int type, int protocol), domain, type, protocol)
 WRAP(int, -1, socketpair, (int domain, int type, int protocol, int fds[2]), domain, type, protocol, fds)
-WRAP(int, -1, unlink, (const char *path), path)
+WRAP(int, -1, timerfd_create, (int clock, int flags), clock, flags)
+WRAP(int, -1, timerfd_settime, (int fd, int flags, const struct itimerspec *to, struct itimerspec *old), fd,
+     flags, to, old)
+WRAP(int, -1, unlinkat, (int fd, const char *path, int flags), fd, path, flags)
 
-/* The three with a variable number of arguments: on the machines we know, one too many is passed and ignored. */
+/* The four with a variable number of arguments: on the machines we know, one too many is passed and ignored. */
 int __real_fcntl(int fd, int command, ...);
 int __wrap_fcntl(int fd, int command, ...);
 int __wrap_fcntl64(int fd, int command, ...);
 int __real_open(const char *path, int flags, ...);
 int __wrap_open(const char *path, int flags, ...);
 int __wrap_open64(const char *path, int flags, ...);
+int __real_openat(int fd, const char *path, int flags, ...);
+int __wrap_openat(int fd, const char *path, int flags, ...);
+int __wrap_openat64(int fd, const char *path, int flags, ...);
 long __real_syscall(long number, ...);
 long __wrap_syscall(long number, ...);
 
@@ -240,6 +252,22 @@ int __wrap_open64(const char *path, int flags, ...)
 
 	LAST_ARGUMENT(flags, mode);
 	return __wrap_open(path, flags, mode);
+}
+
+int __wrap_openat(int fd, const char *path, int flags, ...)
+{
+	long mode;
+
+	LAST_ARGUMENT(flags, mode);
+	return strikes("openat") ? -1 : __real_openat(fd, path, flags, (mode_t)mode);
+}
+
+int __wrap_openat64(int fd, const char *path, int flags, ...)
+{
+	long mode;
+
+	LAST_ARGUMENT(flags, mode);
+	return __wrap_openat(fd, path, flags, mode);
 }
 
 /* Some are known by their own names; the others may not be there at all. */

@@ -154,13 +154,13 @@ Test(address, a_descriptor_that_cannot_listen_is_refused_and_kept)
 	for (int i = 0; i < 2; i++) {
 		fd = listening_socket(types[i]);
 		snprintf(address, sizeof(address), "fd:%d", fd);
-		check_eq(bufpipe_listen(&listener, address, NULL), -EPROTOTYPE);
+		check_eq(bufpipe_listen(&listener, address, NULL), -ESOCKTNOSUPPORT);
 		check_eq(close(fd), 0);
 		unlink(path);
 	}
 	sockets_open(sockets, SOCK_SEQPACKET); /* connected, not listening */
 	snprintf(address, sizeof(address), "fd:%d", sockets[0]);
-	check_eq(bufpipe_listen(&listener, address, NULL), -EPROTOTYPE);
+	check_eq(bufpipe_listen(&listener, address, NULL), -ESOCKTNOSUPPORT);
 	sockets_close(sockets);
 	fd = open("/dev/null", O_RDONLY);
 	snprintf(address, sizeof(address), "fd:%d", fd);
@@ -294,10 +294,10 @@ Test(address, a_live_one_and_what_is_no_socket_are_not)
 	bufpipe_listener_close(listener);
 	fd = open(path, O_CREAT | O_WRONLY, 0600);
 	close(fd);
-	check_eq(bufpipe_listen(&second, path, NULL), -EADDRINUSE);
+	check_eq(bufpipe_listen(&second, path, NULL), -EEXIST);
 	unlink(path);
 	check_eq(symlink("/nowhere", path), 0);
-	check_eq(bufpipe_listen(&second, path, NULL), -EADDRINUSE);
+	check_eq(bufpipe_listen(&second, path, NULL), -EEXIST);
 	check(exists(path) && !second);
 }
 

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A socket in the filesystem: how it is bound where a stale one may be, and
+ * how it is removed.
+ */
+#ifndef BUFPIPE_CONNECT_PATH_H
+#define BUFPIPE_CONNECT_PATH_H
+
+#include "connect/sleep.h"
+
+#include <sys/stat.h>
+#include <sys/un.h>
+
+/* The longest path that the kernel takes, and its final 0. */
+#define PATH_SIZE (sizeof(((struct sockaddr_un *)0)->sun_path) + 1)
+
+/* Where the file is, whatever becomes of the working directory; directory is -1 if there is none. */
+struct path {
+	int directory;
+	char name[PATH_SIZE];
+	dev_t device;
+	ino_t inode;
+};
+
+#define PATH_NONE ((struct path){ .directory = -1 })
+
+/*
+ * Binds the socket to the address, whose path is given with a final 0, and
+ * listens.  mode: of the file, 0 for what the umask leaves.
+ *   -EADDRINUSE  somebody listens there, or begins to
+ *   -EEXIST      something is there that is no socket
+ *   -EINTR       a signal handler ran
+ */
+int path_listen(struct path *path, int socket, const struct sockaddr_un *at, socklen_t len, const char *text,
+		unsigned mode, const struct sleeper *sleeper);
+
+/* Removes the file if it is still ours. */
+void path_remove(struct path *path);
+
+/* Lets go, and leaves the file. */
+void path_forget(struct path *path);
+
+#endif

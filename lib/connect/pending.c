@@ -1,0 +1,433 @@
+/* SPDX-License-Identifier: MIT */
+#include "connect/pending.h"
+
+#include "base/fd.h"
+#include "connect/agree.h"
+#include "connect/packet.h"
+
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#ifndef SO_PEERPIDFD
+#define SO_PEERPIDFD 77
+#endif
+
+/* Of a handshake from here to the end: the socket, and a region each way. */
+#define DESCRIPTORS 3
+
+/*
+ * Whoever inherited the descriptor by fork keeps the connection alive, so the
+ * connector is told that it has ended; the close alone would not tell it.
+ */
+static void hang_up(int socket)
+{
+	shutdown(socket, SHUT_RDWR);
+	close(socket);
+}
+
+void pending_drop(struct bufpipe_listener *l, struct pending *p)
+{
+	if (p->socket < 0)
+		return;
+	/* Not left to the close: in a forked child the socket lives on, and so would its place in the epoll. */
+	if (!p->stalled)
+		epoll_ctl(l->epoll, EPOLL_CTL_DEL, p->socket, NULL);
+	hang_up(p->socket);
+	if (p->offered)
+		region_drop(&p->ours);
+	*p = (struct pending){ .socket = -1 };
+	l->retry = 0; /* there is room again */
+}
+
+static bool is_shortage(int error)
+{
+	return error == -EMFILE || error == -ENFILE || error == -ENOMEM || error == -ENOBUFS;
+}
+
+static bool is_waiting(const struct pending *p)
+{
+	return p->socket >= 0 && !p->stalled;
+}
+
+/* Nothing has come that we have not looked at. */
+static bool is_silent(const struct pending *p)
+{
+	struct pollfd look = { .fd = p->socket, .events = POLLIN };
+
+	return sys_poll(&look, 0) == 0;
+}
+
+static int waiting_of(const struct bufpipe_listener *l, uid_t uid)
+{
+	int n = 0;
+
+	for (int i = 0; i < PENDING_MAX; i++)
+		n += l->pending[i].socket >= 0 && l->pending[i].uid == uid;
+	return n;
+}
+
+/*
+ * The connector's region has come, and it may count on its pipe.  Whatever we
+ * lack for it now, we may have later: so the region is taken out of the queue
+ * when nothing can fail any more.
+ */
+static int complete(struct bufpipe_listener *l, struct pending *p, bufpipe_t **pipe)
+{
+	struct region theirs;
+	struct handshake g;
+	int fd;
+	int r = handshake_receive(p->socket, &g, REGION, &fd, MSG_PEEK);
+
+	if (r < 0)
+		return r;
+	r = region_attach(&theirs, fd, 0, p->options.flags, &p->expected);
+	if (r < 0) {
+		close(fd);
+		return r;
+	}
+	r = end_open(pipe, &p->ours, &theirs, p->socket, &p->options);
+	if (r < 0) {
+		region_drop(&theirs);
+		return r;
+	}
+	handshake_consume(p->socket);
+	epoll_ctl(l->epoll, EPOLL_CTL_DEL, p->socket, NULL);
+	end_settle(*pipe);
+	*p = (struct pending){ .socket = -1 };
+	l->retry = 0;
+	l->told = false;
+	return 1;
+}
+
+/*
+ * Drops a connector that was silent for too long.  It may speak just now: so it
+ * is hung up on first, and whoever has finished until then has a pipe, though
+ * one that has ended.  It and the caller of accept see that like any hang-up.
+ */
+static int dismiss(struct bufpipe_listener *l, struct pending *p, bufpipe_t **pipe)
+{
+	shutdown(p->socket, SHUT_RDWR);
+	if (p->offered && complete(l, p, pipe) == 1)
+		return 1;
+	pending_drop(l, p);
+	return 0;
+}
+
+/* Of two that could go, the one of the user who has more of them, or else the older one. */
+static bool goes_before(const struct bufpipe_listener *l, const struct pending *a, const struct pending *b)
+{
+	int of_a = waiting_of(l, a->uid);
+	int of_b = waiting_of(l, b->uid);
+
+	return of_a != of_b ? of_a > of_b : a->since < b->since;
+}
+
+/*
+ * Makes room by dropping a silent connector, but not this one.  0 if there is
+ * none that has had its time.
+ */
+static int evict(struct bufpipe_listener *l, const struct pending *except, bufpipe_t **pipe, bool *evicted)
+{
+	int64_t latest = time_now() - GRACE;
+	struct pending *victim = NULL;
+
+	for (int i = 0; i < PENDING_MAX; i++) {
+		struct pending *p = &l->pending[i];
+
+		if (is_waiting(p) && p != except && p->since <= latest &&
+		    (!victim || goes_before(l, p, victim)) && is_silent(p))
+			victim = p;
+	}
+	*evicted = victim != NULL;
+	return victim ? dismiss(l, victim, pipe) : 0;
+}
+
+/*
+ * Something has run out.  When a silent connector can be dropped soon, that
+ * will do; otherwise the program must give something back, and is told once.
+ */
+static int wait_for_room(struct bufpipe_listener *l, const struct pending *except, int error)
+{
+	int64_t now = time_now();
+	bool soon = false;
+
+	l->retry = now + RETRY;
+	for (int i = 0; i < PENDING_MAX; i++) {
+		const struct pending *p = &l->pending[i];
+
+		if (!is_waiting(p) || p == except)
+			continue;
+		soon = true;
+		l->retry =
+			time_sooner(l->retry, p->since + GRACE > now ? p->since + GRACE : now + RETRY / 10);
+	}
+	if (soon || l->told || !error)
+		return 0;
+	l->told = true;
+	return error;
+}
+
+/* For want of room, what it sent stays in its queue; if nobody else can go, until there may be room again. */
+static int evict_or_stall(struct bufpipe_listener *l, struct pending *p, int error, bufpipe_t **pipe)
+{
+	bool evicted;
+	int r = evict(l, p, pipe, &evicted);
+
+	if (r == 1 || evicted)
+		return r;
+	epoll_ctl(l->epoll, EPOLL_CTL_DEL, p->socket, NULL);
+	p->stalled = true;
+	return wait_for_room(l, p, error);
+}
+
+/* Connectors wait in the backlog. */
+static int pause_listening(struct bufpipe_listener *l, int error)
+{
+	struct epoll_event event = { .events = 0 };
+
+	if (epoll_ctl(l->epoll, EPOLL_CTL_MOD, l->listening.fd, &event) == 0)
+		l->paused = true;
+	return wait_for_room(l, NULL, error);
+}
+
+void pending_retry(struct bufpipe_listener *l)
+{
+	struct epoll_event event = { .events = EPOLLIN };
+
+	if (l->retry > time_now())
+		return;
+	if (l->paused && epoll_ctl(l->epoll, EPOLL_CTL_MOD, l->listening.fd, &event) == 0)
+		l->paused = false;
+	for (int i = 0; i < PENDING_MAX; i++) {
+		struct pending *p = &l->pending[i];
+
+		event.data.ptr = p;
+		if (p->socket >= 0 && p->stalled &&
+		    epoll_ctl(l->epoll, EPOLL_CTL_ADD, p->socket, &event) == 0)
+			p->stalled = false;
+	}
+	l->retry = time_now() + RETRY;
+}
+
+int64_t pending_next(const struct bufpipe_listener *l)
+{
+	int64_t next = l->paused ? l->retry : TIME_FOREVER;
+
+	for (int i = 0; i < PENDING_MAX; i++) {
+		const struct pending *p = &l->pending[i];
+
+		if (p->socket >= 0)
+			next = time_sooner(next, p->stalled ? l->retry : p->since + PATIENCE);
+	}
+	return next;
+}
+
+int pending_expire(struct bufpipe_listener *l, bufpipe_t **pipe)
+{
+	int64_t latest = time_now() - PATIENCE;
+
+	for (int i = 0; i < PENDING_MAX; i++) {
+		struct pending *p = &l->pending[i];
+
+		if (is_waiting(p) && p->since <= latest && is_silent(p) && dismiss(l, p, pipe) == 1)
+			return 1;
+	}
+	return 0;
+}
+
+static struct pending *free_place(struct bufpipe_listener *l)
+{
+	for (int i = 0; i < PENDING_MAX; i++) {
+		if (l->pending[i].socket < 0)
+			return &l->pending[i];
+	}
+	return NULL;
+}
+
+/* Asked before a connection is taken: what has been begun can be finished.  0, or why not. */
+static int descriptors_left(const struct bufpipe_listener *l)
+{
+	int fds[DESCRIPTORS];
+	int n = 0;
+	int r = 0;
+
+	while (r == 0 && n < DESCRIPTORS) {
+		fds[n] = fcntl(l->epoll, F_DUPFD_CLOEXEC, FD_FIRST);
+		if (fds[n] < 0)
+			r = -errno;
+		else
+			n++;
+	}
+	while (n > 0)
+		close(fds[--n]);
+	return r;
+}
+
+/* Whether this connector may come in: asked before anything is made for it, or read from it. */
+static int ask_policy(const struct bufpipe_listener *l, int socket, const struct ucred *cred)
+{
+	struct bufpipe_client client = {
+		.pid = cred->pid,
+		.uid = cred->uid,
+		.gid = cred->gid,
+		.pidfd = -1,
+		.waiting = (unsigned)waiting_of(l, cred->uid),
+	};
+	int pidfd;
+	socklen_t len = sizeof(pidfd);
+	int r;
+
+	if (!l->policy)
+		return 0;
+	if (getsockopt(socket, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &len) == 0) {
+		pidfd = fd_own(pidfd);
+		client.pidfd = pidfd < 0 ? -1 : pidfd;
+	}
+	r = l->policy(l->policy_data, &client);
+	if (client.pidfd >= 0)
+		close(client.pidfd);
+	return r < 0 ? r : 0;
+}
+
+static int take(struct bufpipe_listener *l, struct pending *p, int socket)
+{
+	struct epoll_event event = { .events = EPOLLIN, .data.ptr = p };
+	struct ucred cred = { .uid = (uid_t)-1, .gid = (gid_t)-1 };
+	socklen_t len = sizeof(cred);
+	int r;
+
+	if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0)
+		return -errno;
+	r = ask_policy(l, socket, &cred);
+	if (r < 0) {
+		handshake_refuse(socket, r);
+		hang_up(socket);
+		return 0;
+	}
+	if (epoll_ctl(l->epoll, EPOLL_CTL_ADD, socket, &event) < 0)
+		return -errno;
+	p->socket = socket;
+	p->uid = cred.uid;
+	p->since = time_now();
+	return 0;
+}
+
+int pending_admit(struct bufpipe_listener *l, bufpipe_t **pipe)
+{
+	struct pending *p = free_place(l);
+	int shortage = descriptors_left(l);
+	int fd;
+	int r;
+
+	if (!p || shortage < 0) {
+		bool evicted;
+
+		r = evict(l, NULL, pipe, &evicted);
+		return r == 0 && !evicted ? pause_listening(l, shortage) : r;
+	}
+	fd = fd_own(accept4(l->listening.fd, NULL, NULL, SOCK_CLOEXEC));
+	if (is_shortage(fd))
+		return pause_listening(l, fd);
+	if (fd == -EINVAL)
+		return -ESHUTDOWN; /* it listens no more */
+	/* Others may have been quicker; a client that has gone again is no error. */
+	if (fd < 0)
+		return fd == -EAGAIN || fd == -ECONNABORTED || fd == -EINTR ? 0 : fd;
+	l->told = false;
+	r = take(l, p, fd);
+	if (r < 0)
+		hang_up(fd);
+	return r;
+}
+
+/* Rings that are made and mapped for connectors that may never finish. */
+static uint64_t memory_waiting(const struct bufpipe_listener *l)
+{
+	uint64_t sum = 0;
+
+	for (int i = 0; i < PENDING_MAX; i++)
+		sum += l->pending[i].memory;
+	return sum;
+}
+
+static int make_offer(struct pending *p, const struct bufpipe_options *o, unsigned directions)
+{
+	struct handshake offer = handshake_make(OFFER);
+	struct identity id = options_identity(o, directions_identity(directions_mirrored(directions), o));
+	int shared_fd;
+	int r = region_create(&p->ours, &shared_fd, &id, o->name, o->flags);
+
+	if (r < 0)
+		return r;
+	offer.flags = directions;
+	offer.buffer_size = o->object_size ? 0 : o->buffer_size;
+	offer.object_size = o->object_size;
+	offer.object_count = o->object_count;
+	r = packet_send(p->socket, &offer, sizeof(offer), &shared_fd, 1, MSG_DONTWAIT);
+	close(shared_fd);
+	if (r < 0) {
+		region_drop(&p->ours);
+		return r;
+	}
+	p->offered = true;
+	p->options = *o;
+	p->memory = agree_memory(o, directions);
+	p->expected = options_identity(o, directions);
+	p->since = time_now();
+	return 0;
+}
+
+/* Its wishes have come. */
+static int answer(struct bufpipe_listener *l, struct pending *p, bufpipe_t **pipe)
+{
+	struct handshake wishes;
+	struct bufpipe_options o;
+	unsigned directions;
+	int r = handshake_receive(p->socket, &wishes, WISHES, NULL, MSG_PEEK);
+
+	if (r == 0)
+		r = agree_on_offer(&l->options, l->size_limit, &wishes, &o, &directions);
+	if (r < 0)
+		return r;
+	if (memory_waiting(l) + agree_memory(&o, directions) > l->memory_limit)
+		return evict_or_stall(l, p, 0, pipe);
+	r = make_offer(p, &o, directions);
+	if (r == 0)
+		handshake_consume(p->socket);
+	return r;
+}
+
+/* As the connector is told.  That descriptors or memory have run out here is not to be confused with its own want. */
+static int reason(int error)
+{
+	switch (error) {
+	case -EPROTOTYPE:
+	case -EMSGSIZE:
+	case -EPROTONOSUPPORT:
+	case -EBADMSG:
+		return error;
+	default:
+		return -ENOBUFS;
+	}
+}
+
+int pending_advance(struct bufpipe_listener *l, struct pending *p, bufpipe_t **pipe)
+{
+	struct handshake bad;
+	bool offered = p->offered;
+	int fd;
+	int r = offered ? complete(l, p, pipe) : answer(l, p, pipe);
+
+	if (r >= 0 || r == -EAGAIN)
+		return r == 1;
+	if (r == -EMFILE || r == -ENFILE || (offered && is_shortage(r)))
+		return evict_or_stall(l, p, r, pipe);
+	/* It stays in the queue no longer, nor do its descriptors. */
+	if (handshake_receive(p->socket, &bad, REGION, &fd, 0) == 0)
+		close(fd);
+	if (!offered && r != -EPIPE && r != -ECONNRESET)
+		handshake_refuse(p->socket, reason(r));
+	pending_drop(l, p);
+	return 0;
+}

@@ -1,0 +1,477 @@
+/* SPDX-License-Identifier: MIT */
+/* Who has an address: starters that race, strangers that lock, processes that fork, and programs that run out. */
+#include "support.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <stddef.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+static char home[] = "/tmp/bufpipe-test-XXXXXX";
+static char path[64];
+static char lock_path[64];
+
+static void leave(void)
+{
+	check_eq(chdir("/"), 0);
+	check_eq(rmdir(home), 0); /* nothing has been left there */
+}
+
+static void enter(void)
+{
+	support_begin();
+	support_clean_up = leave;
+	check(mkdtemp(home) != NULL);
+	check_eq(chdir(home), 0);
+	snprintf(path, sizeof(path), "%s/socket", home);
+	snprintf(lock_path, sizeof(lock_path), "%s/.socket.lock", home);
+}
+
+TestSuite(listener, .init = enter, .timeout = 60);
+
+static bufpipe_listener_t *listen_at(const char *address)
+{
+	bufpipe_listener_t *listener;
+
+	check_eq(bufpipe_listen(&listener, address, NULL), 0);
+	return listener;
+}
+
+static void visit(void *arg)
+{
+	bufpipe_t *pipe;
+
+	check_eq(bufpipe_connect(&pipe, arg, NULL, PLENTY), 0);
+	say(pipe, "hello");
+	bufpipe_close(pipe);
+}
+
+static void receive_visit(bufpipe_listener_t *listener, const char *address)
+{
+	struct child child = child_start(visit, (void *)(uintptr_t)address);
+	bufpipe_t *pipe;
+
+	check_eq(bufpipe_accept(listener, &pipe, PLENTY), 0);
+	hear(pipe, "hello");
+	bufpipe_close(pipe);
+	child_join(&child);
+}
+
+/* A socket file on which nobody listens. */
+static void leave_stale(void)
+{
+	struct sockaddr_un at = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+	strcpy(at.sun_path, path);
+	check_eq(bind(fd, (struct sockaddr *)&at, sizeof(at)), 0);
+	close(fd);
+}
+
+enum { STARTERS = 6 };
+
+struct race {
+	_Atomic int ready;
+	_Atomic int winners;
+	_Atomic int losers;
+	_Atomic int heard;
+};
+
+/* All listen at once; whoever wins serves one client. */
+static void start(void *arg)
+{
+	struct race *race = arg;
+	bufpipe_listener_t *listener;
+	bufpipe_t *pipe;
+	int r;
+
+	race->ready++;
+	while (race->ready < STARTERS)
+		sched_yield();
+	r = bufpipe_listen(&listener, path, NULL);
+	if (r < 0) {
+		check_eq(r, -EADDRINUSE);
+		race->losers++;
+		return;
+	}
+	race->winners++;
+	check_eq(bufpipe_accept(listener, &pipe, PLENTY), 0);
+	hear(pipe, "hello");
+	race->heard++;
+	bufpipe_close(pipe);
+	/* Not before all others have tried, or a second may win in good right. */
+	while (race->losers < STARTERS - 1)
+		sched_yield();
+	bufpipe_listener_close(listener);
+}
+
+Test(listener, of_many_that_start_at_a_stale_socket_one_wins)
+{
+	const struct bufpipe_options patient = { .flags = BUFPIPE_WAIT_FOR_LISTENER };
+	struct race *race = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct child children[STARTERS];
+	bufpipe_t *pipe;
+
+	for (int round = 0; round < 20; round++) {
+		if (round % 2)
+			leave_stale();
+		*race = (struct race){ 0 };
+		for (int i = 0; i < STARTERS; i++)
+			children[i] = child_start(start, race);
+		check_eq(bufpipe_connect(&pipe, path, &patient, PLENTY), 0);
+		say(pipe, "hello");
+		for (int i = 0; i < STARTERS; i++)
+			child_join(&children[i]);
+		bufpipe_close(pipe);
+		check_eq(race->winners, 1);
+		check_eq(race->heard, 1);
+	}
+}
+
+Test(listener, a_stranger_that_locks_the_directory_delays_nobody)
+{
+	int fd = open(home, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int64_t begin = clock_ns();
+	bufpipe_listener_t *listener;
+
+	check_eq(flock(fd, LOCK_EX), 0);
+	listener = listen_at(path);
+	check(clock_ns() - begin < PROMPT);
+	receive_visit(listener, path);
+	bufpipe_listener_close(listener);
+	close(fd);
+}
+
+static void on_signal(int number)
+{
+	(void)number;
+}
+
+static void listen_interruptibly(void *arg)
+{
+	const struct bufpipe_options options = { .flags = BUFPIPE_INTERRUPTIBLE };
+	const struct sigaction action = { .sa_handler = on_signal };
+	bufpipe_listener_t *listener;
+	int r;
+
+	(void)arg;
+	sigaction(SIGUSR1, &action, NULL);
+	r = bufpipe_listen(&listener, path, &options);
+	check(r == -EINTR || r == -EADDRINUSE);
+}
+
+/* Another one of us that has been stopped while it begins to listen. */
+Test(listener, a_lock_that_is_kept_is_not_waited_for_for_long)
+{
+	int fd = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	int64_t begin = clock_ns();
+	bufpipe_listener_t *listener;
+	struct child child;
+
+	check_eq(flock(fd, LOCK_EX), 0);
+	check_eq(bufpipe_listen(&listener, path, NULL), -EADDRINUSE);
+	check(clock_ns() - begin < PLENTY);
+	child = child_start(listen_interruptibly, NULL);
+	wait_until_asleep(child.pid, child.pid, ASLEEP_ANY);
+	kill(child.pid, SIGUSR1);
+	child_join(&child);
+	/* One that was killed leaves the file, unlocked. */
+	close(fd);
+	listener = listen_at(path);
+	check_eq(access(lock_path, F_OK), -1);
+	bufpipe_listener_close(listener);
+}
+
+static void listen_as_nobody(void *arg)
+{
+	bufpipe_listener_t *listener;
+
+	(void)arg;
+	check_eq(setgid(65534), 0);
+	check_eq(setuid(65534), 0);
+	listener = listen_at(path);
+	bufpipe_listener_close(listener);
+}
+
+Test(listener, a_directory_that_cannot_be_read)
+{
+	struct child child;
+
+	if (geteuid())
+		cr_skip_test("only root can be somebody else");
+	check_eq(chown(home, 65534, 65534), 0);
+	check_eq(chmod(home, 0300), 0);
+	child = child_start(listen_as_nobody, NULL);
+	child_join(&child);
+	leave_stale();
+	check_eq(chown(path, 65534, 65534), 0);
+	child = child_start(listen_as_nobody, NULL);
+	child_join(&child);
+}
+
+Test(listener, the_socket_file_goes_also_after_a_chdir)
+{
+	bufpipe_listener_t *listener = listen_at("./socket");
+	char sideways[128];
+
+	check_eq(chdir("/"), 0);
+	receive_visit(listener, path);
+	bufpipe_listener_close(listener);
+	check_eq(access(path, F_OK), -1);
+	/* A slash makes a path, wherever it is. */
+	check_eq(chdir(home), 0);
+	check_eq(mkdir("sub", 0700), 0);
+	listener = listen_at("sub/socket");
+	receive_visit(listener, "sub/socket");
+	bufpipe_listener_close(listener);
+	check_eq(rmdir("sub"), 0);
+	snprintf(sideways, sizeof(sideways), "..%s/socket", strrchr(home, '/'));
+	listener = listen_at(sideways);
+	receive_visit(listener, path);
+	bufpipe_listener_close(listener);
+	check_eq(access(path, F_OK), -1);
+	check_eq(bufpipe_listen(&listener, "./", NULL), -EINVAL);
+}
+
+/* As long as the kernel takes them. */
+Test(listener, the_longest_addresses)
+{
+	for (int abstract = 0; abstract < 2; abstract++) {
+		for (int len = 106; len <= 109; len++) {
+			bufpipe_listener_t *listener;
+			bufpipe_t *pipe;
+			char address[128];
+
+			snprintf(address, sizeof(address), "%s%d", abstract ? "@bufpipe-test-" : "./",
+				 getpid());
+			memset(address + strlen(address), 'x', sizeof(address) - strlen(address));
+			address[len] = '\0';
+			if (len > 108) {
+				check_eq(bufpipe_listen(&listener, address, NULL), -ENAMETOOLONG);
+				check_eq(bufpipe_connect(&pipe, address, NULL, 0), -ENAMETOOLONG);
+				continue;
+			}
+			listener = listen_at(address);
+			receive_visit(listener, address);
+			bufpipe_listener_close(listener);
+		}
+	}
+}
+
+Test(listener, the_mode_of_the_socket_file)
+{
+	static const unsigned modes[] = { 0, 0600, 0660, 0666, 0777 };
+	bufpipe_listener_t *listener;
+	struct stat st;
+
+	umask(027);
+	for (size_t i = 0; i < sizeof(modes) / sizeof(*modes); i++) {
+		struct bufpipe_options options = { .mode = modes[i] };
+
+		check_eq(bufpipe_listen(&listener, path, &options), 0);
+		check_eq(stat(path, &st), 0);
+		check_eq(st.st_mode & 07777, modes[i] ? modes[i] : 0750);
+		bufpipe_listener_close(listener);
+	}
+	check_eq(bufpipe_listen(&listener, path, &(struct bufpipe_options){ .mode = 01000 }), -EINVAL);
+}
+
+static void sleep_on(void *arg)
+{
+	(void)arg;
+	for (;;)
+		pause();
+}
+
+static void be_refused(void *arg)
+{
+	bufpipe_t *pipe;
+	int r = bufpipe_connect(&pipe, arg, NULL, PLENTY);
+
+	check(r == -ECONNRESET || r == -ECONNREFUSED);
+}
+
+/* A worker that knows nothing of the listener has inherited its descriptors. */
+Test(listener, one_that_its_owner_closed_is_closed_whoever_inherited_it)
+{
+	char name[64];
+	const char *addresses[] = { name, path };
+
+	snprintf(name, sizeof(name), "@bufpipe-test-listener-%d", getpid());
+	for (int i = 0; i < 2; i++) {
+		bufpipe_listener_t *listener = listen_at(addresses[i]);
+		struct child waits = child_start(be_refused, (void *)(uintptr_t)addresses[i]);
+		struct child under_way = child_start(be_refused, (void *)(uintptr_t)addresses[i]);
+		struct child worker;
+		bufpipe_t *pipe;
+		int64_t begin;
+
+		wait_until_asleep(waits.pid, waits.pid, ASLEEP_ANY);
+		wait_until_asleep(under_way.pid, under_way.pid, ASLEEP_ANY);
+		worker = child_start(sleep_on, NULL);
+		wait_until_asleep(worker.pid, worker.pid, ASLEEP_PAUSE);
+		begin = clock_ns();
+		bufpipe_listener_close(listener);
+		child_join(&waits);
+		child_join(&under_way);
+		check_eq(bufpipe_connect(&pipe, addresses[i], NULL, PLENTY), i ? -ENOENT : -ECONNREFUSED);
+		check(clock_ns() - begin < PROMPT);
+		if (i) {
+			listener = listen_at(path);
+			receive_visit(listener, path);
+			bufpipe_listener_close(listener);
+		}
+		child_kill(&worker);
+	}
+}
+
+enum { WORKERS = 3, VISITS = 30 };
+
+struct work {
+	bufpipe_listener_t *listener;
+	_Atomic int *served;
+};
+
+static void work(void *arg)
+{
+	const struct work *w = arg;
+	bufpipe_t *pipe;
+	int r;
+
+	while ((r = bufpipe_accept(w->listener, &pipe, PLENTY)) == 0) {
+		hear(pipe, "hello");
+		++*w->served;
+		bufpipe_close(pipe);
+	}
+	check_eq(r, -ESHUTDOWN);
+	check_eq(bufpipe_accept(w->listener, &pipe, 0), -ESHUTDOWN);
+	bufpipe_listener_close(w->listener);
+}
+
+Test(listener, several_processes_may_accept)
+{
+	struct work w = { .listener = listen_at(path) };
+	struct child workers[WORKERS];
+	struct child visitors[VISITS];
+
+	w.served = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	for (int i = 0; i < WORKERS; i++)
+		workers[i] = child_start(work, &w);
+	for (int i = 0; i < VISITS; i++)
+		visitors[i] = child_start(visit, path);
+	for (int i = 0; i < VISITS; i++)
+		child_join(&visitors[i]);
+	while (*w.served < VISITS)
+		sleep_ns(MSEC);
+	/* The parent has the listener as before; its close ends it for all. */
+	bufpipe_listener_close(w.listener);
+	for (int i = 0; i < WORKERS; i++)
+		child_join(&workers[i]);
+	check_eq(*w.served, VISITS);
+}
+
+static double cpu_seconds(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_SELF, &usage);
+	return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+	       (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
+}
+
+static void visit_and_wait(void *arg)
+{
+	bufpipe_t *pipe;
+
+	check_eq(bufpipe_connect(&pipe, arg, NULL, PLENTY), 0);
+	say(pipe, "hello");
+	while (bufpipe_send(pipe, "", 0, 0) >= 0)
+		sleep_ns(MSEC);
+	bufpipe_close(pipe);
+}
+
+/* All but some descriptors are taken, as by other parts of a program. */
+static int exhaust(int held[])
+{
+	int n = 0;
+
+	check_eq(setrlimit(RLIMIT_NOFILE, &(struct rlimit){ 64, 64 }), 0);
+	while ((held[n] = dup(0)) >= 0)
+		n++;
+	return n;
+}
+
+Test(listener, out_of_descriptors_it_says_so_once_and_waits)
+{
+	bufpipe_listener_t *listener = listen_at(path);
+	struct pollfd p = { .fd = bufpipe_listener_fd(listener), .events = POLLIN };
+	struct child child = child_start(visit_and_wait, path);
+	double before;
+	bufpipe_t *pipe;
+	int wakeups = 0;
+	int held[64];
+	int n;
+
+	need_limits();
+	n = exhaust(held);
+	check_eq(bufpipe_accept(listener, &pipe, PLENTY), -EMFILE);
+	before = cpu_seconds();
+	check_eq(bufpipe_accept(listener, &pipe, SEC), -ETIMEDOUT);
+	check(cpu_seconds() - before < 0.3);
+	/* In an event loop, too: it looks again now and then, but does not spin. */
+	for (int64_t end = clock_ns() + SEC; clock_ns() < end; wakeups++) {
+		if (poll(&p, 1, 1000) == 1)
+			check_eq(bufpipe_accept(listener, &pipe, 0), -EAGAIN);
+	}
+	check(wakeups < 50);
+	/* One is not enough, and nothing is begun that cannot be finished. */
+	close(held[--n]);
+	check_eq(bufpipe_accept(listener, &pipe, 200 * MSEC), -ETIMEDOUT);
+	for (int i = 0; i < 2; i++)
+		close(held[--n]);
+	check_eq(poll(&p, 1, 10000), 1);
+	check_eq(bufpipe_accept(listener, &pipe, PLENTY), 0);
+	hear(pipe, "hello");
+	bufpipe_close(pipe);
+	child_join(&child);
+	while (n > 0)
+		close(held[--n]);
+	bufpipe_listener_close(listener);
+}
+
+/* A client that has its pipe waits for ours, should descriptors run out in between. */
+Test(listener, who_has_finished_is_kept_when_descriptors_run_out)
+{
+	bufpipe_listener_t *listener = listen_at(path);
+	struct child child;
+	bufpipe_t *pipe;
+	int held[64];
+	int n;
+
+	need_limits();
+	for (;;) {
+		child = child_start(visit_and_wait, path);
+		wait_until_asleep(child.pid, child.pid, ASLEEP_ANY);
+		/* Its wishes are answered; what it then sends needs one more descriptor. */
+		if (bufpipe_accept(listener, &pipe, 0) == -EAGAIN)
+			break;
+		/* It was so quick that it has its pipe. */
+		bufpipe_close(pipe);
+		child_join(&child);
+	}
+	n = exhaust(held);
+	check_eq(bufpipe_accept(listener, &pipe, PLENTY), -EMFILE);
+	check_eq(bufpipe_accept(listener, &pipe, 300 * MSEC), -ETIMEDOUT);
+	close(held[--n]);
+	check_eq(bufpipe_accept(listener, &pipe, PLENTY), 0);
+	hear(pipe, "hello");
+	bufpipe_close(pipe);
+	child_join(&child);
+	while (n > 0)
+		close(held[--n]);
+	bufpipe_listener_close(listener);
+}
