@@ -68,18 +68,16 @@ class End(_core.End):
         await _aio.send(self, buf, offset, size)
 
     async def async_recv(self):
-        """recv() for asyncio.  If it is cancelled, nothing was received.
+        """recv() for asyncio.  If it is cancelled, nothing is lost.
 
-        A message that is longer than the buffer comes through a thread; if that is cancelled, the
-        message may be lost.
+        What has come of a message that is longer than the buffer is kept for the next call.
         """
         return self._load(await _aio.receive(self, True))
 
     async def async_recv_bytes(self):
-        """recv_bytes() for asyncio.  If it is cancelled, nothing was received.
+        """recv_bytes() for asyncio.  If it is cancelled, nothing is lost.
 
-        A message that is longer than the buffer comes through a thread; if that is cancelled, the
-        message may be lost.
+        What has come of a message that is longer than the buffer is kept for the next call.
         """
         return await _aio.receive(self, False)
 
@@ -122,7 +120,7 @@ def _check_hints(**hints):
 _BUFFER_SIZE = 65536
 
 
-def Generic_Pipe(buffer_size=None, minimum_write=64, SMT_recv=16, SMT_send=16, polling=0.1, duplex=None):
+def Generic_Pipe(buffer_size=None, minimum_write=64, SMT_recv=16, SMT_send=16, polling=0.1, duplex=None, *, name=None, max_message=None):
     """A pipe for messages of any length: (receiving end, sending end), or two ends that do both if duplex.
 
     It holds at least buffer_size bytes of messages of 16 bytes or more, often twice as many: its ends
@@ -132,6 +130,10 @@ def Generic_Pipe(buffer_size=None, minimum_write=64, SMT_recv=16, SMT_send=16, p
     Without a buffer_size it is called as multiprocessing.Pipe is: the first argument may be duplex,
     which then is True if it is not given, and the buffer has 65536 bytes.  With one, duplex is
     False if it is not given.
+
+    The name is shown in repr(), and as memfd:NAME in /proc/PID/maps.  An end receives messages of
+    max_message bytes at most, or of buffer_size, if that is more; without it, of half of the
+    machine's memory.
     """
     _check_hints(minimum_write=minimum_write, SMT_recv=SMT_recv, SMT_send=SMT_send, polling=polling)
     if isinstance(buffer_size, bool):
@@ -142,13 +144,15 @@ def Generic_Pipe(buffer_size=None, minimum_write=64, SMT_recv=16, SMT_send=16, p
         duplex = buffer_size is None
     if buffer_size is None:
         buffer_size = _BUFFER_SIZE
-    return End._pair(buffer_size=_positive("buffer_size", buffer_size), duplex=duplex)
+    return End._pair(
+        buffer_size=_positive("buffer_size", buffer_size), duplex=duplex, name=name, max_message=max_message
+    )
 
 
 Pipe = Generic_Pipe
 
 
-def Static_Pipe(object_size, object_count, SMT_recv=16, SMT_send=16, polling=0.1, duplex=False):
+def Static_Pipe(object_size, object_count, SMT_recv=16, SMT_send=16, polling=0.1, duplex=False, *, name=None):
     """A pipe for messages of exactly object_size bytes, of which it holds object_count.
 
     Both send() and send_bytes() take bytes-like objects, and recv() and recv_bytes() return bytes.
@@ -159,6 +163,7 @@ def Static_Pipe(object_size, object_count, SMT_recv=16, SMT_send=16, polling=0.1
         object_size=_positive("object_size", object_size),
         object_count=_positive("object_count", object_count),
         duplex=duplex,
+        name=name,
     )
 
 

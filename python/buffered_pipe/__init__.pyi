@@ -36,6 +36,8 @@ class End:
     def object_count(self) -> int: ...
     @property
     def peer(self) -> Tuple[int, int, int]: ...
+    max_message: int
+    name: Optional[str]
     def send(self, obj: Any, *, timeout: Optional[float] = None) -> None: ...
     def recv(self, *, timeout: Optional[float] = None) -> Any: ...
     def send_bytes(
@@ -130,6 +132,9 @@ def Generic_Pipe(
     SMT_send: float = 16,
     polling: float = 0.1,
     duplex: Optional[bool] = None,
+    *,
+    name: Optional[str] = None,
+    max_message: Optional[int] = None,
 ) -> Tuple[End, End]: ...
 
 Pipe = Generic_Pipe
@@ -141,6 +146,8 @@ def Static_Pipe(
     SMT_send: float = 16,
     polling: float = 0.1,
     duplex: bool = False,
+    *,
+    name: Optional[str] = None,
 ) -> Tuple[End, End]: ...
 def listen(
     address: _Path,

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Waiting in asyncio: the loop watches the descriptor of an end.
 
-What must wait otherwise has a thread of its own, which uses a handle of its
-own: to send when there is no room, and to receive what is longer than the buffer.
+To send when there is no room has a thread of its own, which uses a handle of
+its own.
 
 asyncio itself is imported by those who wait: it takes longer than all the rest.
 """
@@ -109,10 +109,7 @@ async def receive(end, objects):
         try:
             return end._recv_now(objects)
         except BlockingIOError:
-            try:
-                return await _in_thread(end, lambda handle: handle._recv_long(objects))
-            except TimeoutError:
-                pass  # somebody else has received it
+            await asyncio.sleep(0)  # much of a long message has come, and more of it is there
         except TimeoutError:
             begin = time.monotonic()
             await _readable(end)
@@ -177,11 +174,7 @@ async def get(queue):
         try:
             return queue._get_now()
         except BlockingIOError:
-            try:
-                message = await _in_thread(queue._reader, lambda handle: handle._recv_long(True))
-            except TimeoutError:
-                continue  # somebody else has taken it
-            return queue._load(message)
+            await asyncio.sleep(0)  # much of a long message has come, and more of it is there
         except Empty:
             begin = time.monotonic()
             await _readable(queue._reader)

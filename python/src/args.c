@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "core.h"
+#include "args.h"
 
 #include <math.h>
 #include <string.h>
@@ -141,5 +141,22 @@ bool args_number(PyObject *value, const char *name, size_t *size)
 	if (value != Py_None)
 		return args_size(value, name, 0, size);
 	PyErr_Format(PyExc_TypeError, "%s must be an integer, not None", name);
+	return false;
+}
+
+bool args_options(struct bufpipe_options *options, PyObject *buffer_size, PyObject *object_size,
+		  PyObject *object_count)
+{
+	*options = (struct bufpipe_options){ .flags = BUFPIPE_SHARED | BUFPIPE_INTERRUPTIBLE };
+	if (!args_size(buffer_size, "buffer_size", 0, &options->buffer_size) ||
+	    !args_size(object_size, "object_size", 0, &options->object_size) ||
+	    !args_size(object_count, "object_count", 0, &options->object_count))
+		return false;
+	if (options->object_size && options->buffer_size)
+		PyErr_SetString(PyExc_ValueError, "a pipe has a buffer_size or an object_size, not both");
+	else if (options->object_count && !options->object_size)
+		PyErr_SetString(PyExc_ValueError, "an object_count needs an object_size");
+	else
+		return true;
 	return false;
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Waiting for a message of one end. */
-#include "core.h"
+#include "await.h"
+
+#include "part.h"
 
 enum awaited handle_await_quietly(struct end *self, int64_t deadline)
 {
@@ -40,12 +42,6 @@ int handle_await(struct end *self, int64_t deadline)
 	}
 }
 
-void handle_settle(struct hold *hold)
-{
-	if (unlikely(hold->fd >= 0))
-		(void)bufpipe_next(hold->pipe, 0);
-}
-
 METHOD(handle_poll)
 {
 	static const struct signature signature = { "poll", 1, 0, { "timeout" } };
@@ -62,7 +58,7 @@ METHOD(handle_poll)
 		if (!hold)
 			return NULL;
 		r = bufpipe_next(hold->pipe, 0);
-		if (r >= 0 || r == -EPIPE)
+		if (r >= 0 || r == -EPIPE || (r == -EBUSY && part_waits(hold)))
 			Py_RETURN_TRUE;
 		if (r != -EAGAIN)
 			return raise_error(hold, RECEIVING, r);

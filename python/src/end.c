@@ -7,72 +7,25 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-PyObject *handle_make(PyTypeObject *type, struct state *state, struct hold *hold)
-{
-	struct end *self;
-
-	if (!hold)
-		return NULL;
-	self = (struct end *)type->tp_alloc(type, 0);
-	if (!self) {
-		hold_drop(hold);
-		return NULL;
-	}
-	self->state = state;
-	self->hold = hold;
-	self->readable = hold->info.can_recv;
-	self->writable = hold->info.can_send;
-	return (PyObject *)self;
-}
-
-bool args_options(struct bufpipe_options *options, PyObject *buffer_size, PyObject *object_size,
-		  PyObject *object_count)
-{
-	*options = (struct bufpipe_options){ .flags = BUFPIPE_SHARED | BUFPIPE_INTERRUPTIBLE };
-	if (!args_size(buffer_size, "buffer_size", 0, &options->buffer_size) ||
-	    !args_size(object_size, "object_size", 0, &options->object_size) ||
-	    !args_size(object_count, "object_count", 0, &options->object_count))
-		return false;
-	if (options->object_size && options->buffer_size)
-		PyErr_SetString(PyExc_ValueError, "a pipe has a buffer_size or an object_size, not both");
-	else if (options->object_count && !options->object_size)
-		PyErr_SetString(PyExc_ValueError, "an object_count needs an object_size");
-	else
-		return true;
-	return false;
-}
-
-struct state *state_of_class(PyObject *class)
-{
-	PyObject *module = NULL;
-
-	/* A class made in Python is no part of the module, but one of its bases is. */
-	for (PyTypeObject *type = (PyTypeObject *)class; type && !module; type = type->tp_base) {
-		module = PyType_GetModule(type);
-		if (module && PyModule_GetDef(module) != &core_module)
-			module = NULL;
-		PyErr_Clear();
-	}
-	if (module)
-		return PyModule_GetState(module);
-	PyErr_SetString(PyExc_TypeError, "this is no class of ends");
-	return NULL;
-}
-
 static PyObject *handle_pair(PyObject *class, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
 	static const struct signature signature = {
-		"_pair", 0, 0, { "buffer_size", "object_size", "object_count", "duplex", "name" }
+		"_pair",
+		0,
+		0,
+		{ "buffer_size", "object_size", "object_count", "duplex", "name", "max_message" },
 	};
 	struct state *state = state_of_class(class);
 	struct bufpipe_options options;
 	PyObject *ends[2] = { NULL, NULL };
 	bufpipe_t *pipes[2];
-	PyObject *values[5];
+	size_t max_message;
+	PyObject *values[6];
 	int r;
 
-	if (!state || !args_parse(&signature, args, nargs, kwnames, values) ||
-	    !args_options(&options, values[0], values[1], values[2]))
+	if (!state || !state_alive(state) || !args_parse(&signature, args, nargs, kwnames, values) ||
+	    !args_options(&options, values[0], values[1], values[2]) ||
+	    !args_size(values[5], "max_message", state->max_message, &max_message))
 		return NULL;
 	r = values[3] ? PyObject_IsTrue(values[3]) : 0;
 	if (r < 0)
@@ -89,11 +42,17 @@ static PyObject *handle_pair(PyObject *class, PyObject *const *args, Py_ssize_t 
 		return raise_too_large();
 	if (r < 0)
 		return raise_error(NULL, NEITHER, r);
-	ends[0] = handle_make((PyTypeObject *)class, state, hold_new(pipes[0]));
+	ends[0] = handle_of_pipe((PyTypeObject *)class, state, pipes[0]);
 	if (ends[0])
-		ends[1] = handle_make((PyTypeObject *)class, state, hold_new(pipes[1]));
+		ends[1] = handle_of_pipe((PyTypeObject *)class, state, pipes[1]);
 	else
 		bufpipe_close(pipes[1]);
+	for (int i = 0; i < 2 && ends[1]; i++) {
+		struct end *end = (struct end *)ends[i];
+
+		end->max_message = max_message;
+		end->name = options.name ? Py_NewRef(values[4]) : NULL;
+	}
 	if (ends[1])
 		return Py_BuildValue("(NN)", ends[0], ends[1]);
 	Py_XDECREF(ends[0]);
@@ -114,6 +73,7 @@ static void handle_dealloc(PyObject *self)
 	PyTypeObject *type = Py_TYPE(self);
 
 	handle_shut((struct end *)self);
+	Py_XDECREF(((struct end *)self)->name);
 	type->tp_free(self);
 	Py_DECREF(type);
 }
@@ -151,12 +111,19 @@ static PyObject *handle_fork(PyObject *object, PyObject *unused)
 {
 	struct end *self = (struct end *)object;
 	struct hold *hold = handle_hold(self);
+	PyObject *made;
 
 	(void)unused;
 	if (!hold)
 		return NULL;
 	hold_add(hold);
-	return handle_make(Py_TYPE(object), self->state, hold);
+	made = handle_make(Py_TYPE(object), self->state, hold);
+	if (made) {
+		((struct end *)made)->max_message = self->max_message;
+		Py_XINCREF(self->name);
+		((struct end *)made)->name = self->name;
+	}
+	return made;
 }
 
 static METHOD(handle_shutdown)
@@ -303,7 +270,7 @@ static PyObject *handle_take(PyObject *class, PyObject *socket)
 			return NULL;
 		WITHOUT_GIL(r = bufpipe_recv_end(fd, &pipe));
 		if (r == 0)
-			return handle_make((PyTypeObject *)class, state, hold_new(pipe));
+			return handle_of_pipe((PyTypeObject *)class, state, pipe);
 	} while (socket_await(fd, POLLIN, deadline, r) == 0);
 	return NULL;
 }
@@ -372,6 +339,48 @@ static PyObject *handle_get(PyObject *self, void *field)
 	Py_RETURN_NONE;
 }
 
+static PyObject *handle_get_max(PyObject *self, void *unused)
+{
+	(void)unused;
+	return PyLong_FromSize_t(((struct end *)self)->max_message);
+}
+
+static int handle_set_max(PyObject *self, PyObject *value, void *unused)
+{
+	size_t most;
+
+	(void)unused;
+	if (!value) {
+		PyErr_SetString(PyExc_AttributeError, "max_message cannot be deleted");
+		return -1;
+	}
+	if (!args_number(value, "max_message", &most))
+		return -1;
+	((struct end *)self)->max_message = most;
+	return 0;
+}
+
+static PyObject *handle_get_name(PyObject *object, void *unused)
+{
+	struct end *self = (struct end *)object;
+
+	(void)unused;
+	return Py_NewRef(self->name ? self->name : Py_None);
+}
+
+static int handle_set_name(PyObject *object, PyObject *value, void *unused)
+{
+	struct end *self = (struct end *)object;
+
+	(void)unused;
+	if (value && value != Py_None && !PyUnicode_Check(value)) {
+		PyErr_Format(PyExc_TypeError, "name must be a str or None, not %R", value);
+		return -1;
+	}
+	Py_XSETREF(self->name, value && value != Py_None ? Py_NewRef(value) : NULL);
+	return 0;
+}
+
 static PyObject *hold_repr(const struct hold *hold, PyObject *name, void *at)
 {
 	const char *way;
@@ -417,7 +426,6 @@ static PyMethodDef handle_methods[] = {
 	{ "send_to", handle_send_to, METH_O, doc_send_to },
 	{ "recv_from", handle_take, METH_O | METH_CLASS, doc_recv_from },
 	{ "_recv_now", handle_recv_now, METH_O, NULL },
-	{ "_recv_long", handle_recv_long, METH_O, NULL },
 	{ "_dump", handle_dump, METH_O, NULL },
 	{ "_load", handle_load, METH_O, NULL },
 	{ "_fork", handle_fork, METH_NOARGS, NULL },
@@ -443,6 +451,12 @@ static PyGetSetDef handle_getset[] = {
 	GET("peer", PEER,
 	    "(pid, uid, gid) of the process that made the other end, or after connect() of the one that\n"
 	    "called listen(), as the kernel saw them."),
+	{ "max_message", handle_get_max, handle_set_max,
+	  "The length of the longest message that this handle receives, if that is more than buffer_size.\n\n"
+	  "A longer one is an OSError, and stays in the pipe.",
+	  NULL },
+	{ "name", handle_get_name, handle_set_name,
+	  "What the pipe was called when it was made, or None.  It is in repr(), and may be changed.", NULL },
 	{ NULL, NULL, NULL, NULL, NULL },
 };
 

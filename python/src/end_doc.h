@@ -5,18 +5,19 @@
 
 #include <Python.h>
 
-PyDoc_STRVAR(doc_end,
-	     "One end of a pipe, for any number of threads and processes.\n\n"
-	     "Made by Pipe(), Static_Pipe(), connect() and Listener.accept().  An end that is no longer\n"
-	     "referred to is closed.\n\n"
-	     "Every call that may wait takes timeout= in seconds: None waits for ever, 0 only tries, and\n"
-	     "TimeoutError says that the time is up.  EOFError: the stream has ended and everything was\n"
-	     "received.  BrokenPipeError: nobody is left to receive.  OSError: the handle is closed, or the\n"
-	     "end does not go that way.\n\n"
-	     "A message longer than buffer_size streams through, while both sides are at work: to send it\n"
-	     "with timeout=0 is a ValueError.  A call that has begun to receive one stays for a second, and\n"
-	     "one more for each 16 MiB, even if its timeout is shorter; if the rest does not come by then,\n"
-	     "the message is lost, or its sender begins it anew.");
+PyDoc_STRVAR(
+	doc_end,
+	"One end of a pipe, for any number of threads and processes.\n\n"
+	"Made by Pipe(), Static_Pipe(), connect() and Listener.accept().  An end that is no longer\n"
+	"referred to is closed.\n\n"
+	"Every call that may wait takes timeout= in seconds: None waits for ever, 0 only tries, and\n"
+	"TimeoutError says that the time is up.  EOFError: the stream has ended and everything was\n"
+	"received.  BrokenPipeError: nobody is left to receive.  OSError: the handle is closed, or the\n"
+	"end does not go that way.\n\n"
+	"A message longer than buffer_size streams through, while both sides are at work: to send it\n"
+	"with timeout=0 is a ValueError.  If a timeout or an exception ends a call that receives one, what\n"
+	"has come is kept: the next receiving call of the same thread goes on with it, and until then\n"
+	"the other threads and processes that use this end wait.");
 PyDoc_STRVAR(doc_send,
 	     "send($self, /, obj, *, timeout=None)\n--\n\n"
 	     "Send an object as a pickle; in a static pipe, bytes.\n\n"
@@ -32,11 +33,13 @@ PyDoc_STRVAR(doc_send_bytes, "send_bytes($self, /, buf, offset=0, size=None, *, 
 PyDoc_STRVAR(doc_recv_bytes, "recv_bytes($self, /, maxlength=None, *, timeout=None)\n--\n\n"
 			     "Receive a message as bytes.\n\n"
 			     "A message of more than maxlength bytes is an OSError, and stays in the pipe.");
-PyDoc_STRVAR(doc_recv_bytes_into,
-	     "recv_bytes_into($self, /, buf, offset=0, *, timeout=None)\n--\n\n"
-	     "Receive a message into a writable bytes-like object, from offset on, and return its length.\n\n"
-	     "A message that is too long is received, too: as the argument of the exception\n"
-	     "multiprocessing.BufferTooShort.");
+PyDoc_STRVAR(
+	doc_recv_bytes_into,
+	"recv_bytes_into($self, /, buf, offset=0, *, timeout=None)\n--\n\n"
+	"Receive a message into a writable bytes-like object, from offset on, and return its length.\n\n"
+	"A message that is too long is received, too: as the argument of the exception\n"
+	"multiprocessing.BufferTooShort.  If it has more than 16 MiB, or more than max_message bytes and\n"
+	"more than the buffer holds, it stays in the pipe, and the exception only says so.");
 PyDoc_STRVAR(doc_send_view,
 	     "send_view($self, /, size=None, *, timeout=None)\n--\n\n"
 	     "A context manager: a writable memoryview of size bytes inside the pipe.\n\n"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "core.h"
+#include "error.h"
 
 PyObject *name_of(PyTypeObject *type)
 {
@@ -23,12 +23,6 @@ void *raise_timeout(enum direction direction)
 	PyErr_SetString(PyExc_TimeoutError, direction == SENDING     ? "no room in the pipe in time"
 					    : direction == RECEIVING ? "no message arrived in time"
 								     : "nobody came in time");
-	return NULL;
-}
-
-void *raise_cut_short(void)
-{
-	PyErr_SetString(PyExc_TimeoutError, "a long message had begun, and its rest did not arrive in time");
 	return NULL;
 }
 
@@ -106,20 +100,4 @@ void *raise_error(const struct hold *hold, enum direction direction, long error)
 		errno = (int)-error;
 		return PyErr_SetFromErrno(PyExc_OSError);
 	}
-}
-
-int after_slice(struct end *self, const struct hold *hold, enum direction direction, long r)
-{
-	if (r < 0 && r != -EAGAIN && r != -ETIMEDOUT && r != -EINTR) {
-		raise_error(hold, direction, r);
-		return -1;
-	}
-	if (r < 0 && PyErr_CheckSignals() < 0)
-		return -1;
-	/* Another thread, or the signal's handler, may have closed it. */
-	if (self->hold != hold) {
-		raise_closed();
-		return -1;
-	}
-	return 0;
 }

@@ -12,7 +12,7 @@
  *
  * The receiver has all of it in one bytearray, and what it loads points there.
  */
-#include "core.h"
+#include "frame.h"
 
 #include <string.h>
 

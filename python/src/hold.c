@@ -1,21 +1,46 @@
 /* SPDX-License-Identifier: MIT */
-#include "core.h"
+#include "hold.h"
 
 #include <pthread.h>
 
 static unsigned process;
 
-static _Thread_local struct use *uses;
+unsigned this_process(void)
+{
+	return process;
+}
+
+unsigned long thread_number(void)
+{
+	static atomic_ulong threads;
+	static _Thread_local unsigned long thread;
+
+	if (!thread)
+		thread = atomic_fetch_add_explicit(&threads, 1, memory_order_relaxed) + 1;
+	return thread;
+}
+
+/*
+ * The calls of this thread that are at work.  They are not in the frames of the
+ * calls: while a call runs the handler of a signal, a library such as greenlet
+ * may put another stack in the place of this one.
+ */
+struct use_record {
+	struct hold *hold;
+	struct use_record *next;
+	struct use_record **at_me;
+};
+static _Thread_local struct use_record *uses;
 
 /*
  * In a child, the calls of the other threads are gone.  Those of the thread that
  * forked are not: it may have done so in the handler of a signal that came in
  * the middle of a call, and that call goes on in the child as well.
  */
-static void count_fork(void)
+static void count_uses_in_child(void)
 {
 	process++;
-	for (struct use *use = uses; use; use = use->next) {
+	for (struct use_record *use = uses; use; use = use->next) {
 		if (use->hold->process != process)
 			use->hold->uses = 0;
 		use->hold->process = process;
@@ -23,14 +48,219 @@ static void count_fork(void)
 	}
 }
 
+/*
+ * What threads have entered and not left.  The library's lock of an end is in
+ * the memory of the pipe, and the C library and the kernel have it in a list of
+ * the thread that owns it.  Were that memory unmapped while the thread lives,
+ * the next lock that the thread takes would write into it.  So the memory stays
+ * until the thread has given the lock back: in its next call of this package,
+ * or when it ends.
+ *
+ * The list is under a mutex, not under the GIL, because a thread that ends has
+ * no GIL any more, and because interpreters may have a GIL each.
+ */
+_Atomic unsigned stays_left;
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct stay *stays; /* under the lock */
+static pthread_key_t key;  /* whose destructor tells that a thread ends */
+
+static void link_first(struct stay *stay)
+{
+	stay->next = stays;
+	stay->at_me = &stays;
+	if (stay->next)
+		stay->next->at_me = &stay->next;
+	stays = stay;
+	stay->listed = true;
+}
+
+static void take_out(struct stay *stay)
+{
+	*stay->at_me = stay->next;
+	if (stay->next)
+		stay->next->at_me = stay->at_me;
+	stay->listed = false;
+	if (stay->state == STAY_LEFT)
+		atomic_fetch_sub_explicit(&stays_left, 1, memory_order_relaxed);
+}
+
+/* Under the lock: whether it was the last one of a hold that nothing else uses. */
+static bool count_down(struct hold *hold)
+{
+	return --hold->stays == 0 && hold->parked;
+}
+
+/* Without the GIL as well: nothing uses it any more. */
+static void hold_free(struct hold *hold)
+{
+	bufpipe_close(hold->pipe);
+	PyMem_RawFree(hold);
+}
+
+struct stay *stay_begin(struct hold *hold, enum direction direction)
+{
+	struct stay *stay;
+
+	/* Any value but NULL: the destructor runs for it. */
+	if (pthread_setspecific(key, &stays) != 0)
+		return NULL;
+	stay = PyMem_RawMalloc(sizeof(*stay));
+	if (!stay)
+		return NULL;
+	*stay = (struct stay){ .hold = hold, .direction = direction, .thread = thread_number() };
+	pthread_mutex_lock(&lock);
+	link_first(stay);
+	hold->stays++;
+	pthread_mutex_unlock(&lock);
+	return stay;
+}
+
+void stay_end(struct stay *stay)
+{
+	pthread_mutex_lock(&lock);
+	take_out(stay);
+	(void)count_down(stay->hold); /* the caller has the hold, so it is not parked */
+	pthread_mutex_unlock(&lock);
+	PyMem_RawFree(stay);
+}
+
+void stay_leave(struct stay *stay)
+{
+	bool gone;
+
+	pthread_mutex_lock(&lock);
+	gone = stay->state == STAY_GONE;
+	if (!gone) {
+		stay->state = STAY_LEFT;
+		/* Else its thread is just giving it back. */
+		if (stay->listed)
+			atomic_fetch_add_explicit(&stays_left, 1, memory_order_relaxed);
+	}
+	pthread_mutex_unlock(&lock);
+	if (gone)
+		PyMem_RawFree(stay);
+}
+
+bool stay_is_mine(const struct stay *stay)
+{
+	bool mine;
+
+	pthread_mutex_lock(&lock);
+	mine = stay->state == STAY_OURS && stay->thread == thread_number();
+	pthread_mutex_unlock(&lock);
+	return mine;
+}
+
+/* Takes one of this thread out of the list; NULL: there is none.  The hold still counts it. */
+static struct stay *take_mine(bool only_left, bool *left)
+{
+	unsigned long thread = thread_number();
+	struct stay *stay;
+
+	pthread_mutex_lock(&lock);
+	for (stay = stays; stay; stay = stay->next) {
+		if (stay->thread == thread && (!only_left || stay->state == STAY_LEFT))
+			break;
+	}
+	if (stay) {
+		*left = stay->state == STAY_LEFT;
+		take_out(stay);
+	}
+	pthread_mutex_unlock(&lock);
+	return stay;
+}
+
+/* left: nothing shows the message any more, so it is consumed.  Else it is as if the thread died in it. */
+static void give_back(bufpipe_t *pipe, enum direction direction, bool left)
+{
+	if (direction == SENDING) {
+		(void)bufpipe_cancel(pipe);
+		return;
+	}
+	if (left || bufpipe_unpeek(pipe) < 0)
+		(void)bufpipe_release(pipe);
+	/* A descriptor that somebody polls must not stay ready for nothing. */
+	(void)bufpipe_next(pipe, 0);
+}
+
+/* Of this thread, and taken out of the list. */
+static void finish(struct stay *stay, bool left)
+{
+	struct hold *hold = stay->hold;
+	bool owned, close;
+
+	give_back(hold->pipe, stay->direction, left);
+	pthread_mutex_lock(&lock);
+	owned = stay->state == STAY_OURS;
+	if (owned)
+		stay->state = STAY_GONE; /* from here on its view or message may free it */
+	close = count_down(hold);
+	pthread_mutex_unlock(&lock);
+	if (!owned)
+		PyMem_RawFree(stay);
+	if (close)
+		hold_free(hold);
+}
+
+void stays_give_back(void)
+{
+	struct stay *stay;
+	bool left;
+
+	while ((stay = take_mine(true, &left)))
+		finish(stay, left);
+}
+
+/* The destructor of a thread that ends.  The views of it that are open keep their memory. */
+static void thread_ends(void *unused)
+{
+	struct stay *stay;
+	bool left;
+
+	(void)unused;
+	while ((stay = take_mine(false, &left)))
+		finish(stay, left);
+}
+
+static void before_fork(void)
+{
+	pthread_mutex_lock(&lock);
+}
+
+static void after_fork_in_parent(void)
+{
+	pthread_mutex_unlock(&lock);
+}
+
+/* The child has none of the locks, also not those of the thread that forked. */
+static void after_fork_in_child(void)
+{
+	count_uses_in_child();
+	while (stays) {
+		struct stay *stay = stays;
+
+		take_out(stay);
+		if (count_down(stay->hold))
+			hold_free(stay->hold);
+		if (stay->state == STAY_LEFT)
+			PyMem_RawFree(stay);
+		else
+			stay->state = STAY_GONE;
+	}
+	pthread_mutex_unlock(&lock);
+}
+
 static int watching;
 
 static void begin_to_watch(void)
 {
-	watching = -pthread_atfork(NULL, NULL, count_fork);
+	watching = -pthread_key_create(&key, thread_ends);
+	if (watching == 0)
+		watching = -pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
 
-int watch_forks(void)
+int hold_watch(void)
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
 
@@ -38,40 +268,26 @@ int watch_forks(void)
 	return watching;
 }
 
-unsigned this_process(void)
-{
-	return process;
-}
-
-struct hold *hold_new(bufpipe_t *pipe)
+int hold_new(struct hold **made, bufpipe_t *pipe)
 {
 	struct hold *hold = PyMem_RawCalloc(1, sizeof(*hold));
-	int r;
+	int r = hold ? bufpipe_get_info(pipe, &hold->info) : -ENOMEM;
 
-	if (!hold) {
+	if (r == 0 && !(hold->info.flags & BUFPIPE_SHARED))
+		r = -EPERM;
+	if (r < 0) {
 		bufpipe_close(pipe);
-		PyErr_NoMemory();
-		return NULL;
+		PyMem_RawFree(hold);
+		return r;
 	}
 	hold->pipe = pipe;
 	hold->handles = 1;
 	hold->process = process;
 	hold->fd = -1;
-	r = bufpipe_get_info(pipe, &hold->info);
-	if (r == 0 && !(hold->info.flags & BUFPIPE_SHARED)) {
-		PyErr_SetString(PyExc_ValueError,
-				"this end was not made to be shared, and threads of Python would share it");
-		hold_drop(hold);
-		return NULL;
-	}
 	hold->take_most =
 		hold_static(hold) || hold->info.buffer_size > SHORT ? SHORT : hold->info.buffer_size;
-	if (r < 0) {
-		raise_error(hold, NEITHER, r);
-		hold_drop(hold);
-		return NULL;
-	}
-	return hold;
+	*made = hold;
+	return 0;
 }
 
 /* In a child, of a hold that the thread that forked did not use: nobody here will ever end the other calls. */
@@ -83,19 +299,49 @@ static void adopt(struct hold *hold)
 	}
 }
 
+void hold_forget_part(struct hold *hold)
+{
+	struct part *part = hold->part;
+
+	hold->part = NULL;
+	if (part->stay)
+		stay_leave(part->stay);
+	Py_XDECREF(part->made);
+	PyMem_RawFree(part);
+}
+
+/* Nobody will ask for its rest any more. */
+static void drop_part(struct hold *hold)
+{
+	if (stay_is_mine(hold->part->stay)) {
+		(void)bufpipe_release(hold->pipe);
+		stay_end(hold->part->stay);
+		hold->part->stay = NULL;
+	}
+	hold_forget_part(hold);
+}
+
+/* Whether there is no stay any more; else the last stay closes the hold. */
+static bool stays_over(struct hold *hold)
+{
+	bool over;
+
+	pthread_mutex_lock(&lock);
+	over = hold->stays == 0;
+	hold->parked = !over;
+	pthread_mutex_unlock(&lock);
+	return over;
+}
+
 static void let_go(struct hold *hold)
 {
 	if (hold->handles || hold->uses)
 		return;
 	Py_CLEAR(hold->last);
+	if (hold->part)
+		drop_part(hold);
 	if (stays_over(hold))
 		hold_free(hold);
-}
-
-void hold_free(struct hold *hold)
-{
-	bufpipe_close(hold->pipe);
-	PyMem_RawFree(hold);
 }
 
 void hold_add(struct hold *hold)
@@ -110,21 +356,40 @@ void hold_drop(struct hold *hold)
 	let_go(hold);
 }
 
+/* Without memory for the record only a child that is forked within the call would miss it. */
 void hold_use(struct hold *hold, struct use *use)
 {
+	struct use_record *record = PyMem_RawMalloc(sizeof(*record));
+
 	adopt(hold);
 	hold->uses++;
-	*use = (struct use){ hold, uses };
-	uses = use;
+	*use = (struct use){ hold, record, process };
+	if (!record)
+		return;
+	*record = (struct use_record){ hold, uses, &uses };
+	if (record->next)
+		record->next->at_me = &record->next;
+	uses = record;
 }
 
 void hold_unuse(struct use *use)
 {
-	struct use **at = &uses;
+	struct use_record *record = use->record;
 
-	while (*at != use)
-		at = &(*at)->next;
-	*at = use->next;
+	if (record) {
+		*record->at_me = record->next;
+		if (record->next)
+			record->next->at_me = record->at_me;
+		PyMem_RawFree(record);
+	} else if (use->process != process) {
+		return; /* a child, which did not count it */
+	}
 	use->hold->uses--;
 	let_go(use->hold);
+}
+
+void hold_settle(struct hold *hold)
+{
+	if (unlikely(hold->fd >= 0))
+		(void)bufpipe_next(hold->pipe, 0);
 }

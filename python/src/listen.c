@@ -192,7 +192,7 @@ static PyObject *listener_accept(PyObject *object, PyObject *const *args, Py_ssi
 		}
 		r = accept_slice(self, &pipe, slice);
 		if (r == 0)
-			return handle_make((PyTypeObject *)args[0], self->state, hold_new(pipe));
+			return handle_of_pipe((PyTypeObject *)args[0], self->state, pipe);
 		if (r != -EAGAIN && r != -ETIMEDOUT && r != -EINTR)
 			return raise_error(NULL, NEITHER, r);
 		if (PyErr_CheckSignals() < 0)
@@ -324,7 +324,7 @@ PyObject *core_connect(PyObject *module, PyObject *const *args, Py_ssize_t nargs
 		WITHOUT_GIL(r = bufpipe_connect(&pipe, PyBytes_AS_STRING(address), &options, left));
 	} while (r == -EINTR && PyErr_CheckSignals() == 0);
 	if (r == 0)
-		end = handle_make((PyTypeObject *)values[0], state, hold_new(pipe));
+		end = handle_of_pipe((PyTypeObject *)values[0], state, pipe);
 	else if (r == -EAGAIN || r == -ETIMEDOUT)
 		PyErr_SetString(PyExc_TimeoutError, "nobody accepted in time");
 	else if (r != -EINTR)

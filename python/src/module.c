@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "queue.h"
 
-struct state *state_of_module(PyObject *module)
-{
-	return PyModule_GetState(module);
-}
+#include <unistd.h>
 
 /* set_reducers(special, common): the dicts in which the pickler looks up types. */
 static PyObject *core_set_reducers(PyObject *module, PyObject *args)
@@ -47,14 +44,20 @@ static void make_by_hand_only(PyTypeObject *type)
 		type->tp_new = NULL;
 }
 
+/* A message that needs more is no message, but an attempt to use up all memory. */
+static size_t half_of_memory(void)
+{
+	long pages = sysconf(_SC_PHYS_PAGES);
+
+	return pages > 0 ? (size_t)pages / 2 * (size_t)sysconf(_SC_PAGESIZE) : (size_t)1 << 30;
+}
+
 static int core_exec(PyObject *module)
 {
 	struct state *state = state_of_module(module);
 	PyObject *pickle;
-	int r = watch_forks();
+	int r = hold_watch();
 
-	if (r == 0)
-		r = watch_threads();
 	if (r < 0) {
 		raise_error(NULL, NEITHER, r);
 		return -1;
@@ -73,6 +76,7 @@ static int core_exec(PyObject *module)
 	if (!state->end_type || !state->view_type || !state->sink_type || !state->listener_type ||
 	    !state->queue_type)
 		return -1;
+	state->max_message = half_of_memory();
 	state->name_buffers = PyUnicode_InternFromString("buffers");
 	if (!queue_exceptions(state))
 		return -1;
@@ -138,7 +142,7 @@ static PyModuleDef_Slot core_slots[] = {
 	{ 0, NULL },
 };
 
-struct PyModuleDef core_module = {
+static struct PyModuleDef core_module = {
 	PyModuleDef_HEAD_INIT,
 	.m_name = "buffered_pipe._core",
 	.m_doc = "The part of buffered_pipe that is written in C.",
@@ -153,5 +157,6 @@ struct PyModuleDef core_module = {
 PyMODINIT_FUNC PyInit__core(void);
 PyMODINIT_FUNC PyInit__core(void)
 {
+	handle_module = &core_module;
 	return PyModuleDef_Init(&core_module);
 }

@@ -5,7 +5,11 @@
  * The pickler is kept for the next object: to make one costs more than to
  * pickle a small dict.
  */
-#include "core.h"
+#include "pickle.h"
+
+#include "frame.h"
+#include "recv.h"
+#include "send.h"
 
 #include <limits.h>
 #include <string.h>
@@ -529,4 +533,11 @@ PyObject *handle_load(PyObject *self, PyObject *message)
 	if (hold_static(hold))
 		return Py_NewRef(message);
 	return message_load(((struct end *)self)->state, message);
+}
+
+/* What a loop of asyncio does itself. */
+PyObject *handle_recv_now(PyObject *self, PyObject *objects)
+{
+	return handle_receive((struct end *)self, DEADLINE_TRY_SHORT,
+			      objects == Py_True ? frame_recognise : NULL);
 }

@@ -74,6 +74,8 @@ bool tally_task_done(struct tally *tally);
 int tally_join(struct tally *tally, bufpipe_t *out, int64_t timeout_ns);
 size_t tally_unfinished(struct tally *tally, bufpipe_t *out);
 
+extern PyType_Spec queue_spec;
+
 /* Finds queue.Full and queue.Empty. */
 bool queue_exceptions(struct state *state);
 

@@ -109,12 +109,12 @@ static PyObject *take(struct queue *self, int64_t deadline, bool thorough, PyObj
 			len = wait_and_take(hold, &use, copy, slice);
 		}
 		if (likely(len >= 0))
-			handle_settle(hold);
+			hold_settle(hold);
 		else if (self->closed)
 			(void)queue_check(self);
 		else if (slice && len != -EMSGSIZE)
 			after_slice(self->reader, hold, RECEIVING, len);
-		else if (!slice && len != -EMSGSIZE)
+		else if (!slice && len != -EMSGSIZE && !(len == -EBUSY && part_waits(hold)))
 			raise_error(hold, RECEIVING, len);
 		if (slice)
 			hold_unuse(&use);

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-#include "core.h"
+#include "recv.h"
+
+#include "await.h"
+#include "part.h"
 
 #include <string.h>
 
 #define VERY_SHORT 512
-
-#define LONG_BYTES_PER_SEC ((size_t)16 << 20)
 
 static PyObject *new_object(size_t len, bool writable, char **data)
 {
@@ -36,7 +37,7 @@ static void copy_and_release(struct hold *hold, char *data, const void *at, size
 {
 	memcpy(data, at, len);
 	bufpipe_release(hold->pipe);
-	handle_settle(hold);
+	hold_settle(hold);
 }
 
 static void take_copy(struct hold *hold, char *data, const void *at, size_t len)
@@ -163,7 +164,7 @@ static ssize_t take_short(struct hold *hold, int64_t timeout, writable_fn *writa
 	expect(hold, (size_t)len);
 	if (likely(*made))
 		*made = as_wanted(*made, writable);
-	handle_settle(hold);
+	hold_settle(hold);
 	return len;
 }
 
@@ -190,109 +191,18 @@ static PyObject *await_short(struct end *self, struct hold *hold, int64_t deadli
 	return made;
 }
 
-/* How long a long message that has begun is waited for at least, and the rate that is expected beyond that. */
-static int64_t grace(int64_t deadline, size_t len)
+/* A message longer than the ring may have been begun by a call that wanted another kind of object. */
+static PyObject *convert(PyObject *made, writable_fn *writable)
 {
-	if (deadline == DEADLINE_TRY_LONG)
-		return DEADLINE_NEVER;
-	return deadline_from(NSEC_PER_SEC + (int64_t)(len / LONG_BYTES_PER_SEC) * NSEC_PER_SEC);
-}
+	PyObject *wanted;
 
-/* After a call that gave up, does this thread have the beginning of a long message? */
-static bool in_middle(const struct hold *hold, ssize_t r)
-{
-	return (r == -EINTR || r == -ETIMEDOUT || r == -EAGAIN) && bufpipe_next(hold->pipe, 0) == -EBUSY;
-}
-
-/*
- * Without the GIL, for a message that may not lie in the ring as a whole.  When
- * a slice ends in the middle, the library keeps the turn for this thread, which
- * goes on, or drops the message: for an exception, and when the time is up and
- * the sender has had its grace.  Negative without an exception: look again.
- */
-static ssize_t receive_pieces(struct end *self, struct hold *hold, void *data, size_t cap, int64_t deadline)
-{
-	unsigned process = this_process();
-	int64_t slice = deadline_slice(deadline, SLICE);
-	int64_t given = grace(deadline, cap);
-	struct use use;
-	bool middle;
-	int failed;
-	ssize_t r;
-
-	hold_use(hold, &use);
-	do {
-		WITHOUT_GIL(r = bufpipe_recv(hold->pipe, data, cap, slice));
-		middle = in_middle(hold, r);
-		/* A handle that was closed meanwhile does not lose the message. */
-		failed = r < 0 && r != -EMSGSIZE ? after_slice(self, hold, RECEIVING, r) : 0;
-		slice = deadline_slice(deadline, SLICE);
-		if (slice == 0)
-			slice = deadline_slice(given, SLICE);
-	} while (middle && !failed && slice != 0 && process == this_process());
-	if (process != this_process() && !failed)
-		PyErr_SetString(PyExc_RuntimeError, "the rest of this message belongs to the parent process");
-	else if (middle)
-		(void)bufpipe_release(hold->pipe);
-	if (middle && !PyErr_Occurred())
-		raise_cut_short();
-	if (r >= 0)
-		handle_settle(hold);
-	hold_unuse(&use);
-	return r;
-}
-
-static int resize(PyObject **made, bool writable, ssize_t len)
-{
-	if (!writable)
-		return _PyBytes_Resize(made, len);
-	if (PyByteArray_Resize(*made, len) == 0)
-		return 0;
-	Py_CLEAR(*made);
-	return -1;
-}
-
-/*
- * Receives a message of len bytes, or another of at most that: its object; or
- * NULL, with an exception unless another handle took it, and a longer one follows.
- */
-static PyObject *take_known(struct end *self, struct hold *hold, size_t len, int64_t deadline, bool writable)
-{
-	PyObject *made;
-	char *data = NULL;
-	ssize_t r;
-
-	made = new_object(len, writable, &data);
-	if (!made)
-		return NULL;
-	r = receive_pieces(self, hold, data, len, deadline);
-	if (r < 0) {
-		Py_DECREF(made);
-		return NULL;
-	}
-	if ((size_t)r < len && resize(&made, writable, r) < 0)
-		return NULL;
-	return made;
-}
-
-/* Looks at the length before it takes anything.  NULL without an exception: try again. */
-static PyObject *take_careful(struct end *self, struct hold *hold, int64_t deadline, size_t most,
-			      bool writable)
-{
-	ssize_t len = bufpipe_next(hold->pipe, 0);
-
-	if (len == -EAGAIN) {
-		handle_await(self, deadline);
-		return NULL;
-	}
-	if (len < 0)
-		return raise_error(hold, RECEIVING, len);
-	if ((size_t)len > most) {
-		PyErr_Format(PyExc_OSError, "bad message length: %zd bytes came, at most %zu are allowed",
-			     len, most);
-		return NULL;
-	}
-	return take_known(self, hold, (size_t)len, deadline, writable);
+	if (!made || made == Py_None || (PyBytes_Check(made) ? !writable : writable != NULL))
+		return made;
+	if (PyBytes_Check(made))
+		return as_wanted(made, writable);
+	wanted = PyBytes_FromStringAndSize(PyByteArray_AS_STRING(made), PyByteArray_GET_SIZE(made));
+	Py_DECREF(made);
+	return wanted;
 }
 
 PyObject *handle_receive(struct end *self, int64_t deadline, writable_fn *writable)
@@ -314,10 +224,10 @@ PyObject *handle_receive(struct end *self, int64_t deadline, writable_fn *writab
 			if (len >= 0)
 				return take_peeked(hold, at, (size_t)len, writable);
 		}
-		if (len == -EMSGSIZE && deadline == DEADLINE_TRY_SHORT)
-			PyErr_SetString(PyExc_BlockingIOError, "the message is longer than the buffer");
-		else if (len == -EMSGSIZE)
-			made = take_careful(self, hold, deadline, SIZE_MAX, writable != NULL);
+		if (len == -EMSGSIZE || (len == -EBUSY && part_waits(hold)))
+			made = convert(
+				part_receive(self, hold, NULL, self->max_message, deadline, writable != NULL),
+				writable);
 		else if (len != -EAGAIN)
 			raise_error(hold, RECEIVING, len);
 		else if (hold->expected > SHORT)
@@ -328,46 +238,36 @@ PyObject *handle_receive(struct end *self, int64_t deadline, writable_fn *writab
 	return made;
 }
 
-static PyObject *take_long(struct end *self, struct hold *hold, bool writable)
-{
-	ssize_t len = bufpipe_next(hold->pipe, 0);
-	PyObject *made = NULL;
-
-	if (len < 0)
-		return raise_error(hold, RECEIVING, len);
-	if ((size_t)len > hold->info.buffer_size)
-		made = take_known(self, hold, (size_t)len, DEADLINE_TRY_LONG, writable);
-	if (!made && !PyErr_Occurred())
-		raise_timeout(RECEIVING);
-	return made;
-}
-
-/* What a loop of asyncio does itself. */
-PyObject *handle_recv_now(PyObject *self, PyObject *objects)
-{
-	return handle_receive((struct end *)self, DEADLINE_TRY_SHORT,
-			      objects == Py_True ? frame_recognise : NULL);
-}
-
-/* What it has done in a thread.  TimeoutError: there is no such message any more. */
-PyObject *handle_recv_long(PyObject *object, PyObject *objects)
-{
-	struct end *self = (struct end *)object;
-	struct hold *hold = handle_hold(self);
-
-	return hold ? take_long(self, hold, objects == Py_True) : NULL;
-}
-
+/* As handle_receive, of bytes; looks at the length before it takes anything. */
 static PyObject *receive_at_most(struct end *self, int64_t deadline, size_t most)
 {
 	PyObject *made = NULL;
 
 	while (!made && !PyErr_Occurred()) {
 		struct hold *hold = handle_hold(self);
+		const void *at;
+		ssize_t len;
 
 		if (!hold)
 			return NULL;
-		made = take_careful(self, hold, deadline, most, false);
+		len = bufpipe_peek(hold->pipe, &at, 0);
+		if (len >= 0 && (size_t)len <= most)
+			return take_peeked(hold, at, (size_t)len, NULL);
+		if (len >= 0) {
+			bufpipe_unpeek(hold->pipe);
+			return PyErr_Format(PyExc_OSError,
+					    "bad message length: %zd bytes came, at most %zu are allowed",
+					    len, most);
+		}
+		if (len == -EMSGSIZE || (len == -EBUSY && part_waits(hold)))
+			made = convert(part_receive(self, hold, NULL,
+						    most < self->max_message ? most : self->max_message,
+						    deadline, false),
+				       NULL);
+		else if (len != -EAGAIN)
+			raise_error(hold, RECEIVING, len);
+		else
+			handle_await(self, deadline);
 	}
 	return made;
 }
@@ -390,67 +290,55 @@ METHOD(handle_recv_bytes)
 	return receive_at_most(self, deadline, most);
 }
 
-/*
- * The message is longer than the buffer: as in multiprocessing, it comes in the
- * exception.  But another receiver may have taken it: then this is the next one,
- * which may fit, or -EAGAIN to look again.  -1 with an exception.
- */
-static ssize_t refuse_longer(struct end *self, struct hold *hold, void *data, size_t cap, int64_t deadline)
+/* The message is peeked; -1 with an exception that has it, if it is too long. */
+static ssize_t take_into(struct hold *hold, const void *at, size_t len, void *data, size_t cap)
 {
-	PyObject *message = take_careful(self, hold, deadline, SIZE_MAX, false);
-	Py_ssize_t len;
+	PyObject *message;
 
-	if (!message)
-		return PyErr_Occurred() ? -1 : -EAGAIN;
-	len = PyBytes_GET_SIZE(message);
-	if ((size_t)len <= cap)
-		memcpy(data, PyBytes_AS_STRING(message), (size_t)len);
-	else
+	if (len <= cap) {
+		take_copy(hold, data, at, len);
+		return (ssize_t)len;
+	}
+	message = len <= TOO_SHORT_MOST ? take_peeked(hold, at, len, NULL) : part_refuse_peeked(hold, len);
+	if (message)
 		raise_too_short(message);
-	Py_DECREF(message);
-	return (size_t)len <= cap ? len : -1;
+	Py_XDECREF(message);
+	return -1;
 }
 
 static ssize_t receive_into(struct end *self, void *data, size_t cap, int64_t deadline)
 {
+	struct place place = { .data = data, .room = cap };
+
 	for (;;) {
 		struct hold *hold = handle_hold(self);
+		PyObject *made;
 		const void *at;
 		ssize_t r;
 
 		if (!hold)
 			return -1;
-		r = bufpipe_next(hold->pipe, 0);
-		if (r >= 0 && (size_t)r > cap) {
-			r = refuse_longer(self, hold, data, cap, deadline);
-			if (r == -EAGAIN)
-				continue;
-			return r;
-		}
-		if (r >= 0 && (r = bufpipe_peek(hold->pipe, &at, 0)) >= 0) {
-			/* Of several receivers, another took the one that would have fitted. */
-			if ((size_t)r > cap) {
-				PyObject *message = take_peeked(hold, at, (size_t)r, NULL);
-
-				if (message)
-					raise_too_short(message);
-				Py_XDECREF(message);
+		r = bufpipe_peek(hold->pipe, &at, 0);
+		if (r >= 0)
+			return take_into(hold, at, (size_t)r, data, cap);
+		if (r == -EAGAIN) {
+			if (handle_await(self, deadline) < 0)
 				return -1;
-			}
-			take_copy(hold, data, at, (size_t)r);
-			return r;
+			continue;
 		}
-		if (r == -EMSGSIZE) {
-			r = receive_pieces(self, hold, data, cap, deadline);
-			if (r >= 0)
-				return r;
-			if (PyErr_Occurred())
-				return -1;
-		} else if (r != -EAGAIN) {
+		if (r != -EMSGSIZE && !(r == -EBUSY && part_waits(hold))) {
 			raise_error(hold, RECEIVING, r);
 			return -1;
 		}
-		if (handle_await(self, deadline) < 0)
+		made = convert(part_receive(self, hold, &place, self->max_message, deadline, false), NULL);
+		if (made == Py_None) {
+			Py_DECREF(made);
+			return (ssize_t)place.len;
+		}
+		if (made)
+			raise_too_short(made);
+		Py_XDECREF(made);
+		if (PyErr_Occurred())
 			return -1;
 	}
 }

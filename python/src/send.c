@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "core.h"
+#include "send.h"
 
 /* One slice without the GIL.  Leaves the hold in use. */
 static int send_slice(struct hold *hold, struct use *use, const struct iovec *pieces, int n, int64_t timeout)
@@ -11,90 +11,73 @@ static int send_slice(struct hold *hold, struct use *use, const struct iovec *pi
 	return r;
 }
 
-static int await_room(bufpipe_t *pipe, void **room, size_t len, int64_t timeout)
-{
-	int r = bufpipe_reserve(pipe, room, len, timeout);
+/* Where in the pieces a long message has got to. */
+struct cursor {
+	const struct iovec *piece;
+	size_t offset;
+	size_t left; /* of the message */
+};
 
-	return r < 0 ? r : bufpipe_cancel(pipe);
+static void advance(struct cursor *at, size_t n)
+{
+	at->left -= n;
+	at->offset += n;
+	while (at->left && at->offset == at->piece->iov_len) {
+		at->piece++;
+		at->offset = 0;
+	}
 }
 
-/* Whether others have sent since the last call: then the next message has another place. */
-static bool others_send(bufpipe_t *pipe, void **place)
+/* In the middle of the message, or before it; ends it if there was an exception. */
+static int send_parts(struct end *self, struct hold *hold, struct cursor *at, int64_t deadline)
 {
-	void *last = *place;
+	size_t len = at->left;
+	unsigned process = this_process();
+	int failed = 0;
 
-	return await_room(pipe, place, 0, 0) == 0 && last && *place != last;
+	while (at->left && !failed) {
+		int64_t slice = deadline_slice(deadline, SLICE);
+		size_t n = at->piece->iov_len - at->offset;
+		ssize_t r = -ETIMEDOUT;
+
+		if (slice == 0) {
+			raise_timeout(SENDING);
+			failed = -1;
+			break;
+		}
+		WITHOUT_GIL(r = bufpipe_send_part(hold->pipe, (char *)at->piece->iov_base + at->offset, n,
+						  at->left - n, slice));
+		if (r > 0)
+			advance(at, (size_t)r);
+		if (at->left)
+			failed = after_slice(self, hold, SENDING, r < 0 ? r : -EINTR);
+		if (!failed && process != this_process()) {
+			PyErr_SetString(PyExc_RuntimeError,
+					"the rest of this message belongs to the parent process");
+			failed = -1;
+		}
+	}
+	if (failed && at->left < len && process == this_process())
+		(void)bufpipe_cancel(hold->pipe);
+	return failed;
 }
 
 /*
- * Waits for the turn and for room that only a receiver makes, so that the send
- * that follows, which cannot go in small slices, moves.  Leaves the hold in use.
+ * A message longer than the ring goes in parts, between which this thread keeps
+ * its turn and looks at signals.  If it is given up, the receiver sees nothing of it.
  */
-static int room_slice(struct hold *hold, struct use *use, void **place, int64_t timeout)
+static int send_long(struct end *self, struct hold *hold, const struct iovec *pieces, size_t len,
+		     int64_t deadline)
 {
-	void *room;
+	struct cursor at = { .piece = pieces, .left = len };
+	struct use use;
 	int r;
 
-	hold_use(hold, use);
-	WITHOUT_GIL(r = await_room(hold->pipe, &room, hold->info.buffer_size / 2, timeout));
-	if (r == -ETIMEDOUT && others_send(hold->pipe, place))
-		r = 0; /* they take the room each time, so there is a receiver */
+	advance(&at, 0); /* over pieces without bytes */
+	hold_use(hold, &use);
+	r = send_parts(self, hold, &at, deadline);
+	hold_unuse(&use);
 	return r;
-}
-
-/* How long that took in slices; -1 with an exception. */
-static int64_t await_receiver(struct end *self, struct hold *hold, int64_t deadline)
-{
-	int64_t waited = 0;
-	void *place = NULL;
-	struct use use;
-	int64_t slice;
-	int r, failed;
-
-	while ((slice = deadline_slice(deadline, SLICE)) != 0) {
-		r = room_slice(hold, &use, &place, slice);
-		failed = after_slice(self, hold, SENDING, r);
-		hold_unuse(&use);
-		if (failed)
-			return -1;
-		if (r == 0)
-			return waited;
-		waited += slice;
-	}
-	raise_timeout(SENDING);
-	return -1;
-}
-
-/*
- * A message longer than the ring that is given up at the end of a slice starts
- * again from its beginning, so slices grow until one is long enough: also for a
- * receiver that comes seldom.
- */
-static int send_long(struct end *self, struct hold *hold, const struct iovec *pieces, int n, int64_t deadline)
-{
-	int64_t most = SLICE;
-	int64_t waited;
-	struct use use;
-	int64_t slice;
-	int r, failed;
-
-	while ((waited = await_receiver(self, hold, deadline)) >= 0) {
-		if (most < waited)
-			most = waited;
-		slice = deadline_slice(deadline, most);
-		if (slice == 0)
-			continue; /* to the exception */
-		r = send_slice(hold, &use, pieces, n, slice);
-		failed = r == 0 ? 0 : after_slice(self, hold, SENDING, r);
-		hold_unuse(&use);
-		if (failed)
-			return -1;
-		if (r == 0)
-			return 0;
-		if (r == -ETIMEDOUT)
-			most *= 2;
-	}
-	return -1;
 }
 
 static int send_short(struct end *self, struct hold *hold, const struct iovec *pieces, int n,
@@ -141,7 +124,7 @@ static int send_blocking(struct end *self, struct hold *hold, const struct iovec
 		return -1;
 	}
 	if (too_long)
-		return send_long(self, hold, pieces, n, deadline);
+		return send_long(self, hold, pieces, len, deadline);
 	return send_short(self, hold, pieces, n, deadline);
 }
 

@@ -5,7 +5,11 @@
  * thread must leave the block; and the memory must not go while something in
  * Python points to it, so the message ends with the last view of it.
  */
-#include "core.h"
+#include "view.h"
+
+#include "await.h"
+#include "part.h"
+#include "recv.h"
 
 enum view_state {
 	VIEW_NEW,
@@ -225,7 +229,7 @@ static int open_receiving(struct view *view)
 		len = bufpipe_peek(hold->pipe, &at, 0);
 		if (len >= 0)
 			return opened(view, hold, (void *)(uintptr_t)at, (size_t)len);
-		if (len == -EMSGSIZE)
+		if (len == -EMSGSIZE || (len == -EBUSY && part_waits(hold)))
 			return open_copied(view, deadline);
 		if (len != -EAGAIN) {
 			raise_error(hold, RECEIVING, len);
@@ -260,7 +264,7 @@ static int view_end(struct view *view, bool commit)
 
 	if (!view->sends) {
 		r = bufpipe_release(hold->pipe);
-		handle_settle(hold);
+		hold_settle(hold);
 	} else {
 		r = commit ? bufpipe_commit(hold->pipe, view->commit_len) : bufpipe_cancel(hold->pipe);
 		/* Of the errors only that one ends the reservation, and nobody else ever would. */

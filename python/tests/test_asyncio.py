@@ -174,7 +174,6 @@ class Asyncio(unittest.IsolatedAsyncioTestCase):
             task = asyncio.create_task(receive())
             # The sender goes on only if the loop gets so far.
             await asyncio.sleep(0)
-            await asyncio.to_thread(wait_until, lambda: buffered_pipe._aio._lent)
             self.assertFalse(task.done())
             os.kill(pid, signal.SIGCONT)
             self.assertEqual(await self.within(task), expected)
@@ -183,17 +182,19 @@ class Asyncio(unittest.IsolatedAsyncioTestCase):
 
     async def test_cancelled_in_the_middle_of_a_long_message(self):
         receiver, sender = Generic_Pipe(5)
-        pid = stopped_in_the_middle(sender, bytes(100000))
-        task = asyncio.create_task(receiver.async_recv_bytes())
-        await asyncio.to_thread(wait_until, lambda: buffered_pipe._aio._lent)
-        task.cancel()
-        with self.assertRaises(asyncio.CancelledError):
-            await self.within(task)
-        await asyncio.to_thread(wait_until, lambda: not buffered_pipe._aio._lent)
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        sender.send_bytes(b"next")
+        message = random.Random(1).randbytes(100000)
+        pid = stopped_in_the_middle(sender, message)
+        for _ in range(3):
+            task = asyncio.create_task(receiver.async_recv_bytes())
+            await asyncio.sleep(0)
+            task.cancel()
+            with self.assertRaises(asyncio.CancelledError):
+                await self.within(task)
+        os.kill(pid, signal.SIGCONT)
+        # Nothing is lost.
+        self.assertEqual(await self.within(receiver.async_recv_bytes()), message)
         self.assertEqual(await self.within(receiver.async_recv_bytes()), b"next")
+        self.assertEqual(os.waitpid(pid, 0)[1], 0)
 
     async def test_an_end_is_closed_while_a_thread_sends(self):
         receiver, sender = Static_Pipe(8, 1)

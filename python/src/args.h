@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+/* Arguments and timeouts. */
+#ifndef BUFFERED_PIPE_ARGS_H
+#define BUFFERED_PIPE_ARGS_H
+
+#include "base.h"
+
+/* An absolute time on CLOCK_MONOTONIC, or one of these. */
+#define DEADLINE_TRY   0
+#define DEADLINE_NEVER INT64_MAX
+/*
+ * A try, as DEADLINE_TRY.  But where it has taken much of a message longer than
+ * the ring, and there may be more, it says BlockingIOError: call again, soon.
+ */
+#define DEADLINE_TRY_SHORT (-1)
+
+/* Arguments: a borrowed reference each in *values, NULL where none was given.  False: an exception is set. */
+struct signature {
+	const char *function;
+	int positional; /* how many may be given by position */
+	int required;
+	const char *names[10];
+};
+bool args_parse(const struct signature *signature, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
+		PyObject **values);
+
+/* Seconds, None or NULL for ever.  -1 with an exception. */
+int args_deadline(PyObject *timeout, int64_t *deadline);
+int args_timeout_ns(PyObject *timeout, int64_t *timeout_ns);
+/*
+ * False with an exception if it is negative or no integer.  What is absent is
+ * 'absent', and what is too large is the largest there is.
+ */
+bool args_size(PyObject *value, const char *name, size_t absent, size_t *size);
+/* The same where absent is 0, and None is no number. */
+bool args_number(PyObject *value, const char *name, size_t *size);
+
+/* Options of a pipe from keyword values; false with an exception. */
+bool args_options(struct bufpipe_options *options, PyObject *buffer_size, PyObject *object_size,
+		  PyObject *object_count);
+
+int64_t deadline_from(int64_t timeout_ns);
+/* What is left, at most 'most'; 0 when the time is up; -1 to wait for ever, if most allows that. */
+int64_t deadline_slice(int64_t deadline, int64_t most);
+
+#endif

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: MIT */
+/* A handle of an end: what Python calls an End; and the state of the module. */
+#ifndef BUFFERED_PIPE_HANDLE_H
+#define BUFFERED_PIPE_HANDLE_H
+
+#include "args.h"
+#include "error.h"
+
+struct pickling;
+struct view;
+
+/* One per interpreter.  Its objects live as long as the module, and so as long as each type of it. */
+struct state {
+	PyTypeObject *end_type;
+	PyTypeObject *view_type;
+	PyTypeObject *sink_type;
+	PyTypeObject *listener_type;
+	PyTypeObject *queue_type;
+	PyObject *full;     /* queue.Full */
+	PyObject *empty;    /* queue.Empty */
+	struct view *views; /* those that are open */
+	PyObject *pickler_class;
+	PyObject *loads;
+	PyObject *reducers
+		[2]; /* dicts from type to function, the first has the say; NULL before they are set */
+	PyObject *name_buffers;
+	struct pickling *spare; /* a pickler that nobody uses now */
+	size_t max_message;     /* of a new end */
+};
+
+struct end {
+	PyObject_HEAD struct state *state;
+	struct hold *hold; /* NULL: closed */
+	/* Known also when it is closed. */
+	bool readable;
+	bool writable;
+	size_t max_message; /* the longest that it receives, if that is more than its buffer holds */
+	PyObject *name;     /* a str, or NULL */
+};
+
+#define METHOD(name) \
+	PyObject *name(struct end *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+
+/* A handle of this type; takes the hold. */
+PyObject *handle_make(PyTypeObject *type, struct state *state, struct hold *hold);
+/* The same with a new hold; takes the pipe. */
+PyObject *handle_of_pipe(PyTypeObject *type, struct state *state, bufpipe_t *pipe);
+
+struct state *state_of_module(PyObject *module);
+/* Of a class that is one of the module's, or has one among its bases; NULL with an exception. */
+struct state *state_of_class(PyObject *class);
+/* Set by the module before it has a state. */
+extern struct PyModuleDef *handle_module __attribute__((visibility("hidden")));
+
+/* NULL with an exception: the module was cleared, at the end of its interpreter. */
+struct state *state_alive(struct state *state);
+
+/*
+ * After a slice that ended with r: 0: go on, -1: there is an exception.  Looks
+ * at the signals, and whether the handle still is what it was.
+ */
+int after_slice(struct end *self, const struct hold *hold, enum direction direction, long r);
+
+/* The hold of an open handle; NULL with an exception if it is closed. */
+static inline struct hold *handle_hold(struct end *self)
+{
+	if (unlikely(!self->hold))
+		return raise_closed();
+	/* Relaxed: what another thread left a moment ago may as well be found by the next call. */
+	if (unlikely(atomic_load_explicit(&stays_left, memory_order_relaxed)))
+		stays_give_back();
+	return self->hold;
+}
+
+#endif

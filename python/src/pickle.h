@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+/* Objects. */
+#ifndef BUFFERED_PIPE_PICKLE_H
+#define BUFFERED_PIPE_PICKLE_H
+
+#include "handle.h"
+
+METHOD(handle_send_object);
+METHOD(handle_recv_object);
+/* The two halves of sending and of receiving an object, for asyncio. */
+PyObject *handle_dump(PyObject *self, PyObject *object);
+PyObject *handle_load(PyObject *self, PyObject *message);
+PyObject *handle_recv_now(PyObject *self, PyObject *objects);
+/* From a message of send(), whatever follows in it. */
+PyObject *message_load(struct state *state, PyObject *message);
+/* Pickles the object, and gives the pieces to 'use'; there is room for one more.  -1 with an exception. */
+typedef int use_pickle_fn(void *arg, struct iovec *pieces, size_t n, size_t len);
+int pickle_use(struct state *state, PyObject *object, use_pickle_fn *use, void *arg);
+
+void pickling_free(struct pickling *pickling);
+int pickling_traverse(const struct pickling *pickling, visitproc visit, void *arg);
+extern PyType_Spec sink_spec;
+
+#endif
