@@ -526,11 +526,16 @@ int bufpipe_wait(struct bufpipe_pollfd *pipes, unsigned n, int64_t timeout_ns);
  * one.  The end has two more descriptors from the first call on, a shared one
  * three.
  *
- * Each process that holds a shared end calls this for itself, after the fork.  A
- * message then makes the descriptors of all of them readable, and those that come
- * too late find -EAGAIN.  Every five seconds they become readable with nothing
- * there: a holder of either end that was killed at a bad moment may have kept
- * the others from being told, and so they find what they missed.
+ * Each process that holds a shared end calls this for itself, after the fork: a
+ * child that calls it gets a descriptor of its own.  A message makes the
+ * descriptors of all holders readable, and those that come too late find -EAGAIN.
+ * While another holder has the next message in its hands, the descriptor turns
+ * readable every 20 ms, since that holder may put it back.  Nothing else makes it
+ * readable without a reason.
+ *
+ * If a holder of the other end is killed in the few instructions between sending
+ * and ringing, and other holders of that end live on, the message is told of with
+ * the next one; a program that cannot bear that sets a timer and tries.
  *
  * Errors: -EINVAL, -EBADF (the end does not receive), -EMFILE, -ENFILE, -ENOMEM.
  */

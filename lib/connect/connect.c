@@ -67,7 +67,7 @@ static int make_end(bufpipe_t **pipe, int socket, const struct handshake *offer,
 	struct identity id = options_identity(o, directions_identity(offer->flags, o));
 	struct region ours = REGION_NONE;
 	int shared_fd = -1;
-	int r = region_create(&ours, &shared_fd, &id, o->name, o->flags);
+	int r = end_make_region(&ours, &shared_fd, &id, o);
 
 	if (r < 0)
 		return r;

@@ -356,7 +356,7 @@ static int make_offer(struct pending *p, const struct bufpipe_options *o, unsign
 	struct handshake offer = handshake_make(OFFER);
 	struct identity id = options_identity(o, directions_identity(directions_mirrored(directions), o));
 	int shared_fd;
-	int r = region_create(&p->ours, &shared_fd, &id, o->name, o->flags);
+	int r = end_make_region(&p->ours, &shared_fd, &id, o);
 
 	if (r < 0)
 		return r;

@@ -4,22 +4,28 @@
 
 int direction_enter_shared(struct direction *direction, int64_t deadline)
 {
+	bool recovered;
 	int r;
 
 	if (direction_is_owned(direction))
 		return -EBUSY;
 	r = lock_take(direction->lock, &direction->habit, deadline);
-	if (r == 0 && direction->held)
+	recovered = r == LOCK_RECOVERED;
+	if (r >= 0 && direction->held)
 		ring_hold(direction->held);
-	if (r == 0 && direction->quick_lock) {
+	if (r >= 0 && direction->quick_lock) {
 		r = quick_lock_claim(direction->quick_lock, deadline);
+		recovered |= r == LOCK_RECOVERED;
 		if (r < 0)
 			lock_drop(direction->lock);
 	}
-	/* Who had it open and now has the lock no more has died. */
-	if (r == 0)
-		direction_disown(direction);
-	return r == -ETIMEDOUT && deadline == TIME_TRY ? -EAGAIN : r;
+	if (r < 0)
+		return r == -ETIMEDOUT && deadline == TIME_TRY ? -EAGAIN : r;
+	/* A thread that had it open, and no longer has the lock, has died. */
+	direction_disown(direction);
+	if (recovered)
+		wait_ring_again(&direction->wait);
+	return 0;
 }
 
 void direction_leave_shared(struct direction *direction)

@@ -132,9 +132,10 @@ static void init_out(struct bufpipe *p)
 	p->out.wait = (struct wait){
 		.theirs = &p->theirs.control->recv_waiter,
 		.ours = &ours->send_waiter,
-		.other = &ours->recv_waiter,
 		.notify = &ours->tail.notify,
 		.patience = ROOM_PATIENCE,
+		/* The bytes in a duplex end's socket are news of data alone: room would make bufpipe_fd readable. */
+		.silent = p->ours.identity.flags & LAYOUT_RECEIVES,
 	};
 	p->out.quick_lock = &ours->tail.quick_lock;
 	direction_init(&p->out, &p->ours.identity, &ours->send_lock,
@@ -158,7 +159,6 @@ static void init_in(struct bufpipe *p)
 	p->in.wait = (struct wait){
 		.theirs = &p->theirs.control->send_waiter,
 		.ours = &ours->recv_waiter,
-		.other = &ours->send_waiter,
 		.notify = &ours->recv_notify,
 		.patience = DATA_PATIENCE,
 		.may_linger = p->theirs.identity.data_size >= LARGE_RING,
@@ -184,12 +184,12 @@ int end_open(bufpipe_t **pipe, const struct region *ours, const struct region *t
 	p->socket = socket;
 	p->flags = options->flags;
 	p->lead_lock = &ours->control->lead_lock;
-	p->poll_fd = (struct poll_fd){ .epoll = -1, .event = -1 };
 	init_out(p);
 	init_in(p);
 	for (struct wait *w = &p->out.wait; w; w = w == &p->out.wait ? &p->in.wait : NULL) {
 		w->socket = socket;
 		w->doorbell_lock = &ours->control->doorbell_lock;
+		w->sole = !(ours->identity.flags & LAYOUT_SHARED);
 		w->interruptible = options->flags & BUFPIPE_INTERRUPTIBLE;
 		w->spin_ns = options->spin_ns;
 	}
@@ -203,6 +203,34 @@ void end_settle(bufpipe_t *p)
 		return;
 	region_settle(&p->ours);
 	region_settle(&p->theirs);
+}
+
+static int init_locks(struct control *control)
+{
+	int r = lock_init(&control->send_lock);
+
+	if (!r)
+		r = lock_init(&control->recv_lock);
+	if (!r)
+		r = lock_init(&control->lead_lock);
+	if (!r)
+		r = lock_init(&control->doorbell_lock);
+	return r;
+}
+
+int end_make_region(struct region *region, int *shared_fd, const struct identity *identity,
+		    const struct bufpipe_options *options)
+{
+	int r = region_create(region, shared_fd, identity, options->name, options->flags);
+
+	if (r < 0)
+		return r;
+	r = init_locks(region->control);
+	if (r < 0) {
+		close(*shared_fd);
+		region_drop(region);
+	}
+	return r;
 }
 
 /* An end with its region not yet open: what goes to the other side, and what this side keeps. */
@@ -236,7 +264,7 @@ static int halves_join(struct half halves[2], const struct bufpipe_options *o)
 		if (i == 1 || o->flags & BUFPIPE_DUPLEX)
 			flags |= LAYOUT_SENDS;
 		id = options_identity(o, flags);
-		r = region_create(&halves[i].ours, &halves[i].shared_fd, &id, o->name, o->flags);
+		r = end_make_region(&halves[i].ours, &halves[i].shared_fd, &id, o);
 		if (r < 0)
 			return r;
 	}
@@ -328,7 +356,8 @@ void bufpipe_close(bufpipe_t *pipe)
 		wait_leave(&pipe->in.wait);
 	region_drop(&pipe->theirs);
 	region_drop(&pipe->ours);
-	poll_fd_close(pipe);
+	if (pipe->drop_poll_fd)
+		pipe->drop_poll_fd(pipe);
 	free(pipe->partial.data);
 	free(pipe);
 }

@@ -32,13 +32,6 @@ struct outgoing {
 	uint64_t begin; /* where its first piece is */
 };
 
-/* What bufpipe_fd gives out: an epoll of the socket and of an eventfd by which we ring for ourselves. */
-struct poll_fd {
-	int epoll; /* -1 until bufpipe_fd is called */
-	int event;
-	int timer; /* of a shared end, or -1 */
-};
-
 struct bufpipe {
 	struct sender sender;
 	struct direction out;
@@ -52,9 +45,13 @@ struct bufpipe {
 	struct region theirs;
 	int socket;
 	unsigned flags; /* of the options */
-	struct poll_fd poll_fd;
-	void *entry;                         /* in a set: what the set knows of this end, */
-	void (*leave_set)(struct bufpipe *); /* and how to take it out */
+
+	/* Left here by the layer above, which this one does not know.  NULL where there is nothing. */
+	void *entry;                             /* in a set: what the set knows of this end, */
+	void (*leave_set)(struct bufpipe *);     /* and how to take it out */
+	void *poll_fd;                           /* bufpipe_fd is in use: its descriptors, */
+	int (*arm)(struct bufpipe *, bool busy); /* what a try that found nothing calls; see record.h, */
+	void (*drop_poll_fd)(struct bufpipe *);  /* and how to close them */
 };
 
 /* Copies options with defaults filled in, or the defaults for NULL.  -EINVAL. */
@@ -66,6 +63,10 @@ uint64_t options_size(const struct bufpipe_options *checked);
 /* What a region must say of an end that does these things: flags of LAYOUT_*. */
 struct identity options_identity(const struct bufpipe_options *options, unsigned flags);
 
+/* Creates a region with its locks; as region_create. */
+int end_make_region(struct region *region, int *shared_fd, const struct identity *identity,
+		    const struct bufpipe_options *options);
+
 /*
  * Makes an end of its three parts.  Takes them if it succeeds.  -EBADMSG when
  * the two regions do not fit together; -ENOMEM.
@@ -75,14 +76,6 @@ int end_open(bufpipe_t **pipe, const struct region *ours, const struct region *t
 
 /* When nothing can fail any more: lets go of the descriptors that are for hand-over, if told so. */
 void end_settle(bufpipe_t *pipe);
-
-/*
- * For a try that found nothing, if bufpipe_fd is in use: from here on a
- * message makes it readable: -EAGAIN.  0 when one has just come, -EPIPE when
- * none will.
- */
-int poll_fd_arm(bufpipe_t *pipe);
-void poll_fd_close(bufpipe_t *pipe);
 
 static inline int timeout_valid(int64_t timeout_ns)
 {

@@ -39,6 +39,9 @@ static inline uint64_t record_given_up(const bufpipe_t *p)
 /* A try found nothing: -EAGAIN, -EPIPE when nobody sends any more, or 0: look again. */
 int record_try_again(bufpipe_t *pipe);
 
+/* A try found that another holder has the turn: -EAGAIN, or 0: look again. */
+int record_try_busy(bufpipe_t *pipe);
+
 static inline int record_consume(bufpipe_t *p, uint64_t len)
 {
 	return wait_notify(&p->in.wait, ring_release(&p->receiver, len));

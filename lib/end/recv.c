@@ -92,6 +92,8 @@ static int await_record(bufpipe_t *p, struct record *record, int64_t deadline)
 
 	for (;;) {
 		r = direction_enter(&p->in, deadline);
+		if (r == -EAGAIN)
+			r = record_try_busy(p);
 		if (r < 0)
 			return r;
 		/* A co-owner moved on, or a thread died: what we kept is of a message whose rest is gone. */

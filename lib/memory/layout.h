@@ -64,11 +64,13 @@ enum {
 	WAITER_FUTEX = 1 << 0,    /* asleep on the other side's events */
 	WAITER_DOORBELL = 1 << 1, /* asleep on the socket */
 	WAITER_MODE = WAITER_FUTEX | WAITER_DOORBELL,
-	WAITER_FENCE = 1 << 2, /* we cannot issue membarriers: the publisher must fence */
+	WAITER_FENCE = 1 << 2, /* the publisher must fence: we issue no membarrier before we sleep */
 	WAITER_FD = 1 << 3,    /* somebody polls the socket: a byte for each raise */
 	WAITER_MANY = 1 << 4,  /* somebody waits for many pipes: a wake-up of the futex for each raise */
 	WAITER_ASLEEP = WAITER_MODE | WAITER_FD | WAITER_MANY,
-	WAITER_LEAVE = 1 << 5, /* counted in the bits from here: how many holders let go */
+	WAITER_FENCED =
+		1 << 5, /* every publisher has seen WAITER_FENCE, or what it published before is visible */
+	WAITER_LEAVE = 1 << 6, /* counted in the bits from here: how many holders let go */
 };
 
 /*

@@ -4,7 +4,6 @@
 #include "base/fd.h"
 #include "bufpipe.h"
 #include "memory/populate.h"
-#include "sync/lock.h"
 
 #include <fcntl.h>
 #include <linux/memfd.h>
@@ -154,19 +153,6 @@ static int reserve_memory(const struct region *region, unsigned flags)
 	return 0;
 }
 
-static int init_locks(struct control *control)
-{
-	int r = lock_init(&control->send_lock);
-
-	if (!r)
-		r = lock_init(&control->recv_lock);
-	if (!r)
-		r = lock_init(&control->lead_lock);
-	if (!r)
-		r = lock_init(&control->doorbell_lock);
-	return r;
-}
-
 /*
  * A descriptor that cannot be mapped writable, and the seals that go with it.
  * The mode keeps other users from reopening it for writing through /proc.
@@ -217,9 +203,6 @@ int region_create(struct region *region, int *shared_fd, const struct identity *
 	if (r < 0)
 		goto fail;
 	region->control->identity = *identity;
-	r = init_locks(region->control);
-	if (r < 0)
-		goto fail;
 	r = make_shared(region->fd);
 	if (r < 0)
 		goto fail;

@@ -2,182 +2,177 @@
 /*
  * bufpipe_fd: a descriptor for other event loops.
  *
- * Bytes come through the socket, but not for each message: the other side rings
- * once after we have armed.  When a message slips in while we arm, the other
- * side may have rung already; then we ring for ourselves, by the eventfd.  So
- * whenever no call is at work: if a message is there, the epoll of both is
- * readable.  It turns quiet only when we find nothing and arm again.
+ * It is an epoll of the socket, edge-triggered, and of an eventfd by which we
+ * ring for ourselves.  The other side rings once after we have armed.  When a
+ * message slips in while we arm, it may have rung before: then we ring for
+ * ourselves.  So whenever no call is at work: if a message is there, the
+ * descriptor is readable.  It turns quiet only when we find nothing and arm again.
  *
- * The holders of a shared end have one socket, and a byte in it is for all of
- * them.  Who takes it off and then dies has silenced the others.  So a holder
- * takes bytes off only after it has found nothing to receive, and then looks
- * again: a message and its byte would have to come between these two looks, and
- * the holder to die there.  Against that, and against a sender that dies after
- * publishing and before ringing, a timer has all of them look now and then.
+ * Of a shared end each process has a descriptor of its own, and a byte makes all
+ * of them readable; see docs/waiting.md, section 2.
  */
 #include "base/fd.h"
+#include "base/thread.h"
 #include "end/end.h"
+#include "sync/doorbell.h"
 
+#include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/socket.h>
 #include <sys/timerfd.h>
 
-#define LOOK_EVERY 5 /* seconds, as in every other long sleep */
-/* How often to begin anew because bytes have come, before we leave it to the caller. */
-#define ARM_TRIES 4
+/* When to look again for a record that another holder has in its turn: it may put it back, and cannot tell us. */
+#define LOOK_AGAIN (20 * NSEC_PER_SEC / 1000)
 
-static void ring_self(const struct poll_fd *poll_fd)
+struct poll_fd {
+	int epoll;
+	int event;
+	int timer;        /* one-shot, of a shared end; else -1 */
+	bool rung;        /* the eventfd or the timer may have something to be read */
+	uint32_t process; /* that opened it: a child that took the parent's events would silence it */
+};
+
+static void ring_self(struct poll_fd *f)
 {
-	eventfd_write(poll_fd->event, 1);
+	eventfd_write(f->event, 1);
+	f->rung = true;
 }
 
-static void quiet_self(const struct poll_fd *poll_fd)
+static void ring_self_later(struct poll_fd *f)
 {
-	uint64_t count;
+	const struct itimerspec once = { .it_value = time_spec(LOOK_AGAIN) };
 
-	eventfd_read(poll_fd->event, &count);
-	/* A timer's count is read like that of an eventfd. */
-	if (poll_fd->timer >= 0)
-		eventfd_read(poll_fd->timer, &count);
+	if (f->timer < 0 || timerfd_settime(f->timer, 0, &once, NULL) < 0)
+		ring_self(f);
+	f->rung = true;
 }
 
-/* From here on a publisher rings.  False: it may miss our flag this once. */
-static bool raise_flag(bufpipe_t *p)
+static void quiet_self(struct poll_fd *f)
 {
-	quiet_self(&p->poll_fd);
-	wait_raise(&p->in.wait, receiver_head(&p->receiver), WAITER_FD);
-	return wait_order(&p->in.wait);
-}
+	const struct itimerspec never = { 0 };
+	eventfd_t count;
 
-/* With the flag up: 0 when a message is there, -EPIPE, or -EAGAIN. */
-static int look_behind(bufpipe_t *p)
-{
-	if (ring_glance(&p->receiver)) {
-		ring_self(&p->poll_fd);
-		return 0;
+	if (f->rung) {
+		eventfd_read(f->event, &count);
+		if (f->timer >= 0)
+			timerfd_settime(f->timer, 0, &never, NULL);
+		f->rung = false;
 	}
-	/* Who polls for edges has been told of a hang-up already, and will not be told again. */
-	if (wait_hung_up(&p->in.wait))
-		return ring_glance(&p->receiver) ? 0 : -EPIPE;
-	return -EAGAIN;
+	doorbell_take(f->epoll);
 }
 
 /*
- * A byte that we take off may be the answer to our raise, for a message that
- * another holder has taken: then the next message would not be rung for, and we
- * must raise anew.
+ * A try has found nothing.  From here on a message makes the descriptor readable:
+ * -EAGAIN.  0 when one has just come, -EPIPE when none will.  busy: it found
+ * nothing because another holder has the turn.
  */
-static int arm_shared(bufpipe_t *p)
+static int arm(bufpipe_t *p, bool busy)
 {
-	char byte;
-
-	for (int i = 0; i < ARM_TRIES; i++) {
-		bool ordered = raise_flag(p);
-		int r = look_behind(p);
-
-		if (r != -EAGAIN)
-			return r;
-		if (recv(p->socket, &byte, sizeof(byte), MSG_DONTWAIT) < 0) {
-			if (!ordered)
-				ring_self(&p->poll_fd);
-			return -EAGAIN;
-		}
-		wait_drain(p->socket);
-	}
-	ring_self(&p->poll_fd);
-	return -EAGAIN;
-}
-
-int poll_fd_arm(bufpipe_t *p)
-{
+	struct poll_fd *f = p->poll_fd;
 	bool ordered;
-	int r;
 
-	if (p->poll_fd.timer >= 0)
-		return arm_shared(p);
-	wait_drain(p->socket);
-	ordered = raise_flag(p);
-	r = look_behind(p);
-	/* A publisher may miss our flag: have the caller come again. */
-	if (r == -EAGAIN && !ordered)
-		ring_self(&p->poll_fd);
-	return r;
+	if (f->process != thread_process())
+		return -EAGAIN;
+	quiet_self(f);
+	ordered = wait_order(&p->in.wait, wait_raise(&p->in.wait, receiver_head(&p->receiver), WAITER_FD));
+	if (ring_glance(&p->receiver)) {
+		if (busy)
+			ring_self_later(f);
+		else
+			ring_self(f);
+		return busy ? -EAGAIN : 0;
+	}
+	/* An edge tells of a hang-up once, and it may have been taken: so the eventfd keeps saying it. */
+	if (wait_hung_up(&p->in.wait)) {
+		ring_self(f);
+		return ring_glance(&p->receiver) ? 0 : -EPIPE;
+	}
+	/* A publisher may miss our flag this once: have the caller come again. */
+	if (!ordered)
+		ring_self(f);
+	return -EAGAIN;
 }
 
 static int join(int epoll, int fd)
 {
-	struct epoll_event event = { .events = EPOLLIN | EPOLLRDHUP };
+	struct epoll_event event = { .events = EPOLLIN };
 
 	return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
 }
 
-static int open_timer(int *timer)
+static void close_all(struct poll_fd *f)
 {
-	const struct itimerspec every = {
-		.it_interval = { .tv_sec = LOOK_EVERY },
-		.it_value = { .tv_sec = LOOK_EVERY },
-	};
-
-	*timer = fd_own(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
-	if (*timer < 0)
-		return *timer;
-	return timerfd_settime(*timer, 0, &every, NULL) < 0 ? -errno : 0;
+	if (f->timer >= 0)
+		close(f->timer);
+	if (f->event >= 0)
+		close(f->event);
+	if (f->epoll >= 0)
+		close(f->epoll);
+	free(f);
 }
 
-static void drop(const struct poll_fd *poll_fd)
+static int open_all(struct poll_fd *f, const bufpipe_t *p)
 {
-	if (poll_fd->timer >= 0)
-		close(poll_fd->timer);
-	if (poll_fd->event >= 0)
-		close(poll_fd->event);
-	if (poll_fd->epoll >= 0)
-		close(poll_fd->epoll);
-}
-
-static int poll_fd_open(bufpipe_t *p)
-{
-	struct poll_fd poll_fd = { .epoll = -1, .event = -1, .timer = -1 };
 	int r;
 
-	poll_fd.epoll = fd_own(epoll_create1(EPOLL_CLOEXEC));
-	if (poll_fd.epoll < 0)
-		return poll_fd.epoll;
-	poll_fd.event = fd_own(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-	r = poll_fd.event < 0 ? poll_fd.event : join(poll_fd.epoll, poll_fd.event);
+	f->epoll = doorbell_open();
+	if (f->epoll < 0)
+		return f->epoll;
+	f->event = fd_own(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+	r = f->event < 0 ? f->event : join(f->epoll, f->event);
 	if (r == 0)
-		r = join(poll_fd.epoll, p->socket);
-	if (r == 0 && p->ours.identity.flags & LAYOUT_SHARED)
-		r = open_timer(&poll_fd.timer);
-	if (r == 0 && poll_fd.timer >= 0)
-		r = join(poll_fd.epoll, poll_fd.timer);
-	if (r < 0) {
-		drop(&poll_fd);
+		r = doorbell_join(f->epoll, p->socket);
+	if (r < 0 || !(p->ours.identity.flags & LAYOUT_SHARED))
 		return r;
-	}
-	p->poll_fd = poll_fd;
-	return 0;
+	f->timer = fd_own(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
+	return f->timer < 0 ? f->timer : join(f->epoll, f->timer);
 }
 
-void poll_fd_close(bufpipe_t *p)
+static void drop(bufpipe_t *p)
 {
-	if (p->poll_fd.epoll >= 0)
-		drop(&p->poll_fd);
+	close_all(p->poll_fd);
+	p->poll_fd = NULL;
+	p->arm = NULL;
+	p->drop_poll_fd = NULL;
+}
+
+static int open_poll_fd(bufpipe_t *p)
+{
+	struct poll_fd *f = malloc(sizeof(*f));
+	int r;
+
+	if (!f)
+		return -ENOMEM;
+	*f = (struct poll_fd){ .epoll = -1, .event = -1, .timer = -1, .process = thread_process() };
+	r = open_all(f, p);
+	if (r < 0) {
+		close_all(f);
+		return r;
+	}
+	if (p->poll_fd)
+		drop(p);
+	p->poll_fd = f;
+	p->arm = arm;
+	p->drop_poll_fd = drop;
+	arm(p, false);
+	return 0;
 }
 
 int bufpipe_fd(bufpipe_t *p)
 {
-	int r;
+	const struct poll_fd *f;
 
 	if (!p)
 		return -EINVAL;
 	if (p->in.state & DIRECTION_NONE)
 		return -EBADF;
-	if (p->poll_fd.epoll < 0) {
-		r = poll_fd_open(p);
+	f = p->poll_fd;
+	if (!f || f->process != thread_process()) {
+		int r = open_poll_fd(p);
+
 		if (r < 0)
 			return r;
-		poll_fd_arm(p);
+		f = p->poll_fd;
 	}
-	return p->poll_fd.epoll;
+	return f->epoll;
 }

@@ -4,6 +4,7 @@
  * on all their futexes at once, then on all their sockets.
  */
 #include "poll/readiness.h"
+#include "sync/doorbell.h"
 #include "sync/spin.h"
 
 #include <poll.h>
@@ -14,13 +15,15 @@
 #define FUTEX_PATIENCE    100000000ll
 #define GLANCE            4000000ll
 #define SOCKET_PATIENCE   (5 * NSEC_PER_SEC)
+#define BLIND_SLEEP       4000000ll /* as in sync/wait.c */
 
 struct crowd {
 	struct bufpipe_pollfd **live; /* the entries that have a pipe */
 	struct pollfd *sockets;       /* of these */
 	unsigned n;
 	bool interruptible;
-	bool crowded; /* somebody else may take a byte off a socket that was for us */
+	int bell;    /* an epoll of the sockets; -1 until it is needed */
+	bool fenced; /* a fence is enough to order what was raised last */
 };
 
 static int is_ready(const struct bufpipe_pollfd *e)
@@ -73,10 +76,25 @@ static int poll_sockets(const struct crowd *c, short events, int64_t until)
 	return r;
 }
 
-static void raise_all(const struct crowd *c, uint32_t mode)
+static void raise_all(struct crowd *c, uint32_t mode)
 {
+	c->fenced = true;
 	for (unsigned i = 0; i < c->n; i++)
-		readiness_raise(c->live[i]->pipe, (unsigned)c->live[i]->events, mode);
+		c->fenced &= readiness_raise(c->live[i]->pipe, (unsigned)c->live[i]->events, mode);
+}
+
+/* Of what was raised last: false when a sleep must be short. */
+static bool order_all(const struct crowd *c)
+{
+	if (c->fenced) {
+		atomic_thread_fence(memory_order_seq_cst); /* pairs with the fence in wait_ring */
+		return true;
+	}
+	if (!wait_order_all())
+		return false;
+	for (unsigned i = 0; i < c->n; i++)
+		readiness_ordered(c->live[i]->pipe, (unsigned)c->live[i]->events);
+	return true;
 }
 
 static void lower_all(const struct crowd *c, uint32_t mode)
@@ -113,7 +131,7 @@ static unsigned collect_futexes(const struct crowd *c, struct futex_waitv futexe
 }
 
 /* Sleeps until somebody rings: what the kernel says, which is only a reason to look again. */
-static int sleep_on_futexes(const struct crowd *c, int64_t until)
+static int sleep_on_futexes(struct crowd *c, int64_t until)
 {
 	struct futex_waitv futexes[FUTEX_WAITV_LIMIT];
 	struct timespec limit = time_spec(until);
@@ -123,7 +141,7 @@ static int sleep_on_futexes(const struct crowd *c, int64_t until)
 	if (!count)
 		return r;
 	raise_all(c, WAITER_MANY);
-	if (!wait_order_all())
+	if (!order_all(c))
 		r = -ETIMEDOUT;
 	else if (look_at_all(c))
 		r = 0;
@@ -133,19 +151,52 @@ static int sleep_on_futexes(const struct crowd *c, int64_t until)
 	return r;
 }
 
-static int sleep_on_sockets(const struct crowd *c, int64_t until)
+/* The epoll of all sockets, made when it is first needed; or a negative errno. */
+static int open_bell(struct crowd *c)
 {
 	int r = 0;
 
-	for (unsigned i = 0; i < c->n; i++)
-		wait_drain(c->live[i]->pipe->socket);
-	raise_all(c, WAITER_FD);
-	if (!wait_order_all())
-		until = time_sooner(until, time_now() + NSEC_PER_SEC / 250);
-	if (!look_at_all(c))
-		r = poll_sockets(c, POLLIN, until);
-	lower_all(c, WAITER_FD);
+	if (c->bell >= 0)
+		return 0;
+	c->bell = doorbell_open();
+	if (c->bell < 0)
+		return c->bell;
+	for (unsigned i = 0; r == 0 && i < c->n; i++) {
+		r = doorbell_join(c->bell, c->live[i]->pipe->socket);
+		if (r == -EEXIST) /* an end that is there twice, for other events */
+			r = 0;
+	}
+	if (r < 0) {
+		doorbell_close(c->bell);
+		c->bell = -1;
+	}
 	return r;
+}
+
+static int sleep_on_sockets(struct crowd *c, int64_t until)
+{
+	int bell = open_bell(c);
+	int64_t now;
+	int r = 0;
+
+	if (bell == 0)
+		doorbell_take(c->bell);
+	raise_all(c, WAITER_FD);
+	/* Without an epoll of its own, this call cannot tell news from bytes that were there before. */
+	if (!order_all(c) || bell < 0)
+		until = time_sooner(until, time_now() + BLIND_SLEEP);
+	now = time_now();
+	if (!look_at_all(c) && until > now) {
+		r = poll_sockets(c, 0, TIME_TRY);
+		if (r == 0 && bell == 0)
+			r = doorbell_sleep(c->bell, until - now);
+		else if (r == 0)
+			r = poll_sockets(c, 0, until);
+	}
+	lower_all(c, WAITER_FD);
+	if (r < 0 && r != -ETIMEDOUT)
+		return r;
+	return poll_sockets(c, 0, TIME_TRY);
 }
 
 /* *here: one is published to from this CPU, where a spin would be in vain. */
@@ -212,17 +263,16 @@ static int spin_on_all(const struct crowd *c, int64_t begin, int64_t deadline)
 }
 
 /* One round of sleep.  1 when the caller should give up with *result. */
-static int sleep_round(const struct crowd *c, int64_t deadline, int *result)
+static int sleep_round(struct crowd *c, int64_t deadline, int *result)
 {
 	int64_t now = time_now();
 	int r = sleep_on_futexes(c, time_sooner(deadline, now + FUTEX_PATIENCE));
 
 	/* Nobody rang for a while, or there are too many futexes: listen on the sockets. */
-	if (r == -ETIMEDOUT && (c->crowded || time_now() >= deadline))
+	if (r == -ETIMEDOUT && time_now() >= deadline)
 		r = poll_sockets(c, 0, TIME_TRY);
 	else if (r == -ETIMEDOUT || r == -ENOSYS || r == -EPERM)
-		r = sleep_on_sockets(
-			c, time_sooner(deadline, now + (c->crowded ? FUTEX_PATIENCE : SOCKET_PATIENCE)));
+		r = sleep_on_sockets(c, time_sooner(deadline, now + SOCKET_PATIENCE));
 	else if (r >= 0 && !look_at_all(c))
 		r = poll_sockets(c, 0, TIME_TRY); /* rung for nothing: somebody may have left */
 	if (r >= 0 || r == -EAGAIN || r == -ETIMEDOUT || (r == -EINTR && !c->interruptible))
@@ -231,7 +281,7 @@ static int sleep_round(const struct crowd *c, int64_t deadline, int *result)
 	return 1;
 }
 
-static int wait_for_all(const struct crowd *c, int64_t deadline)
+static int wait_for_all(struct crowd *c, int64_t deadline)
 {
 	int64_t begin;
 	int ready = look_at_all(c);
@@ -266,7 +316,6 @@ static int admit(struct crowd *c, struct bufpipe_pollfd *pipes, unsigned n)
 		if (!e->pipe)
 			continue;
 		c->live[c->n++] = e;
-		c->crowded |= readiness_crowded(e->pipe);
 		c->interruptible |= readiness_any(e->pipe)->interruptible;
 	}
 	return c->n ? 0 : -EINVAL;
@@ -276,7 +325,7 @@ int bufpipe_wait(struct bufpipe_pollfd *pipes, unsigned n, int64_t timeout_ns)
 {
 	struct bufpipe_pollfd *few_live[FEW];
 	struct pollfd few_sockets[FEW];
-	struct crowd c = { .live = few_live, .sockets = few_sockets };
+	struct crowd c = { .live = few_live, .sockets = few_sockets, .bell = -1 };
 	void *memory = NULL;
 	int r;
 
@@ -295,6 +344,8 @@ int bufpipe_wait(struct bufpipe_pollfd *pipes, unsigned n, int64_t timeout_ns)
 	/* We may have taken, or silenced, what bufpipe_fd counts on. */
 	for (unsigned i = 0; i < c.n; i++)
 		readiness_done(c.live[i]->pipe);
+	if (c.bell >= 0)
+		doorbell_close(c.bell);
 	free(memory);
 	return r;
 }

@@ -31,11 +31,7 @@ static unsigned look_in(const bufpipe_t *p)
 
 static unsigned look_out(const bufpipe_t *p)
 {
-	/* Relaxed: whoever then sends looks again, with the order that needs. */
-	uint64_t used = sender_tail(&p->sender) -
-			(atomic_load_explicit(p->sender.head, memory_order_relaxed) & ~HEAD_HELD);
-
-	return used <= roomy(&p->sender, &p->out) ? BUFPIPE_OUT : 0;
+	return ring_used(&p->sender) <= roomy(&p->sender, &p->out) ? BUFPIPE_OUT : 0;
 }
 
 unsigned readiness_look(const bufpipe_t *p, unsigned events)
@@ -49,12 +45,24 @@ unsigned readiness_look(const bufpipe_t *p, unsigned events)
 	return ready;
 }
 
-void readiness_raise(bufpipe_t *p, unsigned events, uint32_t mode)
+bool readiness_raise(bufpipe_t *p, unsigned events, uint32_t mode)
+{
+	bool fenced = true;
+
+	if (events & BUFPIPE_IN)
+		fenced &= wait_raise(&p->in.wait, receiver_head(&p->receiver), mode);
+	if (events & BUFPIPE_OUT)
+		fenced &=
+			wait_raise(&p->out.wait, sender_tail(&p->sender) - roomy(&p->sender, &p->out), mode);
+	return fenced;
+}
+
+void readiness_ordered(bufpipe_t *p, unsigned events)
 {
 	if (events & BUFPIPE_IN)
-		wait_raise(&p->in.wait, receiver_head(&p->receiver), mode);
+		wait_ordered(&p->in.wait);
 	if (events & BUFPIPE_OUT)
-		wait_raise(&p->out.wait, sender_tail(&p->sender) - roomy(&p->sender, &p->out), mode);
+		wait_ordered(&p->out.wait);
 }
 
 void readiness_lower(bufpipe_t *p, unsigned events, uint32_t mode)
@@ -67,17 +75,10 @@ void readiness_lower(bufpipe_t *p, unsigned events, uint32_t mode)
 		wait_lower(&p->out.wait, mode);
 }
 
-int readiness_crowded(const bufpipe_t *p)
-{
-	bool duplex = !((p->in.state | p->out.state) & DIRECTION_NONE);
-
-	return duplex || p->ours.identity.flags & LAYOUT_SHARED ? 1 : 0;
-}
-
 void readiness_done(bufpipe_t *p)
 {
-	if (p->poll_fd.epoll >= 0)
-		poll_fd_arm(p);
+	if (p->arm)
+		p->arm(p, false);
 }
 
 struct wait *readiness_any(bufpipe_t *p)

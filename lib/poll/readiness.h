@@ -11,8 +11,11 @@ int readiness_check(const bufpipe_t *pipe, unsigned events);
 /* Which of the events have come, by a look at the rings; BUFPIPE_HUP with the end of the stream. */
 unsigned readiness_look(const bufpipe_t *pipe, unsigned events);
 
-/* Raises the flags for the events: mode is WAITER_MANY or WAITER_FD. */
-void readiness_raise(bufpipe_t *pipe, unsigned events, uint32_t mode);
+/* Raises the flags for the events: mode is WAITER_MANY or WAITER_FD.  Whether a fence is enough to order them. */
+bool readiness_raise(bufpipe_t *pipe, unsigned events, uint32_t mode);
+
+/* They were ordered by a membarrier. */
+void readiness_ordered(bufpipe_t *pipe, unsigned events);
 
 /* Lowers them, unless co-owners may count on them. */
 void readiness_lower(bufpipe_t *pipe, unsigned events, uint32_t mode);
@@ -22,8 +25,5 @@ void readiness_done(bufpipe_t *pipe);
 
 /* Anything of the end that is enough to learn how long to spin, or to look at the socket. */
 struct wait *readiness_any(bufpipe_t *pipe);
-
-/* Whether another waiter may take a byte off the socket that was for us: a co-owner, or one in the other direction. */
-int readiness_crowded(const bufpipe_t *pipe);
 
 #endif

@@ -111,7 +111,6 @@ static void forget(struct bufpipe_set *set, struct entry *e)
 	set_cool(set, e);
 	set->sleeper->leave(set, e);
 	if (e->pipe) {
-		set->crowded_count -= (unsigned)readiness_crowded(e->pipe);
 		release(set, e->pipe, e->events);
 	} else {
 		set->by_fd[e->fd] = NULL;
@@ -155,7 +154,6 @@ static int add(struct bufpipe_set *set, const struct entry *new)
 		e->spin_ns = readiness_any(e->pipe)->spin_ns;
 		e->pipe->entry = e;
 		e->pipe->leave_set = leave_on_close;
-		set->crowded_count += (unsigned)readiness_crowded(e->pipe);
 		set_hasten_round(set);
 	} else {
 		set->by_fd[e->fd] = e;

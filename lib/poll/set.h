@@ -61,9 +61,8 @@ struct bufpipe_set {
 	struct entry **slots;
 	uint32_t *generations;
 	uint32_t slot_count;
-	uint32_t next_free;     /* no slot below it is free */
-	unsigned crowded_count; /* of ends where somebody else may take our byte */
-	struct entry **by_fd;   /* plain descriptors */
+	uint32_t next_free;   /* no slot below it is free */
+	struct entry **by_fd; /* plain descriptors */
 	unsigned by_fd_count;
 	int64_t round_due; /* when the next look at all pipes is due, asleep or not, */
 	uint32_t round;    /* and at which slot it goes on, as it may take several calls */

@@ -4,8 +4,7 @@
 
 #include "sync/spin.h"
 
-#define PATIENCE_SHARED 100000000ll /* without io_uring a co-owner can take a byte that was for us */
-#define LONG_SLEEP      (5 * NSEC_PER_SEC)
+#define LONG_SLEEP (5 * NSEC_PER_SEC)
 /* How many pipes one call looks at, of a round of all. */
 #define ROUND_PART 256
 #define SPIN_MAX   50000ll
@@ -28,49 +27,9 @@
 #define YIELDS 100
 #define AWHILE 50000ll
 
-/* The circle of hot entries. */
-
-void set_heat(struct bufpipe_set *set, struct entry *e)
-{
-	if (e->next)
-		return;
-	if (e->pipe)
-		readiness_lower(e->pipe, e->events, set->sleeper->mode);
-	else
-		set->hot_fds++;
-	set->hot_count++;
-	e->misses = 0;
-	if (!set->hot) {
-		set->hot = e->next = e->previous = e;
-		return;
-	}
-	e->next = set->hot;
-	e->previous = set->hot->previous;
-	e->previous->next = e;
-	e->next->previous = e;
-}
-
-void set_cool(struct bufpipe_set *set, struct entry *e)
-{
-	if (!e->next)
-		return;
-	if (set->hot == e)
-		set->hot = e->next == e ? NULL : e->next;
-	e->previous->next = e->next;
-	e->next->previous = e->previous;
-	e->next = e->previous = NULL;
-	set->hot_count--;
-	set->hot_fds -= !e->pipe;
-}
-
-static int64_t patience(const struct bufpipe_set *set)
-{
-	return set->crowded_count && set->sleeper->mode == WAITER_FD ? PATIENCE_SHARED : LONG_SLEEP;
-}
-
 void set_hasten_round(struct bufpipe_set *set)
 {
-	set->round_due = time_sooner(set->round_due, time_of(CLOCK_MONOTONIC_COARSE) + patience(set));
+	set->round_due = time_sooner(set->round_due, time_of(CLOCK_MONOTONIC_COARSE) + LONG_SLEEP);
 }
 
 static void ask_again(struct entry *e)
@@ -198,21 +157,34 @@ static int spin(struct bufpipe_set *set, int64_t begin, int64_t deadline)
 	return r < 0 ? r : 0;
 }
 
+/* One membarrier for all of them. */
+static bool order_batch(struct entry *const *batch, unsigned n)
+{
+	bool ordered = wait_order_all();
+
+	for (unsigned i = 0; ordered && i < n; i++) {
+		if (batch[i]->pipe)
+			readiness_ordered(batch[i]->pipe, batch[i]->events);
+	}
+	return ordered;
+}
+
 /* Puts these to sleep, but for those that turn out to be ready.  False as in cool_down. */
 static bool cool_batch(struct bufpipe_set *set, struct entry *const *batch, unsigned n)
 {
 	bool ordered = true;
-	bool pipes = false;
+	bool fenced = true;
 
 	for (unsigned i = 0; i < n; i++) {
 		if (!batch[i]->pipe)
 			continue;
-		pipes = true;
 		set->sleeper->prepare(batch[i]);
-		readiness_raise(batch[i]->pipe, batch[i]->events, set->sleeper->mode);
+		fenced &= readiness_raise(batch[i]->pipe, batch[i]->events, set->sleeper->mode);
 	}
-	if (pipes)
-		ordered = wait_order_all();
+	if (fenced)
+		atomic_thread_fence(memory_order_seq_cst); /* pairs with the fence in wait_ring */
+	else
+		ordered = order_batch(batch, n);
 	for (unsigned i = 0; i < n; i++) {
 		struct entry *e = batch[i];
 
@@ -256,8 +228,8 @@ static bool cool_down(struct bufpipe_set *set, unsigned misses, unsigned most)
 }
 
 /*
- * Now and then all pipes are looked at: a byte may have been swallowed, or one of
- * several holders died after publishing and before ringing.  By the clock, and
+ * Now and then all pipes are looked at: one of several holders of the other end
+ * may have died after publishing and before ringing.  By the clock, and
  * not by the length of a sleep, as a busy set never sleeps for long; and in parts,
  * so that no call of a large set takes long.
  */
@@ -275,7 +247,7 @@ static void go_round(struct bufpipe_set *set, int64_t now)
 	}
 	if (set->round >= set->slot_count) {
 		set->round = 0;
-		set->round_due = now + patience(set);
+		set->round_due = now + LONG_SLEEP;
 	}
 }
 

@@ -68,6 +68,7 @@ static int prep(struct io_uring_sqe *sqe, bufpipe_t *p, unsigned event)
 {
 	struct wait *wait;
 	uint32_t token;
+	bool fenced;
 	int r = sqe && p ? readiness_check(p, event) : -EINVAL;
 
 	if (r < 0)
@@ -76,12 +77,12 @@ static int prep(struct io_uring_sqe *sqe, bufpipe_t *p, unsigned event)
 		return -ENOSYS;
 	wait = event == BUFPIPE_IN ? &p->in.wait : &p->out.wait;
 	token = wait_events(wait);
-	readiness_raise(p, event, WAITER_MANY);
+	fenced = readiness_raise(p, event, WAITER_MANY);
 	/*
 	 * Also when the other side is known to be gone; and when publishers do not
 	 * know yet that they must fence, so that the caller comes again.
 	 */
-	if (!wait_order(wait) || readiness_look(p, event) || wait_glance(wait) < 0) {
+	if (!wait_order(wait, fenced) || readiness_look(p, event) || wait_glance(wait) < 0) {
 		readiness_lower(p, event, WAITER_MANY);
 		prep_nop(sqe);
 	} else {

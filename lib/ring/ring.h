@@ -133,19 +133,40 @@ static inline uint64_t ring_peek(const struct receiver *r, const char **payload)
 }
 
 /*
- * The same for who has no turn.  If a co-owner consumes the record at head while
- * we look, what we read there means nothing: a sender may have cleared it.
+ * A look without the turn: the header at head, or 0 when there is nothing.  It
+ * counts only if the head has not moved meanwhile: else its place may hold the
+ * payload of a later lap.  A head that keeps moving means that messages flow:
+ * then this says that there is one.
  */
 static inline uint64_t ring_glance(const struct receiver *r)
 {
-	const char *payload;
-	uint64_t head, header;
+	enum { LOOKS = 8 };
 
-	do {
-		head = receiver_head(r);
-		header = ring_peek(r, &payload);
-	} while (!header && receiver_head(r) != head);
-	return header;
+	for (int i = 0; i < LOOKS; i++) {
+		uint64_t head = receiver_head(r);
+		/* Acquire pairs with the release in ring_commit, and keeps the second look at the head behind this. */
+		uint64_t header = atomic_load_explicit(receiver_header(r, head), memory_order_acquire);
+
+		if (receiver_head(r) == head)
+			return header;
+	}
+	return RECORD_WHOLE;
+}
+
+/*
+ * The bytes in the ring, without the turn: never more than at the moment when the
+ * tail is read, or 0 when the head is in front of the tail, as the sender has
+ * published a record and not moved its tail yet.  The head first: in the other
+ * order this could be less than there ever was.  A receiver that lies about its
+ * head gets a wrong answer for it.
+ */
+static inline uint64_t ring_used(const struct sender *s)
+{
+	/* Acquire: the tail is read behind it.  Whoever then sends looks again, with the order that needs. */
+	uint64_t head = atomic_load_explicit(s->head, memory_order_acquire) & ~HEAD_HELD;
+	int64_t used = (int64_t)(sender_tail(s) - head);
+
+	return used > 0 ? (uint64_t)used : 0;
 }
 
 /* Whether a header is one that the layout allows: then the payload lies inside the mapping. */

@@ -21,12 +21,13 @@ int lock_init(pthread_mutex_t *lock)
 	return -r;
 }
 
-/* The owner died: nothing to repair, because what a lock guards is good at every instruction. */
+/* The owner died.  Nothing needs repair: the data under these locks is consistent at every instruction. */
 static int settle(pthread_mutex_t *lock, int error)
 {
-	if (error == EOWNERDEAD)
-		error = pthread_mutex_consistent(lock);
-	return -error;
+	if (error != EOWNERDEAD)
+		return -error;
+	error = pthread_mutex_consistent(lock);
+	return error ? -error : LOCK_RECOVERED;
 }
 
 int lock_try(pthread_mutex_t *lock)

@@ -20,10 +20,13 @@ struct lock_habit {
 
 int lock_init(pthread_mutex_t *lock);
 
-/* Without waiting: 0 or -EAGAIN. */
+/* Taken from an owner that died: it may have published something and not rung. */
+#define LOCK_RECOVERED 1
+
+/* Without waiting: 0, LOCK_RECOVERED or -EAGAIN. */
 int lock_try(pthread_mutex_t *lock);
 
-/* Spins for as long as that pays, then sleeps: 0 or, at an absolute time, -ETIMEDOUT. */
+/* Spins for as long as that pays, then sleeps: 0, LOCK_RECOVERED or, at an absolute time, -ETIMEDOUT. */
 int lock_take(pthread_mutex_t *lock, struct lock_habit *habit, int64_t deadline);
 
 void lock_drop(pthread_mutex_t *lock);

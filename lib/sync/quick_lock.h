@@ -67,7 +67,10 @@ static inline void quick_lock_release(struct quick_lock *lock, bool fence)
 	thread_release(&this_thread);
 }
 
-/* For who holds the lock of the end, until quick_lock_unclaim: 0 or, at an absolute time, -ETIMEDOUT. */
+/*
+ * For who holds the lock of the end, until quick_lock_unclaim: 0, LOCK_RECOVERED from one
+ * that died in its turn, or, at an absolute time, -ETIMEDOUT.
+ */
 int quick_lock_claim(struct quick_lock *lock, int64_t deadline);
 
 static inline void quick_lock_unclaim(struct quick_lock *lock)

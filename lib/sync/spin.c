@@ -67,7 +67,8 @@ static uint32_t longer(uint32_t pauses, uint32_t last, uint64_t bytes)
 static void let_it_grow(struct wait *wait, const struct look *look)
 {
 	enum { MANY = 2, LONG = 16384 + 64, EACH = 16, LONGEST = 128, TRY_EVERY = 512, TRY_FOR = 32 };
-	uint32_t moved = atomic_load_explicit(&wait->moved, memory_order_relaxed);
+	uint32_t total = atomic_load_explicit(&wait->moved, memory_order_relaxed);
+	uint32_t moved = total - atomic_load_explicit(&wait->waited, memory_order_relaxed);
 	uint32_t waits = atomic_load_explicit(&wait->waits, memory_order_relaxed) + 1;
 	uint32_t last = atomic_load_explicit(&wait->pauses, memory_order_relaxed);
 	uint32_t pauses = last / 2;
@@ -83,7 +84,7 @@ static void let_it_grow(struct wait *wait, const struct look *look)
 		pauses = TRY_FOR;
 	if (moved)
 		note_single(wait, moved < MANY && !pauses);
-	atomic_store_explicit(&wait->moved, 0, memory_order_relaxed);
+	atomic_store_explicit(&wait->waited, total, memory_order_relaxed);
 	atomic_store_explicit(&wait->waits, waits, memory_order_relaxed);
 	atomic_store_explicit(&wait->pauses, pauses, memory_order_relaxed);
 	atomic_store_explicit(&wait->place, look->wanted, memory_order_relaxed);
@@ -185,5 +186,6 @@ slow_path bool wait_briefly(struct wait *wait, const struct look *look)
 	if (!poll_word(look, 64))
 		return false;
 	wait_learn(wait, 0);
+	wait_unfence(wait);
 	return true;
 }

@@ -2,6 +2,7 @@
 #include "sync/wait.h"
 
 #include "bufpipe.h"
+#include "sync/doorbell.h"
 #include "sync/lock.h"
 #include "sync/spin.h"
 
@@ -21,8 +22,20 @@
  * tells of that while another holder lives.
  */
 #define LONG_SLEEP (5 * NSEC_PER_SEC)
+/* How long to sleep on the futex, again and again, where the socket cannot be slept on. */
+#define SILENT_SLEEP (100 * MSEC)
+/*
+ * So many raises in a row, each with so few publications before it, and publishers
+ * are told to fence: then a membarrier for each sleep costs more than a fence for
+ * each publication.
+ */
+#define LONELY_RAISES 4
+#define LONELY_MOVES  8
 /* How often a try looks at the socket. */
 #define GLANCE (4 * MSEC)
+
+/* The flags that a publisher remembers as quiet: the others call for something each time. */
+#define QUIET (~(uint32_t)(WAITER_ASLEEP | WAITER_FENCE | WAITER_FENCED))
 
 /* Whether membarriers work for this process; fork inherits the registration, and this word with it. */
 enum { UNKNOWN, USABLE, UNUSABLE };
@@ -98,13 +111,14 @@ static int ring(struct wait *wait, uint32_t flags, uint64_t position)
 	spin_note_cpu(wait);
 	/* Pairs with the acquire in sleep_once and in wait_events: who read the old count does not sleep on it. */
 	atomic_fetch_add_explicit(&wait->ours->events, 1, memory_order_release);
-	if (flags & (WAITER_MANY | WAITER_FD) || !(flags & WAITER_DOORBELL))
+	if (flags & (WAITER_FUTEX | WAITER_MANY))
 		sys_futex_wake(&wait->ours->events);
 	if (flags & (WAITER_DOORBELL | WAITER_FD)) {
 		ssize_t r = sys_send(wait->socket, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 
+		/* An honest peer never lets its queue fill up: see doorbell_trim. */
 		if (r < 0 && r != -EAGAIN)
-			return 0; /* the next publication tries again; a full socket rings already */
+			return 0; /* the next publication tries again */
 	}
 	/* Last: a co-owner must ring again for one that died before it had. */
 	atomic_store_explicit(&wait->notify->rung, answer, memory_order_relaxed);
@@ -118,7 +132,7 @@ slow_path int wait_ring(struct wait *wait, uint64_t position)
 	int r = 0;
 
 	if (flags & WAITER_FENCE) {
-		/* Pairs with the fence in wait_order, for a waiter that has no membarrier. */
+		/* Pairs with the fence in wait_order, for a waiter that issues no membarrier. */
 		atomic_thread_fence(memory_order_seq_cst);
 		flags = atomic_load_explicit(&wait->theirs->flags, memory_order_relaxed);
 	}
@@ -128,9 +142,21 @@ slow_path int wait_ring(struct wait *wait, uint64_t position)
 		return r;
 	if ((flags ^ quiet) >= WAITER_LEAVE && wait_hung_up(wait))
 		return -EPIPE;
-	atomic_store_explicit(&wait->notify->quiet, flags & ~(uint32_t)(WAITER_ASLEEP | WAITER_FENCE),
-			      memory_order_relaxed);
+	atomic_store_explicit(&wait->notify->quiet, flags & QUIET, memory_order_relaxed);
 	return 0;
+}
+
+slow_path void wait_ring_again(struct wait *wait)
+{
+	uint32_t flags;
+
+	/* As in wait_ring: what the dead published is visible before we look at the flags. */
+	atomic_thread_fence(memory_order_seq_cst);
+	flags = atomic_load_explicit(&wait->theirs->flags, memory_order_relaxed);
+	/* No raise has this number: the next one is answered, whatever was recorded. */
+	atomic_store_explicit(&wait->notify->rung, UINT64_MAX, memory_order_relaxed);
+	if (flags & WAITER_ASLEEP)
+		ring(wait, flags, atomic_load_explicit(&wait->theirs->wanted, memory_order_relaxed));
 }
 
 slow_path int wait_glance(struct wait *wait)
@@ -145,8 +171,7 @@ slow_path int wait_glance(struct wait *wait)
 	if (wait_hung_up(wait))
 		return -EPIPE;
 	atomic_store_explicit(&wait->checked, now, memory_order_relaxed);
-	atomic_store_explicit(&wait->notify->quiet, flags & ~(uint32_t)(WAITER_ASLEEP | WAITER_FENCE),
-			      memory_order_relaxed);
+	atomic_store_explicit(&wait->notify->quiet, flags & QUIET, memory_order_relaxed);
 	return 0;
 }
 
@@ -160,14 +185,74 @@ void wait_leave(struct wait *wait)
 
 /* The waiter: spin (see spin.c), sleep on the futex, sleep on the socket. */
 
-void wait_raise(struct wait *wait, uint64_t wanted, uint32_t mode)
+/* Whether this direction had so few publications lately that its publishers should fence. */
+static bool is_lonely(struct wait *wait)
+{
+	uint32_t moved = atomic_load_explicit(&wait->moved, memory_order_relaxed);
+	uint32_t lonely = atomic_load_explicit(&wait->lonely, memory_order_relaxed);
+
+	/* An estimate, as the others: a step that threads lose to each other does no harm. */
+	if (moved - atomic_load_explicit(&wait->raised, memory_order_relaxed) > LONELY_MOVES)
+		lonely = 0;
+	else if (lonely < LONELY_RAISES)
+		lonely++;
+	atomic_store_explicit(&wait->raised, moved, memory_order_relaxed);
+	atomic_store_explicit(&wait->lonely, lonely, memory_order_relaxed);
+	return lonely == LONELY_RAISES;
+}
+
+slow_path static void take_fence_back(struct wait *wait)
+{
+	/* One step: nobody may find WAITER_FENCED, which is old, beside a WAITER_FENCE that is new. */
+	atomic_fetch_and_explicit(&wait->ours->flags, ~(uint32_t)(WAITER_FENCE | WAITER_FENCED),
+				  memory_order_relaxed);
+	atomic_store_explicit(&wait->fencing, false, memory_order_relaxed);
+	atomic_store_explicit(&wait->lonely, 0, memory_order_relaxed);
+}
+
+void wait_unfence(struct wait *wait)
+{
+	if (unlikely(atomic_load_explicit(&wait->fencing, memory_order_relaxed)) && membarrier_usable())
+		take_fence_back(wait);
+}
+
+/* WAITER_FENCE, if publishers should fence from now on. */
+static uint32_t fence_wanted(struct wait *wait)
 {
 	if (!membarrier_usable())
-		mode |= WAITER_FENCE;
+		return WAITER_FENCE;
+	if (wait->sole && is_lonely(wait))
+		return WAITER_FENCE;
+	wait_unfence(wait);
+	return 0;
+}
+
+static bool is_fenced(uint32_t flags)
+{
+	return (flags & (WAITER_FENCE | WAITER_FENCED)) == (WAITER_FENCE | WAITER_FENCED);
+}
+
+bool wait_raise(struct wait *wait, uint64_t wanted, uint32_t mode)
+{
+	uint32_t fence = fence_wanted(wait);
+	uint64_t raises;
+	uint32_t found;
+
 	atomic_store_explicit(&wait->ours->wanted, wanted, memory_order_relaxed);
-	atomic_fetch_add_explicit(&wait->ours->raises, 1, memory_order_relaxed);
+	raises = atomic_fetch_add_explicit(&wait->ours->raises, 1, memory_order_relaxed);
 	/* Release pairs with the acquire in ring: with the mode goes the count, and what is wanted. */
-	atomic_fetch_or_explicit(&wait->ours->flags, mode, memory_order_release);
+	found = atomic_fetch_or_explicit(&wait->ours->flags, mode | fence, memory_order_release);
+	/* Set, not added: a leader that was killed leaves its mode up, and ours must be answered in our way. */
+	if (mode & WAITER_MODE && found & WAITER_MODE & ~mode)
+		wait_lower(wait, WAITER_MODE & ~mode);
+	if (fence) {
+		atomic_store_explicit(&wait->fencing, true, memory_order_relaxed);
+		if (!is_fenced(found))
+			atomic_store_explicit(&wait->unfenced, true, memory_order_relaxed);
+	}
+	if (raises % DOORBELL_TRIM_EVERY == DOORBELL_TRIM_EVERY - 1)
+		doorbell_trim(wait->socket, wait->doorbell_lock);
+	return is_fenced(found);
 }
 
 void wait_lower(struct wait *wait, uint32_t mode)
@@ -187,18 +272,31 @@ static bool issue_membarrier(void)
 	return false;
 }
 
-bool wait_order(struct wait *wait)
+void wait_ordered(struct wait *wait)
 {
-	bool told = atomic_load_explicit(&wait->told, memory_order_relaxed);
+	if (!atomic_load_explicit(&wait->unfenced, memory_order_relaxed))
+		return;
+	atomic_store_explicit(&wait->unfenced, false, memory_order_relaxed);
+	/* Relaxed: the membarrier, or the short sleep, has ordered it behind WAITER_FENCE. */
+	atomic_fetch_or_explicit(&wait->ours->flags, WAITER_FENCED, memory_order_relaxed);
+}
+
+bool wait_order(struct wait *wait, bool fenced)
+{
 	bool known = !membarrier_usable();
 
-	if (issue_membarrier())
+	if (!fenced && issue_membarrier()) {
+		wait_ordered(wait);
 		return true;
-	if (known)
-		atomic_store_explicit(&wait->told, true, memory_order_relaxed);
+	}
 	/* Pairs with the fence in wait_ring, or in wait_must_ring. */
 	atomic_thread_fence(memory_order_seq_cst);
-	return told;
+	if (fenced)
+		return true;
+	/* Without membarriers a short sleep follows, in which each publisher comes to see WAITER_FENCE. */
+	if (known)
+		wait_ordered(wait);
+	return false;
 }
 
 bool wait_membarrier(void)
@@ -245,57 +343,43 @@ static int futex_sleep(const struct wait *wait, const struct look *look, uint32_
 	return judge(wait, look, r, deadline <= until);
 }
 
-void wait_drain(int socket)
+/* Once more on the futex, for any step of the publisher, and a look at its life. */
+static int sleep_silently(struct wait *wait, const struct look *look, uint32_t events, int64_t deadline)
 {
-	char bytes[64];
+	bool ordered = wait_order(wait, wait_raise(wait, look->value & ~look->ignore, WAITER_FUTEX));
+	int r = futex_sleep(wait, look, events, time_now() + (ordered ? SILENT_SLEEP : BLIND_SLEEP),
+			    deadline);
 
-	for (int i = 0; i < 64; i++) {
-		if (sys_recv(socket, bytes, sizeof(bytes), MSG_DONTWAIT) <= 0)
-			return;
-	}
+	return r == NOTHING ? check_life(wait, look) ?: NOTHING : r;
 }
 
-static int poll_socket(const struct wait *wait, const struct look *look, int64_t deadline)
+static int sleep_on_bell(struct wait *wait, const struct look *look, int bell, int64_t deadline)
 {
-	struct pollfd p = { .fd = wait->socket, .events = POLLIN | POLLRDHUP };
-	int64_t now = time_now();
-	int r = sys_poll(&p, time_sooner(LONG_SLEEP, deadline > now ? deadline - now : 0));
+	bool ordered;
+	int64_t now;
+	int r;
 
-	if (r >= 0)
-		r = r ? 0 : -ETIMEDOUT;
+	doorbell_take(bell);
+	/* Again: a publisher may have read the flag as it was, and left it at a FUTEX_WAKE. */
+	ordered = wait_order(wait, wait_raise(wait, look->wanted, WAITER_DOORBELL));
+	/* The hang-up is an edge too, and may have been taken. */
+	if (changed(look) || wait_hung_up(wait))
+		return check_life(wait, look);
+	now = time_now();
+	if (!ordered || now >= deadline)
+		return now >= deadline ? -ETIMEDOUT : NOTHING;
+	r = doorbell_sleep(bell, time_sooner(LONG_SLEEP, deadline - now));
 	return judge(wait, look, r, time_now() >= deadline);
-}
-
-static bool somebody_polls(const struct wait *wait)
-{
-	return (atomic_load_explicit(&wait->ours->flags, memory_order_relaxed) |
-		atomic_load_explicit(&wait->other->flags, memory_order_relaxed)) &
-	       WAITER_FD;
 }
 
 static int socket_sleep(struct wait *wait, const struct look *look, uint32_t events, int64_t deadline)
 {
-	int r;
+	int bell = wait->silent ? -EOPNOTSUPP : doorbell_open();
+	int r = bell < 0 ? bell : doorbell_join(bell, wait->socket);
 
-	/*
-	 * An end has one socket, and perhaps two directions and many holders.  If
-	 * another waiter is there, it might swallow our byte, or we its own; so we
-	 * stay on the futex.
-	 */
-	if (somebody_polls(wait) || lock_try(wait->doorbell_lock) < 0) {
-		r = futex_sleep(wait, look, events, time_now() + wait->patience, deadline);
-		return r == NOTHING ? check_life(wait, look) ?: NOTHING : r;
-	}
-	wait_drain(wait->socket);
-	wait_raise(wait, look->wanted, WAITER_DOORBELL);
-	/* Again: a publisher may have read the flag as it was, and left it at a FUTEX_WAKE. */
-	if (!wait_order(wait))
-		r = NOTHING;
-	else if (changed(look))
-		r = 0;
-	else
-		r = poll_socket(wait, look, deadline);
-	lock_drop(wait->doorbell_lock);
+	r = r < 0 ? sleep_silently(wait, look, events, deadline) : sleep_on_bell(wait, look, bell, deadline);
+	if (bell >= 0)
+		doorbell_close(bell);
 	return r;
 }
 
@@ -303,11 +387,9 @@ static int sleep_once(struct wait *wait, const struct look *look, int64_t deadli
 {
 	/* Acquire pairs with the release in ring; first of all, or a ring between look and sleep is missed. */
 	uint32_t events = atomic_load_explicit(&wait->theirs->events, memory_order_acquire);
-	bool ordered;
+	bool ordered = wait_order(wait, wait_raise(wait, look->wanted, WAITER_FUTEX));
 	int r;
 
-	wait_raise(wait, look->wanted, WAITER_FUTEX);
-	ordered = wait_order(wait);
 	r = futex_sleep(wait, look, events, time_now() + (ordered ? wait->patience : BLIND_SLEEP), deadline);
 	if (r == NOTHING && ordered)
 		r = socket_sleep(wait, look, events, deadline);
@@ -322,6 +404,8 @@ slow_path int wait_long(struct wait *wait, const struct look *look, int64_t dead
 	int r;
 
 	r = spin_until(wait, look, begin, deadline, &now);
+	if (r == 0)
+		wait_unfence(wait);
 	while (r == NOTHING) {
 		r = sleep_once(wait, look, deadline);
 		now = time_now();

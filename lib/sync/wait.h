@@ -18,7 +18,8 @@
  *
  * If b missed the flag, b came before 3, so a did, and 4 sees the word.  After
  * a while the sleep moves to the socket, which also tells of the other side's
- * end, in the same order: raise, membarrier, look, poll.
+ * end, in the same order: raise, membarrier, look, sleep.  docs/waiting.md has the
+ * rules for waiters of several kinds on one end.
  */
 #ifndef BUFPIPE_SYNC_WAIT_H
 #define BUFPIPE_SYNC_WAIT_H
@@ -37,12 +38,18 @@ struct wait {
 	pthread_mutex_t *doorbell_lock;   /* whose owner may sleep on the socket */
 	const struct waiter_state *other; /* of our other direction, on the same socket */
 	int socket;
-	_Atomic uint32_t moved;  /* publications since the last wait */
+	_Atomic uint32_t moved;  /* counts publications, */
+	_Atomic uint32_t waited; /* and had come to this at the last wait */
 	_Atomic uint32_t waits;  /* counts, to try a pause now and then */
 	_Atomic uint32_t pauses; /* how many came before the first look */
 	_Atomic uint64_t place;  /* what was wanted at the last wait */
 	bool fence;              /* no membarrier can reach us: fence at each notify */
-	atomic_bool told;        /* publishers were told to fence, at the latest at our last sleep */
+	bool sole;   /* no other process or thread waits in this direction: we may take WAITER_FENCE back */
+	bool silent; /* never sleeps on the socket: bytes in it would be taken for data */
+	atomic_bool fencing;     /* we raised WAITER_FENCE, */
+	atomic_bool unfenced;    /* and no membarrier has followed yet */
+	_Atomic uint32_t raised; /* publications up to the last raise, */
+	_Atomic uint32_t lonely; /* and how many raises in a row had few before them */
 	bool interruptible;
 	bool may_linger;          /* for much to come, if it comes from afar */
 	int64_t spin_ns;          /* as in bufpipe_options */
@@ -105,26 +112,29 @@ static inline uint32_t wait_events(const struct wait *wait)
 	return atomic_load_explicit(&wait->theirs->events, memory_order_acquire);
 }
 
-/* mode is one of WAITER_FUTEX, WAITER_DOORBELL, WAITER_FD and WAITER_MANY. */
-void wait_raise(struct wait *wait, uint64_t wanted, uint32_t mode);
+/*
+ * mode is one of WAITER_FUTEX, WAITER_DOORBELL, WAITER_FD and WAITER_MANY.  True if a
+ * fence of ours is enough to order this raise; see docs/waiting.md, section 4.
+ */
+bool wait_raise(struct wait *wait, uint64_t wanted, uint32_t mode);
 void wait_lower(struct wait *wait, uint32_t mode);
 
 /*
- * Step 3 of the table, for this wait and all others of the process: after it,
- * every publisher either has seen a flag that was raised before, or has made
- * visible what it published before it looked.  False when that cannot be had
- * yet, and a sleep must be short.
+ * Step 3 of the table, with what the raise returned: from here on every publisher
+ * either has seen the flag, or has made visible what it published before it looked.
+ * False when that cannot be had yet, and a sleep must be short.
  */
-bool wait_order(struct wait *wait);
+bool wait_order(struct wait *wait, bool fenced);
 
-/* The same when many were raised. */
+/* The same when many were raised; wait_ordered is then to be called for each. */
 bool wait_order_all(void);
+void wait_ordered(struct wait *wait);
+
+/* The waiter gets its answers while it spins: publishers need not fence any more. */
+void wait_unfence(struct wait *wait);
 
 /* A fence here and in each process that has registered; false when there was one here alone. */
 bool wait_membarrier(void);
-
-/* Takes the bytes off the socket.  They say only "look".  Bounded, as the other side might send without end. */
-void wait_drain(int socket);
 
 bool wait_hung_up(const struct wait *wait);
 
@@ -146,6 +156,9 @@ static inline int64_t wait_expected(const struct wait *wait)
  * and who has none, as in a set, is told no.
  */
 bool wait_flows(const struct wait *wait, uint64_t position);
+
+/* In the place of a holder that died: it may have published and not rung. */
+void wait_ring_again(struct wait *wait);
 
 /* Wakes the other side if it sleeps and wants position; -EPIPE when it is found that nobody is there any more. */
 int wait_ring(struct wait *wait, uint64_t position);

@@ -43,14 +43,14 @@ static void block_both(struct both *both, bufpipe_t *end, int64_t timeout, int s
 	both->sending = both->receiving = (struct job){ .pipe = end, .timeout = timeout };
 	if (sender_first) {
 		thread_start(&both->sender, run_send, &both->sending);
-		wait_until_asleep(0, both->sender.tid, ASLEEP_SOCKET);
+		wait_until_asleep(0, both->sender.tid, ASLEEP_ANY);
 	}
 	thread_start(&both->receiver, run_recv, &both->receiving);
 	if (!sender_first) {
 		wait_until_asleep(0, both->receiver.tid, ASLEEP_SOCKET);
 		thread_start(&both->sender, run_send, &both->sending);
 	}
-	/* The second finds the socket taken and stays on the futex; long enough that it has tried. */
+	/* Long enough that each sleeps as it would for hours. */
 	sleep_ns(250 * MSEC);
 	wait_until_asleep(0, both->sender.tid, ASLEEP_ANY);
 	wait_until_asleep(0, both->receiver.tid, ASLEEP_ANY);

@@ -97,9 +97,9 @@ static int run(const void *plan, struct trial *t)
 	return -1;
 }
 
-TestSuite(kill_door, .init = stepper_require, .timeout = 100000);
+TestSuite(kill_fd, .init = stepper_require, .timeout = 100000);
 
-Test(kill_door, a_holder_that_dies_leaves_the_descriptors_of_the_others_readable)
+Test(kill_fd, a_holder_that_dies_leaves_the_descriptors_of_the_others_readable)
 {
 	static const char *const names[] = {
 		[OPEN] = "bufpipe_fd", [TRY] = "a try", [LOOK] = "bufpipe_wait"
@@ -125,11 +125,6 @@ static pid_t child_that(void (*act)(void))
 	return pid;
 }
 
-static void take_byte_and_die(void)
-{
-	wait_drain(ends[IN]->socket);
-}
-
 static void publish_and_die(void)
 {
 	struct control *ours = ends[OUT]->ours.control;
@@ -139,29 +134,54 @@ static void publish_and_die(void)
 	bufpipe_send(ends[OUT], "message", 8, 0);
 }
 
-/* What no order of steps can prevent has an end: the bell that nobody rings, and the byte that is lost. */
-Test(kill_door, what_a_death_has_silenced_is_found_within_seconds)
+/* Nobody rings for the dead before the next message; nothing pretends that somebody did. */
+Test(kill_fd, a_message_for_which_nobody_rang_comes_with_the_next)
 {
 	struct bufpipe_options o = { .flags = BUFPIPE_SHARED };
-	void (*const acts[])(void) = { take_byte_and_die, publish_and_die };
+	char word[8];
+	int status;
+	int fd;
 
-	for (int i = 0; i < 2; i++) {
-		char word[8];
-		int status;
-		int fd;
-
-		cr_assert_eq(bufpipe_create(ends, &o), 0);
-		fd = bufpipe_fd(ends[IN]);
-		cr_assert(fd >= 0);
-		if (acts[i] == take_byte_and_die)
-			cr_assert_eq(bufpipe_send(ends[OUT], "message", 8, 0), 0);
-		cr_assert(waitpid(child_that(acts[i]), &status, 0) > 0 && status == 0);
-		cr_assert(!readable(fd, 0), "the byte is still there: nothing is tested");
-		cr_assert(readable(fd, 20000));
+	cr_assert_eq(bufpipe_create(ends, &o), 0);
+	fd = bufpipe_fd(ends[IN]);
+	cr_assert(fd >= 0);
+	cr_assert(waitpid(child_that(publish_and_die), &status, 0) > 0 && status == 0);
+	cr_assert(!readable(fd, 0), "the bell was rung: nothing is tested");
+	send_one();
+	cr_assert(readable(fd, 20000));
+	for (int i = 0; i < 2; i++)
 		cr_assert_eq(bufpipe_recv(ends[IN], word, sizeof(word), 0), 8);
-		cr_assert_eq(bufpipe_recv(ends[IN], word, sizeof(word), 0), -EAGAIN);
-		cr_assert(!readable(fd, 0));
-		bufpipe_close(ends[IN]);
-		bufpipe_close(ends[OUT]);
-	}
+	cr_assert_eq(bufpipe_recv(ends[IN], word, sizeof(word), 0), -EAGAIN);
+	cr_assert(!readable(fd, 0));
+	bufpipe_close(ends[IN]);
+	bufpipe_close(ends[OUT]);
+}
+
+static void die_in_its_turn(void)
+{
+	struct control *ours = ends[OUT]->ours.control;
+
+	publish_and_die();
+	pthread_mutex_lock(&ours->send_lock);
+}
+
+Test(kill_fd, whoever_takes_a_lock_from_the_dead_rings)
+{
+	struct bufpipe_options o = { .flags = BUFPIPE_SHARED };
+	char word[8];
+	void *room;
+	int status;
+	int fd;
+
+	cr_assert_eq(bufpipe_create(ends, &o), 0);
+	fd = bufpipe_fd(ends[IN]);
+	cr_assert(waitpid(child_that(die_in_its_turn), &status, 0) > 0 && status == 0);
+	cr_assert(!readable(fd, 0), "the bell was rung: nothing is tested");
+	/* It takes the lock, and sends nothing. */
+	cr_assert_eq(bufpipe_reserve(ends[OUT], &room, 8, -1), 0);
+	cr_assert(readable(fd, 20000));
+	cr_assert_eq(bufpipe_cancel(ends[OUT]), 0);
+	cr_assert_eq(bufpipe_recv(ends[IN], word, sizeof(word), 0), 8);
+	bufpipe_close(ends[IN]);
+	bufpipe_close(ends[OUT]);
 }

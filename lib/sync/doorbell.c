@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+#include "sync/doorbell.h"
+
+#include "base/fd.h"
+#include "base/sys.h"
+#include "sync/lock.h"
+
+#include <linux/sockios.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+/* More than a queue holds: a hostile peer may fill it as fast as it is emptied. */
+#define TRIM_MOST 512
+
+int doorbell_open(void)
+{
+	return fd_own((int)syscall(SYS_epoll_create1, EPOLL_CLOEXEC));
+}
+
+void doorbell_close(int bell)
+{
+	syscall(SYS_close, bell);
+}
+
+int doorbell_join(int bell, int socket)
+{
+	struct epoll_event event = { .events = EPOLLIN | EPOLLRDHUP | EPOLLET };
+
+	return (int)sys_result(syscall(SYS_epoll_ctl, bell, EPOLL_CTL_ADD, socket, &event));
+}
+
+void doorbell_take(int bell)
+{
+	struct epoll_event events[64];
+	int64_t n;
+
+	do
+		n = syscall(SYS_epoll_pwait, bell, events, 64, 0, NULL, 0);
+	while (n == 64);
+}
+
+int doorbell_sleep(int bell, int64_t timeout_ns)
+{
+	struct pollfd p = { .fd = bell, .events = POLLIN };
+	int r = sys_poll(&p, timeout_ns);
+
+	if (r == 0)
+		return -ETIMEDOUT;
+	return r < 0 ? r : 0;
+}
+
+void doorbell_trim(int socket, pthread_mutex_t *lock)
+{
+	char byte;
+	int bytes = 0;
+
+	if (lock_try(lock) < 0)
+		return;
+	if (ioctl(socket, SIOCINQ, &bytes) == 0 && bytes > TRIM_MOST)
+		bytes = TRIM_MOST;
+	for (; bytes > 1; bytes--) {
+		if (sys_recv(socket, &byte, sizeof(byte), MSG_DONTWAIT) < 0)
+			break;
+	}
+	lock_drop(lock);
+}
