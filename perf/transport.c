@@ -19,6 +19,7 @@ extern const struct transport transport_libqb;
 #endif
 #ifdef HAVE_ICEORYX
 extern const struct transport transport_iceoryx;
+extern const struct transport transport_iceoryx_zero;
 #endif
 #ifdef HAVE_ZEROMQ
 extern const struct transport transport_zeromq;
@@ -55,6 +56,7 @@ const struct transport *const transports[] = {
 #endif
 #ifdef HAVE_ICEORYX
 	&transport_iceoryx,
+	&transport_iceoryx_zero,
 #endif
 #ifdef HAVE_ZEROMQ
 	&transport_zeromq,

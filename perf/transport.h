@@ -51,6 +51,13 @@ struct shape {
  * recv   receives one message into buf and returns its length.
  * close  undoes open, before or after take.
  *
+ * One whose messages are written and read where they lie has instead of send and recv:
+ *
+ * reserve  room for a message of shape.len bytes; blocks while it must.
+ * commit   sends what has been written there.
+ * peek     the next message, and its length; blocks while it must.
+ * release  gives up what was last peeked.
+ *
  * With many processes at a side, each calls take.  A TRANSPORT_SET has shape.pipes
  * pipes from the lead to the echo, numbered from 0, and one back:
  *
@@ -68,6 +75,10 @@ struct transport {
 	int (*send_to)(void *state, unsigned which, const void *buf, size_t len);
 	ssize_t (*recv_any)(void *state, unsigned *which, void *buf, size_t len);
 	void (*close)(void *state);
+	int (*reserve)(void *state, void **room, size_t len);
+	int (*commit)(void *state, size_t len);
+	ssize_t (*peek)(void *state, const void **message);
+	int (*release)(void *state);
 	const char *room;             /* how its bytes in flight are bounded */
 	const char *(*version)(void); /* of the library; NULL: the kernel, or ours */
 };

@@ -6,7 +6,8 @@
 
 The first run on a machine keeps its result as KEPT.  Later ones fail when a
 figure is worse than the kept one beyond the noise of both, in two measurements
-after each other.  Remove KEPT to keep the next result.  The arguments go to the
+after each other.  On a machine that is busy with other things nothing is kept,
+and there is no verdict: the test is skipped.  Remove KEPT to keep the next result.  The arguments go to the
 benchmark; they have to be the same each time for figures to be found again.
 """
 
@@ -16,10 +17,13 @@ import subprocess
 import sys
 import tempfile
 
-from compare import CANNOT_COMPARE, compare, line, obstacle
+from compare import CANNOT_COMPARE, compare, line, obstacle, too_noisy
 from results import Results
 
-QUICK = ["--quick", "--rounds", "5", "--only", "bufpipe,bufpipe-static,bufpipe-shared,set", "--tests", "trip,stream,asleep,rate,many,set-one,set-any,set-wake", "--pipes", "10,100"]
+QUICK = [
+    *("--quick", "--rounds", "5", "--only", "bufpipe,bufpipe-static,bufpipe-shared,set", "--pipes", "10,100"),
+    *("--tests", "trip,stream,asleep,rate,many,set-one,set-any,set-wake"),
+]
 
 
 def measure(bench, arguments, directory):
@@ -42,6 +46,10 @@ def main():
     with tempfile.TemporaryDirectory() as directory:
         path = measure(bench, arguments, directory)
         if not os.path.exists(kept_path):
+            reason = too_noisy(Results(path))
+            if reason:
+                print(f"not kept: {reason}")
+                return CANNOT_COMPARE
             shutil.copy(path, kept_path)
             print(f"kept as the first result: {kept_path}")
             return 0

@@ -24,16 +24,21 @@ NOISE_MAX = 0.2
 TOLERANCE = 0.15
 
 
+def too_noisy(results):
+    """Why a result says too little to be compared, or kept; None when it will do."""
+    for run in results.runs:
+        noise = run["noise"]["others"] + run["noise"]["stolen"]
+        if noise > NOISE_MAX:
+            return f"other programs had {100 * noise:.0f} % of the CPUs in the run of {run['date']}"
+    return None
+
+
 def obstacle(kept, new):
     """Why the two cannot be compared; None when they can."""
     for key, what in (("id", "machine"), ("kernel", "kernel")):
         if {run["machine"][key] for run in kept.runs} != {run["machine"][key] for run in new.runs}:
             return f"the results are of another {what}"
-    for run in kept.runs + new.runs:
-        noise = run["noise"]["others"] + run["noise"]["stolen"]
-        if noise > NOISE_MAX:
-            return f"other programs had {100 * noise:.0f} % of the CPUs in the run of {run['date']}"
-    return None
+    return too_noisy(kept) or too_noisy(new)
 
 
 def verdict(kept, new, more_is_better, tolerance):

@@ -143,6 +143,8 @@ void report_tables(const struct results *results)
 		struct view view = { .results = results, .condition = results->conditions[i] };
 		char text[CONDITION_MAX];
 
+		if (view.condition.throttle && results->throttle_refused)
+			continue;
 		text_condition(text, &view.condition);
 		if (text[0] || results->condition_count > 1)
 			printf("\n== %s\n", text[0] ? text : "free CPUs");

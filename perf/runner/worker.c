@@ -2,14 +2,15 @@
 /*
  * What the two processes of a measurement do.
  *
- * Each message begins and ends with a word that holds its number and some
- * marks; both are checked, so that what is counted is a real exchange.  The
+ * Each message consists of words that hold its number and some marks; all are
+ * written, read and checked, so that what is counted is a real exchange.  The
  * marks tell the echo all it needs to know: it answers each message of a round
  * trip, and in the other modes the one marked END, so that the lead's clock
  * stops when the last message has arrived.
  *
  * Where single messages are timed, each carries the time from which it counts.
  */
+#include "../payload.h"
 #include "bench.h"
 
 #include <errno.h>
@@ -36,8 +37,10 @@ struct worker {
 	unsigned char *buf;
 	size_t len;
 	uint64_t out_mark; /* MARK_BACK or 0 */
+	bool is_timed;     /* the second word of some messages is a time */
 	uint64_t sent;
 	uint64_t received;
+	uint64_t time; /* in the message that was received last */
 	struct findings *found;
 	const struct findings *peer;
 };
@@ -62,48 +65,57 @@ void usage_take(struct usage *usage)
 	usage->syscalls = syscalls_so_far();
 }
 
-static inline int put(struct worker *w, uint64_t marks)
+static inline int put_at(struct worker *w, uint64_t marks, uint64_t time)
 {
+	const struct transport *t = w->transport;
 	uint64_t word = ++w->sent | marks | w->out_mark;
-	int err;
+	void *room = w->buf;
+	int err = t->reserve ? t->reserve(w->state, &room, w->len) : 0;
 
-	memcpy(w->buf, &word, 8);
-	if (w->len >= 16)
-		memcpy(w->buf + w->len - 8, &word, 8);
-	err = w->transport->send(w->state, w->buf, w->len);
+	if (!err) {
+		payload_write(room, w->len, word, time ? time : word);
+		err = t->reserve ? t->commit(w->state, w->len) : t->send(w->state, room, w->len);
+	}
 	return err ? fail(w, err, "send") : 0;
 }
 
-static int bad_message(struct worker *w, ssize_t got, uint64_t first, uint64_t last)
+static inline int put(struct worker *w, uint64_t marks)
+{
+	return put_at(w, marks, 0);
+}
+
+static int bad_message(struct worker *w, ssize_t got, uint64_t word)
 {
 	if ((size_t)got != w->len)
 		snprintf(w->found->text, WORKER_TEXT, "message %llu has %zd bytes instead of %zu",
 			 (unsigned long long)w->received, got, w->len);
 	else
-		snprintf(w->found->text, WORKER_TEXT, "message %llu begins with %#llx and ends with %#llx",
-			 (unsigned long long)w->received, (unsigned long long)first,
-			 (unsigned long long)last);
+		snprintf(w->found->text, WORKER_TEXT, "message %llu begins with %#llx, or is torn",
+			 (unsigned long long)w->received, (unsigned long long)word);
 	return fail(w, -EPROTO, "recv");
 }
 
 static inline int take(struct worker *w, uint64_t *marks)
 {
-	uint64_t first, last;
+	const struct transport *t = w->transport;
+	const void *message = w->buf;
+	uint64_t word = 0;
+	bool is_right;
 	ssize_t got;
+	int err;
 
-	got = w->transport->recv(w->state, w->buf, w->len);
+	got = t->peek ? t->peek(w->state, &message) : t->recv(w->state, w->buf, w->len);
 	if (got < 0)
 		return fail(w, (int)got, "recv");
 	w->received++;
-	memcpy(&first, w->buf, 8);
-	last = first;
-	if (w->len >= 16)
-		memcpy(&last, w->buf + w->len - 8, 8);
-	if ((size_t)got != w->len || first != last ||
-	    (first & ~MARKS) != (w->received | (w->out_mark ^ MARK_BACK)))
-		return bad_message(w, got, first, last);
-	*marks = first & MARKS;
-	return 0;
+	is_right = (size_t)got == w->len && payload_read(message, w->len, &word, &w->time) &&
+		   (w->is_timed || w->time == word) &&
+		   (word & ~MARKS) == (w->received | (w->out_mark ^ MARK_BACK));
+	err = t->peek ? t->release(w->state) : 0;
+	if (!is_right)
+		return bad_message(w, got, word);
+	*marks = word & MARKS;
+	return err ? fail(w, err, "release") : 0;
 }
 
 /* A message that is answered, whatever the mode. */
@@ -215,17 +227,11 @@ static void sleep_until(uint64_t ns)
 		;
 }
 
-static void stamp(struct worker *w, uint64_t ns)
-{
-	memcpy(w->buf + 8, &ns, 8);
-}
-
 static void note_latency(struct worker *w)
 {
-	uint64_t sent, now = clock_ns();
+	uint64_t now = clock_ns();
 
-	memcpy(&sent, w->buf + 8, 8);
-	histogram_add(&w->found->histogram, now > sent ? now - sent : 0);
+	histogram_add(&w->found->histogram, now > w->time ? now - w->time : 0);
 }
 
 /*
@@ -262,9 +268,8 @@ static int lead_rate(struct worker *w)
 	end = start + w->job->duration_ns;
 	for (due = start + interval; !err && due < end; due += interval) {
 		wait_until(w, due);
-		stamp(w, due);
 		before = clock_ns();
-		err = put(w, 0);
+		err = put_at(w, 0, due);
 		found->sending_ns += clock_ns() - before;
 		found->messages++;
 	}
@@ -277,8 +282,7 @@ static int lead_rate(struct worker *w)
 static int send_to_sleeper(struct worker *w)
 {
 	sleep_until(clock_ns() + FALL_ASLEEP_NS);
-	stamp(w, clock_ns());
-	return put(w, 0);
+	return put_at(w, 0, clock_ns());
 }
 
 static int lead_asleep(struct worker *w)
@@ -422,6 +426,7 @@ int worker_run(const struct job *job, void *state, enum side side, struct shared
 		.transport = job->transport,
 		.state = state,
 		.len = job->shape.len,
+		.is_timed = job->mode == MODE_RATE || job->mode == MODE_ASLEEP,
 		.out_mark = side == SIDE_ECHO ? MARK_BACK : 0,
 		.found = &shared->side[side],
 		.peer = &shared->side[!side],

@@ -154,6 +154,10 @@ class Comparing(WithFiles):
             made_up(self.path("next"), slower=slower)
             self.assertEqual(status, self.run_script("check.py", bench, kept).returncode)
         self.assertTrue(os.path.exists(kept))
+        os.remove(kept)
+        made_up(self.path("next"), others=0.6)
+        self.assertEqual(compare.CANNOT_COMPARE, self.run_script("check.py", bench, kept).returncode)
+        self.assertFalse(os.path.exists(kept))
 
 
 @unittest.skipUnless(shutil.which("gnuplot"), "no gnuplot")

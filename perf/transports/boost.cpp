@@ -101,6 +101,10 @@ const struct transport transport_boost = {
 	nullptr,
 	nullptr,
 	close_both,
+	nullptr,
+	nullptr,
+	nullptr,
+	nullptr,
 	"as many messages as hold the bytes, two at least",
 	version,
 };

@@ -8,7 +8,6 @@
 #include <bufpipe.h>
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
 struct bufpipes {
 	bufpipe_t *there[2]; /* from the lead to the echo */
@@ -131,41 +130,24 @@ static ssize_t recv_copy(void *state, void *buf, size_t len)
 	return bufpipe_recv(b->in, buf, len, -1);
 }
 
-/* The program writes its message into the ring instead of into a buffer of its own. */
-static int send_zero(void *state, const void *buf, size_t len)
+static int reserve(void *state, void **room, size_t len)
 {
-	const struct bufpipes *b = state;
-	void *room;
-	int err;
-
-	err = bufpipe_reserve(b->out, &room, len, -1);
-	if (err)
-		return err;
-	memcpy(room, buf, len);
-	return bufpipe_commit(b->out, len);
+	return bufpipe_reserve(((const struct bufpipes *)state)->out, room, len, -1);
 }
 
-/* What a program looks at that reads the message where it lies: the first line and the last word. */
-#define GLANCE 64
-
-static ssize_t recv_zero(void *state, void *buf, size_t len)
+static int commit(void *state, size_t len)
 {
-	const struct bufpipes *b = state;
-	const void *message;
-	ssize_t n;
-	int err;
+	return bufpipe_commit(((const struct bufpipes *)state)->out, len);
+}
 
-	n = bufpipe_peek(b->in, &message, -1);
-	if (n < 0)
-		return n;
-	if ((size_t)n == len && len > GLANCE) {
-		memcpy(buf, message, GLANCE);
-		memcpy((char *)buf + len - 8, (const char *)message + len - 8, 8);
-	} else if ((size_t)n == len) {
-		memcpy(buf, message, len);
-	}
-	err = bufpipe_release(b->in);
-	return err ? err : n;
+static ssize_t peek(void *state, const void **message)
+{
+	return bufpipe_peek(((const struct bufpipes *)state)->in, message, -1);
+}
+
+static int release(void *state)
+{
+	return bufpipe_release(((const struct bufpipes *)state)->in);
 }
 
 const struct transport transport_bufpipe = {
@@ -197,8 +179,10 @@ const struct transport transport_bufpipe_zero = {
 	.flags = TRANSPORT_EXTRA,
 	.open = open_zero,
 	.take = take,
-	.send = send_zero,
-	.recv = recv_zero,
+	.reserve = reserve,
+	.commit = commit,
+	.peek = peek,
+	.release = release,
 	.close = close_all,
 };
 

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Eclipse iceoryx 2.0: an untyped publisher and subscriber for each direction,
- * copied into at one side and out of at the other.  A subscriber looks first
- * and sleeps in a wait set.  Its daemon, iox-roudi, is started by the first
+ * once with copies at both sides, and once written and read in place.  A
+ * subscriber looks first and sleeps in a wait set.  Its daemon, iox-roudi, is started by the first
  * measurement that needs it and ends with the benchmark.
  */
 extern "C" {
 #include "../transport.h"
 #include "name.h"
 extern const struct transport transport_iceoryx;
+extern const struct transport transport_iceoryx_zero;
 }
 
 #include <cerrno>
@@ -133,7 +134,10 @@ int start_daemon()
 
 struct ports {
 	char name[NAME_MAX_LEN];
+	size_t len;
 	size_t count;
+	void *chunk;       /* loaned, and not published yet */
+	const void *taken; /* and not released yet */
 	std::unique_ptr<iox::popo::UntypedPublisher> out;
 	std::unique_ptr<iox::popo::UntypedSubscriber> in;
 	std::unique_ptr<iox::popo::WaitSet<>> set;
@@ -151,6 +155,7 @@ int open_both(void **state, const struct shape *shape)
 	if (daemon_pid < 0 || shape->len > LEN_MAX)
 		return -EOPNOTSUPP;
 	make_name(p->name, "iox");
+	p->len = shape->len;
 	p->count = shape->ring / shape->len;
 	p->count = p->count < 2 ? 2 : p->count > QUEUE_MAX ? QUEUE_MAX : p->count;
 	*state = p.release();
@@ -201,38 +206,69 @@ int take(void *state, enum side side)
 	return meet(p);
 }
 
-int send(void *state, const void *buf, size_t len)
+int reserve(void *state, void **room, size_t len)
 {
 	ports *p = static_cast<ports *>(state);
 	int err = -EIO;
 
 	p->out->loan(static_cast<uint32_t>(len))
 		.and_then([&](void *&chunk) {
-			memcpy(chunk, buf, len);
-			p->out->publish(chunk);
+			*room = p->chunk = chunk;
 			err = 0;
 		})
 		.or_else([](iox::popo::AllocationError) {});
 	return err;
 }
 
-ssize_t recv(void *state, void *buf, size_t len)
+int commit(void *state, size_t)
 {
 	ports *p = static_cast<ports *>(state);
-	bool is_done = false;
 
-	for (;;) {
+	p->out->publish(p->chunk);
+	return 0;
+}
+
+ssize_t peek(void *state, const void **message)
+{
+	ports *p = static_cast<ports *>(state);
+
+	for (p->taken = nullptr;;) {
 		p->in->take()
-			.and_then([&](const void *chunk) {
-				memcpy(buf, chunk, len);
-				p->in->release(chunk);
-				is_done = true;
-			})
+			.and_then([&](const void *chunk) { *message = p->taken = chunk; })
 			.or_else([](iox::popo::ChunkReceiveResult) {});
-		if (is_done)
-			return static_cast<ssize_t>(len);
+		if (p->taken)
+			return static_cast<ssize_t>(p->len);
 		p->set->wait();
 	}
+}
+
+int release(void *state)
+{
+	ports *p = static_cast<ports *>(state);
+
+	p->in->release(p->taken);
+	return 0;
+}
+
+int send(void *state, const void *buf, size_t len)
+{
+	void *room;
+	int err = reserve(state, &room, len);
+
+	if (err)
+		return err;
+	memcpy(room, buf, len);
+	return commit(state, len);
+}
+
+ssize_t recv(void *state, void *buf, size_t len)
+{
+	const void *message;
+
+	peek(state, &message);
+	memcpy(buf, message, len);
+	release(state);
+	return static_cast<ssize_t>(len);
 }
 
 /* The runtime's own end is that of its process: it cannot be made anew in the same one. */
@@ -264,6 +300,29 @@ const struct transport transport_iceoryx = {
 	nullptr,
 	nullptr,
 	close_both,
+	nullptr,
+	nullptr,
+	nullptr,
+	nullptr,
+	"the subscriber's queue, two messages at least and 256 at most",
+	version,
+};
+
+const struct transport transport_iceoryx_zero = {
+	"iceoryx-zero",
+	"Eclipse iceoryx, written and read in place, with a wait set",
+	TRANSPORT_EXTRA,
+	open_both,
+	take,
+	nullptr,
+	nullptr,
+	nullptr,
+	nullptr,
+	close_both,
+	reserve,
+	commit,
+	peek,
+	release,
 	"the subscriber's queue, two messages at least and 256 at most",
 	version,
 };
