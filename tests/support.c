@@ -140,6 +140,21 @@ static void name_new_descriptors(char *text, size_t size)
 	}
 }
 
+/* The library leaves what strangers sent to a child to close, and does not wait for that. */
+static int settle_descriptors(int wanted)
+{
+	int count;
+
+	for (int i = 0; (count = descriptors_open()) > wanted && i < 2000; i++)
+		sleep_ns(MSEC);
+	return count;
+}
+
+void wait_for_descriptors(int wanted)
+{
+	check_eq(settle_descriptors(wanted), wanted);
+}
+
 void support_end(void)
 {
 	char fresh[400];
@@ -149,7 +164,7 @@ void support_end(void)
 		return;
 	if (support_clean_up)
 		support_clean_up();
-	count = descriptors_open();
+	count = settle_descriptors(before.count);
 	if (count != before.count) {
 		name_new_descriptors(fresh, sizeof(fresh));
 		support_fail(__FILE__, __LINE__, "%d descriptors before, %d after:%s", before.count, count,

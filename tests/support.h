@@ -83,6 +83,9 @@ extern void (*support_clean_up)(void);
 int descriptors_open(void);
 int memfds_mapped(void);
 
+/* Waits until no more descriptors are open than this, or fails: a child of the library may be closing some. */
+void wait_for_descriptors(int before);
+
 /* A pipe, or the test fails. */
 void pipe_open(bufpipe_t *ends[2], const struct bufpipe_options *options);
 void pipe_close(bufpipe_t *ends[2]);

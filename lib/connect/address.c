@@ -2,6 +2,7 @@
 #include "connect/address.h"
 
 #include "base/fd.h"
+#include "base/packet.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -173,7 +174,7 @@ static void stop_listening(const struct listening *l)
 		int fd = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC);
 
 		if (fd >= 0)
-			close(fd);
+			packet_close(fd);
 		else if (errno != EINTR && errno != ECONNABORTED)
 			return;
 	}

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* The connecting side of the handshake in handshake.h. */
+#include "base/packet.h"
+#include "base/stray.h"
 #include "connect/address.h"
 #include "connect/agree.h"
-#include "connect/packet.h"
 
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -48,6 +49,7 @@ static int refusal(int error)
 static int receive_offer(int socket, struct handshake *offer, int *fd)
 {
 	struct handshake peeked = { 0 };
+	int r;
 	ssize_t n = recv(socket, &peeked, sizeof(peeked), MSG_PEEK | MSG_DONTWAIT);
 
 	/* A listener that hangs up on what it has not read leaves this error, once, before its last words. */
@@ -57,7 +59,10 @@ static int receive_offer(int socket, struct handshake *offer, int *fd)
 		return -ECONNRESET;
 	if (n == sizeof(peeked) && peeked.magic == HANDSHAKE_MAGIC && peeked.type == REFUSAL)
 		return refusal(peeked.error);
-	return handshake_receive(socket, offer, OFFER, fd, 0);
+	r = handshake_look(socket, offer, OFFER, fd);
+	if (r == 0)
+		packet_take(socket);
+	return r;
 }
 
 static int make_end(bufpipe_t **pipe, int socket, const struct handshake *offer, struct region *theirs,
@@ -77,6 +82,7 @@ static int make_end(bufpipe_t **pipe, int socket, const struct handshake *offer,
 		region_drop(&ours);
 		return r;
 	}
+	end_guard(*pipe);
 	/* Last, so that nobody counts on an end that we could not make. */
 	r = packet_send(socket, &reply, sizeof(reply), &shared_fd, 1, MSG_DONTWAIT);
 	close(shared_fd);
@@ -119,7 +125,7 @@ static int shake_hands(bufpipe_t **pipe, int socket, const struct bufpipe_option
 		r = region_attach(&theirs, fd, 0, o.flags, &expected);
 	}
 	if (r < 0) {
-		close(fd);
+		stray_close(fd);
 		return r;
 	}
 	r = make_end(pipe, socket, &offer, &theirs, &o);
@@ -138,7 +144,7 @@ static int connect_once(bufpipe_t **pipe, const char *address, const struct bufp
 		return socket;
 	r = shake_hands(pipe, socket, options, sleeper);
 	if (r < 0)
-		close(socket);
+		packet_close(socket);
 	return r == -EPIPE ? -ECONNRESET : r;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Handing an end to another process: its three descriptors, and how its holder wishes to wait. */
-#include "connect/packet.h"
+#include "base/packet.h"
+#include "base/stray.h"
 #include "end/end.h"
 
 struct parcel {
@@ -89,7 +90,7 @@ int bufpipe_recv_end(int socket, bufpipe_t **pipe)
 		r = unpack(pipe, fds, &options);
 	for (int i = 0; r < 0 && i < FD_COUNT; i++) {
 		if (fds[i] >= 0)
-			close(fds[i]);
+			stray_close(fds[i]);
 	}
 	return r;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "connect/handshake.h"
 
-#include "connect/packet.h"
+#include "base/packet.h"
+#include "base/stray.h"
 
 #include <sys/socket.h>
 
@@ -10,9 +11,9 @@ struct handshake handshake_make(enum handshake_type type)
 	return (struct handshake){ .magic = HANDSHAKE_MAGIC, .version = LAYOUT_VERSION, .type = type };
 }
 
-int handshake_receive(int socket, struct handshake *g, enum handshake_type wanted, int *fd, int flags)
+int handshake_look(int socket, struct handshake *g, enum handshake_type wanted, int *fd)
 {
-	int r = packet_recv(socket, g, sizeof(*g), fd, fd ? 1 : 0, MSG_DONTWAIT | flags);
+	int r = packet_look(socket, g, sizeof(*g), fd);
 
 	if (r < 0)
 		return r;
@@ -21,17 +22,8 @@ int handshake_receive(int socket, struct handshake *g, enum handshake_type wante
 	else if (g->version != LAYOUT_VERSION)
 		r = -EPROTONOSUPPORT;
 	if (r < 0 && fd)
-		close(*fd);
+		stray_close(*fd);
 	return r;
-}
-
-/* Its descriptor, if it has one, we hold already: so nothing is closed here for the last time. */
-void handshake_consume(int socket)
-{
-	char byte;
-
-	while (recv(socket, &byte, sizeof(byte), MSG_DONTWAIT) < 0 && errno == EINTR)
-		;
 }
 
 void handshake_refuse(int socket, int error)

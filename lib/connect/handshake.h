@@ -36,14 +36,10 @@ struct handshake {
 struct handshake handshake_make(enum handshake_type type);
 
 /*
- * A packet of the wanted type, with a descriptor if fd is not NULL; does not wait.
- * flags: 0 takes it, MSG_PEEK leaves it in the queue.  -EBADMSG, -EPROTONOSUPPORT.
+ * Looks at a packet of the wanted type, with a memory file if fd is not NULL, which
+ * stays in the queue until packet_take.  Does not wait.  -EBADMSG, -EPROTONOSUPPORT.
  */
-int handshake_receive(int socket, struct handshake *handshake, enum handshake_type wanted, int *fd,
-		      int flags);
-
-/* Takes a packet that was looked at and found good out of the queue. */
-void handshake_consume(int socket);
+int handshake_look(int socket, struct handshake *handshake, enum handshake_type wanted, int *fd);
 
 void handshake_refuse(int socket, int error);
 

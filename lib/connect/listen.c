@@ -6,6 +6,7 @@
  * connections, so those who have finished are served before more may come in.
  */
 #include "base/fd.h"
+#include "base/packet.h"
 #include "base/thread.h"
 #include "connect/agree.h"
 #include "connect/pending.h"
@@ -63,6 +64,7 @@ static int start(struct bufpipe_listener *l, const char *address, const struct s
 		r = address_listen(&l->listening, address, l->options.mode, sleeper);
 	if (r < 0)
 		return r;
+	packet_forbid_rights(l->listening.fd);
 	r = watch(l, l->listening.fd, NULL);
 	if (r < 0)
 		address_give_up(&l->listening);
@@ -112,7 +114,7 @@ static void forget_pending(struct bufpipe_listener *l)
 
 		if (p->socket < 0)
 			continue;
-		close(p->socket);
+		packet_close(p->socket);
 		if (p->offered)
 			region_drop(&p->ours);
 		*p = (struct pending){ .socket = -1 };

@@ -2,8 +2,9 @@
 #include "connect/pending.h"
 
 #include "base/fd.h"
+#include "base/packet.h"
+#include "base/stray.h"
 #include "connect/agree.h"
-#include "connect/packet.h"
 
 #include <fcntl.h>
 #include <sys/epoll.h>
@@ -23,7 +24,7 @@
 static void hang_up(int socket)
 {
 	shutdown(socket, SHUT_RDWR);
-	close(socket);
+	packet_close(socket);
 }
 
 void pending_drop(struct bufpipe_listener *l, struct pending *p)
@@ -77,13 +78,13 @@ static int complete(struct bufpipe_listener *l, struct pending *p, bufpipe_t **p
 	struct region theirs;
 	struct handshake g;
 	int fd;
-	int r = handshake_receive(p->socket, &g, REGION, &fd, MSG_PEEK);
+	int r = handshake_look(p->socket, &g, REGION, &fd);
 
 	if (r < 0)
 		return r;
 	r = region_attach(&theirs, fd, 0, p->options.flags, &p->expected);
 	if (r < 0) {
-		close(fd);
+		stray_close(fd);
 		return r;
 	}
 	r = end_open(pipe, &p->ours, &theirs, p->socket, &p->options);
@@ -91,7 +92,8 @@ static int complete(struct bufpipe_listener *l, struct pending *p, bufpipe_t **p
 		region_drop(&theirs);
 		return r;
 	}
-	handshake_consume(p->socket);
+	packet_take(p->socket);
+	end_guard(*pipe);
 	epoll_ctl(l->epoll, EPOLL_CTL_DEL, p->socket, NULL);
 	end_settle(*pipe);
 	*p = (struct pending){ .socket = -1 };
@@ -335,6 +337,7 @@ int pending_admit(struct bufpipe_listener *l, bufpipe_t **pipe)
 	if (fd < 0)
 		return fd == -EAGAIN || fd == -ECONNABORTED || fd == -EINTR ? 0 : fd;
 	l->told = false;
+	packet_forbid_rights(fd);
 	r = take(l, p, fd);
 	if (r < 0)
 		hang_up(fd);
@@ -364,6 +367,7 @@ static int make_offer(struct pending *p, const struct bufpipe_options *o, unsign
 	offer.buffer_size = o->object_size ? 0 : o->buffer_size;
 	offer.object_size = o->object_size;
 	offer.object_count = o->object_count;
+	packet_allow_rights(p->socket);
 	r = packet_send(p->socket, &offer, sizeof(offer), &shared_fd, 1, MSG_DONTWAIT);
 	close(shared_fd);
 	if (r < 0) {
@@ -384,7 +388,7 @@ static int answer(struct bufpipe_listener *l, struct pending *p, bufpipe_t **pip
 	struct handshake wishes;
 	struct bufpipe_options o;
 	unsigned directions;
-	int r = handshake_receive(p->socket, &wishes, WISHES, NULL, MSG_PEEK);
+	int r = handshake_look(p->socket, &wishes, WISHES, NULL);
 
 	if (r == 0)
 		r = agree_on_offer(&l->options, l->size_limit, &wishes, &o, &directions);
@@ -394,7 +398,7 @@ static int answer(struct bufpipe_listener *l, struct pending *p, bufpipe_t **pip
 		return evict_or_stall(l, p, 0, pipe);
 	r = make_offer(p, &o, directions);
 	if (r == 0)
-		handshake_consume(p->socket);
+		packet_take(p->socket);
 	return r;
 }
 
@@ -414,18 +418,15 @@ static int reason(int error)
 
 int pending_advance(struct bufpipe_listener *l, struct pending *p, bufpipe_t **pipe)
 {
-	struct handshake bad;
 	bool offered = p->offered;
-	int fd;
 	int r = offered ? complete(l, p, pipe) : answer(l, p, pipe);
 
 	if (r >= 0 || r == -EAGAIN)
 		return r == 1;
 	if (r == -EMFILE || r == -ENFILE || (offered && is_shortage(r)))
 		return evict_or_stall(l, p, r, pipe);
-	/* It stays in the queue no longer, nor do its descriptors. */
-	if (handshake_receive(p->socket, &bad, REGION, &fd, 0) == 0)
-		close(fd);
+	/* A socket that is closed with something in its queue is an error to the other side. */
+	packet_discard(p->socket);
 	if (!offered && r != -EPIPE && r != -ECONNRESET)
 		handshake_refuse(p->socket, reason(r));
 	pending_drop(l, p);

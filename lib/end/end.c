@@ -2,6 +2,7 @@
 #include "end/end.h"
 
 #include "base/fd.h"
+#include "base/packet.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -182,6 +183,7 @@ int end_open(bufpipe_t **pipe, const struct region *ours, const struct region *t
 	p->ours = *ours;
 	p->theirs = *theirs;
 	p->socket = socket;
+	p->guarded = packet_forbids_rights(socket);
 	p->flags = options->flags;
 	p->lead_lock = &ours->control->lead_lock;
 	init_out(p);
@@ -195,6 +197,12 @@ int end_open(bufpipe_t **pipe, const struct region *ours, const struct region *t
 	}
 	*pipe = p;
 	return 0;
+}
+
+void end_guard(bufpipe_t *p)
+{
+	packet_forbid_rights(p->socket);
+	p->guarded = packet_clear(p->socket) == 0 && packet_forbids_rights(p->socket);
 }
 
 void end_settle(bufpipe_t *p)
@@ -294,6 +302,8 @@ int bufpipe_create(bufpipe_t *ends[2], const struct bufpipe_options *options)
 		halves[i].socket = fd_own(sockets[i]);
 		if (halves[i].socket < 0)
 			r = halves[i].socket;
+		else
+			packet_forbid_rights(halves[i].socket);
 	}
 	if (r == 0)
 		r = halves_join(halves, &o);
@@ -349,7 +359,10 @@ void bufpipe_close(bufpipe_t *pipe)
 	if (direction_is_open(&pipe->in))
 		direction_close(&pipe->in);
 	/* First the socket: whoever learns that we leave must find it hung up, if we were the last. */
-	close(pipe->socket);
+	if (pipe->guarded)
+		close(pipe->socket);
+	else
+		packet_close(pipe->socket);
 	if (!(pipe->out.state & DIRECTION_NONE))
 		wait_leave(&pipe->out.wait);
 	if (!(pipe->in.state & DIRECTION_NONE))

@@ -44,6 +44,7 @@ struct bufpipe {
 	struct region ours;
 	struct region theirs;
 	int socket;
+	bool guarded;   /* no descriptors can come through the socket */
 	unsigned flags; /* of the options */
 
 	/* Left here by the layer above, which this one does not know.  NULL where there is nothing. */
@@ -73,6 +74,12 @@ int end_make_region(struct region *region, int *shared_fd, const struct identity
  */
 int end_open(bufpipe_t **pipe, const struct region *ours, const struct region *theirs, int socket,
 	     const struct bufpipe_options *options);
+
+/*
+ * After a handshake on its socket: no more descriptors are let through.  If
+ * there are some in its queue behind the handshake, the end has hung up.
+ */
+void end_guard(bufpipe_t *pipe);
 
 /* When nothing can fail any more: lets go of the descriptors that are for hand-over, if told so. */
 void end_settle(bufpipe_t *pipe);

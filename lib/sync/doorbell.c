@@ -2,6 +2,7 @@
 #include "sync/doorbell.h"
 
 #include "base/fd.h"
+#include "base/packet.h"
 #include "base/sys.h"
 #include "sync/lock.h"
 
@@ -52,7 +53,6 @@ int doorbell_sleep(int bell, int64_t timeout_ns)
 
 void doorbell_trim(int socket, pthread_mutex_t *lock)
 {
-	char byte;
 	int bytes = 0;
 
 	if (lock_try(lock) < 0)
@@ -60,7 +60,7 @@ void doorbell_trim(int socket, pthread_mutex_t *lock)
 	if (ioctl(socket, SIOCINQ, &bytes) == 0 && bytes > TRIM_MOST)
 		bytes = TRIM_MOST;
 	for (; bytes > 1; bytes--) {
-		if (sys_recv(socket, &byte, sizeof(byte), MSG_DONTWAIT) < 0)
+		if (packet_discard(socket) < 0)
 			break;
 	}
 	lock_drop(lock);

@@ -225,9 +225,10 @@ Test(hostile_socket, descriptors_with_the_wishes_are_closed)
 		int fd = rogue_connect(address);
 
 		g.flags = WISH_ANY;
-		cr_assert_gt(rogue_send(fd, &g, sizeof(g), fds, n), 0);
+		/* From Linux 6.16 on it cannot even be sent. */
+		if (rogue_send(fd, &g, sizeof(g), fds, n) < 0)
+			cr_assert_eq(errno, EPERM);
 		accept_nobody(listener);
-		dismissed(fd);
 		close(fd);
 		fd = rogue_connect(address); /* and with nothing */
 		rogue_send(fd, &g, 0, fds, n);
@@ -274,7 +275,7 @@ Test(hostile_socket, closes_in_each_state)
 		if (state >= 1)
 			rogue_send(m.socket, &region, sizeof(region), &fd, 1);
 		if (state >= 2) /* chatter after the handshake is no message */
-			rogue_send(m.socket, "chatter", 7, &fd, 1);
+			rogue_send(m.socket, "chatter", 7, NULL, 0);
 		if (state != 3)
 			shutdown(m.socket, SHUT_RDWR);
 		if (state == 0) {

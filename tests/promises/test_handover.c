@@ -240,7 +240,7 @@ Test(handover, garbage_is_no_end_and_leaks_no_descriptor)
 		/* So that a stream does not wait for the rest. */
 		shutdown(sockets[0], SHUT_WR);
 		check_eq(bufpipe_recv_end(sockets[1], &landed), -EBADMSG);
-		check_eq(descriptors_open(), before);
+		wait_for_descriptors(before);
 		check(landed == (void *)1);
 		sockets_close(sockets);
 	}
@@ -283,7 +283,7 @@ Test(handover, without_descriptors_fails_and_leaks_none)
 		if (room < 3) {
 			check_eq(take_with_room(sockets[1], room, &landed), -EMFILE);
 			check(landed == (void *)1);
-			check_eq(descriptors_open(), before);
+			wait_for_descriptors(before);
 			/* With room again, the next one comes. */
 			check_eq(bufpipe_send_end(sockets[0], ends[OUT]), 0);
 		}
@@ -291,7 +291,7 @@ Test(handover, without_descriptors_fails_and_leaks_none)
 		say(landed, "here");
 		hear(ends[IN], "here");
 		bufpipe_close(landed);
-		check_eq(descriptors_open(), before);
+		wait_for_descriptors(before);
 		sockets_close(sockets);
 	}
 	pipe_close(ends);
@@ -313,7 +313,7 @@ Test(handover, too_many_descriptors_are_no_end_however_few_have_room)
 		before = descriptors_open();
 		check_eq(take_with_room(sockets[1], room, &landed), -EBADMSG);
 		check(landed == (void *)1);
-		check_eq(descriptors_open(), before);
+		wait_for_descriptors(before);
 		sockets_close(sockets);
 	}
 }
@@ -359,7 +359,7 @@ static int replay(const struct caught *caught, const int fds[3])
 	} else {
 		check(landed == (void *)1);
 	}
-	check_eq(descriptors_open(), before);
+	wait_for_descriptors(before);
 	sockets_close(sockets);
 	return r;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-#include "connect/packet.h"
+#include "base/packet.h"
 
 #include "base/fd.h"
+#include "base/stray.h"
 
 #include <poll.h>
 #include <string.h>
@@ -11,8 +12,17 @@
 #define SCM_PIDFD 4
 #endif
 
-/* More than we want, to find that there were too many, and for credentials that the socket may add. */
-#define CONTROL_SIZE 256
+#ifndef SO_PASSPIDFD
+#define SO_PASSPIDFD 76
+#endif
+#ifndef SO_PASSRIGHTS
+#define SO_PASSRIGHTS 83
+#endif
+
+/* For the 253 descriptors that a message can carry, and credentials: then the kernel need not close any. */
+#define CONTROL_SIZE 1280
+/* More packets than the queue of a socket of usual size holds. */
+#define QUEUE_MOST 600
 /* How long the rest of a packet may take on a stream socket when its beginning has come. */
 #define REST_MS 1000
 
@@ -31,7 +41,7 @@ static int may_go_on(int socket, short events)
 
 int packet_send(int socket, const void *bytes, size_t len, const int *fds, int n, int flags)
 {
-	_Alignas(struct cmsghdr) char control[CONTROL_SIZE] = { 0 };
+	_Alignas(struct cmsghdr) char control[CMSG_SPACE(PACKET_FDS * sizeof(int))] = { 0 };
 	struct iovec piece = { .iov_base = (void *)(uintptr_t)bytes, .iov_len = len };
 	struct msghdr message = { .msg_iov = &piece, .msg_iovlen = 1 };
 	struct cmsghdr *header;
@@ -80,7 +90,7 @@ static int collect(struct msghdr *message, int *fds, int room)
 			if (c->cmsg_type == SCM_RIGHTS && count++ < room)
 				fds[count - 1] = fd;
 			else
-				close(fd);
+				stray_close(fd);
 		}
 	}
 	return count;
@@ -90,7 +100,7 @@ static void close_all(const int *fds, int n)
 {
 	for (int i = 0; i < n; i++) {
 		if (fds[i] >= 0)
-			close(fds[i]);
+			stray_close(fds[i]);
 	}
 }
 
@@ -179,6 +189,147 @@ int packet_recv(int socket, void *bytes, size_t len, int *fds, int n, int flags)
 	}
 	copy_bytes(fds, got, (size_t)n * sizeof(int));
 	return 0;
+}
+
+/*
+ * Looks at the next packet: what recvmsg says, or a negative errno.  Not a
+ * cancellation point, as the functions of sys.h.  A control buffer that is too
+ * small drops nothing for good, because the queue still holds it.
+ */
+static ssize_t peek(int socket, struct msghdr *message)
+{
+	return sys_result(syscall(SYS_recvmsg, socket, message, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC));
+}
+
+int packet_look(int socket, void *bytes, size_t len, int *fd)
+{
+	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+	struct iovec piece = { .iov_base = bytes, .iov_len = len };
+	struct msghdr message = {
+		.msg_iov = &piece,
+		.msg_iovlen = 1,
+		.msg_control = fd ? control : NULL,
+		.msg_controllen = fd ? CMSG_LEN(sizeof(int)) : 0,
+	};
+	ssize_t received = peek(socket, &message);
+	int got = -1;
+	int count;
+
+	if (received < 0)
+		return (int)received;
+	count = collect(&message, &got, 1);
+	if (received == 0 && !count)
+		return -EPIPE;
+	if (fd && !count && message.msg_flags & MSG_CTRUNC)
+		return -EMFILE;
+	if ((size_t)received == len && !(message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) && count == !!fd) {
+		if (!fd)
+			return 0;
+		if (stray_kind(got) == STRAY_MEMORY) {
+			*fd = fd_own(got);
+			return *fd < 0 ? *fd : 0;
+		}
+	}
+	if (got >= 0)
+		stray_close(got);
+	return -EBADMSG;
+}
+
+void packet_take(int socket)
+{
+	/* Its descriptor, if it has one, is ours already: the kernel closes no other. */
+	while (sys_recv(socket, NULL, 0, MSG_DONTWAIT) == -EINTR)
+		;
+}
+
+int packet_discard(int socket)
+{
+	char byte;
+	struct iovec piece = { .iov_base = &byte, .iov_len = sizeof(byte) };
+	struct msghdr message = { .msg_iov = &piece, .msg_iovlen = 1 };
+	ssize_t r = peek(socket, &message);
+
+	if (r < 0)
+		return (int)r;
+	if (message.msg_flags & MSG_CTRUNC) {
+		shutdown(socket, SHUT_RDWR);
+		return -EPROTO;
+	}
+	return (int)sys_recv(socket, &byte, sizeof(byte), MSG_DONTWAIT);
+}
+
+static void set_option(int socket, int option, int value)
+{
+	setsockopt(socket, SOL_SOCKET, option, &value, sizeof(value));
+}
+
+void packet_forbid_rights(int socket)
+{
+	set_option(socket, SO_PASSRIGHTS, 0);
+	/* A listening socket that was passed to us may have handed these on. */
+	set_option(socket, SO_PASSCRED, 0);
+	set_option(socket, SO_PASSPIDFD, 0);
+	set_option(socket, SO_PASSSEC, 0);
+}
+
+void packet_allow_rights(int socket)
+{
+	set_option(socket, SO_PASSRIGHTS, 1);
+}
+
+int packet_clear(int socket)
+{
+	for (int i = 0; i < QUEUE_MOST; i++) {
+		int r = packet_discard(socket);
+
+		if (r <= 0)
+			return r == -EPROTO ? r : 0;
+	}
+	return -EPROTO;
+}
+
+bool packet_forbids_rights(int socket)
+{
+	int allowed = 1;
+	socklen_t len = sizeof(allowed);
+
+	return getsockopt(socket, SOL_SOCKET, SO_PASSRIGHTS, &allowed, &len) == 0 && !allowed;
+}
+
+/*
+ * Whether nothing is in the queue.  0 bytes are the end or an empty packet,
+ * behind which others may lie: a packet comes with credentials, the end does
+ * not.  No holder minds that they are asked for: the peer has gone or is hostile.
+ */
+static bool is_empty(int socket)
+{
+	_Alignas(struct cmsghdr) char control[CMSG_LEN(sizeof(struct ucred))];
+	struct msghdr message = { 0 };
+	ssize_t r = peek(socket, &message);
+
+	if (r < 0)
+		return r == -EAGAIN;
+	if (message.msg_flags & (MSG_CTRUNC | MSG_TRUNC))
+		return false;
+	set_option(socket, SO_PASSCRED, 1);
+	message = (struct msghdr){ .msg_control = control, .msg_controllen = sizeof(control) };
+	return peek(socket, &message) == 0 && message.msg_controllen == 0;
+}
+
+void packet_close(int socket)
+{
+	char byte;
+	struct iovec piece = { .iov_base = &byte, .iov_len = sizeof(byte) };
+	struct msghdr message = { .msg_iov = &piece, .msg_iovlen = 1 };
+
+	if (packet_forbids_rights(socket) || is_empty(socket)) {
+		close(socket);
+		return;
+	}
+	/* Then nothing more may come: the queue goes with the socket, in the child's close. */
+	if (peek(socket, &message) >= 0 && message.msg_flags & MSG_CTRUNC)
+		shutdown(socket, SHUT_RDWR);
+	stray_close(socket);
 }
 
 int packet_check_socket(int fd)
