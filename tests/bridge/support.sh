@@ -34,14 +34,14 @@ clean_up()
 trap clean_up EXIT
 trap 'exit 1' HUP INT TERM
 
-# start_server [LINE...]: lines for its configuration.  The port stays the same.
+# start_server [JETSTREAM-SETTING [LINE...]]: the port stays the same.
 start_server()
 {
 	{
 		echo 'host: 127.0.0.1'
 		echo "port: ${port:--1}"
-		echo "jetstream { store_dir: \"$dir/jetstream\" }"
-		printf '%s\n' "$@"
+		echo "jetstream { store_dir: \"$dir/jetstream\"${1:+, $1} }"
+		printf '%s\n' "${@:2}"
 	} >server.conf
 	rm -rf ports
 	mkdir ports

@@ -144,8 +144,6 @@ static const char *parse_parameter(struct nats_address *address, char *parameter
 
 static const char *check_parameters(const struct nats_address *address)
 {
-	if (address->stream)
-		return "streams are not carried yet";
 	if (address->stream) {
 		if (address->no_hold)
 			return "nohold is for addresses without a stream";

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The subcommand: bufpipe bridge. */
+#include <stdio.h>
+
 #include "config.h"
 #include "keeper.h"
 
@@ -10,6 +12,8 @@ static int run(int argc, char **argv)
 
 	if (status != 0)
 		return status < 0 ? 0 : status;
+	/* Whole lines, as several processes share the stream. */
+	setvbuf(stderr, NULL, _IOLBF, BUFSIZ);
 	return keeper_run(&config);
 }
 

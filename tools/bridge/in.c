@@ -23,7 +23,7 @@ struct in *in_new(struct port *port, const struct bridge_config *config, struct 
 	in->config = config;
 	in->state = state;
 	in->senders = calloc(STATE_SESSIONS, sizeof(*in->senders));
-	in->way = &in_by_core;
+	in->way = in->line->nats.stream ? &in_by_stream : &in_by_core;
 	link_init(&in->link, config, in->line, wake);
 	in->link.owner = in;
 	state_random(random, sizeof(random));
@@ -462,6 +462,9 @@ void in_free(struct in *in)
 	natsMsg_Destroy(in->msg);
 	natsSubscription_Destroy(in->messages);
 	link_close(&in->link);
+	while (in->n_acks > 0)
+		free(in->acks[--in->n_acks]);
+	free(in->acks);
 	free(in->senders);
 	free(in);
 }

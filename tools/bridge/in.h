@@ -81,10 +81,11 @@ struct in {
 	uint64_t asked[2]; /* how many messages the two latest requests still bring */
 	unsigned request;
 	int64_t asked_ns;
+	int64_t still_ns;
 	uint64_t base_time; /* --rate original: the stream's clock when ours was base_ns */
 	int64_t base_ns;
-	char acks[64][150]; /* of chunks that are acknowledged with the last one */
-	unsigned n_acks;
+	char **acks; /* of chunks that are acknowledged with the last one */
+	size_t n_acks;
 	char consumer[80];
 };
 

@@ -11,6 +11,26 @@
 #define TURN_BYTES    ((size_t)1 << 20)
 #define TURN_MESSAGES 20000u
 
+/*
+ * A message that was longer than the pipe's buffer was being received, or was in
+ * memory, when the worker was killed.  Some of it may be published already, so
+ * its number is not given to another message.
+ */
+static void give_up_number(struct out *out)
+{
+	struct state_out *state = &out->state->out;
+
+	grumble(&out->grumble, out->line,
+		"a message of %lu bytes was on its way when the worker was killed; it may be lost, as it is "
+		"longer "
+		"than --buffer",
+		state->receiving);
+	out->state->counts.doubts++;
+	STATE_SET(state->marks[state->taken % 2].position, POSITION_UNKNOWN);
+	STATE_SET(state->taken, state->taken + 1);
+	STATE_SET(state->receiving, 0);
+}
+
 struct out *out_new(struct port *port, const struct bridge_config *config, struct state *state, int wake)
 {
 	struct out *out = calloc(1, sizeof(*out));
@@ -28,7 +48,9 @@ struct out *out_new(struct port *port, const struct bridge_config *config, struc
 		free(out);
 		return NULL;
 	}
-	out->way = &out_by_core;
+	if (state->out.receiving)
+		give_up_number(out);
+	out->way = out->line->nats.stream ? &out_by_stream : &out_by_core;
 	if (!out->way->init(out)) {
 		out_free(out);
 		return NULL;
@@ -36,20 +58,11 @@ struct out *out_new(struct port *port, const struct bridge_config *config, struc
 	link_init(&out->link, config, out->line, wake);
 	out->link.owner = out;
 	if (out->line->nats.stream)
-		out->link.prepare = NULL;
+		out->link.prepare = out_prepare_stream;
 	state_random(random, sizeof(random));
 	at = (size_t)snprintf(out->inbox, sizeof(out->inbox), "_INBOX.bufpipe.");
 	for (unsigned i = 0; i < sizeof(random); i++)
 		at += (size_t)snprintf(out->inbox + at, sizeof(out->inbox) - at, "%02x", random[i] & 0xffu);
-	if (state->out.receiving) {
-		grumble(&out->grumble, out->line,
-			"a message of %lu bytes was on its way when the worker was killed; it may be lost, "
-			"as it is "
-			"longer than --buffer",
-			state->out.receiving);
-		state->counts.doubts++;
-		STATE_SET(state->out.receiving, 0);
-	}
 	return out;
 }
 

@@ -90,9 +90,10 @@ struct out {
 	int64_t progress_ns;
 	int64_t retry_ns; /* publish nothing before */
 	bool crowded;     /* others publish into the stream, too */
-	uint64_t journal_used;
-	bool settled; /* found out with the stream what a predecessor had published */
-	bool stale;   /* the state is older than the stream: begin a new session */
+	bool settled;     /* it is known what a predecessor had published */
+	/* Found in the thread: the stream's last message here is ours, and ends before this number. */
+	bool last_known;
+	uint64_t last_next;
 };
 
 /* The frame that grows becomes one to publish. */

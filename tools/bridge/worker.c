@@ -356,7 +356,7 @@ static bool set_up(struct worker *w, const struct inherited *inherited)
 
 static void report_lane(const struct line_config *line, const char *way, const struct state_counts *c)
 {
-	complain("%s: %s: %lu messages, %lu bytes, %lu lost, %lu doubled, %lu in doubt, %lu corrupt, %lu "
+	complain("%s: %s: %lu messages, %lu bytes, %lu lost, %lu repeated, %lu in doubt, %lu corrupt, %lu "
 		 "retries",
 		 line->text, way, c->messages, c->bytes, c->lost, c->duplicates, c->doubts, c->corrupt,
 		 c->retries);

@@ -1,0 +1,466 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# bufpipe bridge over JetStream: test-stream.sh PATH-OF-BUFPIPE PATH-OF-PUMP [TEST...]
+
+set -u
+# shellcheck source=support.sh
+. "$(dirname "$0")/support.sh"
+
+# Both bridges of a test, over a stream of its own.
+open_bridges()
+{
+	stream="stream=$test&create"
+	bridge near --from "$name-a" --to "$url/$test?$stream" "$@"
+	bridge far --from "$url/$test?$stream" --to "$name-b" "$@"
+}
+
+close_bridges()
+{
+	stop_bridge "$near"
+	stop_bridge "$far"
+}
+
+round_trip()
+{
+	local count=$1 size=$2
+
+	shift 2
+	open_bridges "$@"
+	program to recv "$name-b"
+	program from send "$name-a" "$count" "$size"
+	finish "$from"
+	expect_status 0 $? "the sender: $(cat from.err)"
+	finish "$to"
+	expect_status 0 $? "the receiver: $(cat to.err)"
+	close_bridges
+	[ "$count" -eq 0 ] || expect_received to.out "$count"
+	[ "$(counted far lost)" = 0 ] || fail "it says that something was lost"
+	[ "$(counted far 'in doubt')" = 0 ] || fail "it doubts"
+}
+
+many_small()
+{
+	round_trip 200000 64
+}
+
+lengths()
+{
+	round_trip 2000 -600000
+}
+
+long_messages()
+{
+	round_trip 12 -8000000
+	round_trip 1 67108864
+	round_trip 20 -3000000 --buffer 64K
+}
+
+empty_stream()
+{
+	round_trip 0 8
+	expect_said to.out '^received 0 '
+}
+
+# What was sent while nobody received is there for who comes later, and again after that for another.
+later()
+{
+	local from_url="$url/$test?stream=$test"
+
+	bridge near --from "$name-a" --to "$from_url&create" --once
+	program from send "$name-a" 20000 -500
+	finish "$from"
+	finish "$near"
+	expect_status 0 $? "--once: $(cat near.err)"
+	for each in b c; do
+		bridge far --from "$from_url&consumer=$each" --to "$name-$each"
+		program to recv "$name-$each"
+		finish "$to"
+		expect_received to.out 20000
+		stop_bridge "$far"
+	done
+	# The same one again has nothing more to tell.
+	bridge far --from "$from_url&consumer=b" --to "$name-b"
+	program to recv "$name-b"
+	sleep 1
+	stop_bridge "$far"
+	finish "$to"
+	expect_said to.out '^received 0 '
+}
+
+replay()
+{
+	local from_url="$url/$test?stream=$test" middle since
+
+	bridge near --from "$name-a" --to "$from_url&create" --once
+	# One frame a message, as each waits for the next.
+	program from send "$name-a" 20 100 50000
+	sleep 0.5
+	middle=$(date -u +%Y-%m-%dT%H:%M:%SZ)
+	finish "$from"
+	finish "$near"
+	for each in 1 2; do
+		bridge far --from "$from_url&start=first" --to "$name-b" --once
+		program to recv "$name-b"
+		finish "$to"
+		finish "$far"
+		expect_status 0 $? "--once: $(cat far.err)"
+		expect_received to.out 20
+	done
+	bridge far --from "$from_url&start=6" --to "$name-b" --once
+	program to recv "$name-b"
+	finish "$to"
+	finish "$far"
+	expect_said to.out '^received 15 first 5 last 19 missing 0 '
+	bridge far --from "$from_url&start=$middle" --to "$name-b" --once
+	program to recv "$name-b"
+	finish "$to"
+	finish "$far"
+	expect_said to.out ' last 19 missing 0 '
+	bridge far --from "$from_url&start=first" --to "$name-b" --once --rate original
+	program to recv "$name-b"
+	since=$(date +%s%N)
+	finish "$to"
+	finish "$far"
+	expect_received to.out 20
+	# Nineteen pauses of 50 ms.
+	[ $((($(date +%s%N) - since) / 1000000)) -ge 900 ] || fail "the replay was quicker than the recording"
+}
+
+duplex()
+{
+	open_bridges --duplex
+	program answer echo "$name-b"
+	program ask ping "$name-a" 500
+	finish "$ask"
+	expect_status 0 $? "$(cat ask.err)"
+	finish "$answer"
+	close_bridges
+}
+
+# Shared out, each message once.
+queue()
+{
+	local from_url="$url/$test?stream=$test&create"
+
+	bridge near --from "$name-a" --to "$from_url" --once
+	bridge far1 --from "$from_url&queue=workers" --to "$name-b"
+	bridge far2 --from "$from_url&queue=workers" --to "$name-c"
+	program to1 recv "$name-b" 1000
+	program to2 recv "$name-c" 1000
+	sleep 1
+	program from send "$name-a" 1000 100 1000
+	finish "$from"
+	finish "$near"
+	eventually all_shared 1000
+	stop_bridge "$far1"
+	stop_bridge "$far2"
+	[ "$(counted far1 messages)" -gt 0 ] && [ "$(counted far2 messages)" -gt 0 ] || fail "one got nothing"
+	[ $(($(counted far1 messages) + $(counted far2 messages))) -eq 1000 ] || fail "$(cat far1.err far2.err)"
+}
+
+# The end of the stream ends one of them; the other may still have some.
+all_shared()
+{
+	! kill -0 "$to1" 2>/dev/null || ! kill -0 "$to2" 2>/dev/null
+}
+
+# A message of a program without a bridge is a message.
+foreign()
+{
+	stream="stream=$test&create"
+	bridge far --from "$url/$test?$stream" --to "$name-b"
+	"$pump" recv "$name-b" 0 1 >to.out &
+	to=$!
+	eventually grep -q "Server is ready" server.log
+	sleep 1
+	exec 7<>"/dev/tcp/127.0.0.1/$port"
+	# The number 0 and no more: what the pump sends as its first message of 8 bytes.
+	printf 'CONNECT {"verbose":false}\r\nPUB %s 8\r\n\0\0\0\0\0\0\0\0\r\nPING\r\n' "$test" >&7
+	finish "$to"
+	exec 7>&-
+	expect_received to.out 1
+	stop_bridge "$far"
+}
+
+# Both workers are killed at random moments: the programs notice nothing, and nothing is lost or doubled.
+killed_workers()
+{
+	local round pid
+
+	open_bridges
+	program to recv "$name-b"
+	# At full speed, so that they are at work when they are killed.
+	program from send "$name-a" 3000000 -100
+	for round in $(seq 25); do
+		some_time 5 30
+		for pid in $(worker_of "$near") $(worker_of "$far"); do
+			[ $((RANDOM % 2)) -eq 0 ] || kill -KILL "$pid"
+		done
+	done
+	finish "$from"
+	finish "$to"
+	close_bridges
+	expect_said from.out 'broken 0'
+	expect_received to.out 3000000
+	[ "$(counted far 'in doubt')" = 0 ] || fail "it doubts: $(cat far.err)"
+}
+
+# At the very calls between which the doubts lie.
+killed_in_calls()
+{
+	local call when pause
+
+	if [ -z "${BRIDGE_KILLER-}" ]; then
+		echo "skipped: nothing to preload"
+		return
+	fi
+	for call in release publish commit; do
+		for when in before after; do
+			stream="stream=$test-$call-$when&create"
+			export LD_PRELOAD=$BRIDGE_KILLER BUFPIPE_TEST_KILL=$call,$when,1500
+			# A worker that dies before it has written anything out would make no way.
+			pause=0
+			[ "$call" != publish ] || { BUFPIPE_TEST_KILL=$call,$when,500 pause=200; }
+			bridge near --from "$name-a" --to "$url/$test.$call.$when?$stream"
+			bridge far --from "$url/$test.$call.$when?$stream" --to "$name-b"
+			unset LD_PRELOAD BUFPIPE_TEST_KILL
+			program to recv "$name-b"
+			program from send "$name-a" 10000 -400 $pause
+			finish "$from"
+			finish "$to"
+			kill "$near" "$far"
+			finish "$near"
+			finish "$far"
+			expect_said from.out 'broken 0'
+			expect_received to.out 10000
+			grep -q 'killed by signal 9' near.err far.err || fail "$call $when: nobody was killed"
+			[ "$(counted far 'in doubt')" = 0 ] || fail "$call $when: it doubts: $(cat far.err)"
+			rm -f ./*.err
+		done
+	done
+}
+
+# Long messages that fit into the pipe, too.
+killed_workers_long()
+{
+	local round pid
+
+	open_bridges --buffer 2M
+	program to recv "$name-b"
+	program from send "$name-a" 200 -1500000 5000
+	for round in $(seq 12); do
+		some_time 5 60
+		for pid in $(worker_of "$near") $(worker_of "$far"); do
+			[ $((RANDOM % 2)) -eq 0 ] || kill -KILL "$pid"
+		done
+	done
+	finish "$from"
+	finish "$to"
+	close_bridges
+	expect_received to.out 200
+}
+
+restarted_server()
+{
+	local round
+
+	open_bridges
+	program to recv "$name-b"
+	program from send "$name-a" 30000 -1000 100
+	for round in 1 2 3 4; do
+		some_time 30 80
+		stop_server KILL
+		some_time 1 30
+		start_server
+	done
+	finish "$from"
+	finish "$to"
+	close_bridges
+	expect_received to.out 30000
+}
+
+stopped_server()
+{
+	open_bridges
+	program to recv "$name-b"
+	program from send "$name-a" 10000 -1000 100
+	some_time 30 60
+	kill -STOP "$server"
+	sleep 7
+	kill -CONT "$server"
+	finish "$from"
+	finish "$to"
+	close_bridges
+	expect_received to.out 10000
+}
+
+# Everything at once.
+chaos()
+{
+	local round pid
+
+	open_bridges
+	program to recv "$name-b"
+	program from send "$name-a" 40000 -1000 100
+	for round in $(seq 20); do
+		some_time 5 40
+		case $((RANDOM % 5)) in
+		0)
+			stop_server KILL
+			some_time 1 20
+			start_server
+			;;
+		1 | 2)
+			for pid in $(worker_of "$near"); do kill -KILL "$pid"; done
+			;;
+		*)
+			for pid in $(worker_of "$far"); do kill -KILL "$pid"; done
+			;;
+		esac
+	done
+	finish "$from"
+	finish "$to"
+	close_bridges
+	expect_received to.out 40000
+}
+
+# The keeper alone is killed: its worker finishes what was sent, and the next
+# bridge goes on.  The program's send breaks once each time, and of the message
+# that gets -EPIPE just then nobody knows whether it was taken: see
+# bufpipe_shutdown(3).  The program sends it again, so it may come twice.
+killed_keeper()
+{
+	local round doubled broken
+
+	open_bridges
+	program to recv "$name-b"
+	program from send "$name-a" 20000 -1000 100
+	for round in 1 2 3 4 5; do
+		some_time 10 40
+		kill -KILL "$near"
+		wait "$near" 2>/dev/null
+		# Its worker may still hold the state and the address.
+		eventually restarted
+	done
+	finish "$from"
+	finish "$to"
+	close_bridges
+	expect_said to.out ' first 0 last 19999 missing 0 doubled [0-5] disordered 0 damaged 0'
+	doubled=$(grep -o 'doubled [0-9]*' to.out)
+	broken=$(grep -o 'broken [0-9]*' from.out)
+	[ "${doubled#* }" -le "${broken#* }" ] || fail "$doubled, but $broken"
+	echo "$doubled, $broken"
+}
+
+restarted()
+{
+	bridge near --from "$name-a" --to "$url/$test?$stream"
+	sleep 0.3
+	kill -0 "$near" 2>/dev/null
+}
+
+# Keeper and worker of the receiving side die together: the one doubt that can
+# remain is told, and then the message may come twice.
+killed_both()
+{
+	local round last=-1 first total=0 doubled=0
+
+	open_bridges
+	program from send "$name-a" 20000 -300 100
+	for round in $(seq 9); do
+		program to recv "$name-b"
+		if [ "$round" -lt 9 ]; then
+			some_time 20 40
+			kill -KILL "$far" $(worker_of "$far")
+			wait "$far" 2>/dev/null
+			far=
+		fi
+		finish "$to"
+		expect_said to.out 'missing 0 doubled 0 disordered 0 damaged 0'
+		set -- $(cat to.out)
+		total=$((total + $2))
+		if [ "$2" -gt 0 ]; then
+			first=$4
+			[ "$first" -eq $((last + 1)) ] || {
+				[ "$first" -eq "$last" ] || fail "round $round: $first after $last"
+				doubled=$((doubled + 1))
+			}
+			last=$6
+		fi
+		[ -n "$far" ] || bridge far --from "$url/$test?$stream" --to "$name-b"
+	done
+	finish "$from"
+	close_bridges
+	[ "$last" -eq 19999 ] || fail "the last was $last"
+	[ $((total - doubled)) -eq 20000 ] || fail "$total messages, $doubled of them twice"
+	[ "$doubled" -le "$(counted far 'in doubt')" ] || fail "a doubt was not told: $(cat far.err)"
+	echo "doubled $doubled, in doubt $(counted far 'in doubt')"
+}
+
+# Then the sender waits, and goes on when there is room again.
+full_disk()
+{
+	stop_server
+	start_server 'max_file_store: 2MB'
+	stream="stream=$test&create"
+	bridge near --from "$name-a" --to "$url/$test?$stream"
+	program from send "$name-a" 20000 1000
+	eventually grep -q 'refuses' near.err
+	kill -0 "$from" || fail "the sender did not wait"
+	stop_server
+	start_server
+	bridge far --from "$url/$test?$stream" --to "$name-b"
+	program to recv "$name-b"
+	finish "$from"
+	finish "$to"
+	close_bridges
+	expect_received to.out 20000
+}
+
+# A stream with a limit stops its sender, too.
+full_stream()
+{
+	bridge near --from "$name-a" --to "$url/$test?stream=$test&create&max-bytes=1M"
+	program from send "$name-a" 20000 1000
+	eventually grep -q 'refuses' near.err
+	expect_said near.err "$test"
+	sleep 1
+	kill -0 "$from" || fail "the sender did not wait"
+	kill "$from"
+	kill "$near"
+	finish "$near"
+	expect_status 1 $? "what could not be stored"
+}
+
+mistakes()
+{
+	timeout 60 "$bufpipe" bridge --from "$name-a" --to "$url/$test?stream=absent" 2>err
+	expect_status 1 $? "a stream that is not there"
+	expect_said err 'no stream absent'
+	bridge near --from "$name-a" --to "$url/$test?stream=$test&create" --once
+	program from send "$name-a" 1 8
+	finish "$near"
+	program to recv "$name-b"
+	timeout 60 "$bufpipe" bridge --from "$url/other?stream=$test" --to "$name-b" 2>err
+	expect_status 1 $? "a subject that the stream does not have"
+	expect_said err 'does not collect the subject other'
+}
+
+# Two bridges of one pipe would both say that they are the one.
+state_is_locked()
+{
+	stream="stream=$test&create"
+	bridge near --from "$name-a" --to "$url/$test?$stream"
+	eventually test -e "$XDG_STATE_HOME/bufpipe"
+	sleep 0.5
+	timeout 20 "$bufpipe" bridge --from "$name-a" --to "$url/$test?$stream" 2>err
+	expect_status 1 $? "a second one"
+	expect_said err 'another bridge'
+	stop_bridge "$near"
+}
+
+start_server
+[ $# -le 2 ] || run_tests "${@:3}"
+run_tests many_small lengths long_messages empty_stream later replay duplex queue foreign killed_workers \
+	killed_in_calls killed_workers_long restarted_server stopped_server chaos killed_keeper killed_both full_disk full_stream \
+	mistakes state_is_locked

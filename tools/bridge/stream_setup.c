@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What is asked of a JetStream server before a lane goes on.  This runs in the
+ * thread of a link, on a connection of its own, so that it may wait.
+ */
+#include "in.h"
+#include "out.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SECOND_NS 1000000000LL
+/* The server knows so long what it has stored. */
+#define DUPLICATES_NS (120 * SECOND_NS)
+/* A consumer that nobody asks is forgotten; where to go on is in our state. */
+#define FORGOTTEN_NS (7 * 24 * 3600 * SECOND_NS)
+/* Messages that are not acknowledged come again to a queue after this. */
+#define QUEUE_WAIT_NS (30 * SECOND_NS)
+/* To one bridge alone never: it asks anew instead. */
+#define ALONE_WAIT_NS (24 * 3600 * SECOND_NS)
+
+/* What bounds the memory is how much is asked for; a message of a GiB has so many chunks and more. */
+#define MOST_PENDING 100000
+
+static enum link_trouble refuse(struct link *link, natsStatus status, jsErrCode code, const char *doing)
+{
+	const char *text = nats_GetLastError(&status);
+
+	link_say_why(link, "%s: stream %s: %s: %s", link->line->nats.servers, link->line->nats.stream, doing,
+		     text ? text : natsStatus_GetText(status));
+	/* Without JetStream, without the stream, or without the right: somebody must do something about it. */
+	(void)code;
+	return LINK_RETRY;
+}
+
+static natsStatus create(struct link *link, jsCtx *js, jsErrCode *code)
+{
+	const struct line_config *line = link->line;
+	const char *subjects[2] = { line->out_subject, line->in_subject };
+	jsStreamConfig config;
+
+	jsStreamConfig_Init(&config);
+	config.Name = line->nats.stream;
+	config.Subjects = subjects;
+	config.SubjectsLen = line->duplex ? 2 : 1;
+	config.Storage = js_FileStorage;
+	config.Duplicates = DUPLICATES_NS;
+	if (line->nats.max_bytes) {
+		config.MaxBytes = (int64_t)line->nats.max_bytes;
+		/* A full stream stops the sender, rather than losing the oldest. */
+		config.Discard = js_DiscardNew;
+	}
+	return js_AddStream(NULL, js, &config, NULL, code);
+}
+
+static enum link_trouble find_stream(struct link *link, jsCtx *js, jsStreamInfo **info)
+{
+	jsErrCode code = 0;
+	natsStatus status = js_GetStreamInfo(info, js, link->line->nats.stream, NULL, &code);
+
+	if (status == NATS_NOT_FOUND && link->line->nats.create) {
+		status = create(link, js, &code);
+		if (status == NATS_OK)
+			status = js_GetStreamInfo(info, js, link->line->nats.stream, NULL, &code);
+	}
+	if (status == NATS_NOT_FOUND) {
+		link_say_why(link, "%s: there is no stream %s; ?create would make it",
+			     link->line->nats.servers, link->line->nats.stream);
+		return LINK_HOPELESS;
+	}
+	return status == NATS_OK ? LINK_FINE : refuse(link, status, code, "looking for it");
+}
+
+/* Whether a subject is one of those that a stream collects. */
+static bool collects(const jsStreamConfig *config, const char *subject)
+{
+	for (int i = 0; i < config->SubjectsLen; i++) {
+		const char *pattern = config->Subjects[i];
+		const char *at = subject;
+
+		while (*pattern && *at) {
+			if (*pattern == '>')
+				return true;
+			if (*pattern == '*') {
+				at += strcspn(at, ".");
+				pattern++;
+			} else if (*pattern++ != *at++) {
+				break;
+			}
+		}
+		if (!*pattern && !*at)
+			return true;
+	}
+	return false;
+}
+
+static enum link_trouble check_subject(struct link *link, const jsStreamInfo *info, const char *subject)
+{
+	if (collects(info->Config, subject))
+		return LINK_FINE;
+	link_say_why(link, "%s: stream %s does not collect the subject %s", link->line->nats.servers,
+		     link->line->nats.stream, subject);
+	return LINK_HOPELESS;
+}
+
+/* What was the last to arrive of our subject: if it is ours, all before it has arrived, too. */
+static void look_at_last(struct out *out, jsCtx *js)
+{
+	natsMsg *msg = NULL;
+	struct frame frame;
+
+	out->last_known = false;
+	if (js_GetLastMsg(&msg, js, out->line->nats.stream, out->line->out_subject, NULL, NULL) != NATS_OK)
+		return;
+	if (frame_read(&frame, natsMsg_GetData(msg), (size_t)natsMsg_GetDataLength(msg)) == FRAME_OK &&
+	    memcmp(frame.session, out->state->out.session, FRAME_SESSION) == 0) {
+		out->last_known = true;
+		/* The count of chunks is no count of messages, and the last one may be missing. */
+		out->last_next = frame.first + (frame.kind == FRAME_CHUNKED ? 0 : frame.count);
+	}
+	natsMsg_Destroy(msg);
+}
+
+enum link_trouble out_prepare_stream(struct link *link, natsConnection *nc)
+{
+	struct out *out = link->owner;
+	enum link_trouble trouble;
+	jsStreamInfo *info = NULL;
+	jsCtx *js = NULL;
+	natsStatus status = natsConnection_JetStream(&js, nc, NULL);
+
+	if (status != NATS_OK)
+		return refuse(link, status, 0, "JetStream");
+	trouble = find_stream(link, js, &info);
+	if (trouble == LINK_FINE)
+		trouble = check_subject(link, info, link->line->out_subject);
+	if (trouble == LINK_FINE)
+		look_at_last(out, js);
+	jsStreamInfo_Destroy(info);
+	jsCtx_Destroy(js);
+	return trouble;
+}
+
+static void set_start(jsConsumerConfig *config, const struct in *in, const jsConsumerInfo *before)
+{
+	const struct nats_address *nats = &in->line->nats;
+
+	if (in->state->in.stream_next) {
+		config->DeliverPolicy = js_DeliverByStartSequence;
+		config->OptStartSeq = in->state->in.stream_next;
+		return;
+	}
+	switch (nats->start) {
+	case START_DEFAULT:
+		/* A state that was lost: what the server knows is at most a little less. */
+		if (!before || before->AckFloor.Stream == 0)
+			break;
+		config->DeliverPolicy = js_DeliverByStartSequence;
+		config->OptStartSeq = before->AckFloor.Stream + 1;
+		return;
+	case START_NEW:
+		config->DeliverPolicy = js_DeliverNew;
+		return;
+	case START_SEQUENCE:
+		config->DeliverPolicy = js_DeliverByStartSequence;
+		config->OptStartSeq = nats->start_sequence;
+		return;
+	case START_TIME:
+		config->DeliverPolicy = js_DeliverByStartTime;
+		config->OptStartTime = nats->start_time_ns;
+		return;
+	case START_FIRST:
+		break;
+	}
+	config->DeliverPolicy = js_DeliverAll;
+}
+
+/* Makes the consumer where we want to go on.  That of a queue is left as it is, if it is there. */
+static natsStatus make_consumer(struct in *in, jsCtx *js, jsErrCode *code)
+{
+	const char *stream = in->line->nats.stream;
+	const char *queue = in->line->nats.queue;
+	jsConsumerInfo *before = NULL;
+	jsConsumerConfig config;
+	natsStatus status = js_GetConsumerInfo(&before, js, stream, in->consumer, NULL, code);
+
+	if (status != NATS_OK && status != NATS_NOT_FOUND)
+		return status;
+	if (status == NATS_OK && queue) {
+		jsConsumerInfo_Destroy(before);
+		return NATS_OK;
+	}
+	jsConsumerConfig_Init(&config);
+	config.Durable = in->consumer;
+	/* All before, so that the chunks of a message need none of their own; a work queue and a queue insist. */
+	config.AckPolicy = queue || in->workqueue ? js_AckExplicit : js_AckAll;
+	config.AckWait = queue ? QUEUE_WAIT_NS : ALONE_WAIT_NS;
+	config.MaxAckPending = MOST_PENDING;
+	config.FilterSubject = in->line->in_subject;
+	config.InactiveThreshold = queue ? 0 : FORGOTTEN_NS;
+	set_start(&config, in, before);
+	/* Of a work queue what was acknowledged is gone, so the first one left is where to go on. */
+	if (in->workqueue) {
+		config.DeliverPolicy = js_DeliverAll;
+		config.OptStartSeq = 0;
+	}
+	jsConsumerInfo_Destroy(before);
+	if (status == NATS_OK)
+		status = js_DeleteConsumer(js, stream, in->consumer, NULL, code);
+	if (status == NATS_OK || status == NATS_NOT_FOUND)
+		status = js_AddConsumer(NULL, js, stream, &config, NULL, code);
+	return status;
+}
+
+enum link_trouble in_prepare_stream(struct link *link, natsConnection *nc)
+{
+	struct in *in = link->owner;
+	enum link_trouble trouble;
+	jsStreamInfo *info = NULL;
+	jsErrCode code = 0;
+	jsCtx *js = NULL;
+	natsStatus status = natsConnection_JetStream(&js, nc, NULL);
+
+	if (status != NATS_OK)
+		return refuse(link, status, 0, "JetStream");
+	trouble = find_stream(link, js, &info);
+	if (trouble == LINK_FINE)
+		trouble = check_subject(link, info, link->line->in_subject);
+	if (trouble == LINK_FINE && info->Config->Retention == js_InterestPolicy && !link->line->nats.queue) {
+		link_say_why(link, "%s: stream %s keeps messages by interest, which needs a queue here",
+			     link->line->nats.servers, link->line->nats.stream);
+		trouble = LINK_HOPELESS;
+	}
+	if (trouble == LINK_FINE) {
+		in->workqueue = info->Config->Retention == js_WorkQueuePolicy;
+		status = make_consumer(in, js, &code);
+		if (status != NATS_OK)
+			trouble = refuse(link, status, code, "making a consumer");
+	}
+	jsStreamInfo_Destroy(info);
+	jsCtx_Destroy(js);
+	return trouble;
+}
