@@ -566,8 +566,11 @@ int bufpipe_fd(bufpipe_t *pipe);
  *   modify, remove, remove_fd: -ENOENT: it is not there
  *   wait: -EBUSY: another thread waits in it; -EINTR: a signal handler ran; or,
  *     without one, something has become of a set that this thread waited in last,
- *     or that was just destroyed.  The same may befall epoll_wait and other calls
- *     that are never restarted, see bufpipe_set_create(3).
+ *     or of one that another thread destroyed.  The same may befall epoll_wait and
+ *     other calls that are never restarted, see bufpipe_set_create(3).
+ *
+ * Where io_uring is refused, from the beginning or later, epoll takes its place.
+ * To destroy a set takes some 10 to 30 ms, until nothing is left of its io_uring.
  */
 typedef struct bufpipe_set bufpipe_set_t;
 
@@ -577,7 +580,7 @@ struct bufpipe_event {
 	unsigned events; /* BUFPIPE_*, or POLL* for a plain descriptor */
 };
 
-/* flags: 0, or BUFPIPE_NO_URING to do without io_uring, as happens by itself where it is not to be had. */
+/* flags: 0, or BUFPIPE_NO_URING to do without io_uring, as happens by itself where that is refused. */
 #define BUFPIPE_NO_URING 1u
 int bufpipe_set_create(bufpipe_set_t **set, unsigned flags);
 void bufpipe_set_destroy(bufpipe_set_t *set);

@@ -20,7 +20,7 @@ static int wait_plain(const _Atomic uint32_t *word, uint32_t value, const struct
 
 int sys_futex_wait(const _Atomic uint32_t *word, uint32_t value, int64_t deadline)
 {
-	/* Set once futex_waitv was refused: before Linux 5.16, or by a sandbox. */
+	/* Set once futex_waitv was refused: before Linux 5.16, or by a sandbox, which may do so with any errno. */
 	static atomic_bool plain_only;
 	struct timespec until = time_spec(deadline);
 	const struct timespec *limit = deadline == TIME_FOREVER ? NULL : &until;
@@ -28,8 +28,11 @@ int sys_futex_wait(const _Atomic uint32_t *word, uint32_t value, int64_t deadlin
 
 	if (!atomic_load_explicit(&plain_only, memory_order_relaxed)) {
 		r = wait_v(word, value, limit);
-		if (r != -ENOSYS && r != -EPERM)
+		if (r >= 0 || r == -EAGAIN || r == -ETIMEDOUT || r == -EINTR)
 			return r;
+		/* Not for good: the word is in memory that the other side has taken away. */
+		if (r == -EFAULT)
+			return wait_plain(word, value, limit);
 		atomic_store_explicit(&plain_only, 1, memory_order_relaxed);
 	}
 	return wait_plain(word, value, limit);

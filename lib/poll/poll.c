@@ -271,7 +271,7 @@ static int sleep_round(struct crowd *c, int64_t deadline, int *result)
 	/* Nobody rang for a while, or there are too many futexes: listen on the sockets. */
 	if (r == -ETIMEDOUT && time_now() >= deadline)
 		r = poll_sockets(c, 0, TIME_TRY);
-	else if (r == -ETIMEDOUT || r == -ENOSYS || r == -EPERM)
+	else if (r < 0 && r != -EAGAIN && r != -EINTR) /* also when futex_waitv is refused, with any errno */
 		r = sleep_on_sockets(c, time_sooner(deadline, now + SOCKET_PATIENCE));
 	else if (r >= 0 && !look_at_all(c))
 		r = poll_sockets(c, 0, TIME_TRY); /* rung for nothing: somebody may have left */

@@ -266,6 +266,63 @@ int bufpipe_set_remove_fd(bufpipe_set_t *set, int fd)
 	return leave(set, 0);
 }
 
+/* All entries join what the set sleeps in now. */
+static int rejoin(struct bufpipe_set *set)
+{
+	for (uint32_t i = 0; i < set->slot_count; i++) {
+		int r = set->slots[i] ? set->sleeper->join(set, set->slots[i]) : 0;
+
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* Swaps the way in which a set sleeps, and its inside, with these. */
+static void swap_sleepers(struct bufpipe_set *set, const struct sleeper **sleeper, void **inside)
+{
+	const struct sleeper *was = set->sleeper;
+	void *was_inside = set->inside;
+
+	set->sleeper = *sleeper;
+	set->inside = *inside;
+	*sleeper = was;
+	*inside = was_inside;
+}
+
+int set_fall_back(struct bufpipe_set *set)
+{
+	const struct sleeper *other = &sleep_on_epoll;
+	void *inside = NULL;
+	int r;
+
+	swap_sleepers(set, &other, &inside);
+	r = set->sleeper->open(set);
+	if (r == 0) {
+		r = rejoin(set);
+		/* What is not needed is closed: the old one, or the new one if not all could join. */
+		if (r == 0)
+			swap_sleepers(set, &other, &inside);
+		set->sleeper->close(set);
+	}
+	swap_sleepers(set, &other, &inside);
+	if (r < 0)
+		return r;
+	for (uint32_t i = 0; i < set->slot_count; i++) {
+		struct entry *e = set->slots[i];
+
+		if (!e)
+			continue;
+		if (e->pipe && !e->next)
+			readiness_lower(e->pipe, e->events, sleep_on_uring.mode);
+		e->watched = 0;
+		e->polled = false;
+		set_heat(set, e);
+	}
+	set_hasten_round(set);
+	return 0;
+}
+
 int bufpipe_set_create(bufpipe_set_t **set, unsigned flags)
 {
 	struct bufpipe_set *s;
@@ -289,7 +346,7 @@ int bufpipe_set_create(bufpipe_set_t **set, unsigned flags)
 	atomic_store_explicit(&s->pace.expected, FIRST_GUESS, memory_order_relaxed);
 	s->sleeper = &sleep_on_uring;
 	r = flags & BUFPIPE_NO_URING ? -ENOSYS : s->sleeper->open(s);
-	if (r == -ENOSYS || r == -EPERM || r == -EINVAL) {
+	if (r < 0) { /* forbidden, unknown, or short of something: epoll needs less */
 		s->sleeper = &sleep_on_epoll;
 		r = s->sleeper->open(s);
 	}

@@ -90,6 +90,12 @@ struct sleeper {
 extern const struct sleeper sleep_on_epoll;
 extern const struct sleeper sleep_on_uring;
 
+/*
+ * io_uring is refused from now on, as when a sandbox has come: the set goes on
+ * with epoll.  With the lock.  0: look at all pipes again; or a negative errno.
+ */
+int set_fall_back(struct bufpipe_set *set);
+
 /* Takes the lock; -EINVAL in a child that inherited the set. */
 int set_enter(struct bufpipe_set *set);
 

@@ -12,6 +12,7 @@
 #include "base/thread.h"
 
 #include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -39,11 +40,13 @@ enum ours { OURS_POKE, OURS_HUPS, OURS_IGNORE };
 
 struct inside {
 	struct io_uring ring;
-	int hups;          /* the epoll of the sockets */
-	uint32_t waiter;   /* the thread that asked for all that is in the ring; 0: none */
-	uint32_t turn;     /* of how many it is: the ticket of what is ours */
-	bool ask_for_poke; /* the poll of the eventfd is not in the ring, */
-	bool ask_for_hups; /* or that of the epoll */
+	int hups;           /* the epoll of the sockets */
+	uint32_t maker;     /* the threads that made it */
+	uint32_t submitter; /* and used it last; others did before */
+	uint32_t waiter;    /* the thread that asked for all that is in the ring; 0: none */
+	uint32_t turn;      /* of how many it is: the ticket of what is ours */
+	bool ask_for_poke;  /* the poll of the eventfd is not in the ring, */
+	bool ask_for_hups;  /* or that of the epoll */
 	uint64_t *cancels;
 	unsigned cancel_count;
 	unsigned cancel_room;
@@ -85,18 +88,39 @@ static void cancel_all(struct inside *in)
 	io_uring_register_sync_cancel(&in->ring, &all);
 }
 
+/*
+ * The kernel takes a ring down later, after 12 to 20 ms, and then interrupts each
+ * thread that used it: an epoll_wait of the program would end with EINTR, though
+ * no handler has run.  So this thread sleeps until then, in a call that only such
+ * an interruption ends, as no signal is let in.
+ */
+static void await_interruption(void)
+{
+	const struct timespec limit = time_spec(NSEC_PER_SEC / 10);
+	sigset_t none, all, before;
+
+	sigemptyset(&none);
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	syscall(SYS_rt_sigtimedwait, &none, NULL, &limit, _NSIG / 8);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
 static void close_uring(struct bufpipe_set *set)
 {
 	struct inside *in = set->inside;
+	uint32_t id = thread_id();
+	bool used_here = set_is_ours(set) && (in->maker == id || in->submitter == id);
 
 	/*
 	 * A child may have inherited the ring, and would keep the requests, and what
-	 * they hold, alive.  And what ends later, by itself, would look like a signal
-	 * to the next system call that sleeps.
+	 * they hold, alive.  And each that ends later, by itself, would interrupt as well.
 	 */
 	if (set_is_ours(set))
 		cancel_all(in);
 	io_uring_queue_exit(&in->ring);
+	if (used_here)
+		await_interruption();
 	close(in->hups);
 	free(in->cancels);
 	free(in);
@@ -129,7 +153,7 @@ static int open_uring(struct bufpipe_set *set)
 	struct inside *in;
 	int r;
 
-	if (uring_lacks_futex())
+	if (!uring_has_futex(-1))
 		return -ENOSYS;
 	in = calloc(1, sizeof(*in));
 	if (!in)
@@ -143,6 +167,7 @@ static int open_uring(struct bufpipe_set *set)
 		return r;
 	}
 	set->inside = in;
+	in->maker = thread_id();
 	r = own_ring(&in->ring);
 	if (r < 0) {
 		close_uring(set);
@@ -222,6 +247,7 @@ static int submit(struct bufpipe_set *set)
 	struct inside *in = set->inside;
 	int r = 1;
 
+	in->submitter = thread_id();
 	/* A request with an error in it ends a submission; those behind it go with the next. */
 	while (r > 0 && io_uring_sq_ready(&in->ring))
 		r = io_uring_submit(&in->ring);

@@ -89,6 +89,14 @@ static bool any_ready(struct bufpipe_set *set, unsigned most)
 	return false;
 }
 
+/* Passes on what has fired, or sleeps for it. */
+static int sleep_now(struct bufpipe_set *set, int64_t until)
+{
+	int r = set->sleeper->sleep(set, until);
+
+	return r < 0 && r != -EINTR && set->sleeper->mode == WAITER_MANY ? set_fall_back(set) : r;
+}
+
 /*
  * A set spins as its own waits taught it, unless all its pipes are told otherwise.
  * *here: one of them is published to from this CPU, where a spin would be in vain.
@@ -124,7 +132,7 @@ static int glance(struct bufpipe_set *set, unsigned turn)
 {
 	if (any_ready(set, SPIN_LOOKS))
 		return 1;
-	return set->sleeper->fired(set, turn) ? set->sleeper->sleep(set, TIME_TRY) : 0;
+	return set->sleeper->fired(set, turn) ? sleep_now(set, TIME_TRY) : 0;
 }
 
 /*
@@ -261,7 +269,7 @@ static int sleep_until(struct bufpipe_set *set, int64_t until)
 		if (any_ready(set, UINT32_MAX))
 			return 0;
 	}
-	return set->sleeper->sleep(set, time_sooner(until, set->round_due));
+	return sleep_now(set, time_sooner(until, set->round_due));
 }
 
 /*
@@ -308,7 +316,7 @@ static int wait_for_any(struct bufpipe_set *set, struct bufpipe_event *events, u
 	set->sleeper->begin(set);
 	go_round(set, time_of(CLOCK_MONOTONIC_COARSE));
 	doubt_fired(set);
-	r = set->sleeper->sleep(set, TIME_TRY);
+	r = sleep_now(set, TIME_TRY);
 	if (r < 0)
 		return r;
 	n = harvest(set, events, max, &stale);

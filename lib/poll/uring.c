@@ -6,10 +6,11 @@
 #include "poll/readiness.h"
 
 #include <poll.h>
-#include <sys/mman.h>
+#include <stdio.h>
+#include <sys/utsname.h>
 
-/* What is found out; UNKNOWN if it was only short of something. */
-enum { UNKNOWN, YES, NO };
+/* What is found out; LIKELY: no ring has been asked yet. */
+enum { UNKNOWN, LIKELY, YES, NO };
 
 static _Atomic int known;
 
@@ -27,34 +28,38 @@ static int ask(int ring)
 	return probe->ops[URING_OP_FUTEX_WAIT].flags & IO_URING_OP_SUPPORTED ? YES : NO;
 }
 
-/* With a ring for that alone. */
-static int ask_a_new_one(void)
+/*
+ * Without a ring: that would be taken down later, by work that looks like a
+ * signal to the next system call of this thread that sleeps.
+ */
+static bool kernel_is_new_enough(void)
 {
-	struct io_uring_params params = { 0 };
-	int ring = (int)syscall(SYS_io_uring_setup, 1, &params);
-	int answer;
+	struct utsname system;
+	unsigned major, minor;
 
-	if (ring < 0)
-		return errno == EMFILE || errno == ENFILE || errno == ENOMEM ? UNKNOWN : NO;
-	answer = ask(ring);
-	close(ring);
-	return answer;
+	if (uname(&system) < 0 || sscanf(system.release, "%u.%u", &major, &minor) != 2)
+		return false;
+	return major > 6 || (major == 6 && minor >= 7);
 }
 
-bool uring_lacks_futex(void)
+/* Where rings may be made, one of no entries is an invalid argument. */
+static bool rings_are_allowed(void)
 {
-	return atomic_load_explicit(&known, memory_order_relaxed) == NO;
+	struct io_uring_params params = { 0 };
+
+	return syscall(SYS_io_uring_setup, 0, &params) < 0 && errno == EINVAL;
 }
 
 bool uring_has_futex(int ring)
 {
 	int state = atomic_load_explicit(&known, memory_order_relaxed);
 
-	if (state == UNKNOWN) {
-		state = ring < 0 ? ask_a_new_one() : ask(ring);
-		atomic_store_explicit(&known, state, memory_order_relaxed);
-	}
-	return state == YES;
+	if (state == UNKNOWN)
+		state = kernel_is_new_enough() && rings_are_allowed() ? LIKELY : NO;
+	if (state == LIKELY && ring >= 0)
+		state = ask(ring);
+	atomic_store_explicit(&known, state, memory_order_relaxed);
+	return state != NO;
 }
 
 /* A no-op completes at once. */

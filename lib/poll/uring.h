@@ -12,15 +12,8 @@
 #define URING_OP_FUTEX_WAIT 51 /* IORING_OP_FUTEX_WAIT, from Linux 6.7 */
 #define URING_FUTEX_U32     2  /* FUTEX2_SIZE_U32, shared */
 
-/*
- * Whether io_uring may be used here, and knows futexes.  Found out once: from this
- * ring, or with -1 from a new one, whose taking down may look like a signal to the
- * next system call of this thread that sleeps.
- */
+/* Whether io_uring may be used here, and knows futexes.  Found out once: from this ring, or with -1 without one. */
 bool uring_has_futex(int ring);
-
-/* It was found out that it does not. */
-bool uring_lacks_futex(void);
 
 /* Fills all but user_data. */
 static inline void uring_prep_futex_wait(struct io_uring_sqe *sqe, const _Atomic uint32_t *word,

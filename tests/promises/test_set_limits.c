@@ -132,21 +132,16 @@ Test(set_limits, is_no_slower_than_a_short_sleep_where_the_kernel_takes_no_reque
 	pipe_close(ends);
 }
 
-Test(set_limits, says_so_when_a_sandbox_has_come_that_forbids_to_wait)
+Test(set_limits, goes_on_when_a_sandbox_has_come_that_forbids_to_wait)
 {
 	struct forbidden rule = { SYS_io_uring_enter, EPERM, .argument = 1, .mask = UINT32_MAX };
-	struct bufpipe_event event;
 	bufpipe_set_t *set = set_open(0);
-	bufpipe_t *ends[2];
 
-	pipe_open(ends, NULL);
-	check_eq(bufpipe_set_add(set, ends[IN], BUFPIPE_IN, ends), 0);
-	if (rings_open()) {
-		forbid(&rule, 1);
-		check_eq(bufpipe_set_wait(set, &event, 1, PLENTY), -EPERM);
-	}
+	use(set);
+	forbid(&rule, 1);
+	use(set);
+	check_eq(rings_open(), 0);
 	bufpipe_set_destroy(set);
-	pipe_close(ends);
 }
 
 BOTH(set_limits, works_where_membarriers_become_forbidden)

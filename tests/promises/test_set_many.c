@@ -201,7 +201,7 @@ BOTH(set_many, ten_thousand_pipes_are_served_and_idle_ones_take_no_time)
 	set = set_open(flags);
 	before = cost_now(child.pid);
 	accept_all(&c, listener, set);
-	report("never used", c.n, child.pid, before, 2);
+	report("never used", c.n, child.pid, before, 3);
 
 	idle_for(set, SEC);
 	for (unsigned i = 0; i < 1000; i++) {
