@@ -22,7 +22,7 @@ from results import Results
 
 QUICK = [
     *("--quick", "--rounds", "5", "--only", "bufpipe,bufpipe-static,bufpipe-shared,set", "--pipes", "10,100"),
-    *("--tests", "trip,stream,asleep,rate,many,set-one,set-any,set-wake"),
+    *("--tests", "trip,stream,asleep,rate,many,pairs,set-one,set-any,set-wake"),
 ]
 
 

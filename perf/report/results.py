@@ -147,6 +147,7 @@ def cell_text(cell):
         "idle": "idle receiver",
         "rate": f"{cell.rate or 0:,} messages/s",
         "many": f"{cell.senders} to {cell.receivers}",
+        "pairs": f"{cell.senders} pairs",
         "set-one": f"{cell.pipes or 0:,} pipes, always the same one",
         "set-any": f"{cell.pipes or 0:,} pipes, each time another one",
         "set-wake": f"{cell.pipes or 0:,} pipes, another one, asleep",

@@ -10,7 +10,7 @@
  *   memory    what that takes
  *   histogram, syscalls   how long single messages take, and how many system calls
  *   pair      starts both, watches over them and gathers what they found
- *   crowd     the same with many processes at each side of one pipe
+ *   crowd     the same with many processes at each side of one pipe, or many pairs
  *   condition busy programs beside them, and a limit of their CPU time
  *   results   every measurement of a run, and the ratios between them
  *   plan      the interleaved order in which the measurements are made
@@ -30,7 +30,7 @@
 #define MAX_TRANSPORTS 40
 #define MAX_SIZES      32
 #define MAX_ROUNDS     99
-#define MAX_CROWD      8
+#define MAX_CROWD      32 /* processes at a side */
 #define MAX_COUNTS     8
 #define MAX_BUSY       8
 #define MAX_CONDITIONS (MAX_COUNTS * MAX_COUNTS)
@@ -41,7 +41,8 @@ enum mode {
 	MODE_ASLEEP,
 	MODE_IDLE,
 	MODE_RATE,
-	MODE_MANY,
+	MODE_MANY,  /* many processes at each side of one pipe */
+	MODE_PAIRS, /* many pipes, each with a process at either side */
 	/*
 	 * Round trips through one of many pipes: always the same, or each time another,
 	 * or another after the receiver has fallen asleep.  All of them busy.  None.
@@ -68,7 +69,7 @@ struct job {
 	enum placement placement;
 	int cpu[2]; /* by enum side */
 	struct shape shape;
-	int senders; /* MODE_MANY: processes */
+	int senders; /* of a crowd: processes */
 	int receivers;
 	int rate;     /* MODE_RATE: messages a second */
 	bool is_free; /* no other programs and no limit, so that the sender's CPU is its own */
@@ -99,6 +100,11 @@ struct sample {
 	double memory;        /* bytes of both processes when it is idle, */
 	double kernel_memory; /* and of the kernel */
 };
+
+static inline bool is_crowd(enum mode mode)
+{
+	return mode == MODE_MANY || mode == MODE_PAIRS;
+}
 
 struct spread {
 	int count; /* of rounds that had both; 0: nothing to say */
@@ -255,7 +261,7 @@ struct cell {
 	enum mode mode;
 	enum placement placement;
 	size_t len;
-	int senders; /* MODE_MANY */
+	int senders; /* of a crowd */
 	int receivers;
 	unsigned pipes; /* MODE_SET_* */
 	int rate;       /* MODE_RATE */

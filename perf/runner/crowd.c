@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Many processes at each side of one pipe.
+ * Many processes at each side of one pipe, or many pairs with a pipe each.
  *
  * Senders send until they are told to stop; the last of them then sends a
- * message END for each receiver.  Each other message holds its sender and its
+ * message END for each receiver, or each of a pair for its own.  Each other message holds its sender and its
  * number: to a receiver, those of one sender must come in order, and at the end
  * the counts and the sums over all messages must be equal on both sides.  What
  * is measured is looked at from outside, by counters that each process keeps.
@@ -49,6 +49,8 @@ struct crowd {
 	struct crowd_memory *shared;
 	int count;
 	int running;
+	int state_count; /* pipes */
+	void *states[MAX_CROWD];
 	pid_t pid[2 * MAX_CROWD];
 	uint64_t from[2 * MAX_CROWD]; /* the counts when the measured part began, */
 	uint64_t to[2 * MAX_CROWD];   /* and when it ended */
@@ -103,7 +105,9 @@ static int send_all(const struct crowd *c, void *state, struct member *me, int n
 		atomic_store_explicit(&me->count, count, memory_order_relaxed);
 	}
 	me->sum = sum;
-	if (!err && atomic_fetch_sub(&shared->sending, 1) == 1) {
+	if (!err && c->job->mode == MODE_PAIRS) {
+		err = put(c, state, END);
+	} else if (!err && atomic_fetch_sub(&shared->sending, 1) == 1) {
 		for (int i = 0; i < c->job->receivers && !err; i++)
 			err = put(c, state, END);
 	}
@@ -151,10 +155,21 @@ static int spread_out(const struct job *job)
 	return sched_setaffinity(0, sizeof(set), &set) ? -errno : 0;
 }
 
-static int member_run(const struct crowd *c, void *state, int number)
+/* Another pair's pipe would keep its ends open, so nobody would notice a death. */
+static void *keep_one(const struct crowd *c, int which)
+{
+	for (int i = 0; i < c->state_count; i++) {
+		if (i != which)
+			c->job->transport->close(c->states[i]);
+	}
+	return c->states[which];
+}
+
+static int member_run(const struct crowd *c, int number)
 {
 	struct member *me = &c->shared->members[number];
 	bool sends = number < c->job->senders;
+	void *state = keep_one(c, number % c->job->senders % c->state_count);
 	int err = spread_out(c->job);
 
 	if (!err && c->job->syscalls_id)
@@ -363,12 +378,12 @@ static void evaluate(const struct crowd *c, struct sample *sample)
 	sample->ns = (double)c->elapsed_ns / (received < 1 ? 1 : received);
 }
 
-static int start_all(struct crowd *c, void *state)
+static int start_all(struct crowd *c)
 {
 	for (int i = 0; i < c->count; i++) {
 		c->pid[i] = measured_fork();
 		if (c->pid[i] == 0)
-			_exit(member_run(c, state, i) ? 1 : 0);
+			_exit(member_run(c, i) ? 1 : 0);
 		if (c->pid[i] < 0)
 			return complain(c, strerror(errno));
 		c->running++;
@@ -376,28 +391,45 @@ static int start_all(struct crowd *c, void *state)
 	return 0;
 }
 
+static int open_all(struct crowd *c)
+{
+	int count = c->job->mode == MODE_PAIRS ? c->job->senders : 1, err = 0;
+
+	for (c->state_count = 0; c->state_count < count && !err; c->state_count += !err)
+		err = c->job->transport->open(&c->states[c->state_count], &c->job->shape);
+	if (err && err != -EOPNOTSUPP)
+		complain(c, strerror(-err));
+	return err;
+}
+
+static void close_all(struct crowd *c)
+{
+	for (int i = 0; i < c->state_count; i++)
+		c->job->transport->close(c->states[i]);
+	c->state_count = 0;
+}
+
 int crowd_run(const struct job *job, struct sample *sample)
 {
 	struct crowd c = { .job = job, .count = job->senders + job->receivers };
-	void *state, *shared;
+	void *shared;
 	int err;
 
 	sample->valid = false;
-	err = job->transport->open(&state, &job->shape);
+	err = open_all(&c);
 	if (err) {
-		if (err != -EOPNOTSUPP)
-			complain(&c, strerror(-err));
+		close_all(&c);
 		return err;
 	}
 	shared = mmap(NULL, sizeof(*c.shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (shared == MAP_FAILED) {
-		job->transport->close(state);
+		close_all(&c);
 		return complain(&c, strerror(errno));
 	}
 	c.shared = shared;
 	atomic_store(&c.shared->sending, job->senders);
-	err = start_all(&c, state);
-	job->transport->close(state);
+	err = start_all(&c);
+	close_all(&c);
 	if (!err)
 		err = measure_crowd(&c);
 	stop_all(&c);

@@ -32,7 +32,7 @@ static const char usage[] =
 	"\n"
 	"Which part\n"
 	"  --only NAME[,NAME]  these transports, and the Unix pipe\n"
-	"  --tests LIST        of trip, stream, asleep, idle, rate, many, set\n"
+	"  --tests LIST        of trip, stream, asleep, idle, rate, many, pairs, set\n"
 	"  --placement LIST    of two, one: how many cores both processes have\n"
 	"  --cpus A,B          the two CPUs; on one core both are on B\n"
 	"  --list              names the transports and exits\n"
@@ -206,7 +206,7 @@ static int parse_tests(struct options *options, char *list)
 		}
 		if (!found)
 			return complain("tests", item,
-					"is none of trip, stream, asleep, idle, rate, many, set");
+					"is none of trip, stream, asleep, idle, rate, many, pairs, set");
 	}
 	return 0;
 }

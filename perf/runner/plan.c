@@ -28,6 +28,8 @@ static bool is_fit(const struct options *options, const struct transport *transp
 		       transport->flags & TRANSPORT_MANY;
 	if (mode == MODE_MANY)
 		return transport->flags & TRANSPORT_MANY;
+	if (mode == MODE_PAIRS && (transport->flags & TRANSPORT_SPINS || !transport->send))
+		return false;
 	if (transport->flags & TRANSPORT_EXTRA && !options->extra)
 		return false;
 	if (mode == MODE_STREAM)
@@ -53,7 +55,7 @@ static uint64_t duration(const struct options *options, const struct cell *cell)
 		ns *= 4;
 	else if (cell->mode == MODE_RATE || cell->mode == MODE_ASLEEP)
 		ns = options->rate_duration_ns;
-	if (cell->mode == MODE_MANY && least < 200 * MS)
+	if (is_crowd(cell->mode) && least < 200 * MS)
 		least = 200 * MS;
 	return ns < least && !options->time_given ? least : ns;
 }
@@ -75,14 +77,13 @@ static struct job make_job(const struct results *results, const struct cell *cel
 	};
 
 	job.shape.one_core = job.cpu[0] == job.cpu[1];
-	job.shape.stream =
-		cell->mode == MODE_STREAM || cell->mode == MODE_MANY || cell->mode == MODE_SET_BUSY;
+	job.shape.stream = cell->mode == MODE_STREAM || is_crowd(cell->mode) || cell->mode == MODE_SET_BUSY;
 	return job;
 }
 
 static bool has_histogram(enum mode mode)
 {
-	return mode != MODE_STREAM && mode != MODE_IDLE && mode != MODE_MANY && mode != MODE_SET_BUSY &&
+	return mode != MODE_STREAM && mode != MODE_IDLE && !is_crowd(mode) && mode != MODE_SET_BUSY &&
 	       mode != MODE_SET_IDLE;
 }
 
@@ -98,7 +99,7 @@ static int run_one(struct results *results, struct cell *cell, struct job *job, 
 	if (!counts && has_histogram(cell->mode) && !cell->histograms[which])
 		cell->histograms[which] = calloc(1, sizeof(struct histogram));
 	job->histogram = counts ? NULL : cell->histograms[which];
-	err = (cell->mode == MODE_MANY ? crowd_run : pair_run)(job, sample);
+	err = (is_crowd(cell->mode) ? crowd_run : pair_run)(job, sample);
 	if (!err && counts)
 		cell->syscalls[which] = counted.syscalls;
 	if (!err || err == -EOPNOTSUPP)

@@ -168,7 +168,7 @@ static void print_mode(const struct view *view, enum mode mode, const char *titl
 			printf("\n%s, %s\n%s\n", title,
 			       view->placement == TWO_CORES ? "two cores" : "one core", columns);
 		first = false;
-		if (mode == MODE_MANY)
+		if (is_crowd(mode))
 			print_crowd(results, cell);
 		else if (mode == MODE_SET_IDLE)
 			print_idle(results, cell);
@@ -188,6 +188,12 @@ void report_many(const struct view *view)
 		view, MODE_MANY,
 		"Many processes on one pipe, 64 bytes; shares: least of a process in 200 ms, median, most, 1 "
 		"is fair",
+		"          transport         msgs/s      CPU switch   speed / pipe           CPU / pipe    "
+		"         senders' shares  receivers' shares");
+	print_mode(
+		view, MODE_PAIRS,
+		"Many pairs with a pipe each, 64 bytes; shares: least of a process in 200 ms, median, most, "
+		"1 is fair",
 		"          transport         msgs/s      CPU switch   speed / pipe           CPU / pipe    "
 		"         senders' shares  receivers' shares");
 	print_mode(view, MODE_SET_ONE, "One receiver, many pipes: round trips, always through the same one",

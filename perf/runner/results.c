@@ -88,20 +88,27 @@ static int add_cell(struct results *results, enum mode mode, enum placement plac
 /* Long enough for the time in it, short enough to be one line. */
 #define SLOW_LEN 64
 
-/* One pipe, and many processes at each side of it, also far more than there are CPUs. */
-static int add_many(struct results *results, enum placement placement)
+/* Some with far more processes than there are CPUs. */
+static int add_crowds(struct results *results, enum placement placement)
 {
-	static const int crowds[][2] = { { 1, 1 }, { 2, 2 }, { 4, 4 }, { 8, 8 }, { 4, 1 } };
+	static const struct {
+		enum mode mode;
+		int senders;
+		int receivers;
+	} crowds[] = {
+		{ MODE_MANY, 1, 1 }, { MODE_MANY, 2, 2 },  { MODE_MANY, 4, 4 },  { MODE_MANY, 8, 8 },
+		{ MODE_MANY, 4, 1 }, { MODE_MANY, 32, 1 }, { MODE_PAIRS, 2, 2 }, { MODE_PAIRS, 8, 8 },
+	};
 	int err = 0;
 
-	if (!results->options->modes[MODE_MANY])
-		return 0;
 	for (size_t i = 0; i < sizeof(crowds) / sizeof(crowds[0]) && !err; i++) {
-		err = add_cell(results, MODE_MANY, placement, SLOW_LEN, results->options->rounds);
+		if (!results->options->modes[crowds[i].mode])
+			continue;
+		err = add_cell(results, crowds[i].mode, placement, SLOW_LEN, results->options->rounds);
 		if (err)
 			break;
-		results->cells[results->cell_count - 1].senders = crowds[i][0];
-		results->cells[results->cell_count - 1].receivers = crowds[i][1];
+		results->cells[results->cell_count - 1].senders = crowds[i].senders;
+		results->cells[results->cell_count - 1].receivers = crowds[i].receivers;
 	}
 	return err;
 }
@@ -214,7 +221,7 @@ static int add_condition(struct results *results)
 		if (!err)
 			err = add_mode(results, MODE_RATE, (enum placement)p);
 		if (!err)
-			err = add_many(results, (enum placement)p);
+			err = add_crowds(results, (enum placement)p);
 		if (!err)
 			err = add_sets(results, (enum placement)p);
 	}

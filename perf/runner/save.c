@@ -35,7 +35,7 @@ static void put_cell(FILE *file, const struct results *results, const struct cel
 		"{\"test\": \"%s\", \"placement\": \"%s\", \"busy\": %d, \"throttle\": %d, \"size\": %zu",
 		mode_name(cell->mode), placement_name(cell->placement), cell->condition.busy,
 		cell->condition.throttle, cell->len);
-	if (cell->mode == MODE_MANY)
+	if (is_crowd(cell->mode))
 		fprintf(file, ", \"senders\": %d, \"receivers\": %d", cell->senders, cell->receivers);
 	if (cell->pipes)
 		fprintf(file, ", \"pipes\": %u", cell->pipes);
@@ -74,7 +74,7 @@ static void put_sample(FILE *file, const struct results *results, const struct c
 	if (cell->mode == MODE_IDLE)
 		fprintf(file, ", \"settled_switches\": %.0f, \"settled_ns\": %.0f", s->settled_switches,
 			s->settled_ns);
-	if (cell->mode == MODE_MANY) {
+	if (is_crowd(cell->mode)) {
 		put_shares(file, "send_share", s->send_share);
 		put_shares(file, "recv_share", s->recv_share);
 	}

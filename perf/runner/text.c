@@ -73,8 +73,10 @@ char *text_condition(char buf[CONDITION_MAX], const struct condition *condition)
 
 const char *mode_name(enum mode mode)
 {
-	static const char *const names[] = { "trip",    "stream",  "asleep",   "idle",     "rate",    "many",
-					     "set-one", "set-any", "set-wake", "set-busy", "set-idle" };
+	static const char *const names[] = {
+		"trip",  "stream",  "asleep",  "idle",     "rate",     "many",
+		"pairs", "set-one", "set-any", "set-wake", "set-busy", "set-idle"
+	};
 
 	return names[mode];
 }

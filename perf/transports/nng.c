@@ -20,8 +20,8 @@ struct pair {
 	char address[NAME_MAX_LEN + 16];
 	int messages;
 	bool is_open;
-	bool answers; /* this is the echo, whose last message may be under way when it closes */
-	sem_t gone;   /* the other side has closed */
+	bool has_sent; /* last, so that message may be under way when it closes */
+	sem_t gone;    /* the other side has closed */
 	nng_socket socket;
 };
 
@@ -82,7 +82,6 @@ static int pair_take(void *state, enum side side)
 	int code = nng_pair0_open(&p->socket);
 
 	p->is_open = !code;
-	p->answers = side == SIDE_ECHO;
 	sem_init(&p->gone, 0, 0);
 	if (!code)
 		code = nng_pipe_notify(p->socket, NNG_PIPE_EV_REM_POST, on_gone, p);
@@ -101,22 +100,26 @@ static int pair_take(void *state, enum side side)
 
 static int pair_send(void *state, const void *buf, size_t len)
 {
+	struct pair *p = state;
 	union {
 		const void *from;
 		void *unchanged; /* nng_send takes no const, and copies */
 	} data = { .from = buf };
 
-	return error_of(nng_send(((const struct pair *)state)->socket, data.unchanged, len, 0));
+	p->has_sent = true;
+	return error_of(nng_send(p->socket, data.unchanged, len, 0));
 }
 
 static ssize_t pair_recv(void *state, void *buf, size_t len)
 {
-	int code = nng_recv(((const struct pair *)state)->socket, buf, &len, 0);
+	struct pair *p = state;
+	int code = nng_recv(p->socket, buf, &len, 0);
 
+	p->has_sent = false;
 	return code ? error_of(code) : (ssize_t)len;
 }
 
-/* Closing throws away what is not sent yet, so the echo stays until the lead has gone with its answer. */
+/* Closing throws away what is not sent yet, so who sent last stays until the other one has received it and gone. */
 static void pair_close(void *state)
 {
 	struct pair *p = state;
@@ -124,7 +127,7 @@ static void pair_close(void *state)
 
 	clock_gettime(CLOCK_REALTIME, &latest);
 	latest.tv_sec += 5;
-	if (p->is_open && p->answers)
+	if (p->is_open && p->has_sent)
 		sem_timedwait(&p->gone, &latest);
 	if (p->is_open)
 		nng_close(p->socket);
