@@ -21,7 +21,7 @@ static inline bool changed(const struct look *look)
 }
 
 /* On one CPU: how often to give way before going to sleep. */
-#define SPIN_TURNS 4
+#define SPIN_TURNS 2
 
 /* Hints of both sides: where the other side last ran, it cannot run while we, of whom ours tells, spin. */
 static inline bool spin_is_here(const struct wait *wait, const struct waiter_state *ours)
