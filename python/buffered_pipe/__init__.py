@@ -52,6 +52,9 @@ class End(_core.End):
 
     close.__doc__ = _core.End.close.__doc__
 
+    def __reduce_ex__(self, protocol):
+        return _processes.reduce_spawning(self) or super().__reduce_ex__(protocol)
+
     async def async_send(self, obj, /):
         """send() for asyncio.  If it is cancelled, the object may have been sent or not.
 

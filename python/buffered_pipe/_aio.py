@@ -131,8 +131,8 @@ def _part(buf, offset, size):
     offset = operator.index(offset)
     size = None if size is None else operator.index(size)
     with memoryview(buf) as whole:
-        # What is empty in one of several dimensions cannot be cast.
-        with whole.cast("B") if whole.nbytes else memoryview(b"") as view:
+        # What is empty in one of several dimensions cannot be cast, nor what has another order than C's.
+        with whole.cast("B") if whole.nbytes and whole.c_contiguous else memoryview(bytes(whole)) as view:
             part = view[offset:] if size is None else view[offset : offset + size]
             if offset < 0 or offset > len(view) or (size is not None and len(part) != size):
                 raise ValueError("offset and size lie outside of the buffer")
@@ -200,6 +200,8 @@ def _run(call, handle, loop, future):
         loop.call_soon_threadsafe(_finish, future, (result, failure))
     except RuntimeError:
         pass  # the loop was closed
+    finally:
+        del future, failure  # whose traceback refers to this frame
 
 
 def _start(function, *args):
@@ -235,4 +237,4 @@ async def _in_thread(end, call):
             raise failure
         return result
     finally:
-        del failure  # its traceback refers to this frame
+        del failure, future  # they refer to the traceback, and that to this frame

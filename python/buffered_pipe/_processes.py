@@ -12,41 +12,72 @@ the program may make no further call, so a thread looks for it.
 """
 
 import copyreg
+import functools
 import os
+import sys
 import threading
 import time
 import weakref
-from multiprocessing import context, reduction
+from multiprocessing import reduction
 
 from . import _core  # type: ignore[attr-defined]
 
-# The parcels that are open: {a weak reference to the Popen that they are for: [descriptors]}.
+# The parcels that are open: {a weak reference to the Popen that they are for: (thread, [descriptors])}.
 _parcels: dict = {}
 # Held by fork(), so that a child knows of all; and the handler of a signal may start a process, too.
 _lock = threading.RLock()
 
 
+# What spawns processes as multiprocessing does, each with a context and pickler of its own.
+_PACKAGES = ("multiprocessing", "multiprocess", "billiard")
+
+
 def install(end_type):
     reduction.register(end_type, _reduce)
+    for name in _PACKAGES[1:]:
+        other = sys.modules.get(name + ".reduction")
+        if other:
+            other.ForkingPickler.register(end_type, functools.partial(_reduce, sharer=other))
     # Objects are pickled with what multiprocessing knows how to pickle, such as its own connections.
     _core.set_reducers(reduction.ForkingPickler._extra_reducers, copyreg.dispatch_table)
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_drop_all)
 
 
-def _reduce(end):
-    return _rebuild, (type(end), _pass_on(end._parcel))
+def _spawning():
+    """Who is just pickling for a process that is being spawned: (its reduction, its Popen), or (ours, None)."""
+    for name in _PACKAGES:
+        other = sys.modules.get(name + ".context")
+        popen = other and other.get_spawning_popen()
+        if popen is not None:
+            return sys.modules.get(name + ".reduction", reduction), popen
+    return reduction, None
 
 
-def _pass_on(make):
+def is_spawning():
+    return _spawning()[1] is not None
+
+
+def _reduce(end, sharer=reduction):
+    return _rebuild, (type(end), _pass_on(end._parcel, sharer), end.max_message, end.name)
+
+
+def reduce_spawning(end):
+    """With whatever pickler, if it pickles for a process that is being spawned; else None."""
+    return _reduce(end) if is_spawning() else None
+
+
+def _pass_on(make, sharer=reduction):
     """What to pickle for a descriptor, which make() opens: it is open until the process has its own."""
-    popen = context.get_spawning_popen()
+    spawner, popen = _spawning()
+    if popen is not None:
+        sharer = spawner
     owner = object() if popen is None else weakref.ref(popen)
     with _lock:
         first = owner not in _parcels
         fd = make()
-        _parcels.setdefault(owner, []).append(fd)
+        _parcels.setdefault(owner, (threading.get_ident(), []))[1].append(fd)
     try:
-        wrapper = reduction.DupFd(fd)
+        wrapper = sharer.DupFd(fd)
     except BaseException:
         _close(owner)
         raise
@@ -74,17 +105,20 @@ class _Arrived:
         self.detach = wrapper.detach
 
 
-def _rebuild(end_type, wrapper):
+def _rebuild(end_type, wrapper, max_message, name):
     fd = wrapper.detach()
     try:
-        return end_type.recv_from(fd)
+        end = end_type.recv_from(fd)
     finally:
         os.close(fd)
+    end.max_message = max_message
+    end.name = name
+    return end
 
 
 def _close(owner):
     with _lock:
-        for fd in _parcels.pop(owner, ()):
+        for fd in _parcels.pop(owner, (None, ()))[1]:
             os.close(fd)
 
 
@@ -110,7 +144,12 @@ def _is_started(popen):
 
 
 def _drop_all():
-    """In a forked child: the parcels are the parent's."""
-    while _parcels:
-        _close(next(iter(_parcels)))
+    """In a forked child: the parcels are the parent's.
+
+    But if the thread that forked was about to start a process, then this child is what becomes that
+    process: joblib's loky forks, and then executes Python anew.
+    """
+    for owner, (thread, _) in list(_parcels.items()):
+        if thread != threading.get_ident() or _is_started(owner()):
+            _close(owner)
     _lock.release()

@@ -115,6 +115,18 @@ int args_deadline(PyObject *timeout, int64_t *deadline)
 	return 0;
 }
 
+int args_wait_deadline(PyObject *timeout, int64_t *deadline)
+{
+	double seconds = timeout && timeout != Py_None ? PyFloat_AsDouble(timeout) : 0;
+
+	if (seconds < 0 && !PyErr_Occurred()) {
+		*deadline = DEADLINE_TRY;
+		return 0;
+	}
+	PyErr_Clear(); /* the same comes with a better text */
+	return args_deadline(timeout, deadline);
+}
+
 bool args_size(PyObject *value, const char *name, size_t absent, size_t *size)
 {
 	Py_ssize_t n;

@@ -26,6 +26,8 @@ bool args_parse(const struct signature *signature, PyObject *const *args, Py_ssi
 
 /* Seconds, None or NULL for ever.  -1 with an exception. */
 int args_deadline(PyObject *timeout, int64_t *deadline);
+/* The same, and what is negative is 0, as where multiprocessing waits. */
+int args_wait_deadline(PyObject *timeout, int64_t *deadline);
 int args_timeout_ns(PyObject *timeout, int64_t *timeout_ns);
 /*
  * False with an exception if it is negative or no integer.  What is absent is

@@ -49,7 +49,7 @@ METHOD(handle_poll)
 	PyObject *values[1];
 
 	if (!args_parse(&signature, args, nargs, kwnames, values) ||
-	    (values[0] && args_deadline(values[0], &deadline) < 0))
+	    (values[0] && args_wait_deadline(values[0], &deadline) < 0))
 		return NULL;
 	for (;;) {
 		struct hold *hold = handle_hold(self);

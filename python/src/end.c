@@ -281,7 +281,7 @@ static PyObject *handle_reduce(PyObject *self, PyObject *unused)
 	PyErr_Format(
 		PyExc_TypeError,
 		"%s objects are pickled by multiprocessing only: as arguments of a Process, or through its "
-		"queues and pipes",
+		"queues and pipes; and by others while they spawn a process",
 		Py_TYPE(self)->tp_name);
 	return NULL;
 }

@@ -195,7 +195,8 @@ static PyObject *listener_accept(PyObject *object, PyObject *const *args, Py_ssi
 			return handle_of_pipe((PyTypeObject *)args[0], self->state, pipe);
 		if (r != -EAGAIN && r != -ETIMEDOUT && r != -EINTR)
 			return raise_error(NULL, NEITHER, r);
-		if (PyErr_CheckSignals() < 0)
+		/* The handler may close the listener, and then the time does not matter. */
+		if (PyErr_CheckSignals() < 0 || !listener_open(self))
 			return NULL;
 		slice = deadline_slice(deadline, SLICE);
 	} while (slice != 0);

@@ -13,8 +13,7 @@ static PyObject *core_set_reducers(PyObject *module, PyObject *args)
 		return NULL;
 	for (int i = 0; i < 2; i++)
 		Py_XSETREF(state->reducers[i], Py_NewRef(tables[i]));
-	pickling_free(state->spare);
-	state->spare = NULL;
+	pickling_free_spare(state);
 	Py_RETURN_NONE;
 }
 
@@ -112,8 +111,7 @@ static int core_clear(PyObject *module)
 	struct state *state = state_of_module(module);
 
 	views_forget(state);
-	pickling_free(state->spare);
-	state->spare = NULL;
+	pickling_free_spare(state);
 	Py_CLEAR(state->end_type);
 	Py_CLEAR(state->view_type);
 	Py_CLEAR(state->sink_type);

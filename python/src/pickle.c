@@ -89,7 +89,11 @@ static PyObject *sink_call(PyObject *self, PyObject *args, PyObject *kwargs)
 	Py_buffer *view;
 	PyObject *buffer;
 
-	if (!PyArg_ParseTuple(args, "O", &buffer) || kwargs)
+	if (kwargs && PyDict_GET_SIZE(kwargs)) {
+		PyErr_SetString(PyExc_TypeError, "this takes no keyword arguments");
+		return NULL;
+	}
+	if (!PyArg_ParseTuple(args, "O", &buffer))
 		return NULL;
 	if (list_add(buffers, buffer, PyBUF_FULL_RO) < 0)
 		return NULL;
@@ -175,7 +179,7 @@ PyType_Spec sink_spec = {
 	.slots = sink_slots,
 };
 
-void pickling_free(struct pickling *p)
+static void pickling_free(struct pickling *p)
 {
 	if (!p)
 		return;
@@ -183,6 +187,15 @@ void pickling_free(struct pickling *p)
 	Py_XDECREF(p->clear_memo);
 	Py_XDECREF((PyObject *)p->sink);
 	PyMem_Free(p);
+}
+
+void pickling_free_spare(struct state *state)
+{
+	struct pickling *spare = state->spare;
+
+	/* First: what goes with it may run code that asks for one. */
+	state->spare = NULL;
+	pickling_free(spare);
 }
 
 int pickling_traverse(const struct pickling *p, visitproc visit, void *arg)
@@ -242,7 +255,7 @@ static struct pickling *pickling_take(struct state *state)
 	struct pickling *p = state->spare;
 
 	if (!p)
-		return pickling_new(state);
+		return state_alive(state) ? pickling_new(state) : NULL;
 	state->spare = NULL;
 	return p;
 }
@@ -492,9 +505,9 @@ PyObject *message_load(struct state *state, PyObject *message)
 
 	if (PyByteArray_Check(message) &&
 	    frame_recognise(PyByteArray_AS_STRING(message), (size_t)PyByteArray_GET_SIZE(message)))
-		object = frame_load(state, message);
+		object = state_alive(state) ? frame_load(state, message) : NULL;
 	else
-		object = PyObject_CallOneArg(state->loads, message);
+		object = state_alive(state) ? PyObject_CallOneArg(state->loads, message) : NULL;
 	if (unlikely(!object) && PyErr_ExceptionMatches(PyExc_EOFError))
 		return raise_unloadable();
 	return object;

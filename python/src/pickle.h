@@ -17,7 +17,8 @@ PyObject *message_load(struct state *state, PyObject *message);
 typedef int use_pickle_fn(void *arg, struct iovec *pieces, size_t n, size_t len);
 int pickle_use(struct state *state, PyObject *object, use_pickle_fn *use, void *arg);
 
-void pickling_free(struct pickling *pickling);
+/* Before the state goes, or its reducers change. */
+void pickling_free_spare(struct state *state);
 int pickling_traverse(const struct pickling *pickling, visitproc visit, void *arg);
 extern PyType_Spec sink_spec;
 

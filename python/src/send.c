@@ -181,6 +181,28 @@ static bool choose_part(struct iovec *piece, PyObject *offset, PyObject *size)
 	return true;
 }
 
+/*
+ * As multiprocessing does, what does not lie in one piece in this order, such
+ * as an array of Fortran, is sent in it: from a copy.  0, or -1 with an exception.
+ */
+static int get_bytes(PyObject *buffer, Py_buffer *view)
+{
+	PyObject *memory, *copy;
+	int r;
+
+	if (PyObject_GetBuffer(buffer, view, PyBUF_SIMPLE) == 0)
+		return 0;
+	if (!PyErr_ExceptionMatches(PyExc_BufferError) && !PyErr_ExceptionMatches(PyExc_ValueError))
+		return -1;
+	PyErr_Clear();
+	memory = PyMemoryView_FromObject(buffer);
+	copy = memory ? PyBytes_FromObject(memory) : NULL;
+	r = copy ? PyObject_GetBuffer(copy, view, PyBUF_SIMPLE) : -1;
+	Py_XDECREF(copy);
+	Py_XDECREF(memory);
+	return r;
+}
+
 static PyObject *send_part(struct end *self, PyObject *buffer, PyObject *offset, PyObject *size,
 			   int64_t deadline)
 {
@@ -188,7 +210,7 @@ static PyObject *send_part(struct end *self, PyObject *buffer, PyObject *offset,
 	Py_buffer view;
 	int r = -1;
 
-	if (PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE) < 0)
+	if (get_bytes(buffer, &view) < 0)
 		return NULL;
 	piece = (struct iovec){ view.buf, (size_t)view.len };
 	if (choose_part(&piece, offset, size))

@@ -42,7 +42,7 @@ struct view {
 static PyObject *view_make(struct end *end, bool sends, size_t len, int64_t timeout_ns)
 {
 	PyTypeObject *type = end->state->view_type;
-	struct view *view = (struct view *)type->tp_alloc(type, 0);
+	struct view *view = state_alive(end->state) ? (struct view *)type->tp_alloc(type, 0) : NULL;
 
 	if (!view)
 		return NULL;
@@ -423,6 +423,7 @@ static int view_getbuffer(PyObject *self, Py_buffer *buffer, int flags)
 {
 	struct view *view = (struct view *)self;
 
+	buffer->obj = NULL; /* as it must be after a failure */
 	if (view->state != VIEW_OPEN) {
 		PyErr_SetString(PyExc_BufferError, "this view is not open");
 		return -1;

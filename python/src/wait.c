@@ -3,6 +3,7 @@
 #include "core.h"
 
 struct crowd {
+	unsigned long number;         /* another one for each */
 	struct bufpipe_pollfd *pipes; /* one for each hold */
 	struct use *uses;
 	unsigned *entry; /* of each object, the number of its hold */
@@ -22,10 +23,10 @@ static void crowd_free(struct crowd *c)
 /* Two handles of one end are waited for once. */
 static unsigned entry_of(struct crowd *c, struct hold *hold)
 {
-	for (unsigned i = 0; i < c->count; i++) {
-		if (c->uses[i].hold == hold)
-			return i;
-	}
+	if (hold->crowd == c->number)
+		return hold->entry;
+	hold->crowd = c->number;
+	hold->entry = c->count;
 	hold_use(hold, &c->uses[c->count]);
 	c->pipes[c->count].pipe = hold->pipe;
 	c->pipes[c->count].events = hold->info.can_recv ? BUFPIPE_IN : BUFPIPE_OUT;
@@ -34,6 +35,10 @@ static unsigned entry_of(struct crowd *c, struct hold *hold)
 
 static bool crowd_fill(struct crowd *c, struct state *state, PyObject *list)
 {
+	static _Atomic unsigned long crowds;
+
+	/* Relaxed: it only has to be another number.  No Python runs until all have their entry. */
+	c->number = atomic_fetch_add_explicit(&crowds, 1, memory_order_relaxed) + 1;
 	c->n = PyList_GET_SIZE(list);
 	c->pipes = PyMem_Calloc((size_t)c->n + 1, sizeof(*c->pipes));
 	c->uses = PyMem_Calloc((size_t)c->n + 1, sizeof(*c->uses));
@@ -103,14 +108,15 @@ static PyObject *crowd_ready(const struct crowd *c, PyObject *list)
 
 PyObject *core_seconds(PyObject *module, PyObject *timeout)
 {
-	int64_t timeout_ns;
+	int64_t deadline, left;
 
 	(void)module;
-	if (args_timeout_ns(timeout, &timeout_ns) < 0)
+	if (args_wait_deadline(timeout, &deadline) < 0)
 		return NULL;
-	if (timeout_ns < 0)
+	left = deadline_slice(deadline, DEADLINE_NEVER);
+	if (left < 0)
 		Py_RETURN_NONE;
-	return PyFloat_FromDouble((double)timeout_ns / 1e9);
+	return PyFloat_FromDouble((double)left / 1e9);
 }
 
 PyObject *core_wait(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -123,7 +129,8 @@ PyObject *core_wait(PyObject *module, PyObject *const *args, Py_ssize_t nargs, P
 	int64_t deadline;
 	PyObject *list;
 
-	if (!args_parse(&signature, args, nargs, kwnames, values) || args_deadline(values[1], &deadline) < 0)
+	if (!args_parse(&signature, args, nargs, kwnames, values) ||
+	    args_wait_deadline(values[1], &deadline) < 0)
 		return NULL;
 	list = PySequence_List(values[0]);
 	if (!list)

@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 import unittest
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import buffered_pipe
@@ -195,6 +196,39 @@ class Asyncio(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(await self.within(receiver.async_recv_bytes()), message)
         self.assertEqual(await self.within(receiver.async_recv_bytes()), b"next")
         self.assertEqual(os.waitpid(pid, 0)[1], 0)
+
+    async def test_a_send_that_fails_leaves_nothing_behind(self):
+        class Data(bytearray):
+            pass
+
+        gone = []
+        gc.collect()
+        gc.disable()
+        self.addCleanup(gc.enable)
+        for cancels in False, True:
+            receiver, sender = Generic_Pipe(4096)
+            data = Data(1000000)
+            gone += weakref.ref(data), weakref.ref(sender)
+            task = asyncio.ensure_future(sender.async_send_bytes(data))
+            del data
+            await asyncio.to_thread(wait_until, lambda: buffered_pipe._aio._lent)
+            if cancels:
+                task.cancel()
+            else:
+                receiver.close()
+            with self.assertRaises((BrokenPipeError, asyncio.CancelledError)):
+                await self.within(task)
+            del task, sender, receiver
+        # A thread may be at its last step.
+        await asyncio.to_thread(wait_until, lambda: not any(each() for each in gone))
+
+    async def test_what_lies_in_another_order_is_sent_in_that_of_c(self):
+        receiver, sender = Generic_Pipe(4096)
+        every_other = memoryview(b"0123456789")[::2]
+        await sender.async_send_bytes(every_other)
+        self.assertEqual(await receiver.async_recv_bytes(), b"02468")
+        await sender.async_send_bytes(every_other, 1, 3)
+        self.assertEqual(await receiver.async_recv_bytes(), b"246")
 
     async def test_an_end_is_closed_while_a_thread_sends(self):
         receiver, sender = Static_Pipe(8, 1)

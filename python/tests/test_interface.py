@@ -10,6 +10,11 @@ import threading
 import unittest
 
 import buffered_pipe
+try:
+    import numpy
+except ImportError:
+    numpy = None
+
 from buffered_pipe import End, Generic_Pipe, Pipe, Static_Pipe
 from support import LONG, TestCase, child, descriptors, memfds, thread
 
@@ -153,7 +158,6 @@ class Bytes(TestCase):
         self.assertRaises(TypeError, sender.send_bytes, "text")
         self.assertRaises(TypeError, sender.send_bytes, 5)
         self.assertRaises(TypeError, sender.send_bytes)
-        self.assertRaises(BufferError, sender.send_bytes, memoryview(b"0123456789")[::2])
         for part in ((-1,), (11,), (0, -1), (0, 11), (5, 6), (1 << 70,), (0, 1 << 70)):
             self.assertRaises(ValueError, sender.send_bytes, b"0123456789", *part)
         self.assertRaises(TypeError, sender.send_bytes, b"", 0, 0, 0)
@@ -248,6 +252,19 @@ class Bytes(TestCase):
 
         with child(receive):
             pass
+
+    def test_what_lies_in_another_order_is_sent_in_that_of_c(self):
+        receiver, sender = Generic_Pipe(4096)
+        every_other = memoryview(b"0123456789")[::2]
+        sender.send_bytes(every_other)
+        self.assertEqual(receiver.recv_bytes(), b"02468")
+        sender.send_bytes(every_other, 1, 3)
+        self.assertEqual(receiver.recv_bytes(), b"246")
+        if numpy:
+            array = numpy.arange(6.0).reshape(2, 3)
+            sender.send_bytes(numpy.asfortranarray(array))
+            self.assertEqual(receiver.recv_bytes(), array.tobytes())
+        self.assertRaises(TypeError, sender.send_bytes, "no bytes")
 
     def test_duplex_ends_send_and_receive(self):
         one, other = Generic_Pipe(2048, duplex=True)

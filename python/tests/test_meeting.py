@@ -42,6 +42,14 @@ class Meeting(TestCase):
         self.assertEqual(receiver.recv(), "hello")
         self.assertFalse(os.path.exists(self.address))
 
+    def test_a_handler_that_closes_the_listener_is_not_taken_for_a_timeout(self):
+        listener = buffered_pipe.listen(self.address)
+        before = signal.signal(signal.SIGALRM, lambda number, frame: listener.close())
+        self.addCleanup(signal.signal, signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        self.assertRaisesRegex(OSError, "closed", listener.accept, timeout=0.15)
+        self.assertRaisesRegex(OSError, "closed", listener.accept)
+
     def test_modes(self):
         for listen, connect, ways in (
             ("r", None, (True, False)),

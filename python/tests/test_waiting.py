@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: MIT
 """Blocking: timeouts, poll, waiting for many, the GIL, signals, and handles that are closed meanwhile."""
 
+import asyncio
+import concurrent.futures
+import contextlib
 import decimal
 import multiprocessing.connection
 import os
+import select
 import selectors
 import signal
 import threading
 import time
 import unittest
+import unittest.mock
 
 import buffered_pipe
 from buffered_pipe import Generic_Pipe, Static_Pipe
@@ -101,13 +106,138 @@ class Timeouts(TestCase):
         receiver, sender = Generic_Pipe(2048)
         self.assertIs(receiver.poll(), False)
         self.assertIs(receiver.poll(0.05), False)
-        self.assertRaises(ValueError, receiver.poll, -1)
+        plain = multiprocessing.Pipe()
+        # As in multiprocessing, what is negative is 0.
+        for negative in -1, -0.5, float("-inf"):
+            self.assertIs(receiver.poll(negative), False)
+            self.assertEqual(buffered_pipe.wait([receiver], negative), [])
+            self.assertEqual(buffered_pipe.wait([receiver, plain[0]], negative), [])
+        self.assertRaises(ValueError, receiver.poll, float("nan"))
+        self.assertRaises(TypeError, receiver.poll, "1")
         with thread(lambda: sender.send(1)):
             self.assertIs(receiver.poll(None), True)
         self.assertIs(receiver.poll(), True)
         self.assertEqual(receiver.recv(), 1)
         sender.close()
         self.assertIs(receiver.poll(LONG), True)
+
+
+class Ready(TestCase):
+    """An end is ready when there is something to receive, or the end of the stream, and never else."""
+
+    def test_an_idle_end_is_quiet(self):
+        quiet = 6  # seconds; longer than anything that looks now and then
+
+        async def by_asyncio(end):
+            loop = asyncio.get_running_loop()
+            called = asyncio.Event()
+            loop.add_reader(end, called.set)
+            try:
+                await asyncio.wait_for(called.wait(), quiet)
+            except asyncio.TimeoutError:
+                return []
+            finally:
+                loop.remove_reader(end)
+            return [end]
+
+        def by_selector(end):
+            with selectors.DefaultSelector() as selector:
+                selector.register(end, selectors.EVENT_READ)
+                return selector.select(quiet)
+
+        plain = multiprocessing.Pipe()
+        waits = (
+            lambda end: multiprocessing.connection.wait([end], quiet),
+            lambda end: buffered_pipe.wait([end], quiet),
+            lambda end: buffered_pipe.wait([end, plain[0]], quiet),
+            lambda end: select.select([end], [], [], quiet)[0],
+            by_selector,
+            lambda end: asyncio.run(by_asyncio(end)),
+        )
+        for number, answers in enumerate(self.in_threads(waits)):
+            self.assertEqual(answers, [[], []], number)
+
+    def in_threads(self, waits):
+        """What each wait says of each end of a pipe that has just moved a message."""
+        answers = [[None, None] for _ in waits]
+
+        def run(number, side, end):
+            answers[number][side] = list(waits[number](end))
+
+        with contextlib.ExitStack() as stack:
+            for number in range(len(waits)):
+                ends = Generic_Pipe(4096, duplex=True)
+                ends[0].send("something")
+                self.assertEqual(ends[1].recv(), "something")
+                for side in range(2):
+                    stack.enter_context(thread(run, number, side, ends[side]))
+        return answers
+
+    def test_one_receiver_never_blocks_after_it(self):
+        receiver, sender = Generic_Pipe(4096)
+
+        def send():
+            for number in range(3000):
+                sender.send(number)
+            sender.close()
+
+        with child(send):
+            sender.close()
+            expected = 0
+            while True:
+                self.assertEqual(multiprocessing.connection.wait([receiver], LONG), [receiver])
+                try:
+                    self.assertEqual(receiver.recv(timeout=0), expected)
+                except EOFError:
+                    break
+                expected += 1
+        self.assertEqual(expected, 3000)
+
+    def test_a_quick_writer_does_not_wait_for_a_slow_one(self):
+        slow, slow_sender = Generic_Pipe(4096)
+        quick, quick_sender = Generic_Pipe(4096)
+        go, gone = Generic_Pipe(4096)
+
+        def write():
+            go.recv()
+            quick_sender.send("quick")
+            go.recv()
+            slow_sender.send("slow")
+
+        with child(write):
+            gone.send(1)
+            self.assertEqual(multiprocessing.connection.wait([slow, quick], LONG), [quick])
+            self.assertEqual(quick.recv(timeout=0), "quick")
+            gone.send(2)
+            self.assertEqual(multiprocessing.connection.wait([slow, quick], LONG), [slow])
+            self.assertEqual(slow.recv(timeout=0), "slow")
+
+
+class Executor:
+    """As concurrent.futures does with its pipes: it waits for one that is idle for long."""
+
+    def test_it_goes_on_after_it_was_idle(self):
+        class Context(type(multiprocessing.get_context(self.method))):
+            def Pipe(self, duplex=True):
+                return buffered_pipe.Pipe(duplex)
+
+        with unittest.mock.patch("multiprocessing.connection.Pipe", buffered_pipe.Pipe):
+            with concurrent.futures.ProcessPoolExecutor(2, mp_context=Context()) as executor:
+                self.assertEqual(executor.submit(pow, 3, 2).result(2 * LONG), 9)
+                time.sleep(6)
+                self.assertEqual(executor.submit(pow, 4, 2).result(2 * LONG), 16)
+
+
+class ForkExecutor(Executor, TestCase):
+    method = "fork"
+
+
+class SpawnExecutor(Executor, TestCase):
+    method = "spawn"
+
+
+class ForkServerExecutor(Executor, TestCase):
+    method = "forkserver"
 
 
 class Many(TestCase):
@@ -143,8 +273,7 @@ class Many(TestCase):
         receiver, sender = Generic_Pipe(2048)
         plain, plain_sender = multiprocessing.Pipe(False)
         for objects in ([], [receiver], [sender], [receiver, plain]):
-            for timeout in (-1, float("nan")):
-                self.assertRaisesRegex(ValueError, "at least 0", buffered_pipe.wait, objects, timeout)
+            self.assertRaisesRegex(ValueError, "at least 0", buffered_pipe.wait, objects, float("nan"))
             self.assertRaisesRegex(TypeError, "timeout must be", buffered_pipe.wait, objects, "1")
         for objects in ([], [receiver], [receiver, plain]):
             self.assertEqual(buffered_pipe.wait(objects, decimal.Decimal("0.01")), [])
@@ -168,7 +297,7 @@ class Many(TestCase):
             self.assertEqual(buffered_pipe.wait([receiver, read, plain], LONG), [plain])
             os.write(write, b"x")
             self.assertEqual(set(buffered_pipe.wait([receiver, read, plain], LONG)), {plain, read})
-            self.assertRaises(ValueError, buffered_pipe.wait, [receiver, read], -1)
+            self.assertRaises(ValueError, buffered_pipe.wait, [receiver, read], float("nan"))
         finally:
             os.close(read)
             os.close(write)
@@ -188,7 +317,7 @@ class Many(TestCase):
 
     def test_what_cannot_be_waited_for(self):
         receiver, sender = Generic_Pipe(2048)
-        self.assertRaises(ValueError, buffered_pipe.wait, [receiver], -1)
+        self.assertRaises(ValueError, buffered_pipe.wait, [receiver], float("nan"))
         self.assertRaises((TypeError, ValueError), buffered_pipe.wait, [receiver, "no"], 0)
         self.assertRaises(TypeError, buffered_pipe.wait, 5)
 
