@@ -78,8 +78,9 @@ static bool is_given_up(const bufpipe_t *p)
 }
 
 /* The next record, or 1 when there will be none of this message. */
-static int await_piece(bufpipe_t *p, struct record *record, int64_t deadline)
+static int await_piece(bufpipe_t *p, struct record *record, struct effort *effort)
 {
+	int64_t deadline = effort->deadline;
 	bool given_up;
 	int r;
 
@@ -92,18 +93,20 @@ static int await_piece(bufpipe_t *p, struct record *record, int64_t deadline)
 		if (given_up)
 			return 1;
 		r = deadline == TIME_TRY ? record_try_again(p) : record_wait(p, &p->partial, deadline);
+		if (r == 0)
+			r = effort_spend(effort, 1);
 	} while (r == 0);
 	return r;
 }
 
 /* The next piece.  1 when the sender gave the message up. */
-static int add_piece(bufpipe_t *p, char *buf, int64_t deadline)
+static int add_piece(bufpipe_t *p, char *buf, struct effort *effort)
 {
 	struct partial *part = &p->partial;
 	struct record record;
 	int r;
 
-	r = await_piece(p, &record, deadline);
+	r = await_piece(p, &record, effort);
 	if (r != 0)
 		return r;
 	if (record.flags != RECORD_MORE)
@@ -113,7 +116,8 @@ static int add_piece(bufpipe_t *p, char *buf, int64_t deadline)
 	memcpy(buf + part->have, record.payload, record.len);
 	part->have += record.len;
 	record_consume(p, record.len);
-	return 0;
+	/* What is whole is not given up for want of time. */
+	return part->have == part->total ? 0 : effort_spend(effort, 1 + record.len / EFFORT_BYTES);
 }
 
 /* Of what has come, not of what was announced: the sender can announce anything. */
@@ -162,22 +166,26 @@ static int keep_partial(bufpipe_t *p, const char *buf)
  * kept: its beginning is in partial.data, where the rest joins it, so that a call that gives up again
  * has nothing to copy.
  */
-static ssize_t finish_long(bufpipe_t *p, char *buf, bool kept, int64_t deadline, bool *restart)
+static ssize_t finish_long(bufpipe_t *p, char *buf, bool kept, struct effort *effort, bool *restart)
 {
 	struct partial *part = &p->partial;
 	bool shared = p->in.state & DIRECTION_SHARED;
 	ssize_t total = (ssize_t)part->total;
+	int64_t deadline = effort->deadline;
 	int64_t begin = can_keep(p) ? 0 : time_now();
 	char *to = kept ? part->data : buf;
 	int r = 0;
 
 	while (r == 0 && part->have < part->total) {
-		r = add_piece(p, to, can_keep(p) ? deadline : slowest(part, begin, deadline));
+		if (!can_keep(p))
+			effort->deadline = slowest(part, begin, deadline);
+		r = add_piece(p, to, effort);
 		if (gave_up(r) && can_keep(p) && keep_partial(p, to) == 0)
 			return r;
 		if (r == -EINTR)
 			r = 0; /* without memory to keep it, to stop here would lose the message */
 	}
+	effort->deadline = deadline;
 	if (r < 0 && r != -EPIPE && !shared) {
 		keep_partial(p, to);
 		return r;
@@ -189,8 +197,8 @@ static ssize_t finish_long(bufpipe_t *p, char *buf, bool kept, int64_t deadline,
 	return r < 0 ? r : r > 0 ? -EAGAIN : total;
 }
 
-ssize_t reassembly_take(bufpipe_t *p, const struct record *record, char *buf, size_t cap, int64_t deadline,
-			bool *restart)
+ssize_t reassembly_take(bufpipe_t *p, const struct record *record, char *buf, size_t cap,
+			struct effort *effort, bool *restart)
 {
 	int r;
 
@@ -201,15 +209,15 @@ ssize_t reassembly_take(bufpipe_t *p, const struct record *record, char *buf, si
 	} else if (p->partial.total > cap) {
 		return -EMSGSIZE;
 	}
-	return finish_long(p, buf, record->flags != RECORD_FIRST, deadline, restart);
+	return finish_long(p, buf, record->flags != RECORD_FIRST, effort, restart);
 }
 
-ssize_t reassembly_resume(bufpipe_t *p, char *buf, size_t cap, int64_t deadline, bool *restart)
+ssize_t reassembly_resume(bufpipe_t *p, char *buf, size_t cap, struct effort *effort, bool *restart)
 {
 	if (p->partial.total > cap)
 		return -EMSGSIZE;
 	direction_resume(&p->in);
-	return finish_long(p, buf, true, deadline, restart);
+	return finish_long(p, buf, true, effort, restart);
 }
 
 /* A record of the message, in our turn, of which some bytes at the front are no part of it. */
@@ -233,11 +241,11 @@ int parts_begin(bufpipe_t *p, const struct record *record)
 }
 
 /* As add_piece, but it is only looked at: its length is read once, and its bytes stay until all are taken. */
-static int await_next_piece(bufpipe_t *p, int64_t deadline)
+static int await_next_piece(bufpipe_t *p, struct effort *effort)
 {
 	struct partial *part = &p->partial;
 	struct record record;
-	int r = await_piece(p, &record, deadline);
+	int r = await_piece(p, &record, effort);
 
 	if (r != 0)
 		return r;
@@ -263,29 +271,22 @@ static size_t take_of_piece(bufpipe_t *p, char *buf, size_t cap)
 	return n;
 }
 
-/* Pieces between two looks at the clock: a sender can make them small, and never let us wait. */
-#define PIECES_A_LOOK 64
-
-static bool is_time_up(unsigned pieces, int64_t deadline)
-{
-	if (pieces % PIECES_A_LOOK || deadline == TIME_FOREVER)
-		return false;
-	return deadline == TIME_TRY || time_now() >= deadline;
-}
-
-ssize_t parts_take(bufpipe_t *p, char *buf, size_t cap, int64_t deadline)
+ssize_t parts_take(bufpipe_t *p, char *buf, size_t cap, struct effort *effort)
 {
 	struct partial *part = &p->partial;
 	size_t got = 0;
 	int r = 0;
 
-	for (unsigned pieces = 0; got < cap && part->have < part->total;) {
+	while (got < cap && part->have < part->total) {
+		size_t n;
+
 		if (!part->piece_left)
-			r = await_next_piece(p, deadline);
+			r = await_next_piece(p, effort);
 		if (r != 0)
 			break;
-		got += take_of_piece(p, buf + got, cap - got);
-		if (is_time_up(++pieces, deadline))
+		n = take_of_piece(p, buf + got, cap - got);
+		got += n;
+		if (effort_spend(effort, 1 + n / EFFORT_BYTES) < 0)
 			break;
 	}
 	if (r > 0 || (r < 0 && !gave_up(r))) {

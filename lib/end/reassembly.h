@@ -17,8 +17,8 @@ int reassembly_total(const struct direction *in, const struct record *record, ui
  * the one that was kept: its length; -EAGAIN with *restart when the sender has
  * given it up, or died and another has begun.
  */
-ssize_t reassembly_take(bufpipe_t *pipe, const struct record *record, char *buf, size_t cap, int64_t deadline,
-			bool *restart);
+ssize_t reassembly_take(bufpipe_t *pipe, const struct record *record, char *buf, size_t cap,
+			struct effort *effort, bool *restart);
 
 /*
  * Whether this thread gave up in the middle of a long message on a shared end:
@@ -27,7 +27,7 @@ ssize_t reassembly_take(bufpipe_t *pipe, const struct record *record, char *buf,
 bool reassembly_in_middle(const bufpipe_t *pipe);
 
 /* It goes on. */
-ssize_t reassembly_resume(bufpipe_t *pipe, char *buf, size_t cap, int64_t deadline, bool *restart);
+ssize_t reassembly_resume(bufpipe_t *pipe, char *buf, size_t cap, struct effort *effort, bool *restart);
 
 /* Drops what was kept. */
 void reassembly_drop(bufpipe_t *pipe);
@@ -37,9 +37,9 @@ int parts_begin(bufpipe_t *pipe, const struct record *record);
 
 /*
  * In our turn: the next bytes of that message, at most cap, as many as come
- * before the deadline.  -ECANCELED: the sender has given it up.  After that, and
+ * in time.  -ECANCELED: the sender has given it up.  After that, and
  * after -EPIPE and -EPROTO, it is dropped.
  */
-ssize_t parts_take(bufpipe_t *pipe, char *buf, size_t cap, int64_t deadline);
+ssize_t parts_take(bufpipe_t *pipe, char *buf, size_t cap, struct effort *effort);
 
 #endif

@@ -1,6 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 #include "end/record.h"
 
+int effort_spend(struct effort *e, uint64_t units)
+{
+	unsigned before = e->spent;
+
+	if (units > EFFORT_A_TRY)
+		units = EFFORT_A_TRY;
+	e->spent += (unsigned)units;
+	if (e->deadline == TIME_FOREVER || before / EFFORT_A_LOOK == e->spent / EFFORT_A_LOOK)
+		return 0;
+	if (e->deadline == TIME_TRY)
+		return e->spent >= EFFORT_A_TRY ? -ETIMEDOUT : 0;
+	return time_now() >= e->deadline ? -ETIMEDOUT : 0;
+}
+
 int record_look(const bufpipe_t *p, struct record *record)
 {
 	uint64_t header = ring_peek(&p->receiver, &record->payload);

@@ -11,6 +11,24 @@ struct record {
 	uint64_t len;
 };
 
+/*
+ * What one call has done for its caller, so that it ends in time whatever the
+ * sender writes.  Records that bring no message, and pieces of one, cost no wait,
+ * so nothing else would look at the clock.
+ */
+struct effort {
+	int64_t deadline; /* TIME_TRY: when enough has been done */
+	unsigned spent;   /* records looked at, and bytes copied, in units of EFFORT_BYTES */
+};
+
+#define EFFORT_BYTES  512
+#define EFFORT_A_LOOK 1024 /* at the clock: some 0.1 ms */
+/* As much as a try may do; far more than an honest sender leaves behind in a ring, of which each piece is an eighth. */
+#define EFFORT_A_TRY 8192
+
+/* Counts: 0, or -ETIMEDOUT. */
+int effort_spend(struct effort *effort, uint64_t units);
+
 /* Whether a header is that of a whole message of a length that this end takes. */
 static inline bool record_whole(const struct direction *in, uint64_t header)
 {

@@ -3,24 +3,21 @@
 #include "end/reassembly.h"
 #include "ring/prefetch.h"
 
-/*
- * A lap of the ring was consumed since begin, and no message in it: only then it
- * is worth looking at the clock, and for life on the other side.
- */
-static int overdue(bufpipe_t *p, uint64_t begin, int64_t deadline)
+/* A lap of the ring was consumed since begin, and no message in it: will there be more?  0 or -EPIPE. */
+static int glance_after_lap(bufpipe_t *p, uint64_t begin)
 {
 	if (receiver_head(&p->receiver) - begin <= p->receiver.limit)
 		return 0;
-	if (wait_glance(&p->in.wait) < 0)
-		return -EPIPE;
-	return deadline == TIME_TRY || time_now() >= deadline ? -ETIMEDOUT : 0;
+	return wait_glance(&p->in.wait) < 0 ? -EPIPE : 0;
 }
 
 /*
  * Whether the long message at begin, of which so much is missing from a position
- * on, will never be whole: it was given up, or something else follows.
+ * on, will never be whole: it was given up, or something else follows.  A sender
+ * that rewrites its ring can have us walk along it again and again: so each record
+ * counts, and when it was enough the answer is no.
  */
-static bool is_lost(const bufpipe_t *p, uint64_t begin, uint64_t at, uint64_t missing)
+static bool is_lost(const bufpipe_t *p, uint64_t begin, uint64_t at, uint64_t missing, struct effort *effort)
 {
 	const struct receiver *r = &p->receiver;
 	uint64_t end = receiver_head(r) + r->limit;
@@ -36,7 +33,7 @@ static bool is_lost(const bufpipe_t *p, uint64_t begin, uint64_t at, uint64_t mi
 			return given_up;
 		if (header != (RECORD_MORE | len) || !len || !ring_valid(r, header))
 			return true;
-		if (len >= missing)
+		if (len >= missing || effort_spend(effort, 1) < 0)
 			return false;
 		missing -= len;
 		at += record_size(len);
@@ -45,49 +42,67 @@ static bool is_lost(const bufpipe_t *p, uint64_t begin, uint64_t at, uint64_t mi
 }
 
 /* What was kept of a long message, of which the rest should be at head. */
-static bool kept_is_lost(const bufpipe_t *p)
+static bool kept_is_lost(const bufpipe_t *p, struct effort *effort)
 {
 	const struct partial *kept = &p->partial;
 
-	return is_lost(p, kept->begin, receiver_head(&p->receiver), kept->total - kept->have);
+	return is_lost(p, kept->begin, receiver_head(&p->receiver), kept->total - kept->have, effort);
 }
 
 /* Of a message that will never be whole: its sender gave it up or died, or we did not keep its beginning. */
-static bool is_stray(const bufpipe_t *p, const struct record *record)
+static bool is_stray(const bufpipe_t *p, const struct record *record, struct effort *effort)
 {
 	uint64_t head = receiver_head(&p->receiver);
 	uint64_t total;
 
 	if (record->flags == RECORD_MORE)
-		return !(p->in.state & DIRECTION_PARTIAL) || kept_is_lost(p);
+		return !(p->in.state & DIRECTION_PARTIAL) || kept_is_lost(p, effort);
 	if (record->flags != RECORD_FIRST || reassembly_total(&p->in, record, &total) < 0)
 		return false;
-	return is_lost(p, head, head + record_size(record->len), total - (record->len - sizeof(total)));
+	return is_lost(p, head, head + record_size(record->len), total - (record->len - sizeof(total)),
+		       effort);
 }
 
-static int skip_strays(bufpipe_t *p, struct record *record, int64_t deadline)
+static int skip_strays(bufpipe_t *p, struct record *record, struct effort *effort)
 {
 	uint64_t begin = receiver_head(&p->receiver);
 	int r = record_look(p, record);
 
-	while (r == 0 && is_stray(p, record)) {
+	while (r == 0 && is_stray(p, record, effort)) {
 		reassembly_drop(p);
 		record_consume(p, record->len);
-		r = overdue(p, begin, deadline);
+		r = effort_spend(effort, 1);
+		if (r == 0)
+			r = glance_after_lap(p, begin);
 		if (r == 0)
 			r = record_look(p, record);
 	}
-	if (r == -EAGAIN && p->in.state & DIRECTION_PARTIAL && kept_is_lost(p))
+	if (r == -EAGAIN && p->in.state & DIRECTION_PARTIAL && kept_is_lost(p, effort))
 		reassembly_drop(p);
 	return r;
+}
+
+/* What a look costs that finds nothing of what there was said to be. */
+#define LOOK_AGAIN 16
+
+/* The time is up, though there is more to look at. */
+static int give_up(bufpipe_t *p, int64_t deadline)
+{
+	if (deadline != TIME_TRY)
+		return -ETIMEDOUT;
+	/* Whoever waits for bufpipe_fd is to come again. */
+	if (p->arm)
+		p->arm(p, false);
+	return -EAGAIN;
 }
 
 /*
  * Takes the turn and waits for a record; returns in our turn if it succeeds.
  * While it sleeps it has given the turn away, so that others may take what comes.
  */
-static int await_record(bufpipe_t *p, struct record *record, int64_t deadline)
+static int await_record(bufpipe_t *p, struct record *record, struct effort *effort)
 {
+	int64_t deadline = effort->deadline;
 	int r;
 
 	for (;;) {
@@ -100,7 +115,7 @@ static int await_record(bufpipe_t *p, struct record *record, int64_t deadline)
 		if (p->partial.total &&
 		    (p->in.state & DIRECTION_SHARED || p->partial.at != receiver_head(&p->receiver)))
 			reassembly_drop(p);
-		r = skip_strays(p, record, deadline);
+		r = skip_strays(p, record, effort);
 		if (r == 0) {
 			if (record->flags != RECORD_MORE)
 				reassembly_drop(p); /* the sender gave it up */
@@ -109,8 +124,11 @@ static int await_record(bufpipe_t *p, struct record *record, int64_t deadline)
 		direction_leave(&p->in);
 		if (r == -EAGAIN)
 			r = deadline == TIME_TRY ? record_try_again(p) : record_wait(p, NULL, deadline);
+		/* What we were told of may be gone again at each look. */
+		if (r == 0)
+			r = effort_spend(effort, LOOK_AGAIN);
 		if (r < 0)
-			return r == -ETIMEDOUT && deadline == TIME_TRY ? -EAGAIN : r;
+			return r == -ETIMEDOUT ? give_up(p, deadline) : r;
 	}
 }
 
@@ -128,7 +146,7 @@ static inline void fetch_next(const bufpipe_t *p, const char *payload, uint64_t 
 }
 
 /* In our turn, with a record before us. */
-static ssize_t take(bufpipe_t *p, const struct record *record, char *buf, size_t cap, int64_t deadline,
+static ssize_t take(bufpipe_t *p, const struct record *record, char *buf, size_t cap, struct effort *effort,
 		    bool *restart)
 {
 	if (record->flags == RECORD_WHOLE) {
@@ -139,12 +157,15 @@ static ssize_t take(bufpipe_t *p, const struct record *record, char *buf, size_t
 		record_consume(p, record->len);
 		return (ssize_t)record->len;
 	}
-	return reassembly_take(p, record, buf, cap, deadline, restart);
+	return reassembly_take(p, record, buf, cap, effort, restart);
 }
+
+/* What a message costs that begins and is not received. */
+#define RESTART 64
 
 slow_path static ssize_t recv_any(bufpipe_t *p, void *buf, size_t cap, int64_t timeout_ns)
 {
-	int64_t deadline = time_deadline(timeout_ns);
+	struct effort effort = { .deadline = time_deadline(timeout_ns) };
 	uint64_t begin = p->in.state & DIRECTION_NONE ? 0 : receiver_head(&p->receiver);
 	struct record record;
 	bool restart;
@@ -153,20 +174,23 @@ slow_path static ssize_t recv_any(bufpipe_t *p, void *buf, size_t cap, int64_t t
 	do {
 		restart = false;
 		if (reassembly_in_middle(p)) {
-			r = reassembly_resume(p, buf, cap, deadline, &restart);
+			r = reassembly_resume(p, buf, cap, &effort, &restart);
 		} else {
-			r = await_record(p, &record, deadline);
+			r = await_record(p, &record, &effort);
 			if (r < 0)
 				return r;
-			r = take(p, &record, buf, cap, deadline, &restart);
+			r = take(p, &record, buf, cap, &effort, &restart);
 		}
 		if (reassembly_in_middle(p))
-			return r;
+			break;
 		direction_leave(&p->in);
-		if (restart)
-			r = overdue(p, begin, deadline);
+		if (restart) {
+			r = effort_spend(&effort, RESTART);
+			if (r == 0)
+				r = glance_after_lap(p, begin);
+		}
 	} while (restart && r == 0);
-	return restart && r == -ETIMEDOUT && deadline == TIME_TRY ? -EAGAIN : r;
+	return r == -ETIMEDOUT ? give_up(p, effort.deadline) : r;
 }
 
 /* Nothing unusual: takes the message before us.  -EAGAIN: none is there; -EBUSY: the long way must be gone. */
@@ -247,13 +271,14 @@ ssize_t bufpipe_recv(bufpipe_t *p, void *buf, size_t cap, int64_t timeout_ns)
 
 ssize_t bufpipe_next(bufpipe_t *p, int64_t timeout_ns)
 {
+	struct effort effort = { .deadline = time_deadline(timeout_ns) };
 	struct record record;
 	uint64_t len;
 	int r;
 
 	if (!p || !timeout_valid(timeout_ns))
 		return -EINVAL;
-	r = await_record(p, &record, time_deadline(timeout_ns));
+	r = await_record(p, &record, &effort);
 	if (r < 0)
 		return r;
 	len = record.len;
@@ -308,12 +333,13 @@ ssize_t bufpipe_recv_many(bufpipe_t *p, struct iovec *messages, unsigned n, int6
 
 ssize_t bufpipe_peek(bufpipe_t *p, const void **buf, int64_t timeout_ns)
 {
+	struct effort effort = { .deadline = time_deadline(timeout_ns) };
 	struct record record;
 	int r;
 
 	if (!p || !buf || !timeout_valid(timeout_ns))
 		return -EINVAL;
-	r = await_record(p, &record, time_deadline(timeout_ns));
+	r = await_record(p, &record, &effort);
 	if (r < 0)
 		return r;
 	if (record.flags != RECORD_WHOLE) {
@@ -351,23 +377,23 @@ int bufpipe_unpeek(bufpipe_t *p)
 
 /* In our turn, with the next message before us.  The turn goes on only in the middle of a message in parts. */
 static ssize_t take_first_part(bufpipe_t *p, const struct record *record, void *buf, size_t cap,
-			       int64_t deadline)
+			       struct effort *effort)
 {
 	int r;
 
 	if (record->flags == RECORD_WHOLE)
-		return take(p, record, buf, cap, deadline, NULL);
+		return take(p, record, buf, cap, effort, NULL);
 	if (record->flags == RECORD_MORE)
 		return -EBUSY; /* bufpipe_recv has its beginning */
 	if (!cap)
 		return -EMSGSIZE;
 	r = parts_begin(p, record);
-	return r < 0 ? r : parts_take(p, buf, cap, deadline);
+	return r < 0 ? r : parts_take(p, buf, cap, effort);
 }
 
 ssize_t bufpipe_recv_part(bufpipe_t *p, void *buf, size_t cap, size_t *after, int64_t timeout_ns)
 {
-	int64_t deadline = time_deadline(timeout_ns);
+	struct effort effort = { .deadline = time_deadline(timeout_ns) };
 	struct record record;
 	ssize_t r;
 
@@ -375,14 +401,14 @@ ssize_t bufpipe_recv_part(bufpipe_t *p, void *buf, size_t cap, size_t *after, in
 		return -EINVAL;
 	if (direction_in_parts(&p->in)) {
 		direction_resume(&p->in);
-		r = parts_take(p, buf, cap, deadline);
+		r = parts_take(p, buf, cap, &effort);
 	} else if (reassembly_in_middle(p)) {
 		return -EBUSY;
 	} else {
-		r = await_record(p, &record, deadline);
+		r = await_record(p, &record, &effort);
 		if (r < 0)
 			return r;
-		r = take_first_part(p, &record, buf, cap, deadline);
+		r = take_first_part(p, &record, buf, cap, &effort);
 	}
 	if (r >= 0)
 		*after = p->partial.total - p->partial.have;
@@ -393,5 +419,5 @@ ssize_t bufpipe_recv_part(bufpipe_t *p, void *buf, size_t cap, size_t *after, in
 	if (!p->partial.data)
 		p->partial = (struct partial){ 0 };
 	direction_leave(&p->in);
-	return r;
+	return r == -ETIMEDOUT ? give_up(p, effort.deadline) : r;
 }

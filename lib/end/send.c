@@ -56,6 +56,12 @@ slow_path static void end_stream(bufpipe_t *p)
 	wait_notify(&p->out.wait, sender_tail(&p->sender));
 }
 
+/* No try: it waits for nothing. */
+static bool is_past(int64_t deadline)
+{
+	return deadline != TIME_FOREVER && deadline != TIME_TRY && time_now() >= deadline;
+}
+
 /* Waits for room in our turn, and points *room to it. */
 static int await_room(bufpipe_t *p, void **room, size_t len, int64_t deadline)
 {
@@ -73,7 +79,11 @@ static int await_room(bufpipe_t *p, void **room, size_t len, int64_t deadline)
 			look.value = atomic_load_explicit(&s->own->head_seen, memory_order_relaxed);
 			look.own_value = sender_tail(s);
 			look.wanted = worth_waking(s, len);
-			r = wait_until(&p->out.wait, &look, deadline);
+			/* A brief wait looks at no clock, and the head may move by little, again and again. */
+			if (is_past(deadline))
+				r = -ETIMEDOUT;
+			else
+				r = wait_until(&p->out.wait, &look, deadline);
 		}
 		if (r < 0)
 			break;
@@ -160,6 +170,9 @@ static int send_pieces(bufpipe_t *p, struct cursor *from, uint64_t len, int64_t 
 		uint64_t prefix = out->sent ? 0 : sizeof(out->total);
 		uint64_t n = end - out->sent < most - prefix ? end - out->sent : most - prefix;
 
+		/* There may be room each time, and only ever for one piece. */
+		if (!prefix && is_past(deadline))
+			return -ETIMEDOUT;
 		r = await_room(p, &room, prefix + n, deadline);
 		if (r < 0)
 			break;
