@@ -8,6 +8,7 @@
 
 #include <bufpipe.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,7 +26,8 @@ struct sets {
 	unsigned most; /* messages to take from a pipe before the next one has its turn */
 	unsigned set_flags;
 	char address[64];
-	bufpipe_listener_t *listener;
+	bufpipe_listener_t *listener; /* the echo's; it tells the lead through a pipe when it is there */
+	int listening[2];
 	bufpipe_t **pipes;
 	bufpipe_t *in;
 	bufpipe_t *out;
@@ -36,10 +38,19 @@ struct sets {
 	unsigned taken; /* from the pipe of the next event */
 };
 
+static void drop(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
 static void close_all(void *state)
 {
 	struct sets *s = state;
 
+	drop(&s->listening[0]);
+	drop(&s->listening[1]);
 	bufpipe_set_destroy(s->set);
 	for (unsigned i = 0; i < s->count; i++)
 		bufpipe_close(s->pipes[i]);
@@ -57,7 +68,6 @@ static struct bufpipe_options options_of(unsigned flags)
 
 static int open_with(void **state, const struct shape *shape, unsigned set_flags)
 {
-	const struct bufpipe_options options = options_of(0);
 	struct rlimit files;
 	struct sets *s;
 	int err;
@@ -73,8 +83,8 @@ static int open_with(void **state, const struct shape *shape, unsigned set_flags
 	s->pipes = calloc(s->count, sizeof(bufpipe_t *));
 	err = s->pipes ? 0 : -ENOMEM;
 	snprintf(s->address, sizeof(s->address), "@bufpipe-bench-%d-%p", (int)getpid(), (void *)s);
-	if (!err)
-		err = bufpipe_listen(&s->listener, s->address, &options);
+	if (!err && pipe2(s->listening, O_CLOEXEC))
+		err = -errno;
 	if (err) {
 		free(s->pipes);
 		free(s);
@@ -98,8 +108,12 @@ static int open_epoll(void **state, const struct shape *shape)
 static int take_lead(struct sets *s)
 {
 	struct bufpipe_options options = options_of(BUFPIPE_RECEIVE);
-	int err = bufpipe_connect(&s->in, s->address, &options, PATIENCE);
+	char byte;
+	int err;
 
+	if (read(s->listening[0], &byte, 1) != 1)
+		return -EPIPE;
+	err = bufpipe_connect(&s->in, s->address, &options, PATIENCE);
 	options = options_of(BUFPIPE_SEND);
 	for (unsigned i = 0; !err && i < s->count; i++)
 		err = bufpipe_connect(&s->pipes[i], s->address, &options, PATIENCE);
@@ -108,8 +122,13 @@ static int take_lead(struct sets *s)
 
 static int take_echo(struct sets *s)
 {
-	int err = bufpipe_accept(s->listener, &s->out, PATIENCE);
+	const struct bufpipe_options options = options_of(0);
+	int err = bufpipe_listen(&s->listener, s->address, &options);
 
+	if (!err && write(s->listening[1], "", 1) != 1)
+		err = -errno;
+	if (!err)
+		err = bufpipe_accept(s->listener, &s->out, PATIENCE);
 	if (!err)
 		err = bufpipe_set_create(&s->set, s->set_flags);
 	for (unsigned i = 0; !err && i < s->count; i++) {
@@ -124,11 +143,9 @@ static int take(void *state, enum side side)
 {
 	struct sets *s = state;
 
-	if (side == SIDE_ECHO)
-		return take_echo(s);
-	bufpipe_listener_close(s->listener);
-	s->listener = NULL;
-	return take_lead(s);
+	/* The other side's end is closed, or its death would go unseen. */
+	drop(&s->listening[side == SIDE_LEAD]);
+	return side == SIDE_LEAD ? take_lead(s) : take_echo(s);
 }
 
 static int send_back(void *state, const void *buf, size_t len)
