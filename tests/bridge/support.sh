@@ -40,7 +40,7 @@ start_server()
 	{
 		echo 'host: 127.0.0.1'
 		echo "port: ${port:--1}"
-		echo "jetstream { store_dir: \"$dir/jetstream\"${1:+, $1} }"
+		echo "jetstream { store_dir: \"$dir/jetstream\"${1:+, ${1-}} }"
 		printf '%s\n' "${@:2}"
 	} >server.conf
 	rm -rf ports

@@ -97,12 +97,14 @@ size_t frame_body(enum frame_kind kind)
 	return FRAME_HEADER + (kind == FRAME_CHUNKED ? FRAME_CHUNK : 0);
 }
 
-/* The sum over a frame, with zero where the sum itself stands. */
+/* The sum over a frame, with zero where the sum itself stands.  The bytes of a chunk have one of their own. */
 static uint32_t sum_of_frame(const char *data, size_t len)
 {
 	static const char nothing[4];
 	uint32_t sum = frame_sum(0, data, AT_SUM);
 
+	if (data[AT_KIND] == FRAME_CHUNKED && len > frame_body(FRAME_CHUNKED))
+		len = frame_body(FRAME_CHUNKED);
 	sum = frame_sum(sum, nothing, sizeof(nothing));
 	return frame_sum(sum, data + AT_SUM + sizeof(nothing), len - AT_SUM - sizeof(nothing));
 }
@@ -120,7 +122,7 @@ size_t frame_finish(char *room, const struct frame *frame)
 	put32(room + AT_INDEX, frame->index);
 	if (frame->kind == FRAME_CHUNKED) {
 		put64(room + FRAME_HEADER, frame->whole_len);
-		put32(room + FRAME_HEADER + 8, frame->whole_sum);
+		put32(room + FRAME_HEADER + 8, frame->sum);
 		put32(room + FRAME_HEADER + 12, 0);
 	}
 	put32(room + AT_SUM, sum_of_frame(room, len));
@@ -159,7 +161,7 @@ enum frame_verdict frame_read(struct frame *frame, const char *data, size_t len)
 		return frame->count > 0 && batch_is_whole(*frame) ? FRAME_OK : FRAME_CORRUPT;
 	case FRAME_CHUNKED:
 		frame->whole_len = get64(data + FRAME_HEADER);
-		frame->whole_sum = get32(data + FRAME_HEADER + 8);
+		frame->sum = get32(data + FRAME_HEADER + 8);
 		return frame->index < frame->count ? FRAME_OK : FRAME_CORRUPT;
 	case FRAME_END:
 	case FRAME_PROBE:

@@ -11,11 +11,13 @@
  *       24      8  first: the number of its first message, counted from 0 in the session
  *       32      4  count: messages of a batch, chunks of a long message, 0 of a probe
  *       36      4  index of the chunk
- *       40      4  CRC-32C of everything else in the frame
+ *       40      4  CRC-32C of everything else in the frame, but for the bytes of a chunk
  *       44      4  zero
  *
  *   BATCH   count times: length (4 bytes) and bytes of a message
- *   CHUNK   length of the whole message (8), CRC-32C of it (4), zero (4), bytes of the chunk
+ *   CHUNK   length of the whole message (8), CRC-32C of it from its beginning to the end of
+ *           this chunk (4), zero (4), bytes of the chunk.  So each byte is summed once, and
+ *           the sum of the last chunk is that of the whole message.
  *   END     nothing: the stream ended here.  It has a number, like a message.
  *   PROBE   nothing: asks receivers to say that they are there
  *
@@ -49,7 +51,7 @@ struct frame {
 	uint32_t index;
 	/* Of a chunk. */
 	uint64_t whole_len;
-	uint32_t whole_sum;
+	uint32_t sum;
 	/* What follows the fixed part. */
 	const char *body;
 	size_t body_len;

@@ -142,7 +142,6 @@ static bool add_chunk(struct in *in)
 		if (!whole->data)
 			goto corrupt;
 		whole->len = frame->whole_len;
-		whole->sum = frame->whole_sum;
 		whole->count = frame->count;
 		whole->number = frame->first;
 	}
@@ -152,10 +151,11 @@ static bool add_chunk(struct in *in)
 		goto corrupt;
 	memcpy(whole->data + whole->have, frame->body, frame->body_len);
 	whole->have += frame->body_len;
+	whole->sum = frame_sum(whole->sum, frame->body, frame->body_len);
 	whole->next++;
-	if (whole->next < whole->count)
+	if (whole->sum == frame->sum && whole->next < whole->count)
 		return false;
-	if (whole->have == whole->len && frame_sum(0, whole->data, whole->len) == whole->sum)
+	if (whole->sum == frame->sum && whole->have == whole->len)
 		return true;
 corrupt:
 	in_forget_whole(in);

@@ -158,7 +158,6 @@ static void begin_long(struct out *out, const char *data, size_t len, uint64_t p
 		.len = len,
 		.whole = true,
 		.position = position,
-		.sum = frame_sum(0, data, len),
 		.chunks = (uint32_t)((len + OUT_CHUNK - 1) / OUT_CHUNK),
 	};
 }
@@ -266,7 +265,7 @@ static void receive_long(struct out *out)
 
 size_t out_fill_chunk(struct out *out, uint32_t index)
 {
-	const struct out_long *whole = &out->whole;
+	struct out_long *whole = &out->whole;
 	size_t at = (size_t)index * OUT_CHUNK;
 	struct frame header = {
 		.kind = FRAME_CHUNKED,
@@ -274,12 +273,15 @@ size_t out_fill_chunk(struct out *out, uint32_t index)
 		.count = whole->chunks,
 		.index = index,
 		.whole_len = whole->len,
-		.whole_sum = whole->sum,
 		.body_len = whole->len - at < OUT_CHUNK ? whole->len - at : OUT_CHUNK,
 	};
 
 	memcpy(header.session, out->state->out.session, FRAME_SESSION);
+	/* Of the copy: a hostile program can still change what is in the pipe. */
 	memcpy(out->chunk + frame_body(FRAME_CHUNKED), whole->data + at, header.body_len);
+	whole->sum =
+		frame_sum(index ? whole->sum : 0, out->chunk + frame_body(FRAME_CHUNKED), header.body_len);
+	header.sum = whole->sum;
 	return frame_finish(out->chunk, &header);
 }
 

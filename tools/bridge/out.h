@@ -19,15 +19,15 @@
 #define OUT_FRAME (OUT_CHUNK + 256)
 /* Published, and neither confirmed nor acknowledged; and in the buffer of libnats. */
 #define OUT_WINDOW  ((size_t)4 << 20)
-#define OUT_PENDING ((size_t)1 << 20)
+#define OUT_PENDING ((size_t)256 << 10)
 
 /* A message that travels in chunks. */
 struct out_long {
 	const char *data;
 	char *memory; /* NULL: data is in the pipe, which has been peeked */
 	size_t len;
-	bool whole; /* all of it is there */
-	uint32_t sum;
+	bool whole;    /* all of it is there */
+	uint32_t sum;  /* of the chunks that were filled */
 	uint32_t next; /* the chunk to publish */
 	uint32_t chunks;
 	uint32_t acked;
@@ -98,7 +98,7 @@ struct out {
 
 /* The frame that grows becomes one to publish. */
 void out_seal(struct out *out);
-/* Publishes a chunk of out->whole from out->chunk; its length there. */
+/* Puts a chunk of out->whole into out->chunk, in their order; returns the length of the frame. */
 size_t out_fill_chunk(struct out *out, uint32_t index);
 void out_subscribe(struct out *out);
 void out_trouble(struct out *out, natsStatus status, const char *doing);
