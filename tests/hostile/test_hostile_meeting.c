@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: MIT */
+/* How much a stranger may take before it is known: memory, descriptors, places, time. */
+#include "hostile/hostile.h"
+
+#include <fcntl.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+
+TestSuite(hostile_meeting, .timeout = 60);
+
+#define KIB ((size_t)1 << 10)
+#define MIB ((size_t)1 << 20)
+#define GIB ((size_t)1 << 30)
+
+static void name_address(char address[64])
+{
+	static int count;
+
+	snprintf(address, 64, "@bufpipe-test-meeting-%d-%d", getpid(), count++);
+}
+
+/* Bytes of memfds that this process has mapped; a ring counts twice. */
+static size_t memfd_bytes(void)
+{
+	FILE *maps = fopen("/proc/self/maps", "re");
+	char line[512];
+	size_t sum = 0;
+
+	while (fgets(line, sizeof(line), maps)) {
+		unsigned long from;
+		unsigned long to;
+
+		if (strstr(line, "memfd:") && sscanf(line, "%lx-%lx", &from, &to) == 2)
+			sum += to - from;
+	}
+	fclose(maps);
+	return sum;
+}
+
+static int wish(const char *address, size_t buffer_size)
+{
+	struct handshake wishes = handshake_make(WISHES);
+	int fd = rogue_connect(address);
+
+	wishes.flags = WISH_ANY;
+	wishes.buffer_size = buffer_size;
+	rogue_send(fd, &wishes, sizeof(wishes), NULL, 0);
+	return fd;
+}
+
+struct proposal {
+	struct bufpipe_options listens;
+	struct bufpipe_options connects;
+	int result;
+};
+
+static const struct proposal proposals[] = {
+	/* What a listener may offer to a connector that wishes for nothing. */
+	{ { .buffer_size = GIB << 9 }, { 0 }, -E2BIG },
+	{ { .buffer_size = GIB << 9 }, { .flags = BUFPIPE_PREFAULT }, -E2BIG },
+	{ { .buffer_size = 16 * MIB }, { 0 }, 0 },
+	{ { .buffer_size = 16 * MIB + 1 }, { 0 }, -E2BIG },
+	{ { .buffer_size = 16 * MIB + 1 }, { .size_limit = 32 * MIB }, 0 },
+	{ { .buffer_size = 16 * MIB + 1 }, { .buffer_size = 16 * MIB + 1 }, 0 },
+	{ { .buffer_size = 2 * MIB }, { .flags = BUFPIPE_PREFAULT }, -E2BIG },
+	{ { .buffer_size = 2 * MIB }, { .flags = BUFPIPE_LOCKED }, -E2BIG },
+	{ { .buffer_size = 256 * KIB }, { .size_limit = 128 * KIB }, -E2BIG },
+	{ { .object_size = 8, .object_count = MIB }, { 0 }, 0 },
+	{ { .object_size = 8, .object_count = MIB + 1 }, { 0 }, -E2BIG },
+	{ { .object_size = 8, .object_count = MIB + 1 }, { .object_size = 8 }, -E2BIG },
+	{ { .object_size = 32 * MIB }, { .object_size = 32 * MIB }, 0 },
+	{ { .object_size = 32 * MIB }, { 0 }, -E2BIG },
+	/* What a connector may wish for from a listener that names no size. */
+	{ { 0 }, { .buffer_size = 16 * MIB }, 0 },
+	{ { 0 }, { .buffer_size = 16 * MIB + 1 }, -EMSGSIZE },
+	{ { .size_limit = 32 * MIB }, { .buffer_size = 32 * MIB }, 0 },
+	{ { .size_limit = 128 * KIB }, { .buffer_size = 128 * KIB + 1 }, -EMSGSIZE },
+	{ { .buffer_size = 4 * KIB, .size_limit = 8 * KIB }, { .buffer_size = 8 * KIB }, 0 },
+	{ { .buffer_size = 4 * KIB }, { .buffer_size = 8 * KIB }, -EMSGSIZE },
+	{ { .flags = BUFPIPE_PREFAULT }, { .buffer_size = MIB }, 0 },
+	{ { .flags = BUFPIPE_PREFAULT }, { .buffer_size = MIB + 1 }, -EMSGSIZE },
+	{ { .object_size = 8, .size_limit = 16 * 8192 }, { .object_size = 8, .object_count = 8192 }, 0 },
+	{ { .object_size = 8, .size_limit = 16 * 8192 },
+	  { .object_size = 8, .object_count = 8193 },
+	  -EMSGSIZE },
+};
+
+struct proposer {
+	bufpipe_listener_t *listener;
+	bufpipe_t *pipe;
+};
+
+static void *accept_or_not(void *arg)
+{
+	struct proposer *p = arg;
+
+	while (bufpipe_accept(p->listener, &p->pipe, 10 * NSEC_PER_SEC) < 0)
+		;
+	return NULL;
+}
+
+/* Neither side makes more than it allows, and says so at once. */
+Test(hostile_meeting, each_side_has_a_limit_for_what_the_other_chooses)
+{
+	struct tally before = tally_now();
+
+	for (size_t i = 0; i < sizeof(proposals) / sizeof(*proposals); i++) {
+		struct proposer p = { NULL, NULL };
+		int64_t begin = time_now();
+		bufpipe_t *pipe = NULL;
+		char address[64];
+		pthread_t thread;
+		int r;
+
+		name_address(address);
+		cr_assert_eq(bufpipe_listen(&p.listener, address, &proposals[i].listens), 0, "row %zu", i);
+		cr_assert_eq(pthread_create(&thread, NULL, accept_or_not, &p), 0);
+		r = bufpipe_connect(&pipe, address, &proposals[i].connects, 10 * NSEC_PER_SEC);
+		cr_assert_eq(r, proposals[i].result, "row %zu: %d", i, r);
+		cr_assert_lt(elapsed(begin), SOON, "row %zu", i);
+		if (r < 0) {
+			bufpipe_t *last;
+
+			/* Ends the thread's wait. */
+			cr_assert_eq(bufpipe_connect(&last, address,
+						     &(struct bufpipe_options){ .size_limit = GIB << 10 },
+						     10 * NSEC_PER_SEC),
+				     0);
+			bufpipe_close(last);
+		}
+		pthread_join(thread, NULL);
+		bufpipe_close(pipe);
+		bufpipe_close(p.pipe);
+		bufpipe_listener_close(p.listener);
+	}
+	tally_assert(before, "after the proposals");
+}
+
+Test(hostile_meeting, limits_below_the_size_itself_are_refused)
+{
+	static const struct bufpipe_options bad[] = {
+		{ .buffer_size = 4096, .size_limit = 4095 },
+		{ .size_limit = 65535 },
+		{ .object_size = 8, .object_count = 10, .size_limit = 159 },
+		{ .size_limit = (GIB << 10) + 1 },
+	};
+	bufpipe_listener_t *listener;
+	bufpipe_t *pipe;
+	char address[64];
+
+	name_address(address);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
+		cr_assert_eq(bufpipe_listen(&listener, address, &bad[i]), -EINVAL, "%zu", i);
+		cr_assert_eq(bufpipe_connect(&pipe, address, &bad[i], 0), -EINVAL, "%zu", i);
+	}
+}
+
+/* One packet of a stranger makes no listener touch a gigabyte. */
+Test(hostile_meeting, a_listener_that_prefaults_touches_no_more_than_it_allows)
+{
+	const struct bufpipe_options options = { .flags = BUFPIPE_PREFAULT | BUFPIPE_SEND };
+	struct tally before = tally_now();
+	bufpipe_listener_t *listener;
+	struct handshake g;
+	bufpipe_t *pipe;
+	char address[64];
+	int64_t begin;
+	int fds[10];
+	int fd;
+
+	name_address(address);
+	cr_assert_eq(bufpipe_listen(&listener, address, &options), 0);
+	for (int i = 0; i < 10; i++)
+		fds[i] = wish(address, GIB - 100);
+	begin = time_now();
+	cr_assert_eq(bufpipe_accept(listener, &pipe, 100 * MSEC), -ETIMEDOUT);
+	cr_assert_lt(elapsed(begin), SOON);
+	cr_assert_eq(memfd_bytes(), 0);
+	for (int i = 0; i < 10; i++) {
+		cr_assert_eq(rogue_recv(fds[i], &g, sizeof(g), &fd), (ssize_t)sizeof(g));
+		cr_assert(g.type == REFUSAL && g.error == -EMSGSIZE);
+		close(fds[i]);
+	}
+	bufpipe_listener_close(listener);
+	tally_assert(before, "after the wishes");
+}
+
+/* Many that each wish for what is allowed, and then say nothing, do not get it all at once. */
+Test(hostile_meeting, what_is_kept_for_all_that_wait_is_bounded)
+{
+	struct tally before = tally_now();
+	bufpipe_listener_t *listener;
+	bufpipe_t *pipe;
+	char address[64];
+	int fds[60];
+
+	name_address(address);
+	cr_assert_eq(bufpipe_listen(&listener, address, NULL), 0);
+	for (int i = 0; i < 60; i++)
+		fds[i] = wish(address, 16 * MIB);
+	cr_assert_eq(bufpipe_accept(listener, &pipe, 300 * MSEC), -ETIMEDOUT);
+	/* Four rings each way of at most four times the size, each mapped twice. */
+	cr_assert_leq(memfd_bytes(), 4 * 2 * 2 * 65 * MIB);
+	cr_assert_gt(memfd_bytes(), 0);
+	honest_visit(listener, address, NULL);
+	for (int i = 0; i < 60; i++)
+		close(fds[i]);
+	honest_visit(listener, address, NULL);
+	bufpipe_listener_close(listener);
+	tally_assert(before, "after the wishes");
+}
+
+static pid_t crowd(const char *address, int n, bool wishes, uid_t uid)
+{
+	pid_t pid = fork();
+
+	if (pid)
+		return pid;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (uid && (setgid(uid) < 0 || setuid(uid) < 0))
+		_exit(1);
+	for (;;) {
+		int fds[100];
+
+		for (int i = 0; i < n; i++)
+			fds[i] = wishes ? wish(address, 0) : rogue_connect(address);
+		usleep(300000);
+		for (int i = 0; i < n; i++)
+			close(fds[i]);
+	}
+}
+
+/* A server with a few descriptors, which serves for as long as it lives. */
+static pid_t serve(bufpipe_listener_t *listener, rlim_t descriptors)
+{
+	pid_t pid = fork();
+	bufpipe_t *pipe;
+	char byte[16];
+	int r;
+
+	if (pid)
+		return pid;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	setrlimit(RLIMIT_NOFILE, &(struct rlimit){ descriptors, descriptors });
+	for (;;) {
+		r = bufpipe_accept(listener, &pipe, NSEC_PER_SEC);
+		if (r == -ETIMEDOUT)
+			continue;
+		if (r < 0)
+			_exit(-r);
+		bufpipe_recv(pipe, byte, sizeof(byte), NSEC_PER_SEC);
+		bufpipe_close(pipe);
+	}
+}
+
+Test(hostile_meeting, silent_ones_keep_nobody_out_though_descriptors_are_few)
+{
+	need_limits();
+	for (int wishes = 0; wishes < 2; wishes++) {
+		bufpipe_listener_t *listener;
+		char address[64];
+		pid_t server;
+		pid_t rogue;
+		int status;
+
+		name_address(address);
+		cr_assert_eq(bufpipe_listen(&listener, address, NULL), 0);
+		server = serve(listener, (rlim_t)descriptors_open() + 30);
+		rogue = crowd(address, 60, wishes, 0);
+		usleep(100000);
+		for (int i = 0; i < 3; i++) {
+			int64_t begin = time_now();
+			bufpipe_t *pipe;
+
+			cr_assert_eq(bufpipe_connect(&pipe, address, NULL, 10 * NSEC_PER_SEC), 0);
+			/* Less than the five seconds that a silent one may take. */
+			cr_assert_lt(elapsed(begin), SOON);
+			cr_assert_eq(bufpipe_send(pipe, "hello", 5, NSEC_PER_SEC), 0);
+			bufpipe_close(pipe);
+		}
+		cr_assert_eq(waitpid(server, &status, WNOHANG), 0, "accept failed: %x", status);
+		flipper_stop(rogue);
+		flipper_stop(server);
+		bufpipe_listener_close(listener);
+	}
+}
+
+/* Places are taken from the user who has most of them. */
+Test(hostile_meeting, the_crowd_of_another_user_keeps_nobody_out)
+{
+	bufpipe_listener_t *listener;
+	char address[64];
+	pid_t rogue;
+
+	if (geteuid())
+		cr_skip_test("only root can be somebody else");
+	name_address(address);
+	cr_assert_eq(bufpipe_listen(&listener, address, NULL), 0);
+	rogue = crowd(address, 100, true, 65534);
+	usleep(50000);
+	for (int i = 0; i < 5; i++)
+		honest_visit(listener, address, NULL);
+	flipper_stop(rogue);
+	bufpipe_listener_close(listener);
+}
+
+static double cpu_seconds(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_SELF, &usage);
+	return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+	       (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
+}
+
+/* A worker that was forked while somebody was silent keeps the connection open for as long as it lives. */
+Test(hostile_meeting, a_connection_that_a_fork_inherited_does_no_harm)
+{
+	struct tally before = tally_now();
+	struct handshake bad = { .magic = 0 };
+	bufpipe_listener_t *listener;
+	bufpipe_t *pipe;
+	char address[64];
+	double cpu;
+	pid_t worker;
+	char byte;
+	int fd;
+
+	name_address(address);
+	cr_assert_eq(bufpipe_listen(&listener, address, NULL), 0);
+	fd = rogue_connect(address);
+	cr_assert_eq(bufpipe_accept(listener, &pipe, 0), -EAGAIN);
+	worker = fork();
+	if (!worker) {
+		close(fd);
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (;;)
+			pause();
+	}
+	/* What makes the listener drop it, and more, which nobody reads. */
+	for (int i = 0; i < 3; i++)
+		rogue_send(fd, &bad, sizeof(bad), NULL, 0);
+	cpu = cpu_seconds();
+	cr_assert_eq(bufpipe_accept(listener, &pipe, NSEC_PER_SEC), -ETIMEDOUT);
+	cr_assert_lt(cpu_seconds() - cpu, 0.3);
+	/* It learns at once: after the refusal comes the end. */
+	cr_assert_eq(recv(fd, &bad, sizeof(bad), MSG_DONTWAIT), (ssize_t)sizeof(bad));
+	cr_assert_eq(recv(fd, &byte, 1, MSG_DONTWAIT), 0);
+	honest_visit(listener, address, NULL);
+	flipper_stop(worker);
+	close(fd);
+	bufpipe_listener_close(listener);
+	tally_assert(before, "after the fork");
+}
