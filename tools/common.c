@@ -77,10 +77,13 @@ int complain_address(const struct command *command, const char *address, int err
 		complain("%s: nobody came in time", address);
 		break;
 	case -EACCES:
-		complain("%s: this user may not come in, or not reach it", address);
+		complain("%s: the receiver refused this user, or the path is closed to it", address);
 		break;
 	case -EMSGSIZE:
 		complain("%s: the receiver allows less than this --buffer", address);
+		break;
+	case -E2BIG:
+		complain("%s: the pipe of the receiver is larger than 1G; --buffer would allow it", address);
 		break;
 	case -EBADMSG:
 	case -EPROTOTYPE:
@@ -311,15 +314,35 @@ int write_all(int fd, const void *buf, size_t len)
 	return 0;
 }
 
+/* The number by which the kernel shows every user that this namespace does not know. */
+static uid_t overflow_uid(void)
+{
+	unsigned uid = 65534;
+	FILE *file = fopen("/proc/sys/kernel/overflowuid", "re");
+
+	if (file) {
+		if (fscanf(file, "%u", &uid) != 1)
+			uid = 65534;
+		fclose(file);
+	}
+	return uid;
+}
+
+bool user_is_welcome(uid_t uid, const struct settings *settings)
+{
+	if (settings->any_user)
+		return true;
+	/* Root may do anything to this process anyway. */
+	if (uid == 0 || (uid == geteuid() && uid != overflow_uid()))
+		return true;
+	complain("%s: refused user %u; --any-user would allow it", settings->address, uid);
+	return false;
+}
+
 bool peer_is_welcome(const bufpipe_t *pipe, const struct settings *settings)
 {
 	struct bufpipe_info info;
 
-	if (settings->any_user)
-		return true;
-	/* Root may do anything to this process anyway. */
-	if (bufpipe_get_info(pipe, &info) == 0 && (info.uid == geteuid() || info.uid == 0))
-		return true;
-	complain("%s: refused user %u; --any-user would allow it", settings->address, info.uid);
-	return false;
+	return settings->any_user ||
+	       (bufpipe_get_info(pipe, &info) == 0 && user_is_welcome(info.uid, settings));
 }

@@ -19,7 +19,6 @@ enum {
 /* What the receiver says to the sender, in messages of one byte. */
 enum {
 	SAY_WELCOME = 'W',
-	SAY_REFUSED = 'R',
 	SAY_DONE = 'D',
 };
 
@@ -85,9 +84,12 @@ ssize_t read_some(int fd, void *buf, size_t size);
 int write_all(int fd, const void *buf, size_t len);
 
 /*
- * Whether the peer is this user or root.  It complains if not, unless any user
- * is welcome.
+ * Whether this is our own user or root.  It complains if not, unless any user is
+ * welcome.  A user that has no number in our namespace is nobody we know, so the
+ * number that stands for all of them is welcome to none, not even to itself.
  */
+bool user_is_welcome(uid_t uid, const struct settings *settings);
+/* The same for the other end. */
 bool peer_is_welcome(const bufpipe_t *pipe, const struct settings *settings);
 
 #endif

@@ -167,13 +167,10 @@ static int receive_all(bufpipe_t *pipe, const struct settings *settings)
 	return result;
 }
 
-/* Whether this client is to be our sender: it may, and it is still there. */
-static bool welcome(bufpipe_t *pipe, const struct settings *settings)
+/* Before anything is made for a client. */
+static int admit(void *settings, const struct bufpipe_client *client)
 {
-	if (peer_is_welcome(pipe, settings))
-		return say(pipe, SAY_WELCOME) == 0;
-	say(pipe, SAY_REFUSED);
-	return false;
+	return user_is_welcome(client->uid, settings) ? 0 : -EACCES;
 }
 
 /* The first client that may send to us. */
@@ -192,7 +189,8 @@ static int accept_sender(bufpipe_listener_t *listener, bufpipe_t **pipe, const s
 			}
 			result = bufpipe_accept(listener, pipe, left_ns);
 		} while (result == -EINTR && !stop_signal());
-		if (result < 0 || welcome(*pipe, settings))
+		/* It may have gone meanwhile. */
+		if (result < 0 || say(*pipe, SAY_WELCOME) == 0)
 			return result;
 		bufpipe_close(*pipe);
 	}
@@ -216,6 +214,7 @@ static int run(int argc, char **argv)
 	result = bufpipe_listen(&listener, settings.address, &options);
 	if (result < 0)
 		return complain_address(&command_recv, settings.address, result);
+	bufpipe_listener_set_policy(listener, admit, &settings);
 	result = accept_sender(listener, &pipe, &settings);
 	/* One sender is enough: the address is free for the next pair. */
 	bufpipe_listener_close(listener);

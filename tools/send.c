@@ -20,6 +20,8 @@
 /* What a pipe of the shell holds: more is rarely there to be read at once. */
 #define DEFAULT_BLOCK ((size_t)64 << 10)
 #define BATCH         64u
+/* What the receiver may choose, unless --buffer says more. */
+#define LARGEST_BUFFER ((size_t)1 << 30)
 
 struct sender {
 	bufpipe_t *pipe;
@@ -265,12 +267,7 @@ static int await_welcome(bufpipe_t *pipe, const struct settings *settings, int64
 	while (result == -EINTR && !stop_signal());
 	if (result < 0)
 		return (int)result;
-	if (answer == SAY_WELCOME)
-		return 0;
-	if (answer != SAY_REFUSED)
-		return -EBADMSG;
-	complain("%s: the receiver refused this user", settings->address);
-	return -ECANCELED;
+	return answer == SAY_WELCOME ? 0 : -EBADMSG;
 }
 
 /* One attempt. */
@@ -280,6 +277,7 @@ static int meet(bufpipe_t **pipe, const struct settings *settings, int64_t timeo
 		.buffer_size = settings->buffer,
 		.flags = BUFPIPE_DUPLEX | BUFPIPE_INTERRUPTIBLE,
 		.name = "bufpipe-send",
+		.size_limit = settings->buffer > LARGEST_BUFFER ? settings->buffer : LARGEST_BUFFER,
 	};
 	int result = bufpipe_connect(pipe, settings->address, &options, timeout_ns);
 

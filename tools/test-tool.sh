@@ -457,6 +457,16 @@ other_users()
 	# Whether the receiver had welcomed the sender before that left is chance.
 	kill $receiver 2>/dev/null
 	finish $receiver
+
+	# It may be nobody's number, or that of anybody whom a namespace does not know.
+	"${as_nobody[@]}" ./tool recv "$name" >out 2>recv.err &
+	receiver=$!
+	"${as_nobody[@]}" timeout 10 ./tool send --any-user "$name" <theirs 2>err
+	expect_status 1 $? "send as nobody to nobody"
+	expect_said err 'the receiver refused this user'
+	kill $receiver
+	finish $receiver
+	expect_said recv.err 'refused user 65534'
 	unset LD_LIBRARY_PATH
 }
 
