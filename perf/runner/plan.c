@@ -73,7 +73,6 @@ static struct job make_job(const struct results *results, const struct cell *cel
 		.receivers = cell->receivers,
 		.rate = cell->rate,
 		.is_free = !cell->condition.busy && !cell->condition.throttle,
-		.duration_ns = duration(options, cell),
 	};
 
 	job.shape.one_core = job.cpu[0] == job.cpu[1];
@@ -96,6 +95,7 @@ static int run_one(struct results *results, struct cell *cell, struct job *job, 
 
 	job->transport = results->options->transports[which];
 	job->syscalls_id = counts ? results->syscalls_id : 0;
+	job->duration_ns = duration(results->options, cell) / (counts ? 4 : 1);
 	if (!counts && has_histogram(cell->mode) && !cell->histograms[which])
 		cell->histograms[which] = calloc(1, sizeof(struct histogram));
 	job->histogram = counts ? NULL : cell->histograms[which];
