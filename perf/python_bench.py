@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""buffered_pipe against multiprocessing.Pipe: streams, round trips, objects and arrays.
+"""buffered_pipe against multiprocessing: pipes, with streams, round trips, objects and arrays; and queues.
 
 Two processes, each pinned to a CPU.  In each round all candidates of a case
 take turns, some tenths of a second apart, and ratios are taken within a round:
@@ -25,6 +25,7 @@ import sys
 import time
 import traceback
 
+import python_queues
 from buffered_pipe import Generic_Pipe, Static_Pipe
 
 try:
@@ -182,6 +183,7 @@ def cases():
         "generic": lambda n: stream(lambda: Generic_Pipe(ARRAY_BUFFER), "send", "recv", array, n),
         "memcpy": lambda n: memcpy(ARRAY, n),
     }
+    yield from python_queues.cases(CPUS, pin)
 
 
 def calibrate(measure):
@@ -233,12 +235,8 @@ def summary(values):
 
 
 def ratios(rates):
-    base = rates["multiprocessing"]
-    return {
-        name: summary([a / b for a, b in zip(each, base)])
-        for name, each in rates.items()
-        if name != "multiprocessing"
-    }
+    first, *others = rates
+    return {name: summary([a / b for a, b in zip(rates[name], rates[first])]) for name in others}
 
 
 def draw(results, path):
@@ -247,7 +245,7 @@ def draw(results, path):
     import plots
 
     bars = [(f"{case}, {name}", *each) for case, found in results for name, each in ratios(found).items()]
-    label = f"times the rate of multiprocessing.Pipe; CPython {platform.python_version()}, two CPUs, buffers of {BUFFER >> 10:,} KiB"
+    label = f"times the rate of multiprocessing, or of single calls; CPython {platform.python_version()}, two CPUs, buffers of {BUFFER >> 10:,} KiB"
     picture = plots.bars("Median, smallest and largest of all rounds", label, bars)
     directory, name = os.path.split(os.path.abspath(path))
     picture.draw(directory, name.removesuffix(".svg"))
@@ -256,8 +254,8 @@ def draw(results, path):
 def report(case, rates):
     for name, each in rates.items():
         rate = summary(each)[0]
-        line = f"{case:16} {name:16} {rate:12,.0f} /s"
-        if name != "multiprocessing":
+        line = f"{case:18} {name:16} {rate:12,.0f} /s"
+        if name in ratios(rates):
             median, low, high = ratios(rates)[name]
             line += f"   {median:6.1f} times  [{low:.1f} {high:.1f}]"
         if "array" in case:
@@ -269,9 +267,9 @@ def report_replaced(rates):
     """Constants against a measurement: the second line, of ratios, says more than the first."""
     case, rate, times = REPLACED
     now, ratio = summary(rates["static"])[0], ratios(rates)["static"][0]
-    print(f"{case:16} {'replaced':16} {rate:12,.0f} /s   as noted; static is {now / rate:.1f} times it")
+    print(f"{case:18} {'replaced':16} {rate:12,.0f} /s   as noted; static is {now / rate:.1f} times it")
     print(
-        f"{'':16} {'':16} {times[0]}-{times[1]} times multiprocessing, as noted; "
+        f"{'':18} {'':16} {times[0]}-{times[1]} times multiprocessing, as noted; "
         f"static is {ratio / times[1]:.1f}-{ratio / times[0]:.1f} times that",
         flush=True,
     )
@@ -296,7 +294,7 @@ def main():
         if options.only and options.only not in case:
             continue
         if not candidates:
-            print(f"{case:16} needs numpy")
+            print(f"{case:18} needs numpy")
             continue
         results.append((case, run(candidates, options.rounds)))
         report(*results[-1])

@@ -79,7 +79,12 @@ bool queue_has_items(struct hold *hold)
 {
 	struct bufpipe_pollfd wanted = { hold->pipe, BUFPIPE_IN, 0 };
 
-	return bufpipe_wait(&wanted, 1, 0) != 0;
+	int r;
+
+	do
+		r = bufpipe_wait(&wanted, 1, 0);
+	while (r == -EINTR);
+	return r > 0;
 }
 
 /*

@@ -295,7 +295,7 @@ class Interrupts(Storm):
         self.assertEqual(found.pop(), None)
         self.assertEqual([each[0] for each in found], list(range(len(found))))
         self.assertTrue(all(len(each[1]) == size for each in found))
-        self.assertGreater(self.interrupts, 10)
+        self.assertGreater(self.interrupts, 0)
         self.assertEqual(items.qsize(), 0)
 
     def test_gets(self):
@@ -337,7 +337,7 @@ class Interrupts(Storm):
         collect()
         self.assertEqual(found, sorted(set(found)), "an item came twice, or out of order")
         self.assertLessEqual(set(returned), set(found))
-        self.assertGreater(self.interrupts, 10)
+        self.assertGreater(self.interrupts, 0)
         self.assertEqual(items.qsize(), 0)
 
     def test_puts(self):
