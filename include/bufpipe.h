@@ -124,12 +124,15 @@ enum {
 /*
  * All zero is a good default: a one-way generic pipe of 64 KiB.
  *
- * buffer_size  Generic: bytes of messages that the pipe holds at least, if each
- *              is of 8 bytes or more; 0 is 64 KiB.  A message of up to
- *              buffer_size bytes can be sent by a try, reserved and peeked; a
- *              longer one streams through in pieces.  The ring behind it is a
- *              power of two, at least a page and more than twice this, and
- *              buffer_size becomes what that has room for.  A ring of 2 MiB or
+ * buffer_size  Generic: how much is on the way at once.  Each message counts as
+ *              its length, rounded up to a multiple of 8, and 8 bytes; the pipe
+ *              holds as many as are buffer_size and 8 bytes together.  So one
+ *              message of buffer_size bytes fits, and can be sent by a try,
+ *              reserved and peeked; a longer one streams through in pieces.  For
+ *              messages of nearly that length take twice as much, so that one can
+ *              be written while another is read.  0 is 64 KiB, and less than 64 is
+ *              64.  In memory the ring is the next power of two above it, at least
+ *              a page: 128 KiB for 64 KiB, 64 KiB for 65,520.  A ring of 2 MiB or
  *              more, also a static one, is for streams: between CPUs that share
  *              no close cache, the last of many may be received some 10 us later.
  * object_size  not 0: a static pipe, each message has this many bytes.

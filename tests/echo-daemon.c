@@ -25,7 +25,7 @@
 #include <unistd.h>
 
 /* A quarter of the ring, which is what prep_wait_room waits for, has room for the longest message. */
-enum { PIPE_BUFFER = 4000, LONGEST = 1000 };
+enum { PIPE_BUFFER = 4096, LONGEST = 1000 };
 /* Messages that a pipe gets echoed before the others have their turn. */
 enum { TURN = 64 };
 

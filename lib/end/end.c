@@ -60,6 +60,8 @@ int options_check(struct bufpipe_options *checked, const struct bufpipe_options 
 		return -EINVAL;
 	if (!o.object_size && !o.buffer_size)
 		o.buffer_size = DEFAULT_SIZE;
+	if (!o.object_size && o.buffer_size < LEAST_SIZE)
+		o.buffer_size = LEAST_SIZE;
 	if (o.object_size && !o.object_count)
 		o.object_count = o.object_size < DEFAULT_SIZE ? DEFAULT_SIZE / o.object_size : 1;
 	if (o.size_limit && o.size_limit < options_size(&o))
@@ -88,10 +90,10 @@ struct identity options_identity(const struct bufpipe_options *o, unsigned flags
 		id.data_size = power_of_two(id.limit + RECORD_HEADER);
 		return id;
 	}
-	/* Two of the longest, so that one can be written while another is read; also room for the headers of short ones. */
-	id.data_size = power_of_two(2 * record_size(o->buffer_size) + RECORD_HEADER);
-	id.limit = id.data_size - RECORD_HEADER;
-	id.buffer_size = id.limit / 2 - RECORD_HEADER - 4;
+	/* No more than was asked for: whoever wants a short queue counts on that.  The ring takes the next power of two. */
+	id.buffer_size = o->buffer_size;
+	id.limit = record_size(o->buffer_size);
+	id.data_size = power_of_two(id.limit + RECORD_HEADER);
 	return id;
 }
 

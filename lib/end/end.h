@@ -55,6 +55,9 @@ struct bufpipe {
 	void (*drop_poll_fd)(struct bufpipe *);  /* and how to close them */
 };
 
+/* A generic pipe is no smaller: a piece of a long message has to go through it. */
+#define LEAST_SIZE 64
+
 /* Copies options with defaults filled in, or the defaults for NULL.  -EINVAL. */
 int options_check(struct bufpipe_options *checked, const struct bufpipe_options *options);
 

@@ -151,6 +151,14 @@ static void give_up(bufpipe_t *p, uint64_t begin)
 	wait_notify(&p->out.wait, sender_tail(&p->sender));
 }
 
+/* Several pieces are on the way at once, if they are not tiny then. */
+static uint64_t piece_size(uint64_t limit)
+{
+	uint64_t size = limit / 8 & ~(uint64_t)7;
+
+	return size > LEAST_SIZE ? size : LEAST_SIZE;
+}
+
 /*
  * A message longer than the ring goes in pieces, each small beside the ring, so
  * that both sides work at once.  The first begins with the total.  Who dies in
@@ -160,7 +168,7 @@ static void give_up(bufpipe_t *p, uint64_t begin)
  */
 static int send_pieces(bufpipe_t *p, struct cursor *from, uint64_t len, int64_t deadline)
 {
-	const uint64_t most = p->ours.identity.data_size / 8;
+	const uint64_t most = piece_size(p->sender.limit);
 	struct outgoing *out = &p->outgoing;
 	const uint64_t end = out->sent + len;
 	void *room;

@@ -53,12 +53,11 @@ static int open_with(void **state, const struct bufpipe_options *options)
 
 /*
  * The buffer_size for a ring of so many bytes, headers included: then a pipe
- * never has more bytes in flight than the others.  Asked for as its buffer_size
- * they would be the least it holds, in a ring of up to four times as many.
+ * never has more bytes in flight than the others, and takes as much memory.
  */
 static size_t size_for(size_t ring)
 {
-	return ring / 2 - 48;
+	return ring - 16;
 }
 
 static int open_generic(void **state, const struct shape *shape)
@@ -91,8 +90,9 @@ static int open_static(void **state, const struct shape *shape)
 
 static int open_zero(void **state, const struct shape *shape)
 {
-	/* What is reserved has to fit as a whole; the library makes room for two. */
-	size_t size = shape->len > size_for(shape->ring) ? shape->len : size_for(shape->ring);
+	/* What is reserved has to fit as a whole, and twice, so that both sides can work. */
+	size_t two = 2 * (shape->len + 16);
+	size_t size = two > size_for(shape->ring) ? two : size_for(shape->ring);
 
 	return open_with(state, &(struct bufpipe_options){ .buffer_size = size });
 }

@@ -126,9 +126,9 @@ _BUFFER_SIZE = 65536
 def Generic_Pipe(buffer_size=None, minimum_write=64, SMT_recv=16, SMT_send=16, polling=0.1, duplex=None, *, name=None, max_message=None):
     """A pipe for messages of any length: (receiving end, sending end), or two ends that do both if duplex.
 
-    It holds at least buffer_size bytes of messages of 16 bytes or more, often twice as many: its ends
-    say how many in their buffer_size, and longer messages stream through.  minimum_write, SMT_recv,
-    SMT_send and polling are hints that this implementation does not need.
+    It holds buffer_size bytes of messages, each of which counts as 8 bytes more, and longer messages
+    stream through.  minimum_write, SMT_recv, SMT_send and polling are hints that this implementation
+    does not need.
 
     Without a buffer_size it is called as multiprocessing.Pipe is: the first argument may be duplex,
     which then is True if it is not given, and the buffer has 65536 bytes.  With one, duplex is

@@ -24,7 +24,7 @@ def _make_pipe(buffer_size):
 class Queue(_core.Queue):
     """A queue for any number of producers and consumers, in threads and processes.
 
-    maxsize is the most items it holds, 0 no limit but that of the buffer: it has room for at least
+    maxsize is the most items it holds, 0 no limit but that of the buffer: it has room for
     buffer_size bytes of pickled objects, and put() waits while it is full.  An object that is longer
     streams through it.
 

@@ -445,7 +445,7 @@ static PyGetSetDef handle_getset[] = {
 	{ "closed", handle_get_closed, NULL, "Whether this handle was closed.", NULL },
 	{ "readable", handle_get_way, NULL, "Whether this end receives.", NULL },
 	{ "writable", handle_get_way, NULL, "Whether this end sends.", (void *)true },
-	GET("buffer_size", BUFFER_SIZE, "How many bytes the pipe holds at least; 0 in a static one."),
+	GET("buffer_size", BUFFER_SIZE, "How many bytes the pipe holds; 0 in a static one."),
 	GET("object_size", OBJECT_SIZE, "The length of every message of a static pipe; 0 in a generic one."),
 	GET("object_count", OBJECT_COUNT, "How many messages a static pipe holds; 0 in a generic one."),
 	GET("peer", PEER,

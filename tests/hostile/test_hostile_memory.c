@@ -216,7 +216,7 @@ Test(hostile_memory, a_beginning_of_a_short_message_holds_nobody)
 /* Each is what follows the beginning of a message, 56 bytes of which have come. */
 static void follow_a_beginning(uint64_t header, ssize_t wanted)
 {
-	const struct bufpipe_options options = { .buffer_size = 1 };
+	const struct bufpipe_options options = { .buffer_size = TOTAL - 50 };
 	struct duel d = duel_begin(0, &options);
 
 	atomic_store(rogue_header(&d, record_size(64)), header);

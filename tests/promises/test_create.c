@@ -34,7 +34,7 @@ Test(create, without_options_makes_a_generic_pipe_of_64k)
 	sending = info_of(ends[OUT]);
 	check(receiving.can_recv && !receiving.can_send);
 	check(sending.can_send && !sending.can_recv);
-	check(sending.buffer_size >= 65536);
+	check_eq(sending.buffer_size, 65536);
 	check_eq(receiving.buffer_size, sending.buffer_size);
 	check_eq(sending.object_size, 0);
 	check_eq(sending.object_count, 0);
@@ -51,7 +51,38 @@ Test(create, takes_all_zero_options_as_defaults)
 	bufpipe_t *ends[2];
 
 	pipe_open(ends, &options);
-	check(info_of(ends[OUT]).buffer_size >= 65536);
+	check_eq(info_of(ends[OUT]).buffer_size, 65536);
+	pipe_close(ends);
+}
+
+Test(create, a_buffer_is_as_large_as_was_asked_for)
+{
+	static const size_t sizes[] = { 64, 65, 1000, 4080, 4096, 65535, 65536, 1 << 20, 3000000 };
+	static char message[3000000];
+
+	for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		struct bufpipe_options options = { .buffer_size = sizes[i] };
+		bufpipe_t *ends[2];
+
+		pipe_open(ends, &options);
+		check_eq(info_of(ends[IN]).buffer_size, sizes[i]);
+		check_eq(info_of(ends[OUT]).buffer_size, sizes[i]);
+		/* One message of that length, and then not even an empty one. */
+		check_eq(bufpipe_send(ends[OUT], message, sizes[i] + 1, 0), -EMSGSIZE);
+		check_eq(bufpipe_send(ends[OUT], message, sizes[i], 0), 0);
+		check_eq(bufpipe_send(ends[OUT], NULL, 0, 0), -EAGAIN);
+		check_eq(bufpipe_recv(ends[IN], message, sizeof(message), 0), sizes[i]);
+		pipe_close(ends);
+	}
+}
+
+Test(create, a_tiny_buffer_becomes_64_bytes)
+{
+	struct bufpipe_options options = { .buffer_size = 1 };
+	bufpipe_t *ends[2];
+
+	pipe_open(ends, &options);
+	check_eq(info_of(ends[OUT]).buffer_size, 64);
 	pipe_close(ends);
 }
 
