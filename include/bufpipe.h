@@ -110,7 +110,10 @@ enum {
 	BUFPIPE_SEND = 1 << 7,
 	/*
 	 * The end keeps one descriptor, its socket, and not three; then it cannot be
-	 * handed over with bufpipe_send_end (-EOPNOTSUPP).  For very many pipes.
+	 * handed over with bufpipe_send_end (-EOPNOTSUPP).  For very many pipes; and
+	 * against a peer that punches holes into its memory to make this side's page
+	 * faults slow, which it then cannot do.  One side of bufpipe_listen and
+	 * bufpipe_connect that has it is enough, and it counts for both ends.
 	 */
 	BUFPIPE_NO_HANDOVER = 1 << 8,
 	/* bufpipe_connect: waits, within its timeout, until somebody listens. */

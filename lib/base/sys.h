@@ -77,10 +77,18 @@ static inline int sys_membarrier(int command)
 	return (int)sys_result(syscall(SYS_membarrier, command, 0, 0));
 }
 
+/*
+ * How many to wake.  Whoever can read a word can put sleepers on it, by the
+ * thousand with io_uring, and whoever wakes them all pays for it.  So no more are
+ * woken than an honest other side has: an end of one holder few, a shared one many.
+ */
+#define FUTEX_FEW  16
+#define FUTEX_MANY 1024
+
 /* Shared, never private: the other side is in another process. */
-static inline void sys_futex_wake(const _Atomic uint32_t *word)
+static inline void sys_futex_wake(const _Atomic uint32_t *word, int most)
 {
-	syscall(SYS_futex, word, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
+	syscall(SYS_futex, word, FUTEX_WAKE, most, NULL, NULL, 0);
 }
 
 /*

@@ -40,7 +40,7 @@ uint64_t agree_memory_limit(const struct bufpipe_options *checked, uint64_t size
 
 static int agree_on_directions(const struct handshake *wishes, unsigned ours, unsigned *connector_directions)
 {
-	unsigned theirs = wishes->flags & ~WISH_ANY;
+	unsigned theirs = wishes->flags & (LAYOUT_SENDS | LAYOUT_RECEIVES);
 
 	if (!(wishes->flags & WISH_ANY) && directions_duplex(theirs) != directions_duplex(ours))
 		return -EPROTOTYPE;
@@ -76,12 +76,14 @@ int agree_on_offer(const struct bufpipe_options *listener, uint64_t size_limit,
 {
 	int r;
 
-	if (wishes->flags & ~(WISH_ANY | LAYOUT_SENDS | LAYOUT_RECEIVES))
+	if (wishes->flags & ~(WISH_ANY | HANDSHAKE_SEALED | LAYOUT_SENDS | LAYOUT_RECEIVES))
 		return -EBADMSG;
 	r = agree_on_directions(wishes, directions_wanted(listener), connector_directions);
 	if (r < 0)
 		return r;
 	*agreed = *listener;
+	if (wishes->flags & HANDSHAKE_SEALED)
+		agreed->flags |= BUFPIPE_NO_HANDOVER;
 	return agree_on_sizes(size_limit, wishes, agreed);
 }
 
@@ -128,22 +130,25 @@ static int check_limit(const struct bufpipe_options *offered, const struct bufpi
 int agree_to_offer(const struct handshake *offer, const struct bufpipe_options *wishes,
 		   struct bufpipe_options *agreed)
 {
+	unsigned directions = offer->flags & ~HANDSHAKE_SEALED;
 	struct bufpipe_options o = { 0 };
 	int r = 0;
 
-	if (!offer->flags || offer->flags & ~(uint32_t)(LAYOUT_SENDS | LAYOUT_RECEIVES))
+	if (!directions || directions & ~(uint32_t)(LAYOUT_SENDS | LAYOUT_RECEIVES))
 		return -EBADMSG;
 	if (wishes) {
 		o = *wishes;
-		r = check_directions(offer->flags, wishes);
+		r = check_directions(directions, wishes);
 	}
 	if (r == 0 && wishes)
 		r = check_sizes(offer, wishes);
 	if (r < 0)
 		return r;
 	o.flags &= ~(unsigned)(BUFPIPE_DUPLEX | BUFPIPE_SEND | BUFPIPE_RECEIVE | BUFPIPE_WAIT_FOR_LISTENER);
-	if (directions_duplex(offer->flags))
+	if (directions_duplex(directions))
 		o.flags |= BUFPIPE_DUPLEX;
+	if (offer->flags & HANDSHAKE_SEALED)
+		o.flags |= BUFPIPE_NO_HANDOVER;
 	o.size_limit = 0;
 	o.buffer_size = offer->buffer_size;
 	o.object_size = offer->object_size;

@@ -17,7 +17,8 @@ static int send_wishes(int socket, const struct bufpipe_options *options)
 	int r;
 
 	if (options) {
-		wishes.flags = directions_wanted(options);
+		wishes.flags = directions_wanted(options) |
+			       (options->flags & BUFPIPE_NO_HANDOVER ? HANDSHAKE_SEALED : 0);
 		wishes.buffer_size = options->buffer_size;
 		wishes.object_size = options->object_size;
 		wishes.object_count = options->object_count;
@@ -120,6 +121,7 @@ static int shake_hands(bufpipe_t **pipe, int socket, const struct bufpipe_option
 	if (r < 0)
 		return r;
 	r = agree_to_offer(&offer, options, &o);
+	offer.flags &= ~HANDSHAKE_SEALED;
 	if (r == 0) {
 		expected = options_identity(&o, directions_mirrored(offer.flags));
 		r = region_attach(&theirs, fd, 0, o.flags, &expected);

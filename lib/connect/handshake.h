@@ -20,7 +20,10 @@
 enum handshake_type { WISHES = 1, OFFER, REFUSAL, REGION };
 
 /* Flags are seen from the connector: LAYOUT_SENDS means that it sends. */
-enum { WISH_ANY = 1u << 31 };
+enum {
+	WISH_ANY = 1u << 31,
+	HANDSHAKE_SEALED = 1u << 30, /* BUFPIPE_NO_HANDOVER: wished for, or offered; it counts for both */
+};
 
 struct handshake {
 	uint64_t magic;

@@ -363,7 +363,7 @@ static int make_offer(struct pending *p, const struct bufpipe_options *o, unsign
 
 	if (r < 0)
 		return r;
-	offer.flags = directions;
+	offer.flags = directions | (o->flags & BUFPIPE_NO_HANDOVER ? HANDSHAKE_SEALED : 0);
 	offer.buffer_size = o->object_size ? 0 : o->buffer_size;
 	offer.object_size = o->object_size;
 	offer.object_count = o->object_count;

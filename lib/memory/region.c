@@ -157,12 +157,14 @@ static int reserve_memory(const struct region *region, unsigned flags)
  * A descriptor that cannot be mapped writable, and the seals that go with it.
  * The mode keeps other users from reopening it for writing through /proc.
  * Without /proc there is only one kind of descriptor, so the memory is sealed
- * against all further writable mappings, a co-owner's included.
+ * against all further writable mappings, a co-owner's included.  So it is where
+ * no co-owner will map it: with that seal its pages cannot be punched out, which
+ * would make the other side's page faults slow.
  */
-static int make_shared(int fd)
+static int make_shared(int fd, unsigned flags)
 {
 	char path[32];
-	int seals = SIZE_SEALS | F_SEAL_SEAL;
+	int seals = SIZE_SEALS | F_SEAL_SEAL | (flags & BUFPIPE_NO_HANDOVER ? F_SEAL_FUTURE_WRITE : 0);
 	int shared;
 	int r;
 
@@ -203,7 +205,7 @@ int region_create(struct region *region, int *shared_fd, const struct identity *
 	if (r < 0)
 		goto fail;
 	region->control->identity = *identity;
-	r = make_shared(region->fd);
+	r = make_shared(region->fd, flags);
 	if (r < 0)
 		goto fail;
 	*shared_fd = r;
@@ -214,12 +216,13 @@ fail:
 }
 
 /* A regular file in memory of sealed, ordinary pages: nothing else that can be mapped gets through. */
-static int check_file(int fd, struct stat *st)
+static int check_file(int fd, int wanted, struct stat *st)
 {
 	struct statfs fs;
+	/* First: no other file has seals, and those below may wait for whoever serves another file. */
 	int seals = fcntl(fd, F_GET_SEALS);
 
-	if (seals < 0 || (seals & SIZE_SEALS) != SIZE_SEALS)
+	if (seals < 0 || (seals & wanted) != wanted)
 		return -EBADMSG;
 	if (fstat(fd, st) < 0 || fstatfs(fd, &fs) < 0)
 		return -errno;
@@ -237,11 +240,12 @@ static bool same_ring(const struct identity *a, const struct identity *b)
 int region_attach(struct region *region, int fd, int writable, unsigned flags,
 		  const struct identity *expected)
 {
+	int wanted = SIZE_SEALS | (!writable && flags & BUFPIPE_NO_HANDOVER ? F_SEAL_FUTURE_WRITE : 0);
 	struct stat st;
 	int r;
 
 	*region = REGION_NONE;
-	r = check_file(fd, &st);
+	r = check_file(fd, wanted, &st);
 	if (r < 0)
 		return r;
 	/* Read once, then checked and used from our copy: the owner may change it at any time. */

@@ -24,6 +24,8 @@ struct region {
 
 /*
  * Creates, maps read-write and seals a region with an identity that is valid.
+ * With BUFPIPE_NO_HANDOVER nobody can map it writable any more, or punch holes
+ * into it, and one that is attached must be so as well.
  * Of flags, here and below, BUFPIPE_HUGEPAGES, BUFPIPE_PREFAULT and
  * BUFPIPE_LOCKED count.  *shared_fd becomes the descriptor for the other side,
  * which cannot be mapped writable.

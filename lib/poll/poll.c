@@ -31,6 +31,16 @@ static int is_ready(const struct bufpipe_pollfd *e)
 	return e->revents != 0;
 }
 
+/* By what was seen: another look might find that it is gone, and a wait without end must not end with nothing. */
+static int count_ready(const struct crowd *c)
+{
+	int ready = 0;
+
+	for (unsigned i = 0; i < c->n; i++)
+		ready += is_ready(c->live[i]);
+	return ready;
+}
+
 /* How many are ready; one that has hung up stays so. */
 static int look_at_all(const struct crowd *c)
 {
@@ -287,8 +297,12 @@ static int wait_for_all(struct crowd *c, int64_t deadline)
 	int ready = look_at_all(c);
 	int failed;
 
-	if (ready || deadline == TIME_TRY) {
-		failed = ready ? glance_at_sockets(c) : poll_sockets(c, 0, TIME_TRY);
+	if (ready) {
+		failed = glance_at_sockets(c);
+		return failed < 0 ? failed : count_ready(c);
+	}
+	if (deadline == TIME_TRY) {
+		failed = poll_sockets(c, 0, TIME_TRY);
 		return failed < 0 ? failed : look_at_all(c);
 	}
 	begin = time_now();

@@ -29,7 +29,7 @@ bool quick_lock_retry(struct quick_lock *lock, int64_t deadline)
 
 void quick_lock_wake(struct quick_lock *lock)
 {
-	sys_futex_wake(&lock->word);
+	sys_futex_wake(&lock->word, FUTEX_MANY);
 }
 
 /* Nobody's, a dead thread's, or claimed by a holder of the lock before us, who is dead then. */

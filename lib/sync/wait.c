@@ -112,7 +112,7 @@ static int ring(struct wait *wait, uint32_t flags, uint64_t position)
 	/* Pairs with the acquire in sleep_once and in wait_events: who read the old count does not sleep on it. */
 	atomic_fetch_add_explicit(&wait->ours->events, 1, memory_order_release);
 	if (flags & (WAITER_FUTEX | WAITER_MANY))
-		sys_futex_wake(&wait->ours->events);
+		sys_futex_wake(&wait->ours->events, wait->crowd);
 	if (flags & (WAITER_DOORBELL | WAITER_FD)) {
 		ssize_t r = sys_send(wait->socket, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 
@@ -180,7 +180,7 @@ void wait_leave(struct wait *wait)
 	/* Release: who sees the count finds the socket hung up, if we were the last. */
 	atomic_fetch_add_explicit(&wait->ours->flags, WAITER_LEAVE, memory_order_release);
 	atomic_fetch_add_explicit(&wait->ours->events, 1, memory_order_release);
-	sys_futex_wake(&wait->ours->events);
+	sys_futex_wake(&wait->ours->events, wait->crowd);
 }
 
 /* The waiter: spin (see spin.c), sleep on the futex, sleep on the socket. */
@@ -329,7 +329,8 @@ static int judge(const struct wait *wait, const struct look *look, int r, bool l
 		return wait->interruptible ? -EINTR : NOTHING;
 	if (r == 0 || r == -EAGAIN)
 		return check_life(wait, look);
-	return r;
+	/* The other side punched out the page with the futex word just as the kernel looked at it. */
+	return r == -EFAULT ? -EPROTO : r;
 }
 
 static int futex_sleep(const struct wait *wait, const struct look *look, uint32_t events, int64_t until,

@@ -51,6 +51,7 @@ struct wait {
 	_Atomic uint32_t raised; /* publications up to the last raise, */
 	_Atomic uint32_t lonely; /* and how many raises in a row had few before them */
 	bool interruptible;
+	int crowd;                /* how many of the other side may sleep on our events */
 	bool may_linger;          /* for much to come, if it comes from afar */
 	int64_t spin_ns;          /* as in bufpipe_options */
 	int64_t patience;         /* how long to sleep on the futex before the socket */

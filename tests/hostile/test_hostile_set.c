@@ -13,7 +13,7 @@ static void wake(const struct duel *d)
 	struct waiter_state *waiter = &d->rogue->ours.control->send_waiter;
 
 	atomic_fetch_add(&waiter->events, 1);
-	sys_futex_wake(&waiter->events);
+	sys_futex_wake(&waiter->events, INT32_MAX);
 }
 
 static void flood_futex(const struct duel *d, uint64_t random)

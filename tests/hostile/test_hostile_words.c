@@ -266,8 +266,8 @@ static void bump_events(const struct duel *d, uint64_t random)
 	atomic_store(&c->recv_waiter.cpu, atomic_load(&d->rogue->theirs.control->send_waiter.cpu));
 	/* Whoever fell asleep while this process did not run is woken, too. */
 	(void)random;
-	sys_futex_wake(&c->send_waiter.events);
-	sys_futex_wake(&c->recv_waiter.events);
+	sys_futex_wake(&c->send_waiter.events, INT32_MAX);
+	sys_futex_wake(&c->recv_waiter.events, INT32_MAX);
 }
 
 static void time_out_under(flip_step *step, const struct bufpipe_options *options)

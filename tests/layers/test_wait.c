@@ -40,7 +40,8 @@ static void rig_open(struct rig *rig, int64_t spin_ns, int64_t patience)
 	check_eq(lock_init(&page->publisher_door), 0);
 	sockets_open(rig->sockets, SOCK_SEQPACKET);
 	rig->page = page;
-	rig->waiter = (struct wait){ .theirs = &page->publisher_state,
+	rig->waiter = (struct wait){ .crowd = FUTEX_FEW,
+				     .theirs = &page->publisher_state,
 				     .ours = &page->waiter_state,
 				     .notify = &page->waiter_notify,
 				     .other = &page->unused,
@@ -48,7 +49,8 @@ static void rig_open(struct rig *rig, int64_t spin_ns, int64_t patience)
 				     .socket = rig->sockets[0],
 				     .spin_ns = spin_ns,
 				     .patience = patience };
-	rig->publisher = (struct wait){ .theirs = &page->waiter_state,
+	rig->publisher = (struct wait){ .crowd = FUTEX_FEW,
+					.theirs = &page->waiter_state,
 					.ours = &page->publisher_state,
 					.notify = &page->publisher_notify,
 					.other = &page->unused,
