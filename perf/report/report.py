@@ -37,7 +37,7 @@ h1 { font-size: 1.6em } h2 { font-size: 1.25em; margin-top: 2em; border-bottom: 
 table { border-collapse: collapse; font-size: 13px; margin: .7em 0 } td, th { padding: .25em .6em; text-align: right; border-bottom: 1px solid #ddd }
 th { background: #f3f3f3; font-weight: 600 } td:first-child, th:first-child { text-align: left } td small { color: #555 }
 tr.ours td:first-child { font-weight: 600 } td.best { font-weight: 700; background: #e8eef6 } td.worse { text-decoration: underline; background: #f6e9e4 }
-img { max-width: 100%; display: block; margin: .8em 0 } p.note { color: #444; font-size: 14px } .head td { text-align: left }
+img { max-width: 100%; display: block; margin: .8em 0 } p.note { color: #444; font-size: 14px } .head td, .head th { text-align: left }
 @media print { body { max-width: none } h2, table, img { break-inside: avoid } }
 """
 
@@ -100,7 +100,7 @@ class Report:
                     "machine": f'{machine["cpu"]}, {machine["cpus"]} CPUs, {machine["architecture"]}',
                     "CPUs used": f'{machine["two_cores"][0]} and {machine["two_cores"][1]}{threads}; one core: {machine["one_core"]}',
                     "system": f'Linux {machine["kernel"]}, {machine["libc"]}; governor {machine["governor"]}, clock {machine["clock"]}',
-                    "measured": f'{parameters["rounds"]} rounds, {time_text(parameters["duration_ns"])} for a measurement or as long as it needs; took {time_text(noise["elapsed_ns"])}',
+                    "measured": f'rounds: {parameters["rounds"]}, {time_text(parameters["duration_ns"])} for a measurement or as long as it needs; took {time_text(noise["elapsed_ns"])}',
                     "bytes in flight": size_text(parameters["ring"]),
                     "noise": f'other programs had {100 * noise["others"]:.0f} % of these CPUs, the host took {100 * noise["stolen"]:.0f} %; load {noise["load"]:.1f} at the start',
                 }
@@ -140,6 +140,8 @@ class Report:
         self.add(f"<h3>{title}: times as fast as a Unix pipe</h3>\n", table(["transport", *(size_text(cell.size) for cell in cells)], rows))
 
     def exchanges(self):
+        if not any(cell.test in ("trip", "stream") for cell in self.results.cells(busy=0, throttle=0)):
+            return
         self.add("<h2>Speed</h2>\n", self.picture(plots.overview(self.results), "overview"))
         for placement in ("two", "one"):
             for test in ("trip", "stream"):
@@ -213,17 +215,33 @@ class Report:
                     )
                 )
         head = ["situation", "transport", "speed / pipe", "CPU / pipe", "least share", "throttled"]
-        self.add(f"<h3>{escaped(condition_text(busy, throttle).capitalize())}</h3>\n", table(head, rows))
+        title = condition_text(busy, throttle)
+        self.add(f"<h3>{escaped(title[0].upper() + title[1:])}</h3>\n", table(head, rows))
 
-    def busy_machines(self):
-        found = conditions(self.results)
-        if any(busy or throttle for busy, throttle in found):
-            self.add(
-                "<h2>Busy and throttled machines</h2>\n<p class=note>Against a Unix pipe, or epoll over pipes, under the same condition in the same round. Underlined: "
-                "slower, or more CPU time, in every round; or a process that got less than 0.3 of an equal share in some 200 ms.</p>\n"
-            )
-            for busy, throttle in found:
-                self.condition(busy, throttle)
+    def situations(self):
+        self.add(
+            "<h2>Every situation</h2>\n<p class=note>Against a Unix pipe, or epoll over pipes, in the same round and under the same condition. Underlined: "
+            "slower, or more CPU time, in every round; or a process that got less than 0.3 of an equal share in some 200 ms.</p>\n"
+        )
+        for busy, throttle in conditions(self.results):
+            self.condition(busy, throttle)
+        if any(run["throttle_refused"] for run in self.results.runs):
+            self.add("<p class=note>Nothing could be throttled: no control group with cpu.max may be made there.</p>\n")
+
+    def idle(self):
+        """What a receiver costs while nobody sends, and what a pipe in a set takes."""
+        results = self.results
+        rows = []
+        for cell in results.cells(test="idle", busy=0, throttle=0) + results.cells(test="set-idle", busy=0, throttle=0):
+            for name in results.names(cell):
+                value = {key: results.value(cell, name, key) for key in ("ns", "recv_cpu_ns", "recv_switches", "setup_ns", "memory")}
+                of_pipe = [time_text(value["setup_ns"].median), f'{value["memory"].median / 1024:.1f} KiB'] if cell.pipes else ["", ""]
+                idle = [time_text(value["ns"].median), time_text(value["recv_cpu_ns"].median), digits(value["recv_switches"].median)]
+                rows.append(row([f"{cell.pipes:,} pipes" if cell.pipes else "one pipe", name, *idle, *of_pipe], kind="ours" if is_ours(name) else ""))
+        head = ["receiver of", "transport", "watched for", "its CPU time", "its switches", "to set up a pipe", "memory of a pipe"]
+        found = table(head, rows)
+        if found:
+            self.add("<h2>While nobody sends</h2>\n", found)
 
     def appendix(self):
         rows = [
@@ -238,7 +256,8 @@ class Report:
         self.latencies()
         self.costs()
         self.scaling()
-        self.busy_machines()
+        self.situations()
+        self.idle()
         self.appendix()
         body = "".join(self.out)
         return (

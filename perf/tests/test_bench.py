@@ -136,12 +136,12 @@ class Conditions(unittest.TestCase):
                 self.assertTrue(0 <= least <= median <= most)
 
     def test_throttle(self):
-        result, errors = run("--time", "500", "--tests", "stream", "--sizes", "64", "--only", "bufpipe", "--placement", "one", "--throttle", "20")
+        result, errors = run("--time", "500", "--tests", "stream", "--sizes", "64", "--only", "bufpipe", "--placement", "one", "--throttle", "3")
         if "left out" in errors:
             self.skipTest("no control group may be made here")
-        for sample in result["samples"]:
-            self.assertEqual(20, sample["throttle"])
-            self.assertGreater(sample["throttled"], 0)
+        self.assertEqual({3}, {sample["throttle"] for sample in result["samples"]})
+        # A machine would have to be very busy to give no more than that by itself.
+        self.assertGreater(max(sample["throttled"] for sample in result["samples"]), 0)
 
     def test_killed_benchmark_leaves_no_group(self):
         with subprocess.Popen(

@@ -34,6 +34,8 @@ def lines(transports, rounds, slower, **cell):
             sample = {"round": k, "ns": ns * noise, "cpu_ns": 2 * ns * noise, "recv_cpu_ns": ns * noise, "switches": 2, "recv_switches": 1, **percentiles}
             if cell["test"] == "many":
                 sample.update(send_share=[0.2, 1, 1.4], recv_share=[0.9, 1, 1.1])
+            if "pipes" in cell:
+                sample.update(setup_ns=90000, memory=12345, kernel_memory=678)
             if cell["throttle"]:
                 sample["throttled"] = 0.4
             samples.append({**line, **sample})
@@ -50,7 +52,8 @@ def made_up(path, slower=1.0, rounds=3, machine="0123", others=0.01, form=1, con
         cells += [{**at, "test": "asleep", "placement": "two", "size": 64}]
         cells += [{**at, "test": "rate", "placement": "two", "size": 64, "rate": rate} for rate in (1000, 100000)]
         cells += [{**at, "test": "many", "placement": "two", "size": 64, "senders": n, "receivers": n} for n in (1, 2, 4, 8)]
-        cells += [{**at, "test": test, "placement": "two", "size": 64, "pipes": n} for test in ("set-one", "set-any", "set-wake", "set-busy") for n in (1, 10, 100, 1000, 10000)]
+        cells += [{**at, "test": "idle", "placement": "two", "size": 64}]
+        cells += [{**at, "test": test, "placement": "two", "size": 64, "pipes": n} for test in ("set-idle", "set-one", "set-any", "set-wake", "set-busy") for n in (1, 10, 100, 1000, 10000)]
     samples, totals = [], []
     for cell in cells:
         more_samples, more_totals = lines(SET_SPEEDS if "pipes" in cell else SPEEDS, rounds, slower, **cell)
@@ -177,7 +180,7 @@ class Reporting(WithFiles):
 
     def test_the_page_says_what_was_measured_where(self):
         page = self.report(made_up(self.path("a"), others=0.3))
-        for text in ("A &lt;CPU&gt; &amp; more", "Linux 6.1", "abcdef", "2030-01-02", "30 %", "busy with other things", "1 busy program on each cpu", "99.9"):
+        for text in ("While nobody sends", "12.1 KiB", "A &lt;CPU&gt; &amp; more", "Linux 6.1", "abcdef", "2030-01-02", "30 %", "busy with other things", "1 busy program on each CPU", "99.9"):
             self.assertIn(text, page)
 
     def test_pictures_are_kept(self):
