@@ -332,6 +332,15 @@ void packet_close(int socket)
 	stray_close(socket);
 }
 
+void packet_leave(int socket)
+{
+	/* Not the last close, unless the other process has closed it meanwhile. */
+	if (packet_forbids_rights(socket) || is_empty(socket))
+		close(socket);
+	else
+		stray_close(socket);
+}
+
 int packet_check_socket(int fd)
 {
 	struct sockaddr_storage peer;

@@ -75,6 +75,9 @@ int packet_clear(int socket);
  */
 void packet_close(int socket);
 
+/* The same for a copy of a socket that another process goes on with: whatever lies in the queue is that one's. */
+void packet_leave(int socket);
+
 /* Checks a descriptor that is to join two ends: a connected Unix SOCK_SEQPACKET socket, or -EBADMSG. */
 int packet_check_socket(int fd);
 

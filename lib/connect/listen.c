@@ -114,7 +114,7 @@ static void forget_pending(struct bufpipe_listener *l)
 
 		if (p->socket < 0)
 			continue;
-		packet_close(p->socket);
+		packet_leave(p->socket);
 		if (p->offered)
 			region_drop(&p->ours);
 		*p = (struct pending){ .socket = -1 };

@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* Who has an address: starters that race, strangers that lock, processes that fork, and programs that run out. */
+/* Who has an address: starters that race, strangers that lock, and processes that fork. */
 #include "support.h"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <stddef.h>
 #include <sys/file.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 
@@ -372,106 +370,4 @@ Test(listener, several_processes_may_accept)
 	for (int i = 0; i < WORKERS; i++)
 		child_join(&workers[i]);
 	check_eq(*w.served, VISITS);
-}
-
-static double cpu_seconds(void)
-{
-	struct rusage usage;
-
-	getrusage(RUSAGE_SELF, &usage);
-	return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
-	       (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
-}
-
-static void visit_and_wait(void *arg)
-{
-	bufpipe_t *pipe;
-
-	check_eq(bufpipe_connect(&pipe, arg, NULL, PLENTY), 0);
-	say(pipe, "hello");
-	while (bufpipe_send(pipe, "", 0, 0) >= 0)
-		sleep_ns(MSEC);
-	bufpipe_close(pipe);
-}
-
-/* All but some descriptors are taken, as by other parts of a program. */
-static int exhaust(int held[])
-{
-	int n = 0;
-
-	check_eq(setrlimit(RLIMIT_NOFILE, &(struct rlimit){ 64, 64 }), 0);
-	while ((held[n] = dup(0)) >= 0)
-		n++;
-	return n;
-}
-
-Test(listener, out_of_descriptors_it_says_so_once_and_waits)
-{
-	bufpipe_listener_t *listener = listen_at(path);
-	struct pollfd p = { .fd = bufpipe_listener_fd(listener), .events = POLLIN };
-	struct child child = child_start(visit_and_wait, path);
-	double before;
-	bufpipe_t *pipe;
-	int wakeups = 0;
-	int held[64];
-	int n;
-
-	need_limits();
-	n = exhaust(held);
-	check_eq(bufpipe_accept(listener, &pipe, PLENTY), -EMFILE);
-	before = cpu_seconds();
-	check_eq(bufpipe_accept(listener, &pipe, SEC), -ETIMEDOUT);
-	check(cpu_seconds() - before < 0.3);
-	/* In an event loop, too: it looks again now and then, but does not spin. */
-	for (int64_t end = clock_ns() + SEC; clock_ns() < end; wakeups++) {
-		if (poll(&p, 1, 1000) == 1)
-			check_eq(bufpipe_accept(listener, &pipe, 0), -EAGAIN);
-	}
-	check(wakeups < 50);
-	/* One is not enough, and nothing is begun that cannot be finished. */
-	close(held[--n]);
-	check_eq(bufpipe_accept(listener, &pipe, 200 * MSEC), -ETIMEDOUT);
-	for (int i = 0; i < 2; i++)
-		close(held[--n]);
-	check_eq(poll(&p, 1, 10000), 1);
-	check_eq(bufpipe_accept(listener, &pipe, PLENTY), 0);
-	hear(pipe, "hello");
-	bufpipe_close(pipe);
-	child_join(&child);
-	while (n > 0)
-		close(held[--n]);
-	bufpipe_listener_close(listener);
-}
-
-/* A client that has its pipe waits for ours, should descriptors run out in between. */
-Test(listener, who_has_finished_is_kept_when_descriptors_run_out)
-{
-	bufpipe_listener_t *listener = listen_at(path);
-	struct child child;
-	bufpipe_t *pipe;
-	int held[64];
-	int n;
-
-	need_limits();
-	for (;;) {
-		child = child_start(visit_and_wait, path);
-		wait_until_asleep(child.pid, child.pid, ASLEEP_ANY);
-		/* Its wishes are answered; what it then sends needs one more descriptor. */
-		if (bufpipe_accept(listener, &pipe, 0) == -EAGAIN)
-			break;
-		/* It was so quick that it has its pipe. */
-		bufpipe_close(pipe);
-		child_join(&child);
-	}
-	n = exhaust(held);
-	check_eq(bufpipe_accept(listener, &pipe, PLENTY), -EMFILE);
-	check_eq(bufpipe_accept(listener, &pipe, 300 * MSEC), -ETIMEDOUT);
-	close(held[--n]);
-	check_eq(bufpipe_accept(listener, &pipe, PLENTY), 0);
-	hear(pipe, "hello");
-	bufpipe_close(pipe);
-	child_join(&child);
-	while (n > 0)
-		close(held[--n]);
-	bufpipe_listener_close(listener);
 }

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: MIT */
+/* Clients that have been answered and not yet accepted, when the server forks or has no descriptors left. */
+#include "support.h"
+
+#include <poll.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+
+static char address[64];
+
+static void begin(void)
+{
+	support_begin();
+	snprintf(address, sizeof(address), "@bufpipe-test-pending-%d", getpid());
+}
+
+TestSuite(pending, .init = begin, .timeout = 60);
+
+static bufpipe_listener_t *listen_there(void)
+{
+	bufpipe_listener_t *listener;
+
+	check_eq(bufpipe_listen(&listener, address, NULL), 0);
+	return listener;
+}
+
+static void close_copy(void *arg)
+{
+	bufpipe_listener_close(arg);
+}
+
+static void accept_nobody(void *arg)
+{
+	bufpipe_t *pipe;
+
+	check_eq(bufpipe_accept(arg, &pipe, 0), -EAGAIN);
+	bufpipe_listener_close(arg);
+}
+
+/* Set by a client that has its pipe. */
+static _Atomic int *connected;
+
+/* Goes on sending empty messages until nobody receives them any more. */
+static void visit_and_wait(void *arg)
+{
+	bufpipe_t *pipe;
+
+	check_eq(bufpipe_connect(&pipe, arg, NULL, PLENTY), 0);
+	if (connected)
+		*connected = 1;
+	say(pipe, "hello");
+	while (bufpipe_send(pipe, "", 0, 0) >= 0)
+		sleep_ns(MSEC);
+	bufpipe_close(pipe);
+}
+
+/* A client that has been answered and not been accepted; what it then sends finishes its handshake. */
+static struct child start_unfinished(bufpipe_listener_t *listener, void (*run)(void *))
+{
+	for (;;) {
+		struct child child;
+		bufpipe_t *pipe;
+
+		if (connected)
+			*connected = 0;
+		child = child_start(run, address);
+		wait_until_asleep(child.pid, child.pid, ASLEEP_ANY);
+		if (bufpipe_accept(listener, &pipe, 0) == -EAGAIN)
+			return child;
+		/* It was so quick that it has its pipe. */
+		bufpipe_close(pipe);
+		child_kill(&child);
+	}
+}
+
+Test(pending, a_child_that_closes_or_uses_it_takes_no_client_from_its_parent)
+{
+	bufpipe_listener_t *listener = listen_there();
+	struct child visitor;
+	struct child child;
+	bufpipe_t *pipe;
+	ssize_t r;
+	char byte;
+
+	connected = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	visitor = start_unfinished(listener, visit_and_wait);
+	while (!*connected)
+		sleep_ns(MSEC);
+	child = child_start(close_copy, listener);
+	child_join(&child);
+	child = child_start(accept_nobody, listener);
+	child_join(&child);
+	check_eq(bufpipe_accept(listener, &pipe, PLENTY), 0);
+	hear(pipe, "hello");
+	/* And it lives: after what it has sent by now, more comes. */
+	do
+		r = bufpipe_recv(pipe, &byte, 1, 0);
+	while (r == 0);
+	check_eq(r, -EAGAIN);
+	check_eq(bufpipe_recv(pipe, &byte, 1, PLENTY), 0);
+	bufpipe_close(pipe);
+	child_join(&visitor);
+	bufpipe_listener_close(listener);
+}
+
+static double cpu_seconds(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_SELF, &usage);
+	return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+	       (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
+}
+
+/* All but some descriptors are taken, as by other parts of a program. */
+static int exhaust(int held[])
+{
+	int n = 0;
+
+	check_eq(setrlimit(RLIMIT_NOFILE, &(struct rlimit){ 64, 64 }), 0);
+	while ((held[n] = dup(0)) >= 0)
+		n++;
+	return n;
+}
+
+Test(pending, out_of_descriptors_it_says_so_once_and_waits)
+{
+	bufpipe_listener_t *listener = listen_there();
+	struct pollfd p = { .fd = bufpipe_listener_fd(listener), .events = POLLIN };
+	struct child child = child_start(visit_and_wait, address);
+	double before;
+	bufpipe_t *pipe;
+	int wakeups = 0;
+	int held[64];
+	int n;
+
+	need_limits();
+	n = exhaust(held);
+	check_eq(bufpipe_accept(listener, &pipe, PLENTY), -EMFILE);
+	before = cpu_seconds();
+	check_eq(bufpipe_accept(listener, &pipe, SEC), -ETIMEDOUT);
+	check(cpu_seconds() - before < 0.3);
+	/* In an event loop, too: it looks again now and then, but does not spin. */
+	for (int64_t end = clock_ns() + SEC; clock_ns() < end; wakeups++) {
+		if (poll(&p, 1, 1000) == 1)
+			check_eq(bufpipe_accept(listener, &pipe, 0), -EAGAIN);
+	}
+	check(wakeups < 50);
+	/* One is not enough, and nothing is begun that cannot be finished. */
+	close(held[--n]);
+	check_eq(bufpipe_accept(listener, &pipe, 200 * MSEC), -ETIMEDOUT);
+	for (int i = 0; i < 2; i++)
+		close(held[--n]);
+	check_eq(poll(&p, 1, 10000), 1);
+	check_eq(bufpipe_accept(listener, &pipe, PLENTY), 0);
+	hear(pipe, "hello");
+	bufpipe_close(pipe);
+	child_join(&child);
+	while (n > 0)
+		close(held[--n]);
+	bufpipe_listener_close(listener);
+}
+
+/* A client that has its pipe waits for ours, should descriptors run out in between. */
+Test(pending, who_has_finished_is_kept_when_descriptors_run_out)
+{
+	bufpipe_listener_t *listener = listen_there();
+	struct child child;
+	bufpipe_t *pipe;
+	int held[64];
+	int n;
+
+	need_limits();
+	/* It needs one more descriptor. */
+	child = start_unfinished(listener, visit_and_wait);
+	n = exhaust(held);
+	check_eq(bufpipe_accept(listener, &pipe, PLENTY), -EMFILE);
+	check_eq(bufpipe_accept(listener, &pipe, 300 * MSEC), -ETIMEDOUT);
+	close(held[--n]);
+	check_eq(bufpipe_accept(listener, &pipe, PLENTY), 0);
+	hear(pipe, "hello");
+	bufpipe_close(pipe);
+	child_join(&child);
+	while (n > 0)
+		close(held[--n]);
+	bufpipe_listener_close(listener);
+}
