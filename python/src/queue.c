@@ -307,7 +307,6 @@ static PyMethodDef queue_methods[] = {
 	{ "_unfinished", queue_unfinished, METH_NOARGS, NULL },
 	{ "_join", queue_join, METH_O, NULL },
 	{ "_get_now", queue_get_now, METH_NOARGS, NULL },
-	{ "_load", queue_load, METH_O, NULL },
 	{ "_put_dumped", FAST(queue_put_dumped), FASTCALL, NULL },
 	{ "_fork", queue_fork, METH_NOARGS, NULL },
 	{ "_set_up", queue_set_up, METH_VARARGS, NULL },

@@ -110,8 +110,7 @@ PyObject *queue_put_nowait(PyObject *object, PyObject *item);
 PyObject *queue_get_nowait(PyObject *object, PyObject *unused);
 /* For asyncio: puts what End._dump gave.  BlockingIOError where that is longer than the buffer, and may not wait. */
 QUEUE_METHOD(queue_put_dumped);
-/* For asyncio: BlockingIOError where a message is longer than the buffer; and the object of such a message. */
+/* For asyncio: BlockingIOError where much of a message longer than the buffer has come, and more is there. */
 PyObject *queue_get_now(PyObject *object, PyObject *unused);
-PyObject *queue_load(PyObject *object, PyObject *message);
 
 #endif

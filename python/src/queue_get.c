@@ -2,6 +2,7 @@
 /* Taking items out of a queue. */
 #include "queue.h"
 
+/* So long a try waits for another consumer that is at work on the next item. */
 #define BUSY_SLICE (NSEC_PER_SEC / 100)
 
 /* Of a message without its trailer. */
@@ -78,7 +79,6 @@ static bool is_for_later(ssize_t r)
 bool queue_has_items(struct hold *hold)
 {
 	struct bufpipe_pollfd wanted = { hold->pipe, BUFPIPE_IN, 0 };
-
 	int r;
 
 	do
@@ -180,19 +180,6 @@ PyObject *queue_get_now(PyObject *object, PyObject *unused)
 {
 	(void)unused;
 	return get((struct queue *)object, DEADLINE_TRY_SHORT);
-}
-
-PyObject *queue_load(PyObject *object, PyObject *message)
-{
-	struct queue *self = (struct queue *)object;
-
-	if (!queue_check(self))
-		return NULL;
-	if (!PyBytes_Check(message) && !PyByteArray_Check(message)) {
-		PyErr_SetString(PyExc_TypeError, "a message is needed");
-		return NULL;
-	}
-	return note_and_load(self, message, NULL);
 }
 
 /* After the first: what is there at once.  -1: the list is to be dropped, with an exception. */

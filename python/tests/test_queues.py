@@ -17,7 +17,7 @@ from multiprocessing import connection, current_process
 
 import buffered_pipe
 from buffered_pipe import JoinableQueue, Queue, SimpleQueue, get_context
-from support import BLINK, LONG, TestCase, child, descriptors, thread
+from support import BLINK, LONG, TestCase, asleep, child, descriptors, fork, thread, wait_until
 
 try:
     import numpy
@@ -208,6 +208,25 @@ class TestInterface(TestCase):
             items.put(objects[0], timeout=0.05)
         items.put(1)
         self.assertEqual((items.qsize(), items.get(timeout=LONG)), (1, 1))
+
+    def test_a_timeout_in_the_middle_of_a_long_object_loses_nothing(self):
+        items = Queue(buffer_size=4096)
+        pid = fork()
+        if pid == 0:
+            items.put(b"x" * 1000000)
+            items.put(2)
+            os._exit(0)
+        wait_until(lambda: not items.empty() and asleep(pid))
+        os.kill(pid, signal.SIGSTOP)
+        os.waitpid(pid, os.WUNTRACED)
+        for _ in range(3):
+            with self.assertRaises(queue.Empty):
+                items.get(timeout=0.05)
+        os.kill(pid, signal.SIGCONT)
+        self.assertEqual(items.get(timeout=LONG), b"x" * 1000000)
+        self.assertEqual(items.get(timeout=LONG), 2)
+        self.assertEqual(os.waitpid(pid, 0)[1], 0)
+        self.assertEqual(items.qsize(), 0)
 
     def test_closed(self):
         items = Queue()
