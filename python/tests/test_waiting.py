@@ -529,20 +529,6 @@ class Interruption(TestCase):
         sender.shutdown(timeout=0)
         self.assertRaises(EOFError, receiver.recv, timeout=LONG)
 
-    def test_control_c_in_a_shutdown_that_waits_for_a_blocked_sender(self):
-        receiver, sender = Static_Pipe(8, 2)
-        for _ in range(2):
-            sender.send(bytes(8))
-        with child(sender.send, bytes(8)) as pid:
-            wait_until(lambda: asleep(pid))
-            self.assertLess(self.interrupt(sender.shutdown), LONG / 2)
-            for timeout in (0, 0.05):
-                self.assertRaises(TimeoutError, sender.shutdown, timeout=timeout)
-            for _ in range(3):
-                receiver.recv()
-        sender.shutdown(timeout=0)
-        self.assertRaises(EOFError, receiver.recv, timeout=LONG)
-
     def test_the_shutdown_of_a_full_pipe_does_not_wait(self):
         for receiver, sender in (Static_Pipe(8, 2), Generic_Pipe(16)):
             sent = 0
