@@ -346,6 +346,9 @@ int bufpipe_unpeek(bufpipe_t *pipe);
  * uses, a duplex end the ring that it sends through.  pid, uid and gid are
  * those of the process that made the other end, as the kernel saw them then
  * (translated into this process's namespaces; 0 is a pid that is not visible).
+ * used is how many bytes of that ring unread messages take now, with a header of
+ * 8 bytes each; while others send and receive it is soon another number, and where
+ * the other end is hostile it is any number up to the size of the ring.
  */
 struct bufpipe_info {
 	size_t buffer_size;
@@ -357,6 +360,7 @@ struct bufpipe_info {
 	pid_t pid;
 	uid_t uid;
 	gid_t gid;
+	size_t used;
 };
 
 /* Errors: -EINVAL. */

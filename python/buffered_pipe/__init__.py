@@ -123,7 +123,7 @@ def _check_hints(**hints):
 _BUFFER_SIZE = 65536
 
 
-def Generic_Pipe(buffer_size=None, minimum_write=64, SMT_recv=16, SMT_send=16, polling=0.1, duplex=None, *, name=None, max_message=None):
+def Generic_Pipe(buffer_size=None, minimum_write=64, SMT_recv=16, SMT_send=16, polling=0.1, duplex=None, *, name=None, max_message=None, handover=True):
     """A pipe for messages of any length: (receiving end, sending end), or two ends that do both if duplex.
 
     It holds buffer_size bytes of messages, each of which counts as 8 bytes more, and longer messages
@@ -136,7 +136,8 @@ def Generic_Pipe(buffer_size=None, minimum_write=64, SMT_recv=16, SMT_send=16, p
 
     The name is shown in repr(), and as memfd:NAME in /proc/PID/maps.  An end receives messages of
     max_message bytes at most, or of buffer_size, if that is more; without it, of half of the
-    machine's memory.
+    machine's memory.  With handover=False each end has one descriptor and not three, and cannot
+    be pickled; a forked process has it all the same.
     """
     _check_hints(minimum_write=minimum_write, SMT_recv=SMT_recv, SMT_send=SMT_send, polling=polling)
     if isinstance(buffer_size, bool):
@@ -148,14 +149,18 @@ def Generic_Pipe(buffer_size=None, minimum_write=64, SMT_recv=16, SMT_send=16, p
     if buffer_size is None:
         buffer_size = _BUFFER_SIZE
     return End._pair(
-        buffer_size=_positive("buffer_size", buffer_size), duplex=duplex, name=name, max_message=max_message
+        buffer_size=_positive("buffer_size", buffer_size),
+        duplex=duplex,
+        name=name,
+        max_message=max_message,
+        handover=handover,
     )
 
 
 Pipe = Generic_Pipe
 
 
-def Static_Pipe(object_size, object_count, SMT_recv=16, SMT_send=16, polling=0.1, duplex=False, *, name=None):
+def Static_Pipe(object_size, object_count, SMT_recv=16, SMT_send=16, polling=0.1, duplex=False, *, name=None, handover=True):
     """A pipe for messages of exactly object_size bytes, of which it holds object_count.
 
     Both send() and send_bytes() take bytes-like objects, and recv() and recv_bytes() return bytes.
@@ -167,6 +172,7 @@ def Static_Pipe(object_size, object_count, SMT_recv=16, SMT_send=16, polling=0.1
         object_count=_positive("object_count", object_count),
         duplex=duplex,
         name=name,
+        handover=handover,
     )
 
 

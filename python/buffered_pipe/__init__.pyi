@@ -135,6 +135,7 @@ def Generic_Pipe(
     *,
     name: Optional[str] = None,
     max_message: Optional[int] = None,
+    handover: bool = True,
 ) -> Tuple[End, End]: ...
 
 Pipe = Generic_Pipe
@@ -148,6 +149,7 @@ def Static_Pipe(
     duplex: bool = False,
     *,
     name: Optional[str] = None,
+    handover: bool = True,
 ) -> Tuple[End, End]: ...
 def listen(
     address: _Path,

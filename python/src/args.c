@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 static int find_name(const struct signature *s, PyObject *name)
 {
@@ -127,6 +128,13 @@ int args_wait_deadline(PyObject *timeout, int64_t *deadline)
 	return args_deadline(timeout, deadline);
 }
 
+size_t args_memory(void)
+{
+	long pages = sysconf(_SC_PHYS_PAGES);
+
+	return pages > 0 ? (size_t)pages * (size_t)sysconf(_SC_PAGESIZE) : (size_t)1 << 40;
+}
+
 bool args_size(PyObject *value, const char *name, size_t absent, size_t *size)
 {
 	Py_ssize_t n;
@@ -156,6 +164,26 @@ bool args_number(PyObject *value, const char *name, size_t *size)
 	return false;
 }
 
+/* What a buffer of more than all memory would hold could never be sent. */
+static bool is_within_reason(const struct bufpipe_options *options)
+{
+	size_t memory = args_memory();
+	size_t size;
+
+	if (__builtin_mul_overflow(options->object_size, options->object_count, &size))
+		size = SIZE_MAX;
+	if (options->buffer_size > size)
+		size = options->buffer_size;
+	if (options->object_size > size)
+		size = options->object_size;
+	if (size <= memory)
+		return true;
+	PyErr_Format(PyExc_ValueError,
+		     "a buffer of %zu bytes is larger than the memory of this machine, which has %zu", size,
+		     memory);
+	return false;
+}
+
 bool args_options(struct bufpipe_options *options, PyObject *buffer_size, PyObject *object_size,
 		  PyObject *object_count)
 {
@@ -169,6 +197,6 @@ bool args_options(struct bufpipe_options *options, PyObject *buffer_size, PyObje
 	else if (options->object_count && !options->object_size)
 		PyErr_SetString(PyExc_ValueError, "an object_count needs an object_size");
 	else
-		return true;
+		return is_within_reason(options);
 	return false;
 }

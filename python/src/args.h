@@ -37,6 +37,9 @@ bool args_size(PyObject *value, const char *name, size_t absent, size_t *size);
 /* The same where absent is 0, and None is no number. */
 bool args_number(PyObject *value, const char *name, size_t *size);
 
+/* How many bytes of memory the machine has. */
+size_t args_memory(void);
+
 /* Options of a pipe from keyword values; false with an exception. */
 bool args_options(struct bufpipe_options *options, PyObject *buffer_size, PyObject *object_size,
 		  PyObject *object_count);

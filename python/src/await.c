@@ -35,7 +35,7 @@ int handle_await(struct end *self, int64_t deadline)
 		raise_timeout(RECEIVING);
 		return -1;
 	case AWAIT_ENDED:
-		raise_error(NULL, RECEIVING, -EPIPE);
+		raise_error(self->hold, RECEIVING, -EPIPE);
 		return -1;
 	default:
 		return -1;

@@ -13,14 +13,14 @@ static PyObject *handle_pair(PyObject *class, PyObject *const *args, Py_ssize_t 
 		"_pair",
 		0,
 		0,
-		{ "buffer_size", "object_size", "object_count", "duplex", "name", "max_message" },
+		{ "buffer_size", "object_size", "object_count", "duplex", "name", "max_message", "handover" },
 	};
 	struct state *state = state_of_class(class);
 	struct bufpipe_options options;
 	PyObject *ends[2] = { NULL, NULL };
 	bufpipe_t *pipes[2];
 	size_t max_message;
-	PyObject *values[6];
+	PyObject *values[7];
 	int r;
 
 	if (!state || !state_alive(state) || !args_parse(&signature, args, nargs, kwnames, values) ||
@@ -32,6 +32,11 @@ static PyObject *handle_pair(PyObject *class, PyObject *const *args, Py_ssize_t 
 		return NULL;
 	if (r)
 		options.flags |= BUFPIPE_DUPLEX;
+	r = values[6] ? PyObject_IsTrue(values[6]) : 1;
+	if (r < 0)
+		return NULL;
+	if (!r)
+		options.flags |= BUFPIPE_NO_HANDOVER;
 	if (values[4] && values[4] != Py_None) {
 		options.name = PyUnicode_AsUTF8(values[4]);
 		if (!options.name)
@@ -51,7 +56,7 @@ static PyObject *handle_pair(PyObject *class, PyObject *const *args, Py_ssize_t 
 		struct end *end = (struct end *)ends[i];
 
 		end->max_message = max_message;
-		end->name = options.name ? Py_NewRef(values[4]) : NULL;
+		end->hold->name = options.name ? Py_NewRef(values[4]) : NULL;
 	}
 	if (ends[1])
 		return Py_BuildValue("(NN)", ends[0], ends[1]);
@@ -73,7 +78,6 @@ static void handle_dealloc(PyObject *self)
 	PyTypeObject *type = Py_TYPE(self);
 
 	handle_shut((struct end *)self);
-	Py_XDECREF(((struct end *)self)->name);
 	type->tp_free(self);
 	Py_DECREF(type);
 }
@@ -118,11 +122,8 @@ static PyObject *handle_fork(PyObject *object, PyObject *unused)
 		return NULL;
 	hold_add(hold);
 	made = handle_make(Py_TYPE(object), self->state, hold);
-	if (made) {
+	if (made)
 		((struct end *)made)->max_message = self->max_message;
-		Py_XINCREF(self->name);
-		((struct end *)made)->name = self->name;
-	}
 	return made;
 }
 
@@ -362,37 +363,48 @@ static int handle_set_max(PyObject *self, PyObject *value, void *unused)
 
 static PyObject *handle_get_name(PyObject *object, void *unused)
 {
-	struct end *self = (struct end *)object;
+	struct hold *hold = handle_hold((struct end *)object);
 
 	(void)unused;
-	return Py_NewRef(self->name ? self->name : Py_None);
+	if (!hold)
+		return NULL;
+	return Py_NewRef(hold->name ? hold->name : Py_None);
 }
 
 static int handle_set_name(PyObject *object, PyObject *value, void *unused)
 {
-	struct end *self = (struct end *)object;
+	struct hold *hold = handle_hold((struct end *)object);
 
 	(void)unused;
-	if (value && value != Py_None && !PyUnicode_Check(value)) {
+	if (!hold)
+		return -1;
+	if (value && value != Py_None && !PyUnicode_CheckExact(value)) {
 		PyErr_Format(PyExc_TypeError, "name must be a str or None, not %R", value);
 		return -1;
 	}
-	Py_XSETREF(self->name, value && value != Py_None ? Py_NewRef(value) : NULL);
+	Py_XSETREF(hold->name, value && value != Py_None ? Py_NewRef(value) : NULL);
 	return 0;
 }
 
-static PyObject *hold_repr(const struct hold *hold, PyObject *name, void *at)
+static PyObject *hold_repr(const struct hold *hold, PyObject *type, void *at)
 {
+	struct bufpipe_info info;
+	PyObject *size, *name, *text;
 	const char *way;
 
-	if (!hold)
-		return PyUnicode_FromFormat("<%U closed at %p>", name, at);
-	way = !hold->info.can_send ? "receiving" : hold->info.can_recv ? "duplex" : "sending";
-	if (hold_static(hold))
-		return PyUnicode_FromFormat("<%U %s, %zu objects of %zu bytes, at %p>", name, way,
-					    hold->info.object_count, hold->info.object_size, at);
-	return PyUnicode_FromFormat("<%U %s, buffer of %zu bytes, at %p>", name, way, hold->info.buffer_size,
-				    at);
+	if (!hold || bufpipe_get_info(hold->pipe, &info) < 0)
+		return PyUnicode_FromFormat("<%U closed at %p>", type, at);
+	way = !info.can_send ? "receiving" : info.can_recv ? "duplex" : "sending";
+	name = hold->name ? PyUnicode_FromFormat(" %R", hold->name) : PyUnicode_FromString("");
+	size = hold_static(hold)
+		       ? PyUnicode_FromFormat("%zu objects of %zu bytes", info.object_count, info.object_size)
+		       : PyUnicode_FromFormat("buffer of %zu bytes", info.buffer_size);
+	text = name && size ? PyUnicode_FromFormat("<%U%U %s, %U, %zu bytes in use, peer %ld, at %p>", type,
+						   name, way, size, info.used, (long)info.pid, at)
+			    : NULL;
+	Py_XDECREF(name);
+	Py_XDECREF(size);
+	return text;
 }
 
 static PyObject *handle_repr(PyObject *object)

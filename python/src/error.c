@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #include "error.h"
 
+#include <stdio.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
 PyObject *name_of(PyTypeObject *type)
 {
 	PyObject *module = PyObject_GetAttrString((PyObject *)type, "__module__");
@@ -58,18 +62,63 @@ void *raise_too_short(PyObject *message)
 	return NULL;
 }
 
+/* Which end, and of whom, is put behind the text; nothing if that is not known. */
+static PyObject *explain(const char *text, const struct hold *hold)
+{
+	if (!hold)
+		return PyUnicode_FromString(text);
+	if (!hold->name)
+		return PyUnicode_FromFormat("%s (process %ld, whose peer was made by %ld)", text,
+					    (long)getpid(), (long)hold->info.pid);
+	return PyUnicode_FromFormat("%s (%R in process %ld, whose peer was made by %ld)", text, hold->name,
+				    (long)getpid(), (long)hold->info.pid);
+}
+
+static void *raise_ended(const struct hold *hold, enum direction direction)
+{
+	PyObject *text =
+		explain(direction == RECEIVING ? "the stream has ended, and everything was received"
+			: direction == SENDING ? "nobody is left to receive, or this end was shut down"
+					       : "the socket was closed",
+			hold);
+
+	if (text && direction == RECEIVING)
+		PyErr_SetObject(PyExc_EOFError, text);
+	else if (text)
+		raise_os(EPIPE, PyUnicode_AsUTF8(text), NULL);
+	Py_XDECREF(text);
+	return NULL;
+}
+
+/* Of descriptors or memory there was not enough. */
+static void *raise_exhausted(int error)
+{
+	struct rlimit limit = { 0 };
+	char text[200];
+
+	(void)getrlimit(RLIMIT_NOFILE, &limit);
+	snprintf(text, sizeof(text),
+		 error == EMFILE ? "too few descriptors: a pipe takes six here, two with handover=False, and "
+				   "fileno() three more; "
+				   "this process may have %llu (ulimit -n, resource.RLIMIT_NOFILE)"
+				 : "too few descriptors in the whole system (sysctl fs.file-max)",
+		 (unsigned long long)limit.rlim_cur);
+	return raise_os(error, text, NULL);
+}
+
 void *raise_error(const struct hold *hold, enum direction direction, long error)
 {
+	PyObject *text;
+
 	switch (-error) {
 	case EPIPE:
-		if (direction == RECEIVING)
-			PyErr_SetString(PyExc_EOFError, "the stream has ended, and everything was received");
-		else
-			raise_os(EPIPE,
-				 direction == SENDING ? "nobody is left to receive, or this end was shut down"
-						      : "the socket was closed",
-				 NULL);
-		return NULL;
+		return raise_ended(hold, direction);
+	case EMFILE:
+	case ENFILE:
+		return raise_exhausted((int)-error);
+	case EOPNOTSUPP:
+		return raise_os(EOPNOTSUPP, "this end was made with handover=False, and stays in its process",
+				NULL);
 	case EAGAIN:
 	case ETIMEDOUT:
 		return raise_timeout(direction);
@@ -86,9 +135,15 @@ void *raise_error(const struct hold *hold, enum direction direction, long error)
 				"interrupted a long message");
 		return NULL;
 	case EPROTO:
-		return raise_os(EPROTO, "the other side broke the protocol of the shared memory", NULL);
+		text = explain("the other side broke the protocol of the shared memory", hold);
+		if (text)
+			raise_os(EPROTO, PyUnicode_AsUTF8(text), NULL);
+		Py_XDECREF(text);
+		return NULL;
 	case ENOMEM:
-		return PyErr_NoMemory();
+		PyErr_SetString(PyExc_MemoryError,
+				"no memory, or more mappings than the sysctl vm.max_map_count allows");
+		return NULL;
 	case EMSGSIZE:
 		if (hold && hold_static(hold))
 			PyErr_Format(PyExc_ValueError, "this pipe carries messages of exactly %zu bytes",

@@ -35,7 +35,6 @@ struct end {
 	bool readable;
 	bool writable;
 	size_t max_message; /* the longest that it receives, if that is more than its buffer holds */
-	PyObject *name;     /* a str, or NULL */
 };
 
 #define METHOD(name) \

@@ -338,6 +338,7 @@ static void let_go(struct hold *hold)
 	if (hold->handles || hold->uses)
 		return;
 	Py_CLEAR(hold->last);
+	Py_CLEAR(hold->name);
 	if (hold->part)
 		drop_part(hold);
 	if (stays_over(hold))

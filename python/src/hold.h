@@ -66,6 +66,7 @@ struct hold {
 	size_t expected;   /* the length of the last message; 0 if that was very short */
 	PyObject *last;    /* that message */
 	struct part *part; /* of a long message that a call began and did not finish */
+	PyObject *name;    /* a str, or NULL */
 };
 
 /* A call that uses a hold.  Those of a thread are a list. */

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "queue.h"
 
-#include <unistd.h>
-
 /* set_reducers(special, common): the dicts in which the pickler looks up types. */
 static PyObject *core_set_reducers(PyObject *module, PyObject *args)
 {
@@ -43,14 +41,6 @@ static void make_by_hand_only(PyTypeObject *type)
 		type->tp_new = NULL;
 }
 
-/* A message that needs more is no message, but an attempt to use up all memory. */
-static size_t half_of_memory(void)
-{
-	long pages = sysconf(_SC_PHYS_PAGES);
-
-	return pages > 0 ? (size_t)pages / 2 * (size_t)sysconf(_SC_PAGESIZE) : (size_t)1 << 30;
-}
-
 static int core_exec(PyObject *module)
 {
 	struct state *state = state_of_module(module);
@@ -75,7 +65,8 @@ static int core_exec(PyObject *module)
 	if (!state->end_type || !state->view_type || !state->sink_type || !state->listener_type ||
 	    !state->queue_type)
 		return -1;
-	state->max_message = half_of_memory();
+	/* A message that needs more is no message, but an attempt to use up all memory. */
+	state->max_message = args_memory() / 2;
 	state->name_buffers = PyUnicode_InternFromString("buffers");
 	if (!queue_exceptions(state))
 		return -1;

@@ -4,6 +4,7 @@
 import array
 import errno
 import multiprocessing
+import os
 import resource
 import socket
 import threading
@@ -99,6 +100,58 @@ class Creation(TestCase):
         self.assertIn("closed", repr(sender))
         for end in receiver, sender:
             self.assertRegex(repr(end), "^<buffered_pipe.End ")
+
+    def test_a_name_is_shown(self):
+        receiver, sender = Generic_Pipe(4096, name="numbers")
+        self.assertEqual((receiver.name, sender.fork().name, Generic_Pipe(4096)[0].name), ("numbers", "numbers", None))
+        sender.send_bytes(b"1234")
+        for end in receiver, sender:
+            self.assertRegex(repr(end), rf"End 'numbers' .*, 16 bytes in use, peer {os.getpid()}, at")
+        receiver.recv_bytes()
+        self.assertIn(", 0 bytes in use", repr(sender))
+        sender.name = "others"
+        sender.close()
+        with self.assertRaisesRegex(EOFError, f"'numbers' in process {os.getpid()}, whose peer was made by"):
+            receiver.recv(timeout=LONG)
+        with self.assertRaises(TypeError):
+            receiver.name = 5
+        receiver.name = None
+        with self.assertRaisesRegex(EOFError, f"\\(process {os.getpid()}, whose peer"):
+            receiver.recv()
+        with self.assertRaises(OSError):
+            sender.name
+
+    def test_sizes_beyond_reason_are_refused(self):
+        for size in 1 << 40, 1 << 80:
+            self.assertRaisesRegex(ValueError, "memory of this machine|cannot be that large", Generic_Pipe, size)
+        for size, count in (1 << 30, 1 << 20), (1 << 50, 1 << 50), (1 << 62, 8), (1 << 45, 1):
+            self.assertRaisesRegex(ValueError, "memory of this machine", Static_Pipe, size, count)
+        self.assertRaisesRegex(ValueError, "memory", buffered_pipe.connect, "@nobody", buffer_size=1 << 40)
+
+    def test_an_end_with_one_descriptor(self):
+        before = descriptors()
+        receiver, sender = Generic_Pipe(4096, handover=False)
+        self.assertEqual(descriptors(), before + 2)
+        with child(sender.send, "from a child"):
+            self.assertEqual(receiver.recv(timeout=LONG), "from a child")
+        process = multiprocessing.get_context("spawn").Process(target=print, args=(sender,))
+        self.assertRaisesRegex(OSError, "handover=False", process.start)
+        static, static_sender = Static_Pipe(8, 2, handover=False)
+        del receiver, sender, static, static_sender, process
+        self.assertLessEqual(descriptors(), before + 1)  # a resource tracker may have come
+
+    def test_without_descriptors_it_says_what_to_do(self):
+        def open_until_refused():
+            limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (64, limits[1]))
+            with self.assertRaisesRegex(OSError, "six here.*may have 64 .ulimit -n") as caught:
+                pipes = []
+                while True:
+                    pipes.append(Generic_Pipe(4096))
+            self.assertEqual(caught.exception.errno, errno.EMFILE)
+
+        with child(open_until_refused):
+            pass
 
     def test_repr_of_a_class_with_a_strange_name(self):
         class Strange(type):

@@ -109,10 +109,10 @@ class Meeting(TestCase):
     def test_sizes_that_make_no_sense_are_refused(self):
         for call in buffered_pipe.listen, buffered_pipe.connect:
             for sizes, words in (
-                ({"buffer_size": 1 << 41}, "that large"),
-                ({"buffer_size": 1 << 70}, "that large"),
-                ({"object_size": 1 << 70}, "that large"),
-                ({"object_size": 1, "object_count": 1 << 41}, "that large"),
+                ({"buffer_size": 1 << 41}, "memory of this machine"),
+                ({"buffer_size": 1 << 70}, "memory of this machine"),
+                ({"object_size": 1 << 70}, "memory of this machine"),
+                ({"object_size": 1, "object_count": 1 << 41}, "memory of this machine"),
                 ({"buffer_size": 1, "object_size": 1}, "not both"),
                 ({"object_count": 1}, "needs an object_size"),
                 ({"buffer_size": -1}, "buffer_size must not be negative"),

@@ -324,3 +324,25 @@ Test(create, an_end_that_is_not_handed_over_keeps_one_descriptor)
 	bufpipe_close(ends[0]);
 	bufpipe_close(ends[1]);
 }
+
+Test(create, tells_how_much_of_the_ring_is_used)
+{
+	struct bufpipe_info info;
+	bufpipe_t *ends[2];
+
+	pipe_open(ends, NULL);
+	for (int i = 0; i < 2; i++) {
+		check_eq(bufpipe_get_info(ends[i], &info), 0);
+		check_eq(info.used, 0);
+	}
+	say(ends[OUT], "1234");
+	say(ends[OUT], "12345678");
+	for (int i = 0; i < 2; i++) {
+		check_eq(bufpipe_get_info(ends[i], &info), 0);
+		check_eq(info.used, 32);
+	}
+	hear(ends[IN], "1234");
+	check_eq(bufpipe_get_info(ends[OUT], &info), 0);
+	check_eq(info.used, 16);
+	pipe_close(ends);
+}
