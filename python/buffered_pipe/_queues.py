@@ -11,7 +11,7 @@ from . import _core  # type: ignore[attr-defined]
 from . import _processes
 
 # A ring of a MiB.  A larger one holds its last message back for some microseconds, as it is made for streams.
-BUFFER_SIZE = 480 << 10
+BUFFER_SIZE = (1 << 20) - 16
 
 
 def _make_pipe(buffer_size):
