@@ -382,8 +382,9 @@ static int start_all(struct crowd *c)
 {
 	for (int i = 0; i < c->count; i++) {
 		c->pid[i] = measured_fork();
+		/* Not _exit: some libraries tidy up when their process ends. */
 		if (c->pid[i] == 0)
-			_exit(member_run(c, i) ? 1 : 0);
+			exit(member_run(c, i) ? 1 : 0);
 		if (c->pid[i] < 0)
 			return complain(c, strerror(errno));
 		c->running++;
