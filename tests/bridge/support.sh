@@ -98,7 +98,7 @@ stop_bridge()
 {
 	kill "$1"
 	finish "$1"
-	expect_status 0 $? "a bridge that was told to stop"
+	expect_status 0 $? "a bridge that was told to stop: $(tail -n 3 ./*.err)"
 }
 
 # The number before a word in the last report of a bridge: counted NAME lost

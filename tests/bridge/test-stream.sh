@@ -164,6 +164,46 @@ all_shared()
 	! kill -0 "$to1" 2>/dev/null || ! kill -0 "$to2" 2>/dev/null
 }
 
+# Two bridges publish into one stream: each keeps its order, and nothing is lost.
+crowd()
+{
+	stream="stream=$test&create"
+	bridge far --from "$url/$test?$stream" --to "$name-b"
+	bridge near1 --from "$name-a" --to "$url/$test?$stream"
+	bridge near2 --from "$name-c" --to "$url/$test?$stream"
+	program to recv "$name-b" 0 8000
+	program from1 send "$name-a" 4000 -500 100
+	program from2 send "$name-c" 4000 -500 100 1000000
+	finish "$from1"
+	finish "$from2"
+	kill -0 "$to" 2>/dev/null && eventually has_bytes to.out 10
+	expect_said to.out '^received 8000 .* doubled 0 .* damaged 0'
+	for each in $near1 $near2 $far; do
+		stop_bridge "$each"
+	done
+	[ "$(counted far lost)" = 0 ] || fail "lost: $(cat far.err)"
+}
+
+# Ten receivers at once, of which each gets everything.
+ten()
+{
+	local i receivers=()
+
+	stream="stream=$test&create"
+	bridge near --from "$name-a" --to "$url/$test?$stream" --once
+	program from send "$name-a" 5000 -1000
+	for i in 0 1 2 3 4 5 6 7 8 9; do
+		bridge far$i --from "$url/$test?$stream&consumer=c$i" --to "$name-b$i" --once
+		"$pump" recv "$name-b$i" >to$i.out &
+		receivers+=($!)
+	done
+	for i in 0 1 2 3 4 5 6 7 8 9; do
+		finish "${receivers[$i]}"
+		expect_received to$i.out 5000
+	done
+	finish "$near"
+}
+
 # A message of a program without a bridge is a message.
 foreign()
 {
@@ -461,6 +501,6 @@ state_is_locked()
 
 start_server
 [ $# -le 2 ] || run_tests "${@:3}"
-run_tests many_small lengths long_messages empty_stream later replay duplex queue foreign killed_workers \
+run_tests many_small lengths long_messages empty_stream later replay duplex queue crowd ten foreign killed_workers \
 	killed_in_calls killed_workers_long restarted_server stopped_server chaos killed_keeper killed_both full_disk full_stream \
 	mistakes state_is_locked

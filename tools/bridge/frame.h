@@ -9,7 +9,8 @@
  *        5      3  zero
  *        8     16  session: which sending bridge, from the first start of its state
  *       24      8  first: the number of its first message, counted from 0 in the session
- *       32      4  count: messages of a batch, chunks of a long message, 0 of a probe
+ *       32      4  count: messages of a batch, chunks of a long message; of an end 1 in a stream,
+ *                  where it has a number like a message, else 0
  *       36      4  index of the chunk
  *       40      4  CRC-32C of everything else in the frame, but for the bytes of a chunk
  *       44      4  zero
@@ -18,7 +19,7 @@
  *   CHUNK   length of the whole message (8), CRC-32C of it from its beginning to the end of
  *           this chunk (4), zero (4), bytes of the chunk.  So each byte is summed once, and
  *           the sum of the last chunk is that of the whole message.
- *   END     nothing: the stream ended here.  It has a number, like a message.
+ *   END     nothing: the stream ended here
  *   PROBE   nothing: asks receivers to say that they are there
  *
  * A message has one number for ever, also when it is published again.  So a

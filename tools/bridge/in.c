@@ -9,6 +9,7 @@
 /* After so many bytes other lanes get their turn. */
 #define TURN_BYTES    ((size_t)1 << 20)
 #define TURN_MESSAGES 20000u
+#define GRACE_NS      10000000000LL
 
 struct in *in_new(struct port *port, const struct bridge_config *config, struct state *state, int wake)
 {
@@ -102,30 +103,32 @@ static bool is_new(struct in *in)
 static bool all_ended(const struct in *in)
 {
 	for (unsigned i = 0; i < STATE_SESSIONS; i++) {
-		if (in->state->in.sessions[i].open)
+		if (in->state->in.sessions[i].open == OPEN)
 			return false;
 	}
 	return true;
 }
 
-/* 0: go on with what follows. */
+/* 0: go on with what follows; 1: this was the end of the pipe's stream. */
 static int end_stream(struct in *in)
 {
 	struct state_session *session = &in->state->in.sessions[in->session];
+	bool late = session->open == OPEN_EARLIER && !in->line->nats.stream;
 
 	note_losses(in, in->number);
 	if (!is_new(in))
 		return 0;
 	STATE_SET(session->open, 0);
-	if (all_ended(in)) {
-		/* Twice does no harm, so this may come before the number. */
-		bufpipe_shutdown(in->port->pipe);
-		STATE_SET(session->next, in->number + 1);
-		in->state->counts.ends++;
-		return 1;
+	/* Its program left before the end came.  The next one must not take it for its own. */
+	if (late || !all_ended(in)) {
+		STATE_SET(session->next, in->number + in->frame.count);
+		return 0;
 	}
-	STATE_SET(session->next, in->number + 1);
-	return 0;
+	/* Twice does no harm, so this may come before the number. */
+	bufpipe_shutdown(in->port->pipe);
+	STATE_SET(session->next, in->number + in->frame.count);
+	in->state->counts.ends++;
+	return 1;
 }
 
 /* The next chunk of a long message.  True: it is whole, and before us. */
@@ -378,8 +381,20 @@ static void tend_link(struct in *in, int64_t now)
 		break;
 	case LINK_GAVE_UP:
 		complain("%s: %s", in->line->text, in->link.why);
-		worker_fail(in->port->worker);
+		worker_fail(in->port);
 	}
+}
+
+/*
+ * A stream waits for a program.  In core mode what comes without a subscription is
+ * lost, so it is kept for a while when a program leaves: the next one may be about
+ * to come, and until then senders are held by what is not confirmed.
+ */
+static bool may_open(const struct in *in, int64_t now)
+{
+	if (in->port->pipe && !in->port->in_over)
+		return true;
+	return !in->line->nats.stream && in->opened && now - in->left_ns < GRACE_NS;
 }
 
 void in_run(struct in *in, int64_t now)
@@ -394,13 +409,15 @@ void in_run(struct in *in, int64_t now)
 	tend_link(in, now);
 	if (!worker_drains(in->port->worker) && in->messages)
 		natsSubscription_QueuedMsgs(in->messages, &in->left);
-	open = in->link.state == LINK_UP && in->port->pipe && !in->port->in_over &&
-	       !worker_drains(in->port->worker);
+	open = in->link.state == LINK_UP && may_open(in, now) && !worker_drains(in->port->worker);
 	if (open && !in->opened) {
 		in->opened = true;
 		in->way->open(in);
 	} else if (!open && !worker_drains(in->port->worker)) {
 		close_way(in);
+		/* What comes without a subscription is lost, and counted by its numbers; so is what we have. */
+		if (!in->line->nats.stream && !in->port->pipe)
+			drop_frame(in);
 	}
 	deliver_all(in, now);
 	if (in->opened)
@@ -439,13 +456,14 @@ void in_port_changed(struct in *in)
 	in_join(in);
 	if (in->port->pipe && bufpipe_get_info(in->port->pipe, &info) == 0)
 		in->buffer_size = info.object_size ? info.object_size : info.buffer_size;
-	for (unsigned i = 0; !in->port->pipe && i < STATE_SESSIONS; i++)
-		STATE_SET(in->state->in.sessions[i].open, 0);
-	/* In core mode what comes while no program is there is lost, and counted by its numbers. */
+	for (unsigned i = 0; !in->port->pipe && i < STATE_SESSIONS; i++) {
+		if (in->state->in.sessions[i].open)
+			STATE_SET(in->state->in.sessions[i].open, OPEN_EARLIER);
+	}
 	if (!in->port->pipe) {
-		close_way(in);
-		if (!in->line->nats.stream)
-			drop_frame(in);
+		in->left_ns = now_ns();
+		if (in->line->nats.stream)
+			close_way(in);
 	}
 }
 

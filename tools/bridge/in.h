@@ -55,6 +55,7 @@ struct in {
 	struct grumble grumble;
 	natsSubscription *messages; /* NULL: closed */
 	bool opened;
+	int64_t left_ns; /* when the last program left */
 
 	/* The frame before us. */
 	natsMsg *msg;

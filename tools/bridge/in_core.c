@@ -95,10 +95,17 @@ static void tend(struct in *in, int64_t now)
 	}
 }
 
+/* Senders need not wait for what we shall not confirm. */
 static void close(struct in *in)
 {
-	/* A new subscription is a new receiver to a sender that has counted on this one. */
-	(void)in;
+	char text[100];
+	int len = snprintf(text, sizeof(text), "%s bye", in->name);
+
+	for (unsigned i = 0; i < STATE_SESSIONS; i++) {
+		if (in->senders[i].reply[0] && in->link.state == LINK_UP)
+			natsConnection_Publish(in->link.nc, in->senders[i].reply, text, len);
+		in->senders[i].reply[0] = 0;
+	}
 }
 
 static bool is_news(struct in *in, natsMsg *msg)

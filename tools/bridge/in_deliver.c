@@ -83,7 +83,7 @@ static void delivered(struct in *in, size_t len)
 	struct state_session *session = session_of(in);
 
 	STATE_SET(session->next, in->number + 1);
-	STATE_SET(session->open, 1);
+	STATE_SET(session->open, OPEN);
 	in->state->counts.messages++;
 	in->state->counts.bytes += len;
 	in->senders[in->session].messages++;

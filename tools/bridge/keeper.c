@@ -21,6 +21,8 @@
 #define CONNECT_NS    (200 * MS)
 #define RETRY_NS      (250 * MS)
 #define FAST_DEATH_NS (1000 * MS)
+/* So many workers are started to finish, if others are killed over it. */
+#define FINISHERS 3u
 
 struct kept {
 	const struct line_config *config;
@@ -41,6 +43,8 @@ struct keeper {
 	int64_t started_ns;
 	int64_t restart_ns; /* 0: it runs */
 	bool ending;
+	bool finishing; /* a worker died while it finished, so another one is to finish */
+	unsigned finishers;
 	int status;
 };
 
@@ -271,6 +275,9 @@ static void start_worker(struct keeper *k)
 	k->control = pair[0];
 	k->started_ns = now_ns();
 	k->restart_ns = 0;
+	if (k->finishing)
+		kill(k->worker, SIGTERM);
+	k->finishing = false;
 }
 
 static void bury_worker(struct keeper *k)
@@ -288,9 +295,11 @@ static void bury_worker(struct keeper *k)
 		k->ending = true;
 		k->status = WEXITSTATUS(status);
 	} else {
+		k->finishing = k->ending && k->finishers++ < FINISHERS;
 		complain("the worker was killed by signal %d; %s", WTERMSIG(status),
-			 k->ending ? "what it had not finished stays" : "another one goes on");
-		if (k->ending)
+			 k->ending && !k->finishing ? "what it had not finished stays"
+						    : "another one goes on");
+		if (k->ending && !k->finishing)
 			k->status = STATUS_FAILED;
 	}
 	/* One that dies at once, again and again, shall not take the machine with it. */
@@ -389,8 +398,8 @@ int keeper_run(const struct bridge_config *config)
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	k.signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	k.restart_ns = 1;
-	while (!k.ending || k.worker > 0) {
-		if (!k.ending && k.restart_ns && k.restart_ns <= now_ns())
+	while (!k.ending || k.worker > 0 || k.finishing) {
+		if ((!k.ending || k.finishing) && k.restart_ns && k.restart_ns <= now_ns())
 			start_worker(&k);
 		if (!k.ending && !meet_all(&k))
 			break;

@@ -244,9 +244,12 @@ static enum link_news take_result(struct link *link, int64_t now)
 {
 	pthread_join(link->thread, NULL);
 	link->state = LINK_DOWN;
-	if (link->result == LINK_HOPELESS)
+	/* Among many pipes one waits until somebody makes its stream. */
+	if (link->result == LINK_HOPELESS && link->config->n == 1) {
+		link->given_up = true;
 		return LINK_GAVE_UP;
-	if (link->result == LINK_RETRY) {
+	}
+	if (link->result != LINK_FINE) {
 		wait_before_next_try(link, now);
 		return LINK_FELL;
 	}
@@ -288,8 +291,12 @@ enum link_news link_tend(struct link *link, int64_t now)
 			return LINK_SAME;
 		return take_result(link, now);
 	case LINK_DOWN:
-		if (give_up_ns >= 0 && now - link->down_since_ns > give_up_ns)
+		if (link->given_up)
+			return LINK_SAME;
+		if (give_up_ns >= 0 && now - link->down_since_ns > give_up_ns) {
+			link->given_up = true;
 			return LINK_GAVE_UP;
+		}
 		if (now >= link->next_try_ns)
 			begin_to_connect(link, now);
 	}

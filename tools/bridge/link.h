@@ -47,6 +47,7 @@ struct link {
 	int64_t next_try_ns;
 	int64_t pause_ns;
 	int64_t down_since_ns;
+	bool given_up;
 
 	pthread_t thread;
 	atomic_bool thread_done; /* release by the thread, acquire by the loop: the results below are whole */

@@ -221,21 +221,30 @@ static void forget_long(struct out *out)
 	STATE_SET(out->state->out.receiving, 0);
 }
 
-/* The program's stream is over. */
+/*
+ * The program's stream is over.  In a stream the end has a number like a message,
+ * so that it comes once and in order.  In core mode it has none: if it is lost,
+ * then no message is.
+ */
 static void end(struct out *out)
 {
 	const struct state_out *state = &out->state->out;
-	const struct state_mark *last = &state->marks[(state->taken + 1) % 2];
-	bool told = state->taken > 0 && last->generation == out->port->generation &&
-		    last->position == STATE_MARK_END;
+	struct state_mark *last = &out->state->out.marks[(state->taken + 1) % 2];
+	bool told = last->generation == out->port->generation && last->position == STATE_MARK_END;
 
 	/* When we are told to end, the stream goes on with the next bridge. */
 	if (!told && !worker_drains(out->port->worker)) {
 		out_seal(out);
 		if (!begin_frame(out, FRAME_END))
 			return;
-		out->header.count = 1;
-		count_taken(out, STATE_MARK_END);
+		if (out->line->nats.stream) {
+			out->header.count = 1;
+			count_taken(out, STATE_MARK_END);
+		} else {
+			/* The pipe is drained, so nobody needs the mark of its last message. */
+			STATE_SET(last->position, STATE_MARK_END);
+			STATE_SET(last->generation, out->port->generation);
+		}
 		out->state->counts.ends++;
 	}
 	out_seal(out);
@@ -315,6 +324,7 @@ static void take_all(struct out *out)
 	const void *data;
 	ssize_t len;
 
+	out->empty = false;
 	for (unsigned n = 0; n < TURN_MESSAGES && bytes < TURN_BYTES; n++) {
 		if (!may_take(out))
 			break;
@@ -324,8 +334,10 @@ static void take_all(struct out *out)
 			worker_again(out->port);
 			return;
 		}
-		if (len == -EAGAIN)
+		if (len == -EAGAIN) {
+			out->empty = true;
 			break;
+		}
 		if (len < 0) {
 			if (len != -EPIPE)
 				grumble(&out->grumble, out->line, "%s: %s", out->line->pipe,
@@ -362,7 +374,7 @@ static void tend_link(struct out *out, int64_t now)
 		break;
 	case LINK_GAVE_UP:
 		complain("%s: %s", out->line->text, out->link.why);
-		worker_fail(out->port->worker);
+		worker_fail(out->port);
 	}
 }
 
@@ -395,7 +407,11 @@ struct link *out_link(struct out *out)
 
 bool out_is_idle(const struct out *out)
 {
-	return !out->whole.len && !out->frame && link_pending(&out->link) == 0 && out->way->is_idle(out);
+	/* The program at a duplex pipe cannot be kept from sending more, so what is there now must do. */
+	bool rest = out->port->pipe && out->port->in && !out->port->out_over && !out->empty;
+
+	return !rest && !out->whole.len && !out->frame && link_pending(&out->link) == 0 &&
+	       out->way->is_idle(out);
 }
 
 void out_port_changed(struct out *out)

@@ -72,6 +72,7 @@ struct out {
 	struct frame header;
 	size_t used; /* with the header */
 	struct position_map positions;
+	bool empty;   /* the last look found nothing in the pipe */
 	bool adopted; /* the first message of this pipe may have been taken by a predecessor */
 	struct out_long whole;
 	char *chunk; /* room for a chunk frame */

@@ -9,6 +9,7 @@
  * queue of them), the number of the message that it expects next, and how much
  * it has delivered since its last one.  A bridge alone is judged by NEXT, which
  * passes over what was lost.  In a queue the numbers mean little, and BYTES count.
+ * "NAME bye" says that no more will come.
  *
  * A probe tells receivers the next number when nothing else does: after a new
  * connection, while nobody is known, and when confirmations do not come.  All that
@@ -171,14 +172,26 @@ static struct out_peer *find_peer(struct out *out, const char *name, int64_t now
 	return peer;
 }
 
+/* A bridge whose program is away; other members of its queue are heard again soon. */
+static void forget_peer(struct out *out, const char *name)
+{
+	for (unsigned i = 0; i < PEERS; i++) {
+		if (strcmp(out->peers[i].name, name) == 0)
+			out->peers[i].heard_ns -= FORGET_NS;
+	}
+}
+
 static void read_confirmation(struct out *out, const char *text, int64_t now)
 {
 	unsigned long next, bytes, messages;
 	char name[NAME_LEN];
 	struct out_peer *peer;
 
-	if (sscanf(text, "%79s %lu %lu %lu", name, &next, &bytes, &messages) != 4)
+	if (sscanf(text, "%79s %lu %lu %lu", name, &next, &bytes, &messages) != 4) {
+		if (sscanf(text, "%79s bye", name) == 1)
+			forget_peer(out, name);
 		return;
+	}
 	peer = find_peer(out, name, now);
 	peer->heard_ns = now;
 	if (bytes)

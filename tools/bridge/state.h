@@ -73,12 +73,15 @@ struct state_out {
 	uint64_t receiving;
 };
 
+/* Into the present pipe, or into one before. */
+enum { OPEN = 1, OPEN_EARLIER = 2 };
+
 /* A sending bridge that was heard, as a receiving one knows it. */
 struct state_session {
 	uint8_t id[FRAME_SESSION];
 	uint64_t next; /* the number of the next message to deliver */
 	uint64_t used; /* a counter that grows: the smallest is forgotten first */
-	uint64_t open; /* it has begun to send into the present pipe and has not ended */
+	uint64_t open; /* whether it has sent and not ended: 0 or one of these */
 };
 
 /* From NATS to a pipe. */

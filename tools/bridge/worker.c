@@ -74,9 +74,14 @@ bool worker_drains(const struct worker *worker)
 	return worker->drain_ns != 0;
 }
 
-void worker_fail(struct worker *worker)
+void worker_fail(struct port *port)
 {
+	struct worker *worker = port->worker;
+
+	port->failed = true;
 	worker->failed = true;
+	for (unsigned i = 0; i < worker->config->n; i++)
+		worker->failed = worker->failed && worker->places[i].port.failed;
 }
 
 void worker_at(struct worker *worker, int64_t when_ns)

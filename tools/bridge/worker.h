@@ -44,6 +44,7 @@ struct port {
 	struct out *out;
 	struct in *in;
 	bool out_over, in_over; /* that direction of this pipe has ended */
+	bool failed;
 };
 
 /* What the keeper hands to a worker that it starts. */
@@ -63,8 +64,8 @@ void port_over(struct port *port, bool outward);
 void port_broke(struct port *port);
 /* SIGTERM came, or the keeper is gone: finish what has begun. */
 bool worker_drains(const struct worker *worker);
-/* A lane that cannot go on, and will not by waiting.  The reason has been told. */
-void worker_fail(struct worker *worker);
+/* A lane gave up; the reason has been told.  When all pipes have, the bridge ends. */
+void worker_fail(struct port *port);
 /* Run the lanes of this port in the next round, without waiting. */
 void worker_again(struct port *port);
 /* Run them at that time, if not before. */
