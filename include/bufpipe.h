@@ -341,6 +341,17 @@ int bufpipe_release(bufpipe_t *pipe);
 int bufpipe_unpeek(bufpipe_t *pipe);
 
 /*
+ * Copies len bytes of the message that is peeked, from offset on.  For a peer that
+ * is not trusted: it can change the bytes in the ring between a check and their
+ * use, as often as it likes.  Copy out what decides (lengths, types, indices),
+ * check the copy, use the copy.  Any thread that could release may call it; it
+ * does not block.  buf may be NULL if len is 0.
+ *
+ * Errors: -EINVAL: nothing is peeked, or the bytes are not all in the message.
+ */
+int bufpipe_peek_copy(const bufpipe_t *pipe, void *buf, size_t offset, size_t len);
+
+/*
  * What this end is.  buffer_size is 0 in a static pipe, object_size and
  * object_count are 0 in a generic one; a one-way end describes the one ring it
  * uses, a duplex end the ring that it sends through.  pid, uid and gid are

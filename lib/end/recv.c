@@ -375,6 +375,21 @@ int bufpipe_unpeek(bufpipe_t *p)
 	return 0;
 }
 
+int bufpipe_peek_copy(const bufpipe_t *p, void *buf, size_t offset, size_t len)
+{
+	const struct receiver *r;
+
+	if (!p || (!buf && len) || !direction_is_open(&p->in))
+		return -EINVAL;
+	if (reassembly_in_middle(p) || direction_in_parts(&p->in))
+		return -EINVAL;
+	if (offset > p->in.open_len || len > p->in.open_len - offset)
+		return -EINVAL;
+	r = &p->receiver;
+	copy_bytes(buf, r->data + (receiver_head(r) & r->mask) + RECORD_HEADER + offset, len);
+	return 0;
+}
+
 /* In our turn, with the next message before us.  The turn goes on only in the middle of a message in parts. */
 static ssize_t take_first_part(bufpipe_t *p, const struct record *record, void *buf, size_t cap,
 			       struct effort *effort)

@@ -123,6 +123,35 @@ static void nothing_open(bufpipe_t *ends[2])
 	hear(ends[IN], "still there");
 }
 
+static void copy_out(bufpipe_t *ends[2])
+{
+	const void *at;
+	char buf[10] = "";
+
+	say(ends[OUT], "before");
+	hear(ends[IN], "before");
+	say(ends[OUT], "message");
+	check_eq(bufpipe_peek_copy(ends[IN], buf, 0, 1), -EINVAL);
+	check_eq(bufpipe_peek(ends[IN], &at, 0), 7);
+	check_eq(bufpipe_peek_copy(ends[IN], buf, 0, 7), 0);
+	check(!memcmp(buf, "message", 7));
+	check_eq(bufpipe_peek_copy(ends[IN], buf, 3, 4), 0);
+	check(!memcmp(buf, "sage", 4));
+	check_eq(bufpipe_peek_copy(ends[IN], NULL, 7, 0), 0);
+	check_eq(bufpipe_peek_copy(ends[IN], buf, 7, 1), -EINVAL);
+	check_eq(bufpipe_peek_copy(ends[IN], buf, 8, 0), -EINVAL);
+	check_eq(bufpipe_peek_copy(ends[IN], buf, 1, SIZE_MAX), -EINVAL);
+	check_eq(bufpipe_peek_copy(ends[IN], NULL, 0, 1), -EINVAL);
+	check_eq(bufpipe_peek_copy(NULL, buf, 0, 1), -EINVAL);
+	check_eq(bufpipe_release(ends[IN]), 0);
+	check_eq(bufpipe_peek_copy(ends[IN], buf, 0, 0), -EINVAL);
+}
+
+Test(zerocopy, copies_out_of_the_message_that_is_peeked_and_nothing_else)
+{
+	in_both_modes(copy_out);
+}
+
 Test(zerocopy, nothing_to_finish_is_invalid)
 {
 	in_both_modes(nothing_open);
