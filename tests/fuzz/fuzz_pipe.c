@@ -98,6 +98,7 @@ static uint64_t header(struct input *in)
 static void write_as_peer(bufpipe_t *peer, struct input *in)
 {
 	struct control *control = peer->ours.control;
+	static const char bytes[256];
 	uint64_t words = sizeof(*control) / 8;
 	uint64_t mask = peer->ours.identity.data_size - 1;
 	uint64_t at;
@@ -122,7 +123,7 @@ static void write_as_peer(bufpipe_t *peer, struct input *in)
 			*(_Atomic uint64_t *)(void *)(peer->ours.data + i) = at;
 		break;
 	default:
-		send(peer->socket, &at, take(in, 1), MSG_DONTWAIT | MSG_NOSIGNAL);
+		send(peer->socket, bytes, take(in, 1), MSG_DONTWAIT | MSG_NOSIGNAL);
 	}
 }
 
