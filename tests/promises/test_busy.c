@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: MIT */
+/* One CPU that others want, and threads of different priority on it: all get on, without wasting turns. */
+#include "support.h"
+
+#include <stdatomic.h>
+#include <sys/mman.h>
+
+SUITE(busy);
+
+static int yields;
+
+/* In place of the C library's: counts what the library does in this process. */
+int sched_yield(void)
+{
+	yields++;
+	return (int)syscall(SYS_sched_yield);
+}
+
+/* This process, and the children that it starts from now on. */
+static void stay_on_one_cpu(void)
+{
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	CPU_SET(sched_getcpu(), &one);
+	check_eq(sched_setaffinity(0, sizeof(one), &one), 0);
+}
+
+static void compute(void *arg)
+{
+	(void)arg;
+	for (;;)
+		atomic_signal_fence(memory_order_seq_cst);
+}
+
+static bool become_real_time(void)
+{
+	const struct sched_param param = { .sched_priority = 10 };
+
+	return sched_setscheduler(0, SCHED_FIFO, &param) == 0;
+}
+
+static void become_normal(void)
+{
+	check_eq(sched_setscheduler(0, SCHED_OTHER, &(struct sched_param){ 0 }), 0);
+}
+
+static void require_real_time(void)
+{
+	if (!become_real_time())
+		cr_skip_test("real-time priorities are not allowed");
+	become_normal();
+}
+
+struct echo {
+	bufpipe_t *ends[2];
+	bool real_time;
+};
+
+static void answer(void *arg)
+{
+	const struct echo *echo = arg;
+	char message[64];
+
+	if (echo->real_time)
+		check(become_real_time());
+	else
+		become_normal();
+	bufpipe_close(echo->ends[OUT]);
+	while (bufpipe_recv(echo->ends[IN], message, sizeof(message), -1) >= 0)
+		check_eq(bufpipe_send(echo->ends[IN], message, sizeof(message), -1), 0);
+}
+
+/* So many round trips with a child on this CPU; how often we yielded. */
+static int yields_of(int trips, bool real_time_child)
+{
+	struct bufpipe_options options = { .flags = BUFPIPE_DUPLEX };
+	struct echo echo = { .real_time = real_time_child };
+	char message[64] = { 0 };
+	struct child child;
+	int before;
+
+	pipe_open(echo.ends, &options);
+	child = child_start(answer, &echo);
+	bufpipe_close(echo.ends[IN]);
+	before = yields;
+	for (int i = 0; i < trips; i++) {
+		check_eq(bufpipe_send(echo.ends[OUT], message, sizeof(message), PLENTY), 0);
+		check_eq(bufpipe_recv(echo.ends[OUT], message, sizeof(message), PLENTY), sizeof(message));
+	}
+	before = yields - before;
+	bufpipe_close(echo.ends[OUT]);
+	child_join(&child);
+	return before;
+}
+
+enum { TRIPS = 500 };
+
+Test(busy, a_waiter_beside_a_busy_program_stops_yielding)
+{
+	struct child hog;
+
+	stay_on_one_cpu();
+	hog = child_start(compute, NULL);
+	check(yields_of(TRIPS, false) < TRIPS / 5);
+	child_kill(&hog);
+}
+
+/* A yield does not let the peer run, so there are two at most for each answer; send waits for nothing here. */
+Test(busy, a_real_time_waiter_sleeps_for_a_normal_peer)
+{
+	stay_on_one_cpu();
+	require_real_time();
+	check(become_real_time());
+	check(yields_of(TRIPS, false) <= 2 * TRIPS);
+}
+
+Test(busy, a_normal_waiter_gets_answers_of_a_real_time_peer)
+{
+	struct child hog;
+
+	stay_on_one_cpu();
+	require_real_time();
+	hog = child_start(compute, NULL);
+	check(yields_of(TRIPS, true) < TRIPS);
+	child_kill(&hog);
+}
+
+/* Many to many. */
+
+enum { SIDES = 3, EACH = 20000, SHARE_NS = 2000000000 };
+
+struct crowd {
+	bufpipe_t *ends[2];
+	_Atomic uint64_t sent[SIDES];
+	_Atomic uint64_t received[SIDES];
+	bool real_time; /* the first sender, and the first receiver */
+	uint64_t most;  /* messages of each sender */
+	int64_t until;
+};
+
+struct member {
+	struct crowd *crowd;
+	int index;
+};
+
+static void send_some(void *arg)
+{
+	const struct member *me = arg;
+	struct crowd *c = me->crowd;
+	char message[64] = { 0 };
+
+	if (c->real_time && me->index == 0)
+		check(become_real_time());
+	bufpipe_close(c->ends[IN]);
+	while (c->sent[me->index] < c->most && clock_ns() < c->until) {
+		check_eq(bufpipe_send(c->ends[OUT], message, sizeof(message), -1), 0);
+		c->sent[me->index]++;
+	}
+}
+
+static void receive_all(void *arg)
+{
+	const struct member *me = arg;
+	struct crowd *c = me->crowd;
+	char message[64];
+
+	if (c->real_time && me->index == 0)
+		check(become_real_time());
+	bufpipe_close(c->ends[OUT]);
+	while (bufpipe_recv(c->ends[IN], message, sizeof(message), -1) >= 0)
+		c->received[me->index]++;
+}
+
+static struct crowd *run_crowd(bool real_time, uint64_t most, int64_t until)
+{
+	struct bufpipe_options options = { .flags = BUFPIPE_SHARED };
+	struct crowd *c = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct member members[SIDES];
+	struct child children[2 * SIDES];
+	uint64_t sent = 0;
+	uint64_t received = 0;
+
+	check(c != MAP_FAILED);
+	c->real_time = real_time;
+	c->most = most;
+	c->until = until;
+	pipe_open(c->ends, &options);
+	for (int i = 0; i < SIDES; i++) {
+		members[i] = (struct member){ .crowd = c, .index = i };
+		children[i] = child_start(receive_all, &members[i]);
+		children[SIDES + i] = child_start(send_some, &members[i]);
+	}
+	pipe_close(c->ends);
+	for (int i = 0; i < 2 * SIDES; i++)
+		child_join(&children[i]);
+	for (int i = 0; i < SIDES; i++) {
+		sent += c->sent[i];
+		received += c->received[i];
+	}
+	check_eq(received, sent);
+	return c;
+}
+
+Test(busy, holders_of_different_priority_do_not_keep_each_other_waiting)
+{
+	struct crowd *c;
+
+	stay_on_one_cpu();
+	require_real_time();
+	c = run_crowd(true, EACH, INT64_MAX);
+	for (int i = 0; i < SIDES; i++)
+		check_eq(c->sent[i], EACH);
+	munmap(c, 4096);
+}
+
+/* A share that shows that each had its turns: what is fair is twenty times as much. */
+Test(busy, nobody_starves_beside_a_busy_program)
+{
+	struct child hog;
+	struct crowd *c;
+	uint64_t all = 0;
+
+	stay_on_one_cpu();
+	hog = child_start(compute, NULL);
+	c = run_crowd(false, UINT64_MAX, clock_ns() + SHARE_NS);
+	for (int i = 0; i < SIDES; i++)
+		all += c->sent[i];
+	for (int i = 0; i < SIDES; i++) {
+		check(c->sent[i] > all / (20 * SIDES));
+		check(c->received[i] > all / (20 * SIDES));
+	}
+	child_kill(&hog);
+	munmap(c, 4096);
+}
