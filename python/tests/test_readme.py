@@ -78,8 +78,10 @@ class Readme(TestCase):
     def test_the_examples_of_the_package(self):
         self.check_all(PYTHON / "README.md")
 
-    def test_the_examples_of_the_queues(self):
-        self.check_all(PYTHON / "docs" / "queues.md")
+    def test_the_examples_of_the_pages(self):
+        for path in sorted((PYTHON / "docs").glob("*.md")):
+            with self.subTest(page=path.name):
+                self.check_all(path)
 
     def test_the_example_of_the_project(self):
         self.check_all(PYTHON.parent / "README.md")
