@@ -128,12 +128,13 @@ static const char *listen_address;
 
 static int listen_there(void)
 {
+	const struct bufpipe_options options = { .mode = 0700 };
 	bufpipe_listener_t *listener = UNTOUCHED;
 	struct stat st;
 	int r;
 
 	fail_from_here();
-	r = bufpipe_listen(&listener, listen_address, NULL);
+	r = bufpipe_listen(&listener, listen_address, &options);
 	fail_no_more();
 	if (r < 0) {
 		cr_assert_eq(listener, UNTOUCHED, "a failed listen wrote its result");
