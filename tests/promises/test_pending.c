@@ -54,6 +54,15 @@ static void visit_and_wait(void *arg)
 	bufpipe_close(pipe);
 }
 
+static void visit(void *arg)
+{
+	bufpipe_t *pipe;
+
+	check_eq(bufpipe_connect(&pipe, arg, NULL, PLENTY), 0);
+	say(pipe, "hello");
+	bufpipe_close(pipe);
+}
+
 /* A client that has been answered and not been accepted; what it then sends finishes its handshake. */
 static struct child start_unfinished(bufpipe_listener_t *listener, void (*run)(void *))
 {
@@ -71,6 +80,22 @@ static struct child start_unfinished(bufpipe_listener_t *listener, void (*run)(v
 		bufpipe_close(pipe);
 		child_kill(&child);
 	}
+}
+
+/* It has its pipe, and says no more: that is no silence. */
+Test(pending, who_has_finished_is_kept_however_late_the_server_comes)
+{
+	bufpipe_listener_t *listener = listen_there();
+	struct child visitor = start_unfinished(listener, visit);
+	bufpipe_t *pipe;
+
+	/* Longer than a connector may be silent. */
+	sleep_ns(5500 * MSEC);
+	check_eq(bufpipe_accept(listener, &pipe, PLENTY), 0);
+	hear(pipe, "hello");
+	bufpipe_close(pipe);
+	child_join(&visitor);
+	bufpipe_listener_close(listener);
 }
 
 Test(pending, a_child_that_closes_or_uses_it_takes_no_client_from_its_parent)
