@@ -14,7 +14,9 @@ static int run(int argc, char **argv)
 		return status < 0 ? 0 : status;
 	/* Whole lines, as several processes share the stream. */
 	setvbuf(stderr, NULL, _IOLBF, BUFSIZ);
-	return keeper_run(&config);
+	status = keeper_run(&config);
+	config_free(&config);
+	return status;
 }
 
 const struct command command_bridge = {

@@ -308,3 +308,21 @@ int config_parse(struct bridge_config *config, const struct command *command, in
 		return complain_usage(command, "bridge: %s", wrong);
 	return file ? read_file(config, file) : 0;
 }
+
+void config_free(struct bridge_config *config)
+{
+	for (unsigned i = 0; i < config->n; i++) {
+		struct line_config *line = &config->lines[i];
+
+		free(line->text);
+		free(line->pipe);
+		free(line->out_subject);
+		free(line->in_subject);
+		free(line->nats.servers);
+		free(line->nats.subject);
+		free(line->nats.stream);
+		free(line->nats.queue);
+		free(line->nats.consumer);
+	}
+	free(config->lines);
+}

@@ -60,6 +60,8 @@ struct bridge_config {
 
 /* 0; or the status to exit with, after what there was to say. -1: exit with 0. */
 int config_parse(struct bridge_config *config, const struct command *command, int argc, char **argv);
+/* All but the secrets, which live as long as the process. */
+void config_free(struct bridge_config *config);
 
 /* NULL, or what is wrong with it. */
 const char *nats_address_parse(struct nats_address *address, const char *text);

@@ -323,6 +323,15 @@ static void deliver_all(struct in *in, int64_t now)
 	while (in->port->pipe && !in->port->in_over && take_msg(in)) {
 		if (!is_due(in, now))
 			return;
+		r = in_settle(in);
+		if (r == -EAGAIN) {
+			in->blocked = true;
+			return;
+		}
+		if (r < 0) {
+			program_left(in, r);
+			return;
+		}
 		if (!in->in_session && begin_frame(in) == 1) {
 			in->way->done(in, in->msg);
 			drop_frame(in);
@@ -453,6 +462,7 @@ void in_port_changed(struct in *in)
 
 	in->positions = (struct position_map){ 0 };
 	in->blocked = false;
+	in->unsettled = true;
 	in_join(in);
 	if (in->port->pipe && bufpipe_get_info(in->port->pipe, &info) == 0)
 		in->buffer_size = info.object_size ? info.object_size : info.buffer_size;
@@ -472,14 +482,20 @@ const struct state_counts *in_counts(const struct in *in)
 	return &in->state->counts;
 }
 
-void in_free(struct in *in)
+void in_close(struct in *in)
 {
 	in_join(in);
+	natsMsg_Destroy(in->msg);
+	in->msg = NULL;
+	natsSubscription_Destroy(in->messages);
+	in->messages = NULL;
+	link_close(&in->link);
+}
+
+void in_free(struct in *in)
+{
 	for (unsigned i = 0; in->senders && i < STATE_SESSIONS; i++)
 		free(in->senders[i].whole.data);
-	natsMsg_Destroy(in->msg);
-	natsSubscription_Destroy(in->messages);
-	link_close(&in->link);
 	while (in->n_acks > 0)
 		free(in->acks[--in->n_acks]);
 	free(in->acks);

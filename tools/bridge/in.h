@@ -70,6 +70,7 @@ struct in {
 
 	struct in_sending *sending; /* a thread that sends a message longer than the pipe's buffer */
 	bool blocked;
+	bool unsettled; /* a predecessor may have died over a message for this pipe */
 	struct position_map positions;
 	size_t buffer_size; /* of the pipe: a longer message goes in pieces */
 
@@ -102,6 +103,8 @@ bool in_stream_place(natsMsg *msg, uint64_t *sequence, uint64_t *time_ns);
 
 /* in_deliver.c: puts one message into the pipe.  0: done; -EAGAIN: not yet; -EPIPE: the program left. */
 int in_deliver(struct in *in, const char *data, size_t len);
+/* What a predecessor left: 0 when it is known; else as in_deliver. */
+int in_settle(struct in *in);
 /* The thread that sends a long message. */
 void in_join(struct in *in);
 /* Of the session of the frame before us. */

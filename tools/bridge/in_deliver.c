@@ -124,6 +124,40 @@ static bool settle(struct in *in, uint64_t position)
 	return false;
 }
 
+/*
+ * Before anything else goes into a pipe that a predecessor used: the message that
+ * it died over may not come again, and then nobody must call it lost.
+ */
+int in_settle(struct in *in)
+{
+	struct state_in *state = &in->state->in;
+	struct state_session *session;
+	uint64_t position;
+	void *room;
+	int r;
+
+	if (!in->unsettled)
+		return 0;
+	session = &state->sessions[state->intent_session ? state->intent_session - 1 : 0];
+	if (!state->intent_session || session->next != state->intent_number ||
+	    state->intent.generation != in->port->generation || state->intent.position == POSITION_UNKNOWN) {
+		in->unsettled = false;
+		return 0;
+	}
+	r = bufpipe_reserve(in->port->pipe, &room, 1, 0);
+	if (r < 0)
+		return r;
+	position = position_of(&in->positions, room);
+	bufpipe_cancel(in->port->pipe);
+	if (position != POSITION_UNKNOWN && position != state->intent.position) {
+		STATE_SET(session->next, state->intent_number + 1);
+		STATE_SET(session->open, OPEN);
+		in->state->counts.messages++;
+	}
+	in->unsettled = false;
+	return 0;
+}
+
 int in_deliver(struct in *in, const char *data, size_t len)
 {
 	bufpipe_t *pipe = in->port->pipe;

@@ -251,6 +251,7 @@ static void start_worker(struct keeper *k)
 {
 	struct inherited *all;
 	int pair[2];
+	int worker;
 
 	k->restart_ns = now_ns() + RETRY_NS;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
@@ -265,7 +266,9 @@ static void start_worker(struct keeper *k)
 			bufpipe_listener_close(k->lines[i].listener);
 		}
 		close(pair[0]);
-		exit(worker_run(k->config, all, pair[1]));
+		worker = worker_run(k->config, all, pair[1]);
+		free(all);
+		exit(worker);
 	}
 	close(pair[1]);
 	if (k->worker < 0) {
@@ -415,5 +418,7 @@ int keeper_run(const struct bridge_config *config)
 		}
 	}
 	finish(&k);
+	free(k.lines);
+	free(k.polled);
 	return k.status;
 }

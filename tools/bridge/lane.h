@@ -22,6 +22,8 @@ struct link *out_link(struct out *out);
 bool out_is_idle(const struct out *out);
 /* There is another pipe, or none. */
 void out_port_changed(struct out *out);
+/* Ends its connection; threads of libnats may use it until nats_CloseAndWait, and only then it may be freed. */
+void out_close(struct out *out);
 void out_free(struct out *out);
 
 struct in *in_new(struct port *port, const struct bridge_config *config, struct state *state, int wake);
@@ -33,6 +35,7 @@ bool in_is_sending(const struct in *in);
 struct link *in_link(struct in *in);
 bool in_is_idle(const struct in *in);
 void in_port_changed(struct in *in);
+void in_close(struct in *in);
 void in_free(struct in *in);
 
 const struct state_counts *out_counts(const struct out *out);

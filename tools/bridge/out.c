@@ -428,10 +428,15 @@ const struct state_counts *out_counts(const struct out *out)
 	return &out->state->counts;
 }
 
-void out_free(struct out *out)
+void out_close(struct out *out)
 {
 	natsSubscription_Destroy(out->answers);
+	out->answers = NULL;
 	link_close(&out->link);
+}
+
+void out_free(struct out *out)
+{
 	free(out->whole.memory);
 	free(out->room);
 	free(out->peers);

@@ -19,6 +19,7 @@
 #define TICK_NS   (250 * MS)
 #define DRAIN_NS  (10000 * MS)
 #define MINUTE_NS (60000 * MS)
+#define CLOSE_MS  2000
 
 enum source_kind { SOURCE_CONTROL, SOURCE_SIGNALS, SOURCE_WAKE, SOURCE_PORT, SOURCE_LINK };
 
@@ -439,12 +440,21 @@ static void tear_down(struct worker *w)
 
 		unwatch(port);
 		if (port->out)
-			out_free(port->out);
+			out_close(port->out);
 		if (port->in)
-			in_free(port->in);
+			in_close(port->in);
 		bufpipe_close(port->pipe);
 	}
 	bufpipe_set_destroy(w->set);
+	/* Its threads may still be telling that a connection was closed. */
+	if (nats_CloseAndWait(CLOSE_MS) != NATS_OK)
+		_exit(0);
+	for (unsigned i = 0; i < w->config->n; i++) {
+		if (w->places[i].port.out)
+			out_free(w->places[i].port.out);
+		if (w->places[i].port.in)
+			in_free(w->places[i].port.in);
+	}
 	free(w->places);
 }
 
