@@ -15,6 +15,7 @@
 TestSuite(hostile_rights, .timeout = 120);
 
 #define LINGER 100 /* seconds */
+#define NOBODY 65534
 
 /* A TCP socket full of unsent data, whose last close takes LINGER seconds. */
 static int lingering_socket(const struct sockaddr_in *at)
@@ -68,6 +69,7 @@ struct attacker {
 	void (*attack)(struct attacker *);
 	int socket;
 	int not_mine; /* or 0 */
+	uid_t uid;
 	char address[64];
 	bool sent;
 };
@@ -78,6 +80,8 @@ static void run_attacker(void *arg)
 
 	if (a->not_mine)
 		close(a->not_mine);
+	if (a->uid && setuid(a->uid) < 0)
+		support_fail(__FILE__, __LINE__, "no other user: %d", errno);
 	a->attack(a);
 	check_eq(write(a->tell, &a->sent, sizeof(a->sent)), sizeof(a->sent));
 	pause();
@@ -322,9 +326,9 @@ static int readable(int fd)
 	return poll(&p, 1, 0);
 }
 
-static void visited_by(void (*attack)(struct attacker *))
+static void visited_by(void (*attack)(struct attacker *), uid_t uid)
 {
-	struct attacker a = { 0 };
+	struct attacker a = { .uid = uid };
 	int before = descriptors_open();
 	bufpipe_listener_t *listener = listen_for(&a);
 	bufpipe_t *pipe = NULL;
@@ -349,10 +353,13 @@ static void visited_by(void (*attack)(struct attacker *))
 static void accept_quickly(void *old)
 {
 	begin_on(old);
-	visited_by(wish_lingering);
-	visited_by(wish_and_linger);
-	visited_by(offer_lingering);
-	visited_by(linger_behind);
+	/* Of the same user, and of another one, if we may become that. */
+	for (int other = 0; other < (getuid() ? 1 : 2); other++) {
+		visited_by(wish_lingering, other ? NOBODY : 0);
+		visited_by(wish_and_linger, other ? NOBODY : 0);
+		visited_by(offer_lingering, other ? NOBODY : 0);
+		visited_by(linger_behind, other ? NOBODY : 0);
+	}
 }
 
 Test(hostile_rights, a_client_brings_a_lingering_socket)
