@@ -315,3 +315,115 @@ Test(fuzz, rings)
 	/* A shared end would wait for the rest of each message that begins: one lap is enough. */
 	read_random_rings(&(struct bufpipe_options){ .object_size = 100 });
 }
+
+/* Any word of what the peer owns, and bytes on the socket. */
+static void scribble(const struct duel *d, uint64_t random)
+{
+	uint64_t state = random;
+	struct control *control = d->rogue->ours.control;
+	uint64_t what = random_next(&state);
+	_Atomic uint64_t *word;
+
+	if (what % 4 == 0)
+		word = (_Atomic uint64_t *)(void *)control + random_next(&state) % (sizeof(*control) / 8);
+	else
+		word = rogue_header(d, victim_head(d) + 8 * (what / 4 % 16));
+	if (what / 64 % 4)
+		atomic_store(word,
+			     (uint64_t)1 << (56 + random_next(&state) % 4) | random_next(&state) % 3000);
+	else
+		atomic_store(word, odd_number(&state));
+	if (what / 256 % 64 == 0)
+		send(d->rogue->socket, "", what / 16384 % 2, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+static bool is_documented(ssize_t r)
+{
+	static const int known[] = { -EAGAIN, -ETIMEDOUT, -EPIPE,  -EPROTO,   -EMSGSIZE,
+				     -EBUSY,  -EINVAL,    -ENOMEM, -ECANCELED };
+
+	for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++) {
+		if (r == known[i])
+			return true;
+	}
+	return r >= 0;
+}
+
+/* One call of the victim, with a timeout of a millisecond or none. */
+static ssize_t call_one(bufpipe_t *victim, bufpipe_set_t *set, uint64_t random, char *buf, size_t cap)
+{
+	int64_t timeout = random % 2 * MSEC;
+	struct bufpipe_pollfd p = { .pipe = victim, .events = BUFPIPE_IN | BUFPIPE_OUT };
+	struct bufpipe_event events[2];
+	struct iovec two[2] = { { buf, cap }, { buf, cap } };
+	const void *at;
+	void *room;
+	ssize_t r;
+
+	switch (random / 2 % 9) {
+	case 0:
+		return bufpipe_send(victim, buf, cap, timeout);
+	case 1:
+		return bufpipe_next(victim, timeout);
+	case 2:
+		r = bufpipe_peek(victim, &at, timeout);
+		if (r >= 0)
+			cr_assert_eq(bufpipe_peek_copy(victim, buf, 0, (size_t)r < cap ? (size_t)r : cap), 0);
+		bufpipe_release(victim);
+		return r;
+	case 3:
+		r = bufpipe_reserve(victim, &room, cap, timeout);
+		bufpipe_cancel(victim);
+		return r;
+	case 4:
+		return bufpipe_recv_many(victim, two, 2, timeout);
+	case 5:
+		return bufpipe_send_many(victim, two, 2, timeout);
+	case 6:
+		return bufpipe_wait(&p, 1, timeout);
+	case 7:
+		return bufpipe_set_wait(set, events, 2, timeout);
+	default:
+		return bufpipe_recv(victim, buf, cap, timeout);
+	}
+}
+
+static void suffer_scribbling(const struct bufpipe_options *options, size_t most, bool with_fd)
+{
+	struct duel d = duel_begin(0, options);
+	char *buf = calloc(1, most);
+	uint64_t state = seed();
+	int64_t began = time_now();
+	bufpipe_set_t *set;
+	pid_t pid;
+
+	cr_assert_eq(bufpipe_set_create(&set, with_fd ? BUFPIPE_NO_URING : 0), 0);
+	cr_assert_eq(bufpipe_set_add(set, d.victim, BUFPIPE_IN | BUFPIPE_OUT, NULL), 0);
+	if (with_fd)
+		cr_assert_geq(bufpipe_fd(d.victim), 0);
+	pid = flipper_start(&d, scribble);
+	while (elapsed(began) < fuzz_time() / 4) {
+		uint64_t random = random_next(&state);
+		int64_t begin = time_now();
+		ssize_t r = call_one(d.victim, set, random, buf, options->object_size ?: random / 64 % most);
+
+		cr_assert(is_documented(r), "call %d: %zd", (int)(random / 2 % 9), r);
+		cr_assert_lt(elapsed(begin), SOON, "call %d", (int)(random / 2 % 9));
+	}
+	flipper_stop(pid);
+	bufpipe_set_destroy(set);
+	free(buf);
+	duel_end(&d);
+}
+
+Test(fuzz, a_scribbling_process)
+{
+	const unsigned duplex = BUFPIPE_DUPLEX;
+
+	suffer_scribbling(&(struct bufpipe_options){ .buffer_size = 2000, .flags = duplex }, 60000, false);
+	suffer_scribbling(&(struct bufpipe_options){ .buffer_size = 2000, .flags = duplex }, 60000, true);
+	suffer_scribbling(&(struct bufpipe_options){ .object_size = 100, .flags = duplex }, 100, false);
+	/* A shared end stays in a long message beyond its timeout: so no buffer is long. */
+	suffer_scribbling(&(struct bufpipe_options){ .buffer_size = 2000, .flags = duplex | BUFPIPE_SHARED },
+			  1000, true);
+}
