@@ -519,6 +519,12 @@ void need_limits(void)
 		cr_skip_test("valgrind does not tell the kernel of limits");
 }
 
+void need_stray_children(void)
+{
+	if (in_valgrind())
+		cr_skip_test("valgrind knows no child that shares memory and goes its own way");
+}
+
 void sockets_open(int sockets[2], int type)
 {
 	check_eq(socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, sockets), 0);

@@ -169,6 +169,9 @@ void need_jail(void);
 /* Skips the test where valgrind keeps limits of descriptors to itself. */
 void need_limits(void);
 
+/* Skips the test where the library cannot leave a stranger's descriptor to a child. */
+void need_stray_children(void);
+
 /* A pair of connected Unix sockets, close-on-exec. */
 void sockets_open(int sockets[2], int type);
 void sockets_close(int sockets[2]);

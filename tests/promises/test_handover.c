@@ -227,6 +227,7 @@ Test(handover, garbage_is_no_end_and_leaks_no_descriptor)
 	bufpipe_t *landed = (void *)1;
 	int fds[30];
 
+	need_stray_children();
 	memset(bytes, 0x5a, sizeof(bytes));
 	for (int i = 0; i < 30; i++)
 		fds[i] = 0;
@@ -302,6 +303,7 @@ Test(handover, too_many_descriptors_are_no_end_however_few_have_room)
 	static char bytes[24];
 	int fds[60] = { 0 };
 
+	need_stray_children();
 	need_limits();
 	for (int room = 3; room < 70; room++) {
 		bufpipe_t *landed = (void *)1;
@@ -371,6 +373,7 @@ Test(handover, the_right_words_with_the_wrong_descriptors_are_no_end)
 	int stream[2];
 	int others[8] = { 0 };
 
+	need_stray_children();
 	sockets_open(stream, SOCK_STREAM);
 	pipe_open(ends, NULL);
 	catch_end(ends[OUT], &caught);
@@ -403,6 +406,7 @@ Test(handover, every_changed_word_is_noticed_or_harmless)
 	struct caught changed;
 	bufpipe_t *ends[2];
 
+	need_stray_children();
 	pipe_open(ends, NULL);
 	catch_end(ends[OUT], &caught);
 	for (size_t i = 0; i < caught.len; i++) {
