@@ -190,17 +190,33 @@ int bufpipe_create(bufpipe_t *ends[2], const struct bufpipe_options *options);
  * end still receives.  On an end that only receives: the other side's sends
  * get -EPIPE, and here what has arrived can still be received.  A message that
  * is being received while its send finds this may be delivered although that
- * got -EPIPE, or be gone after a mere peek.  Needs no room and does not wait for
- * the other side; on a shared end that sends it waits for who is sending now or
- * has something reserved, however long that waits for room.  A second call does
- * nothing.
+ * got -EPIPE, or be gone after a mere peek.
  *
- * Errors: -EINVAL; -EBUSY with an open reservation.
+ * Any thread may call it at any time.  Whoever is blocked in this direction of this
+ * end, in this process or another, sending, receiving, or in a wait of many, wakes
+ * at once with -EPIPE; receivers after what is there.  (Before Linux 5.16, and in a
+ * wait of many that is just going to sleep, within 100 ms.)  A send that is under
+ * way in another thread on an exclusive end may be delivered or not.
+ *
+ * Needs no room and does not wait for the other side.  On a shared end that sends it
+ * waits for a holder that has something reserved.  A second call does nothing.
+ *
+ * Errors: -EINVAL; -EBUSY with an open reservation of this thread.
  */
 int bufpipe_shutdown(bufpipe_t *pipe);
 
-/* The same, waiting no longer than this: also -EAGAIN, -ETIMEDOUT. */
+/*
+ * The same, waiting no longer than this: also -EAGAIN, -ETIMEDOUT.  After these no
+ * call of this end sends any more, and the other side is told with the next call.
+ */
 int bufpipe_shutdown_within(bufpipe_t *pipe, int64_t timeout_ns);
+
+/*
+ * The same in both directions: every call that is blocked on this end wakes, and
+ * the other side finds it gone.  It is the way to stop a thread that receives from a
+ * duplex end.  Errors as bufpipe_shutdown.
+ */
+int bufpipe_stop(bufpipe_t *pipe);
 
 /*
  * This process lets go of the end; the last one to let go ends the pipe.  An
@@ -514,7 +530,11 @@ void bufpipe_listener_close(bufpipe_listener_t *listener);
 enum {
 	/* A receiving call has something to return: a message, or the end of the stream. */
 	BUFPIPE_IN = 1 << 0,
-	/* A try to send a short message has room: at least a quarter of the ring is free. */
+	/*
+	 * The message that was refused last for want of room would now fit.  If none was,
+	 * or one that needed room was sent since: a quarter of the ring is free, or one
+	 * object fits.
+	 */
 	BUFPIPE_OUT = 1 << 1,
 	BUFPIPE_HUP = 1 << 2,
 };
@@ -563,6 +583,15 @@ int bufpipe_wait(struct bufpipe_pollfd *pipes, unsigned n, int64_t timeout_ns);
 int bufpipe_fd(bufpipe_t *pipe);
 
 /*
+ * The same for BUFPIPE_OUT: readable when there is room, or nobody will receive any
+ * more.  It turns quiet at the next sending try (timeout 0) that ends in -EAGAIN.
+ * On a duplex end messages that arrive make it readable too: then a try says so.
+ *
+ * Errors: -EINVAL, -EBADF (the end does not send), -EMFILE, -ENFILE, -ENOMEM.
+ */
+int bufpipe_room_fd(bufpipe_t *pipe);
+
+/*
  * A set waits for very many pipes at a cost that does not grow with their
  * number, like epoll.  Level-triggered: what is ready is reported until it no
  * longer is.  Ready entries take turns, so none starves.  Plain descriptors may
@@ -603,8 +632,17 @@ struct bufpipe_event {
 
 /* flags: 0, or BUFPIPE_NO_URING to do without io_uring, as happens by itself where that is refused. */
 #define BUFPIPE_NO_URING 1u
+/* For bufpipe_set_fd; the set then does without io_uring too. */
+#define BUFPIPE_POLLABLE 2u
 int bufpipe_set_create(bufpipe_set_t **set, unsigned flags);
 void bufpipe_set_destroy(bufpipe_set_t *set);
+/*
+ * A descriptor for the event loop of somebody else: readable when bufpipe_set_wait
+ * has something to report.  It turns quiet when bufpipe_set_wait with timeout 0
+ * returns 0, so call that until it does.  Only poll it; it belongs to the set.
+ * Errors: -EINVAL, also if the set was created without BUFPIPE_POLLABLE.
+ */
+int bufpipe_set_fd(const bufpipe_set_t *set);
 int bufpipe_set_add(bufpipe_set_t *set, bufpipe_t *pipe, unsigned events, void *user);
 int bufpipe_set_modify(bufpipe_set_t *set, bufpipe_t *pipe, unsigned events, void *user);
 int bufpipe_set_remove(bufpipe_set_t *set, bufpipe_t *pipe);

@@ -390,7 +390,7 @@ static bool is_asleep(long call, enum asleep how)
 	case ASLEEP_ANY:
 		return call == SYS_ppoll || call == SYS_futex || call == SYS_futex_waitv || is_epoll(call);
 	case ASLEEP_SET:
-		return call == SYS_io_uring_enter || is_epoll(call);
+		return call == SYS_ppoll || is_epoll(call);
 	case ASLEEP_PAUSE:
 #ifdef SYS_pause
 		if (call == SYS_pause)

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 #include "base/sys.h"
 
-static int wait_v(const _Atomic uint32_t *word, uint32_t value, const struct timespec *until)
+static int wait_v(const _Atomic uint32_t *word, uint32_t value, const _Atomic uint32_t *other,
+		  const struct timespec *until)
 {
-	struct futex_waitv waiter = {
-		.val = value,
-		.uaddr = (uintptr_t)word,
-		.flags = FUTEX_32,
+	struct futex_waitv waiters[2] = {
+		{ .val = value, .uaddr = (uintptr_t)word, .flags = FUTEX_32 },
+		{ .val = 0, .uaddr = (uintptr_t)other, .flags = FUTEX_32 },
 	};
+	int64_t r = sys_result(syscall(SYS_futex_waitv, waiters, other ? 2 : 1, 0, until, CLOCK_MONOTONIC));
 
-	return (int)sys_result(syscall(SYS_futex_waitv, &waiter, 1, 0, until, CLOCK_MONOTONIC));
+	return r > 0 ? 0 : (int)r; /* the kernel says which one was woken */
 }
 
 static int wait_plain(const _Atomic uint32_t *word, uint32_t value, const struct timespec *until)
@@ -18,7 +19,8 @@ static int wait_plain(const _Atomic uint32_t *word, uint32_t value, const struct
 		syscall(SYS_futex, word, FUTEX_WAIT_BITSET, value, until, NULL, FUTEX_BITSET_MATCH_ANY));
 }
 
-int sys_futex_wait(const _Atomic uint32_t *word, uint32_t value, int64_t deadline)
+int sys_futex_wait_two(const _Atomic uint32_t *word, uint32_t value, const _Atomic uint32_t *other,
+		       int64_t deadline)
 {
 	/* Set once futex_waitv was refused: before Linux 5.16, or by a sandbox, which may do so with any errno. */
 	static atomic_bool plain_only;
@@ -27,7 +29,7 @@ int sys_futex_wait(const _Atomic uint32_t *word, uint32_t value, int64_t deadlin
 	int r;
 
 	if (!atomic_load_explicit(&plain_only, memory_order_relaxed)) {
-		r = wait_v(word, value, limit);
+		r = wait_v(word, value, other, limit);
 		if (r >= 0 || r == -EAGAIN || r == -ETIMEDOUT || r == -EINTR)
 			return r;
 		/* Not for good: the word is in memory that the other side has taken away. */
@@ -36,4 +38,9 @@ int sys_futex_wait(const _Atomic uint32_t *word, uint32_t value, int64_t deadlin
 		atomic_store_explicit(&plain_only, 1, memory_order_relaxed);
 	}
 	return wait_plain(word, value, limit);
+}
+
+int sys_futex_wait(const _Atomic uint32_t *word, uint32_t value, int64_t deadline)
+{
+	return sys_futex_wait_two(word, value, NULL, deadline);
 }

@@ -33,8 +33,10 @@ struct direction {
 	struct lock_habit habit;       /* with it */
 	const struct receiver *held;   /* receiving: whose head is held with it, */
 	struct quick_lock *quick_lock; /* sending: the turn that is claimed with it */
-	uint64_t open_len;             /* of the record that is reserved or peeked */
-	_Atomic uint32_t owner;        /* shared: the thread that has it open */
+	_Atomic uint64_t
+		refused;        /* sending: the size of the record for which there was no room last; else 0 */
+	uint64_t open_len;      /* of the record that is reserved or peeked */
+	_Atomic uint32_t owner; /* shared: the thread that has it open */
 };
 
 int direction_enter_shared(struct direction *direction, int64_t deadline);

@@ -137,8 +137,11 @@ static void init_out(struct bufpipe *p)
 		.ours = &ours->send_waiter,
 		.notify = &ours->tail.notify,
 		.patience = ROOM_PATIENCE,
-		/* The bytes in a duplex end's socket are news of data alone: room would make bufpipe_fd readable. */
-		.silent = p->ours.identity.flags & LAYOUT_RECEIVES,
+		/*
+		 * A full pipe is seldom full for long, and this spares bufpipe_fd of a duplex end
+		 * bytes that are not about data.
+		 */
+		.silent = true,
 	};
 	p->out.quick_lock = &ours->tail.quick_lock;
 	direction_init(&p->out, &p->ours.identity, &ours->send_lock,
@@ -325,25 +328,64 @@ int bufpipe_create(bufpipe_t *ends[2], const struct bufpipe_options *options)
 	return 0;
 }
 
-int bufpipe_shutdown_within(bufpipe_t *pipe, int64_t timeout_ns)
+/* Ends what this end sends: first for its own threads and co-owners, then in the ring, in order. */
+static int end_out(bufpipe_t *pipe, int64_t timeout_ns)
 {
+	struct direction *out = &pipe->out;
 	int r;
 
-	if (!pipe || !timeout_valid(timeout_ns))
-		return -EINVAL;
-	if (pipe->out.state & DIRECTION_NONE) {
-		/* Every holder of either end finds it hung up. */
-		shutdown(pipe->socket, SHUT_RDWR);
-		wait_leave(&pipe->in.wait);
-		return 0;
-	}
-	r = direction_enter(&pipe->out, time_deadline(timeout_ns));
+	if (direction_is_open(out))
+		return -EBUSY;
+	wait_stop(&out->wait);
+	ring_refuse(&pipe->sender);
+	r = direction_enter(out, time_deadline(timeout_ns));
 	if (r < 0)
 		return r;
 	ring_end(&pipe->sender);
-	wait_notify(&pipe->out.wait, sender_tail(&pipe->sender));
-	direction_leave(&pipe->out);
+	wait_end(&out->wait, sender_tail(&pipe->sender));
+	direction_leave(out);
 	return 0;
+}
+
+/* What is there can still be received; every holder of either end finds the rest hung up. */
+static void end_in(bufpipe_t *pipe)
+{
+	wait_stop(&pipe->in.wait);
+	wait_end(&pipe->in.wait, receiver_head(&pipe->receiver));
+}
+
+static int end_directions(bufpipe_t *pipe, bool both, int64_t timeout_ns)
+{
+	bool sends = !(pipe->out.state & DIRECTION_NONE);
+	int r = 0;
+
+	if (sends)
+		r = end_out(pipe, timeout_ns);
+	if (r == 0 && (both || !sends) && !(pipe->in.state & DIRECTION_NONE)) {
+		end_in(pipe);
+		shutdown(pipe->socket, SHUT_RDWR);
+		wait_leave(&pipe->in.wait);
+	}
+	/* Those in this process that sleep on the socket. */
+	if (pipe->poke_set)
+		pipe->poke_set(pipe);
+	for (int i = ARM_IN; i <= ARM_OUT; i++) {
+		if (pipe->arm[i])
+			pipe->arm[i](pipe, false);
+	}
+	return r;
+}
+
+int bufpipe_shutdown_within(bufpipe_t *pipe, int64_t timeout_ns)
+{
+	if (!pipe || !timeout_valid(timeout_ns))
+		return -EINVAL;
+	return end_directions(pipe, false, timeout_ns);
+}
+
+int bufpipe_stop(bufpipe_t *pipe)
+{
+	return pipe ? end_directions(pipe, true, -1) : -EINVAL;
 }
 
 int bufpipe_shutdown(bufpipe_t *pipe)
@@ -372,8 +414,8 @@ void bufpipe_close(bufpipe_t *pipe)
 		wait_leave(&pipe->in.wait);
 	region_drop(&pipe->theirs);
 	region_drop(&pipe->ours);
-	if (pipe->drop_poll_fd)
-		pipe->drop_poll_fd(pipe);
+	if (pipe->drop_poll_fds)
+		pipe->drop_poll_fds(pipe);
 	free(pipe->partial.data);
 	free(pipe);
 }

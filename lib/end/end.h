@@ -32,6 +32,8 @@ struct outgoing {
 	uint64_t begin; /* where its first piece is */
 };
 
+enum { ARM_IN, ARM_OUT };
+
 struct bufpipe {
 	struct sender sender;
 	struct direction out;
@@ -48,11 +50,12 @@ struct bufpipe {
 	unsigned flags; /* of the options */
 
 	/* Left here by the layer above, which this one does not know.  NULL where there is nothing. */
-	void *entry;                             /* in a set: what the set knows of this end, */
-	void (*leave_set)(struct bufpipe *);     /* and how to take it out */
-	void *poll_fd;                           /* bufpipe_fd is in use: its descriptors, */
-	int (*arm)(struct bufpipe *, bool busy); /* what a try that found nothing calls; see record.h, */
-	void (*drop_poll_fd)(struct bufpipe *);  /* and how to close them */
+	void *entry;                         /* in a set: what the set knows of this end, */
+	void (*leave_set)(struct bufpipe *); /* and how to take it out */
+	void (*poke_set)(struct bufpipe *);  /* and to have it look, */
+	void *poll_fds[2]; /* bufpipe_fd is in use, [ARM_IN], or bufpipe_room_fd, [ARM_OUT]: */
+	int (*arm[2])(struct bufpipe *, bool busy); /* what a try that found nothing calls; see record.h, */
+	void (*drop_poll_fds)(struct bufpipe *);    /* and how to close them */
 };
 
 /* A generic pipe is no smaller: a piece of a long message has to go through it. */

@@ -82,13 +82,13 @@ int record_try_again(bufpipe_t *p)
 	struct record record;
 
 	if (wait_glance(&p->in.wait) == 0)
-		return p->arm ? p->arm(p, false) : -EAGAIN;
+		return p->arm[ARM_IN] ? p->arm[ARM_IN](p, false) : -EAGAIN;
 	return record_look(p, &record) == -EAGAIN ? -EPIPE : 0;
 }
 
 int record_try_busy(bufpipe_t *p)
 {
-	int r = p->arm ? p->arm(p, true) : -EAGAIN;
+	int r = p->arm[ARM_IN] ? p->arm[ARM_IN](p, true) : -EAGAIN;
 
 	/* Whether more will come is for the holder of the turn to find out. */
 	return r == -EPIPE ? -EAGAIN : r;

@@ -91,8 +91,8 @@ static int give_up(bufpipe_t *p, int64_t deadline)
 	if (deadline != TIME_TRY)
 		return -ETIMEDOUT;
 	/* Whoever waits for bufpipe_fd is to come again. */
-	if (p->arm)
-		p->arm(p, false);
+	if (p->arm[ARM_IN])
+		p->arm[ARM_IN](p, false);
 	return -EAGAIN;
 }
 

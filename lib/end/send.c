@@ -46,11 +46,16 @@ static uint64_t worth_waking(const struct sender *s, uint64_t len)
 
 /*
  * The stream has ended, or nobody is left who would receive: then this ends it,
- * so that nothing that is sent after a broken pipe is delivered.  Who ended it
- * before may have died before it could ring.
+ * so that nothing that is sent after a broken pipe is delivered.  A holder that shut
+ * this end down, or ended the stream, may have died before it was done, or could ring.
  */
 slow_path static void end_stream(bufpipe_t *p)
 {
+	if (wait_is_stopped(&p->out.wait)) {
+		ring_end(&p->sender);
+		wait_end(&p->out.wait, sender_tail(&p->sender));
+		return;
+	}
 	if (wait_is_over(&p->out.wait))
 		ring_end(&p->sender);
 	wait_notify(&p->out.wait, sender_tail(&p->sender));
@@ -62,34 +67,64 @@ static bool is_past(int64_t deadline)
 	return deadline != TIME_FOREVER && deadline != TIME_TRY && time_now() >= deadline;
 }
 
+/* For readiness: from now on there is room when what was refused would fit; 0: when there is some. */
+static void note_refused(bufpipe_t *p, uint64_t size)
+{
+	atomic_store_explicit(&p->out.refused, size, memory_order_relaxed);
+}
+
+/* A try found no room: -EAGAIN, -EPIPE, or 0: look again.  As record_try_again. */
+static int try_again(bufpipe_t *p, size_t len)
+{
+	if (wait_glance(&p->out.wait) < 0)
+		return -EPIPE;
+	note_refused(p, record_size(len));
+	return p->arm[ARM_OUT] ? p->arm[ARM_OUT](p, false) : -EAGAIN;
+}
+
+/* A try found that another holder is sending.  As record_try_busy. */
+static int try_busy(bufpipe_t *p)
+{
+	if (p->arm[ARM_OUT])
+		p->arm[ARM_OUT](p, true);
+	return -EAGAIN;
+}
+
 /* Waits for room in our turn, and points *room to it. */
 static int await_room(bufpipe_t *p, void **room, size_t len, int64_t deadline)
 {
 	const struct sender *s = &p->sender;
-	struct look look = { .word = s->head, .own = &s->own->tail, .ignore = HEAD_HELD };
+	struct wait *wait = &p->out.wait;
+	/* In our turn the tail moves for nobody else: the wait also ends when this end is shut down. */
+	struct look look = { .word = s->head, .own = &wait->ours->ended, .ignore = HEAD_HELD };
+	int tries = 0;
 	int r = 0;
 
 	while (!(*room = ring_reserve(s, len))) {
-		r = ring_make_room(s, len);
-		if (r == 0)
-			continue;
+		r = wait_is_stopped(wait) ? -EPIPE : ring_make_room(s, len);
+		/* Pairs with the fence in ring_refuse, which ring_make_room may have undone. */
+		atomic_thread_fence(memory_order_seq_cst);
+		if (wait_is_stopped(wait))
+			r = -EPIPE;
+		/* Once more if room came while it armed: the other side could drip for ever. */
 		if (r == -EAGAIN && deadline == TIME_TRY)
-			r = wait_glance(&p->out.wait) < 0 ? -EPIPE : -EAGAIN;
+			r = tries++ ? -EAGAIN : try_again(p, len);
 		else if (r == -EAGAIN) {
 			look.value = atomic_load_explicit(&s->own->head_seen, memory_order_relaxed);
-			look.own_value = sender_tail(s);
 			look.wanted = worth_waking(s, len);
 			/* A brief wait looks at no clock, and the head may move by little, again and again. */
 			if (is_past(deadline))
 				r = -ETIMEDOUT;
 			else
-				r = wait_until(&p->out.wait, &look, deadline);
+				r = wait_until(wait, &look, deadline);
 		}
 		if (r < 0)
 			break;
 	}
 	if (r == -EPIPE)
 		end_stream(p);
+	if (r != -EAGAIN)
+		note_refused(p, r == -ETIMEDOUT ? record_size(len) : 0);
 	return r;
 }
 
@@ -218,12 +253,19 @@ static int check_length(const bufpipe_t *p, size_t len, bool try)
 	return 0;
 }
 
+static int enter(bufpipe_t *p, int64_t deadline)
+{
+	int r = direction_enter(&p->out, deadline);
+
+	return r == -EAGAIN ? try_busy(p) : r;
+}
+
 slow_path static int send_until(bufpipe_t *p, const struct iovec *pieces, size_t len, int64_t deadline)
 {
 	int r = check_length(p, len, deadline == TIME_TRY);
 
 	if (r == 0)
-		r = direction_enter(&p->out, deadline);
+		r = enter(p, deadline);
 	if (r < 0)
 		return r;
 	if (fits(&p->out, len))
@@ -352,7 +394,7 @@ int bufpipe_reserve(bufpipe_t *p, void **buf, size_t len, int64_t timeout_ns)
 		return -EINVAL;
 	r = check_length(p, len, true);
 	if (r == 0)
-		r = direction_enter(&p->out, deadline);
+		r = enter(p, deadline);
 	if (r < 0)
 		return r;
 	r = await_room(p, &room, len, deadline);

@@ -33,7 +33,7 @@
 #include <stdint.h>
 
 #define LAYOUT_MAGIC   0x65706970667562ull /* "bufpipe" in memory, if little-endian */
-#define LAYOUT_VERSION 10u
+#define LAYOUT_VERSION 11u
 #define LAYOUT_LINE    64
 #define LAYOUT_MAX     ((uint64_t)1 << 40) /* of any size that a user may ask for */
 
@@ -86,8 +86,13 @@ struct waiter_state {
 	_Atomic uint32_t single;   /* a hint for the sender: messages come one at a time, as in a dialogue */
 	_Atomic uint64_t given_up; /* sender: the long message that it gave up last: position | GIVEN_UP */
 	_Atomic int32_t afar; /* a hint for both sides: more than 0 if the sender's lines come from afar */
-	_Atomic int32_t clearing; /* the same: if it pays to clear them; see ahead.h */
+	_Atomic int32_t clearing; /* the same: if it pays to clear them; see prefetch.h */
+	_Atomic uint64_t ended; /* ENDED_*; the waits of this end also sleep on its first half, as a futex */
 };
+
+/* Of a direction that was shut down from this end: each bit is in both halves, so that both are futex words. */
+#define ENDED_STOPPED ((uint64_t)1 << 32 | 1) /* this end's own waits end */
+#define ENDED_OVER    ((uint64_t)2 << 32 | 2) /* for the other end: nothing follows what is in the ring */
 
 #define GIVEN_UP ((uint64_t)2)
 
@@ -97,7 +102,7 @@ struct notify {
 	_Atomic uint64_t rung;  /* the raise that was answered, and the flags it had: raises << 8 | flags */
 };
 
-/* Of a shared end that sends: whose turn it is; see turn.h. */
+/* Of a shared end that sends: whose turn it is; see quick_lock.h. */
 struct quick_lock {
 	_Atomic uint32_t word;    /* futex word */
 	_Atomic uint32_t awaited; /* who holds the lock waits for the word: written by it */
@@ -105,7 +110,7 @@ struct quick_lock {
 
 #define QUICK_LOCK_CLAIMED 0x80000000u
 
-/* Of free space: hints, which co-owners share.  See ahead.h. */
+/* Of free space: hints, which co-owners share.  See prefetch.h. */
 struct prefetch {
 	_Atomic uint64_t settled; /* up to here it was cleared in advance, or left as it was */
 	_Atomic uint32_t steps;   /* counts, to measure now and then */
@@ -180,7 +185,8 @@ static_assert(offsetof(struct waiter_state, events) == 4 && offsetof(struct wait
 		      offsetof(struct waiter_state, single) == 28 &&
 		      offsetof(struct waiter_state, given_up) == 32 &&
 		      offsetof(struct waiter_state, afar) == 40 &&
-		      offsetof(struct waiter_state, clearing) == 44,
+		      offsetof(struct waiter_state, clearing) == 44 &&
+		      offsetof(struct waiter_state, ended) == 48,
 	      "layout");
 static_assert(offsetof(struct identity, version) == 8 && offsetof(struct identity, data_size) == 32 &&
 		      offsetof(struct identity, limit) == 40,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * bufpipe_fd: a descriptor for other event loops.
+ * bufpipe_fd and bufpipe_room_fd: descriptors for other event loops.
  *
  * It is an epoll of the socket, edge-triggered, and of an eventfd by which we
  * ring for ourselves.  The other side rings once after we have armed.  When a
@@ -8,12 +8,14 @@
  * ourselves.  So whenever no call is at work: if a message is there, the
  * descriptor is readable.  It turns quiet only when we find nothing and arm again.
  *
+ * The same holds for room, with the descriptor of the other direction.
+ *
  * Of a shared end each process has a descriptor of its own, and a byte makes all
  * of them readable; see docs/waiting.md, section 2.
  */
 #include "base/fd.h"
 #include "base/thread.h"
-#include "end/end.h"
+#include "poll/readiness.h"
 #include "sync/doorbell.h"
 
 #include <stdlib.h>
@@ -28,6 +30,7 @@ struct poll_fd {
 	int epoll;
 	int event;
 	int timer;        /* one-shot, of a shared end; else -1 */
+	bool out;         /* for room */
 	bool rung;        /* the eventfd or the timer may have something to be read */
 	uint32_t process; /* that opened it: a child that took the parent's events would silence it */
 };
@@ -62,20 +65,21 @@ static void quiet_self(struct poll_fd *f)
 }
 
 /*
- * A try has found nothing.  From here on a message makes the descriptor readable:
- * -EAGAIN.  0 when one has just come, -EPIPE when none will.  busy: it found
- * nothing because another holder has the turn.
+ * A try has found nothing.  From here on a message, or room, makes the descriptor
+ * readable: -EAGAIN.  0 when it has just come, -EPIPE when it never will.  busy: the
+ * try found nothing because another holder has the turn.
  */
-static int arm(bufpipe_t *p, bool busy)
+static int arm(bufpipe_t *p, struct poll_fd *f, bool busy)
 {
-	struct poll_fd *f = p->poll_fd;
+	unsigned event = f->out ? BUFPIPE_OUT : BUFPIPE_IN;
+	struct wait *wait = f->out ? &p->out.wait : &p->in.wait;
 	bool ordered;
 
 	if (f->process != thread_process())
 		return -EAGAIN;
 	quiet_self(f);
-	ordered = wait_order(&p->in.wait, wait_raise(&p->in.wait, receiver_head(&p->receiver), WAITER_FD));
-	if (ring_glance(&p->receiver)) {
+	ordered = wait_order(wait, readiness_raise(p, event, WAITER_FD));
+	if (readiness_look(p, event)) {
 		if (busy)
 			ring_self_later(f);
 		else
@@ -83,14 +87,24 @@ static int arm(bufpipe_t *p, bool busy)
 		return busy ? -EAGAIN : 0;
 	}
 	/* An edge tells of a hang-up once, and it may have been taken: so the eventfd keeps saying it. */
-	if (wait_hung_up(&p->in.wait)) {
+	if (wait_hung_up(wait)) {
 		ring_self(f);
-		return ring_glance(&p->receiver) ? 0 : -EPIPE;
+		return readiness_look(p, event) ? 0 : -EPIPE;
 	}
 	/* A publisher may miss our flag this once: have the caller come again. */
 	if (!ordered)
 		ring_self(f);
 	return -EAGAIN;
+}
+
+static int arm_in(bufpipe_t *p, bool busy)
+{
+	return arm(p, p->poll_fds[ARM_IN], busy);
+}
+
+static int arm_out(bufpipe_t *p, bool busy)
+{
+	return arm(p, p->poll_fds[ARM_OUT], busy);
 }
 
 static int join(int epoll, int fd)
@@ -128,51 +142,68 @@ static int open_all(struct poll_fd *f, const bufpipe_t *p)
 	return f->timer < 0 ? f->timer : join(f->epoll, f->timer);
 }
 
-static void drop(bufpipe_t *p)
+static void drop(bufpipe_t *p, int which)
 {
-	close_all(p->poll_fd);
-	p->poll_fd = NULL;
-	p->arm = NULL;
-	p->drop_poll_fd = NULL;
+	if (p->poll_fds[which])
+		close_all(p->poll_fds[which]);
+	p->poll_fds[which] = NULL;
+	p->arm[which] = NULL;
 }
 
-static int open_poll_fd(bufpipe_t *p)
+static void drop_both(bufpipe_t *p)
+{
+	drop(p, ARM_IN);
+	drop(p, ARM_OUT);
+}
+
+static int open_poll_fd(bufpipe_t *p, int which)
 {
 	struct poll_fd *f = malloc(sizeof(*f));
 	int r;
 
 	if (!f)
 		return -ENOMEM;
-	*f = (struct poll_fd){ .epoll = -1, .event = -1, .timer = -1, .process = thread_process() };
+	*f = (struct poll_fd){
+		.epoll = -1, .event = -1, .timer = -1, .out = which == ARM_OUT, .process = thread_process()
+	};
 	r = open_all(f, p);
 	if (r < 0) {
 		close_all(f);
 		return r;
 	}
-	if (p->poll_fd)
-		drop(p);
-	p->poll_fd = f;
-	p->arm = arm;
-	p->drop_poll_fd = drop;
-	arm(p, false);
+	drop(p, which);
+	p->poll_fds[which] = f;
+	p->arm[which] = which == ARM_OUT ? arm_out : arm_in;
+	p->drop_poll_fds = drop_both;
+	arm(p, f, false);
 	return 0;
+}
+
+/* A child of fork gets a descriptor of its own. */
+static int poll_fd_of(bufpipe_t *p, int which)
+{
+	const struct poll_fd *f = p->poll_fds[which];
+
+	if (!f || f->process != thread_process()) {
+		int r = open_poll_fd(p, which);
+
+		if (r < 0)
+			return r;
+		f = p->poll_fds[which];
+	}
+	return f->epoll;
 }
 
 int bufpipe_fd(bufpipe_t *p)
 {
-	const struct poll_fd *f;
-
 	if (!p)
 		return -EINVAL;
-	if (p->in.state & DIRECTION_NONE)
-		return -EBADF;
-	f = p->poll_fd;
-	if (!f || f->process != thread_process()) {
-		int r = open_poll_fd(p);
+	return p->in.state & DIRECTION_NONE ? -EBADF : poll_fd_of(p, ARM_IN);
+}
 
-		if (r < 0)
-			return r;
-		f = p->poll_fd;
-	}
-	return f->epoll;
+int bufpipe_room_fd(bufpipe_t *p)
+{
+	if (!p)
+		return -EINVAL;
+	return p->out.state & DIRECTION_NONE ? -EBADF : poll_fd_of(p, ARM_OUT);
 }

@@ -11,12 +11,19 @@ int readiness_check(const bufpipe_t *p, unsigned events)
 	return 0;
 }
 
-/* How much may be in the ring when there is said to be room: a quarter is free, and one message fits. */
-static uint64_t roomy(const struct sender *s, const struct direction *out)
+/*
+ * How much may be in the ring when there is said to be room: what was refused last
+ * would fit, or else a quarter is free and one object fits.
+ */
+static uint64_t roomy(const bufpipe_t *p)
 {
-	uint64_t quarter = s->limit - s->limit / 4;
-	uint64_t one = s->limit - record_size(out->shortest);
+	uint64_t limit = p->ours.identity.limit;
+	uint64_t refused = atomic_load_explicit(&p->out.refused, memory_order_relaxed);
+	uint64_t quarter = limit - limit / 4;
+	uint64_t one = limit - record_size(p->out.shortest);
 
+	if (refused)
+		return refused < limit ? limit - refused : 0;
 	return quarter < one ? quarter : one;
 }
 
@@ -25,13 +32,15 @@ static unsigned look_in(const bufpipe_t *p)
 	uint64_t header = ring_glance(&p->receiver);
 
 	if (!header)
-		return 0;
+		return wait_is_stopped(&p->in.wait) ? BUFPIPE_IN | BUFPIPE_HUP : 0;
 	return header & RECORD_END ? BUFPIPE_IN | BUFPIPE_HUP : BUFPIPE_IN;
 }
 
 static unsigned look_out(const bufpipe_t *p)
 {
-	return ring_used(&p->sender) <= roomy(&p->sender, &p->out) ? BUFPIPE_OUT : 0;
+	if (wait_is_stopped(&p->out.wait))
+		return BUFPIPE_OUT | BUFPIPE_HUP;
+	return ring_used(&p->sender) <= roomy(p) ? BUFPIPE_OUT : 0;
 }
 
 unsigned readiness_look(const bufpipe_t *p, unsigned events)
@@ -45,6 +54,14 @@ unsigned readiness_look(const bufpipe_t *p, unsigned events)
 	return ready;
 }
 
+/* The receiver's position worth a wake-up.  Holders of a shared end may wait for different ones: then any. */
+static uint64_t wanted_room(const bufpipe_t *p)
+{
+	uint64_t any = (uint64_t)1 << 62;
+
+	return sender_tail(&p->sender) - (p->out.wait.sole ? roomy(p) : any);
+}
+
 bool readiness_raise(bufpipe_t *p, unsigned events, uint32_t mode)
 {
 	bool fenced = true;
@@ -52,8 +69,7 @@ bool readiness_raise(bufpipe_t *p, unsigned events, uint32_t mode)
 	if (events & BUFPIPE_IN)
 		fenced &= wait_raise(&p->in.wait, receiver_head(&p->receiver), mode);
 	if (events & BUFPIPE_OUT)
-		fenced &=
-			wait_raise(&p->out.wait, sender_tail(&p->sender) - roomy(&p->sender, &p->out), mode);
+		fenced &= wait_raise(&p->out.wait, wanted_room(p), mode);
 	return fenced;
 }
 
@@ -77,8 +93,10 @@ void readiness_lower(bufpipe_t *p, unsigned events, uint32_t mode)
 
 void readiness_done(bufpipe_t *p)
 {
-	if (p->arm)
-		p->arm(p, false);
+	for (int i = ARM_IN; i <= ARM_OUT; i++) {
+		if (p->arm[i])
+			p->arm[i](p, false);
+	}
 }
 
 struct wait *readiness_any(bufpipe_t *p)

@@ -99,6 +99,7 @@ static void release(const struct bufpipe_set *set, bufpipe_t *p, unsigned events
 {
 	p->entry = NULL;
 	p->leave_set = NULL;
+	p->poke_set = NULL;
 	/* After fork the flags are the parent's. */
 	if (!set_is_ours(set))
 		return;
@@ -130,6 +131,17 @@ static void leave_on_close(bufpipe_t *p)
 		e->pipe = NULL; /* the copy of a set that was forked */
 }
 
+/* An end was shut down, which no other side tells us of. */
+static void look_again(bufpipe_t *p)
+{
+	struct entry *e = p->entry;
+
+	if (set_enter(e->set) < 0)
+		return;
+	set_heat(e->set, e);
+	leave(e->set, 0);
+}
+
 static int add(struct bufpipe_set *set, const struct entry *new)
 {
 	struct entry *e = malloc(sizeof(*e));
@@ -154,6 +166,7 @@ static int add(struct bufpipe_set *set, const struct entry *new)
 		e->spin_ns = readiness_any(e->pipe)->spin_ns;
 		e->pipe->entry = e;
 		e->pipe->leave_set = leave_on_close;
+		e->pipe->poke_set = look_again;
 		set_hasten_round(set);
 	} else {
 		set->by_fd[e->fd] = e;
@@ -328,7 +341,7 @@ int bufpipe_set_create(bufpipe_set_t **set, unsigned flags)
 	struct bufpipe_set *s;
 	int r;
 
-	if (!set || flags & ~BUFPIPE_NO_URING)
+	if (!set || flags & ~(BUFPIPE_NO_URING | BUFPIPE_POLLABLE))
 		return -EINVAL;
 	s = calloc(1, sizeof(*s));
 	if (!s)
@@ -345,7 +358,8 @@ int bufpipe_set_create(bufpipe_set_t **set, unsigned flags)
 	s->round_due = TIME_FOREVER; /* there is no pipe */
 	atomic_store_explicit(&s->pace.expected, FIRST_GUESS, memory_order_relaxed);
 	s->sleeper = &sleep_on_uring;
-	r = flags & BUFPIPE_NO_URING ? -ENOSYS : s->sleeper->open(s);
+	s->pollable = flags & BUFPIPE_POLLABLE;
+	r = flags ? -ENOSYS : s->sleeper->open(s);
 	if (r < 0) { /* forbidden, unknown, or short of something: epoll needs less */
 		s->sleeper = &sleep_on_epoll;
 		r = s->sleeper->open(s);
@@ -357,6 +371,11 @@ int bufpipe_set_create(bufpipe_set_t **set, unsigned flags)
 	}
 	*set = s;
 	return 0;
+}
+
+int bufpipe_set_fd(const bufpipe_set_t *set)
+{
+	return set && set->pollable ? set->sleeper->fd(set) : -EINVAL;
 }
 
 void bufpipe_set_destroy(bufpipe_set_t *set)

@@ -53,6 +53,7 @@ struct bufpipe_set {
 	void *inside; /* the sleeper's own */
 	int poke;     /* an eventfd: wakes the thread that sleeps */
 	bool asleep;
+	bool pollable; /* bufpipe_set_fd may be called: a try that finds nothing leaves all entries asleep */
 	struct entry *hot;          /* where the next look begins */
 	unsigned hot_count;         /* of these, */
 	unsigned hot_fds;           /* and of plain descriptors among them */
@@ -83,6 +84,7 @@ struct sleeper {
 	int (*watch)(struct bufpipe_set *set, struct entry *entry);
 	/* Passes on what has fired; sleeps for it until then, without the lock, unless that is TIME_TRY. */
 	int (*sleep)(struct bufpipe_set *set, int64_t until);
+	int (*fd)(const struct bufpipe_set *set); /* what bufpipe_set_fd gives out; NULL: nothing */
 	/* In a spin: may a sleep with TIME_TRY have something to pass on?  turn counts up. */
 	bool (*fired)(const struct bufpipe_set *set, unsigned turn);
 };
@@ -109,6 +111,14 @@ void set_heat(struct bufpipe_set *set, struct entry *entry);
 
 /* A pipe has joined that needs to be looked at sooner than others. */
 void set_hasten_round(struct bufpipe_set *set);
+
+/*
+ * Sleeps until this descriptor is readable, without the lock: as ppoll.  The kernel
+ * goes on with ppoll after a stop, or after work of io_uring that is no signal; of
+ * the other calls that sleep it would make -EINTR.  A thread that is cancelled here
+ * leaves the set as if its wait had ended.
+ */
+int set_sleep_on(struct bufpipe_set *set, int fd, int64_t until);
 
 /* Takes it out of the circle. */
 void set_cool(struct bufpipe_set *set, struct entry *entry);

@@ -89,24 +89,15 @@ static void pass_on(struct bufpipe_set *set, const struct epoll_event *event)
 static int sleep_in_epoll(struct bufpipe_set *set, int64_t until)
 {
 	struct epoll_event events[BATCH];
-	int64_t now = until == TIME_TRY ? 0 : time_now();
-	int64_t left = until > now ? (until - now + 999999) / 1000000 : 0;
+	int r = until == TIME_TRY ? 0 : set_sleep_on(set, epoll_of(set), until);
 	int n;
 
-	if (left) {
-		set->asleep = true;
-		pthread_mutex_unlock(&set->lock);
-	}
-	n = epoll_wait(epoll_of(set), events, BATCH, (int)left);
-	if (n < 0)
-		n = -errno;
-	if (left) {
-		pthread_mutex_lock(&set->lock);
-		set->asleep = false;
-	}
+	if (r < 0)
+		return r;
+	n = epoll_wait(epoll_of(set), events, BATCH, 0);
 	for (int i = 0; i < n; i++)
 		pass_on(set, &events[i]);
-	return n < 0 ? n : 0;
+	return n < 0 ? -errno : 0;
 }
 
 /* Only a system call can tell: now and then. */
@@ -126,5 +117,6 @@ const struct sleeper sleep_on_epoll = {
 	.prepare = prepare,
 	.watch = watch,
 	.sleep = sleep_in_epoll,
+	.fd = epoll_of,
 	.fired = fired,
 };

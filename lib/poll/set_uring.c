@@ -26,6 +26,8 @@
 #define CQ_ENTRIES   4096
 #define HUPS         64
 #define NOT_ALL      1
+/* How often in a row the kernel may be short of something before the set goes on without io_uring. */
+#define REFUSALS_MOST 16
 
 /*
  * The upper half of user_data is a slot, and the lower half a ticket with what the
@@ -50,6 +52,7 @@ struct inside {
 	uint64_t *cancels;
 	unsigned cancel_count;
 	unsigned cancel_room;
+	unsigned refusals; /* submissions in a row that the kernel did not take */
 };
 
 static uint64_t data_of(uint32_t slot, uint32_t ticket, unsigned about)
@@ -251,8 +254,13 @@ static int submit(struct bufpipe_set *set)
 	/* A request with an error in it ends a submission; those behind it go with the next. */
 	while (r > 0 && io_uring_sq_ready(&in->ring))
 		r = io_uring_submit(&in->ring);
-	if (r > 0)
+	if (r > 0) {
+		in->refusals = 0;
 		return 0;
+	}
+	/* Short of something is one thing, and forbidden for good, with whatever errno, another. */
+	if (r < 0 && ++in->refusals > REFUSALS_MOST)
+		return r;
 	if (r < 0 && r != -EAGAIN && r != -EBUSY && r != -EINTR && r != -ENOMEM)
 		return r;
 	/* Until it takes them, pipes are asleep that nobody watches: each wait looks at them. */
@@ -440,28 +448,16 @@ static void ask_for_hot(struct bufpipe_set *set)
 	} while (e != set->hot);
 }
 
-/* Without the lock. */
 static int sleep_in_ring(struct bufpipe_set *set, int64_t until)
 {
 	struct inside *in = set->inside;
-	struct __kernel_timespec limit;
-	struct io_uring_cqe *cqe;
-	int64_t now = time_now();
-	/* Apart from the wait: one call that does both would hide that a signal ended the wait. */
 	int r = submit(set);
 
 	if (r < 0)
 		return r;
 	if (r == NOT_ALL)
-		until = time_sooner(until, now + BLIND_SLEEP);
-	limit.tv_sec = until > now ? (until - now) / NSEC_PER_SEC : 0;
-	limit.tv_nsec = until > now ? (until - now) % NSEC_PER_SEC : 0;
-	set->asleep = true;
-	pthread_mutex_unlock(&set->lock);
-	r = io_uring_wait_cqe_timeout(&in->ring, &cqe, &limit);
-	pthread_mutex_lock(&set->lock);
-	set->asleep = false;
-	return r;
+		until = time_sooner(until, time_now() + BLIND_SLEEP);
+	return set_sleep_on(set, in->ring.ring_fd, until);
 }
 
 static int sleep_in_uring(struct bufpipe_set *set, int64_t until)

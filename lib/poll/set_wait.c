@@ -4,6 +4,8 @@
 
 #include "sync/spin.h"
 
+#include <sys/eventfd.h>
+
 #define LONG_SLEEP (5 * NSEC_PER_SEC)
 /* How many pipes one call looks at, of a round of all. */
 #define ROUND_PART 256
@@ -259,6 +261,33 @@ static void go_round(struct bufpipe_set *set, int64_t now)
 	}
 }
 
+static void leave_cancelled(void *arg)
+{
+	struct bufpipe_set *set = arg;
+
+	pthread_mutex_lock(&set->lock);
+	set->asleep = false;
+	set->waiting = false;
+	pthread_mutex_unlock(&set->lock);
+}
+
+int set_sleep_on(struct bufpipe_set *set, int fd, int64_t until)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	int64_t now = time_now();
+	struct timespec left = time_spec(until > now ? until - now : 0);
+	int r;
+
+	set->asleep = true;
+	pthread_mutex_unlock(&set->lock);
+	pthread_cleanup_push(leave_cancelled, set);
+	r = ppoll(&p, 1, &left, NULL) < 0 ? -errno : 0;
+	pthread_cleanup_pop(0);
+	pthread_mutex_lock(&set->lock);
+	set->asleep = false;
+	return r;
+}
+
 /* Without the lock; what fires is hot when it returns. */
 static int sleep_until(struct bufpipe_set *set, int64_t until)
 {
@@ -306,6 +335,17 @@ static int await_ready(struct bufpipe_set *set, int64_t deadline)
 	return r;
 }
 
+/* For bufpipe_set_fd: what comes from here on makes it readable.  How many came meanwhile. */
+static unsigned put_all_to_sleep(struct bufpipe_set *set, struct bufpipe_event *events, unsigned max)
+{
+	unsigned stale;
+
+	/* Not all of them are watched: have the caller come again. */
+	if (!cool_down(set, 0, UINT32_MAX))
+		eventfd_write(set->poke, 1);
+	return harvest(set, events, max, &stale);
+}
+
 static int wait_for_any(struct bufpipe_set *set, struct bufpipe_event *events, unsigned max, int64_t deadline)
 {
 	unsigned stale;
@@ -322,6 +362,8 @@ static int wait_for_any(struct bufpipe_set *set, struct bufpipe_event *events, u
 	n = harvest(set, events, max, &stale);
 	if (stale >= COOL_LEAST && set->hot_count > HOT_MOST)
 		cool_down(set, MISSES_MOST, COOL_MOST);
+	if (!n && deadline == TIME_TRY && set->pollable)
+		n = put_all_to_sleep(set, events, max);
 	if (n || deadline == TIME_TRY)
 		return (int)n;
 	begin = time_now();

@@ -115,6 +115,19 @@ int ring_make_room(const struct sender *s, uint64_t len);
 /* A fresh look at the receiver's head: 0, or -EPROTO if it is impossible. */
 int ring_look(const struct sender *s);
 
+/*
+ * From now on nothing fits: the next sender comes to ring_make_room.  Not in our
+ * turn: a sender that is just looking at the head may undo it, so after that it must
+ * look, behind a fence, whether this was called.
+ */
+static inline void ring_refuse(const struct sender *s)
+{
+	const uint64_t far = (uint64_t)1 << 62;
+
+	atomic_thread_fence(memory_order_seq_cst);
+	atomic_store_explicit(&s->own->head_seen, sender_tail(s) - far, memory_order_relaxed);
+}
+
 /* The end of the stream; a second call does nothing.  Needs no room. */
 void ring_end(const struct sender *s);
 

@@ -67,30 +67,82 @@ static int poll_end(const struct wait *wait)
 	return sys_poll(&p, 0) > 0 ? p.revents : 0;
 }
 
+/* Acquire pairs with the release in wait_end: what was published before is visible. */
+static bool was_ended(const struct wait *wait)
+{
+	return (atomic_load_explicit(&wait->theirs->ended, memory_order_acquire) & ENDED_OVER) == ENDED_OVER;
+}
+
 bool wait_hung_up(const struct wait *wait)
 {
-	return poll_end(wait);
+	return was_ended(wait) || poll_end(wait);
 }
 
 bool wait_is_over(const struct wait *wait)
 {
-	return poll_end(wait) & (POLLHUP | POLLRDHUP);
+	return was_ended(wait) || poll_end(wait) & (POLLHUP | POLLRDHUP);
+}
+
+/* The half of the word ended that is slept on: both hold the same. */
+static const _Atomic uint32_t *ended_futex(const struct wait *wait)
+{
+	return (const _Atomic uint32_t *)(uintptr_t)&wait->ours->ended;
+}
+
+void wait_stop(struct wait *wait)
+{
+	/* Release pairs with the acquire in wait_is_stopped: whoever sees it finds nothing that fits. */
+	atomic_fetch_or_explicit(&wait->ours->ended, ENDED_STOPPED, memory_order_release);
+	sys_futex_wake(ended_futex(wait), wait->crowd);
+	/* Also those that sleep on the other side's events alone, as in bufpipe_wait, or without futex_waitv. */
+	sys_futex_wake(&wait->theirs->events, wait->crowd);
+}
+
+void wait_end(struct wait *wait, uint64_t position)
+{
+	/* Release pairs with the acquire in was_ended. */
+	atomic_fetch_or_explicit(&wait->ours->ended, ENDED_OVER, memory_order_release);
+	wait_notify(wait, position);
 }
 
 /* Woken, or not put to sleep, with nothing to see: is somebody there?  The last look comes after that answer. */
 static int check_life(const struct wait *wait, const struct look *look)
 {
-	if (!wait_hung_up(wait))
+	if (!wait_is_stopped(wait) && !wait_hung_up(wait))
 		return 0;
 	return changed(look) ? 0 : -EPIPE;
 }
 
+/* Whether the other side is known to be gone. */
+static int glance(struct wait *wait)
+{
+	uint32_t flags = atomic_load_explicit(&wait->theirs->flags, memory_order_acquire);
+	uint32_t quiet = atomic_load_explicit(&wait->notify->quiet, memory_order_relaxed);
+	int64_t now = time_of(CLOCK_MONOTONIC_COARSE);
+
+	if (was_ended(wait))
+		return -EPIPE;
+	if ((flags ^ quiet) < WAITER_LEAVE &&
+	    now - atomic_load_explicit(&wait->checked, memory_order_relaxed) < GLANCE)
+		return 0;
+	if (wait_hung_up(wait))
+		return -EPIPE;
+	atomic_store_explicit(&wait->checked, now, memory_order_relaxed);
+	atomic_store_explicit(&wait->notify->quiet, flags & QUIET, memory_order_relaxed);
+	return 0;
+}
+
 /* The publisher, when the flags are not quiet. */
 
-/* One sleeper on the futex says from which position on it should be woken; of several we cannot know that. */
+/*
+ * One waiter says from which position on it should be woken.  Of several kinds at once
+ * we cannot know that; of several of one kind, readiness_raise says any.
+ */
 static bool may_ring_later(uint32_t flags)
 {
-	return (flags & WAITER_ASLEEP) == WAITER_FUTEX || (flags & WAITER_ASLEEP) == WAITER_MANY;
+	uint32_t asleep = flags & WAITER_ASLEEP;
+
+	return asleep == WAITER_FUTEX || asleep == WAITER_MANY || asleep == WAITER_FD;
 }
 
 /* Answers a raised flag, once for each raise.  -EPIPE if the one that raised it seems to be dead. */
@@ -103,7 +155,7 @@ static int ring(struct wait *wait, uint32_t flags, uint64_t position)
 	answer = atomic_load_explicit(&wait->theirs->raises, memory_order_relaxed) << 8 |
 		 (flags & WAITER_ASLEEP);
 	if (answer == atomic_load_explicit(&wait->notify->rung, memory_order_relaxed))
-		return wait_glance(wait);
+		return glance(wait);
 	if (may_ring_later(flags) &&
 	    (int64_t)(position - atomic_load_explicit(&wait->theirs->wanted, memory_order_relaxed)) < 0)
 		return 0;
@@ -161,18 +213,7 @@ slow_path void wait_ring_again(struct wait *wait)
 
 slow_path int wait_glance(struct wait *wait)
 {
-	uint32_t flags = atomic_load_explicit(&wait->theirs->flags, memory_order_acquire);
-	uint32_t quiet = atomic_load_explicit(&wait->notify->quiet, memory_order_relaxed);
-	int64_t now = time_of(CLOCK_MONOTONIC_COARSE);
-
-	if ((flags ^ quiet) < WAITER_LEAVE &&
-	    now - atomic_load_explicit(&wait->checked, memory_order_relaxed) < GLANCE)
-		return 0;
-	if (wait_hung_up(wait))
-		return -EPIPE;
-	atomic_store_explicit(&wait->checked, now, memory_order_relaxed);
-	atomic_store_explicit(&wait->notify->quiet, flags & QUIET, memory_order_relaxed);
-	return 0;
+	return wait_is_stopped(wait) ? -EPIPE : glance(wait);
 }
 
 void wait_leave(struct wait *wait)
@@ -340,7 +381,8 @@ static int futex_sleep(const struct wait *wait, const struct look *look, uint32_
 
 	if (changed(look))
 		return 0;
-	r = sys_futex_wait(&wait->theirs->events, events, time_sooner(until, deadline));
+	r = sys_futex_wait_two(&wait->theirs->events, events, ended_futex(wait),
+			       time_sooner(until, deadline));
 	return judge(wait, look, r, deadline <= until);
 }
 
@@ -364,7 +406,7 @@ static int sleep_on_bell(struct wait *wait, const struct look *look, int bell, i
 	/* Again: a publisher may have read the flag as it was, and left it at a FUTEX_WAKE. */
 	ordered = wait_order(wait, wait_raise(wait, look->wanted, WAITER_DOORBELL));
 	/* The hang-up is an edge too, and may have been taken. */
-	if (changed(look) || wait_hung_up(wait))
+	if (changed(look) || wait_is_stopped(wait) || wait_hung_up(wait))
 		return check_life(wait, look);
 	now = time_now();
 	if (!ordered || now >= deadline)

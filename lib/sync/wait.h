@@ -137,7 +137,21 @@ void wait_unfence(struct wait *wait);
 /* A fence here and in each process that has registered; false when there was one here alone. */
 bool wait_membarrier(void);
 
+/* The other side is gone, or has ended this direction. */
 bool wait_hung_up(const struct wait *wait);
+
+/* This end has shut this direction down: its own waits end. */
+static inline bool wait_is_stopped(const struct wait *wait)
+{
+	/* Acquire pairs with the release in wait_stop. */
+	return atomic_load_explicit(&wait->ours->ended, memory_order_acquire);
+}
+
+/* From now on every wait in this direction ends, also of the co-owners; those that sleep are woken. */
+void wait_stop(struct wait *wait);
+
+/* And the other side need not wait for more than there is: then it is told. */
+void wait_end(struct wait *wait, uint64_t position);
 
 /* Whether that is for good, and not because the socket was closed behind our back. */
 bool wait_is_over(const struct wait *wait);

@@ -183,6 +183,7 @@ Test(shared, long_messages_of_two_senders_do_not_mix)
 struct caller {
 	bufpipe_t *pipe;
 	int sends;
+	int shuts;
 	int64_t timeout;
 	int64_t result;
 };
@@ -192,8 +193,11 @@ static void call(void *arg)
 	struct caller *caller = arg;
 	char object[8] = { 0 };
 
-	caller->result = caller->sends ? bufpipe_send(caller->pipe, object, 8, caller->timeout)
-				       : bufpipe_recv(caller->pipe, object, 8, caller->timeout);
+	if (caller->shuts)
+		caller->result = bufpipe_shutdown_within(caller->pipe, caller->timeout);
+	else
+		caller->result = caller->sends ? bufpipe_send(caller->pipe, object, 8, caller->timeout)
+					       : bufpipe_recv(caller->pipe, object, 8, caller->timeout);
 }
 
 static const struct bufpipe_options narrow = { .flags = BUFPIPE_SHARED, .object_size = 8, .object_count = 2 };
@@ -254,31 +258,34 @@ Test(shared, one_message_wakes_one_sleeper_and_the_end_all)
 	pipe_close(ends);
 }
 
-Test(shared, shutdown_waits_for_a_blocked_sender_no_longer_than_it_is_told)
+Test(shared, shutdown_waits_for_a_reservation_no_longer_than_it_is_told)
 {
 	struct caller caller;
 	struct thread thread;
 	bufpipe_t *ends[2];
 	char object[8];
 	int64_t start;
+	void *room;
 
 	pipe_open(ends, &narrow);
-	fill_up(ends[OUT], 8);
-	caller = (struct caller){ .pipe = ends[OUT], .sends = 1, .timeout = -1, .result = 1 };
+	check_eq(bufpipe_reserve(ends[OUT], &room, 8, 0), 0);
+	memcpy(room, "reserved", 8);
+	caller = (struct caller){ .pipe = ends[OUT], .shuts = 1, .timeout = 0 };
 	thread_start(&thread, call, &caller);
-	wait_until_asleep(0, thread.tid, ASLEEP_ANY);
-	start = clock_ns();
-	check_eq(bufpipe_shutdown_within(ends[OUT], 0), -EAGAIN);
-	check_eq(bufpipe_shutdown_within(ends[OUT], 20 * MSEC), -ETIMEDOUT);
-	check(clock_ns() - start >= 20 * MSEC);
-	check(clock_ns() - start < PROMPT);
-	/* The call has changed nothing. */
-	for (int i = 0; i < 3; i++)
-		check_eq(bufpipe_recv(ends[IN], object, 8, -1), 8);
 	thread_join(&thread);
-	check_eq(caller.result, 0);
-	check_eq(bufpipe_shutdown_within(ends[OUT], 0), 0);
-	check_eq(bufpipe_recv(ends[IN], object, 8, 0), -EPIPE);
+	check_eq(caller.result, -EAGAIN);
+	start = clock_ns();
+	caller.timeout = 20 * MSEC;
+	thread_start(&thread, call, &caller);
+	thread_join(&thread);
+	check_eq(caller.result, -ETIMEDOUT);
+	check(clock_ns() - start >= 20 * MSEC);
+	/* Nothing more is sent, but what was reserved, and that still comes before the end. */
+	check_eq(bufpipe_commit(ends[OUT], 8), 0);
+	check_eq(bufpipe_send(ends[OUT], "too late", 8, -1), -EPIPE);
+	check_eq(bufpipe_recv(ends[IN], object, 8, -1), 8);
+	check(!memcmp(object, "reserved", 8));
+	check_eq(bufpipe_recv(ends[IN], object, 8, -1), -EPIPE);
 	pipe_close(ends);
 }
 
