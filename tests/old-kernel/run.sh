@@ -1,0 +1,78 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# Runs test programs under the kernel of Debian 12, in a machine of their own without hardware acceleration:
+#	run.sh BUILD-DIRECTORY PROGRAM...
+# There, memory is not promised beyond what there is.  Prints "ok NAME" or "FAILED NAME" for each; skips all, and says
+# why, where the emulator or the kernel is not to be had.
+set -uo pipefail
+root=$(cd "$(dirname "$0")/../.." && pwd)
+build=$(realpath "$1")
+shift
+work=$build/old-kernel
+
+skip() {
+	echo "old-kernel: skipped: $*"
+	exit 77
+}
+
+[ "$(uname -m)" = x86_64 ] || skip "this is no x86-64"
+"$root/tools/need-packages" qemu-system-x86 >&2
+command -v qemu-system-x86_64 >/dev/null || skip "no qemu-system-x86_64"
+mkdir -p "$work"
+kernel=$(find "$work/kernel/boot" -name 'vmlinuz-*' 2>/dev/null | head -1)
+if [ -z "$kernel" ]; then
+	# Only unpacked: to install it would change what this machine boots.
+	kernel_package=$(apt-cache search '^linux-image-6\.1\.0-[0-9]+-cloud-amd64$' 2>/dev/null | awk '{ print $1 }' | sort -V | tail -1)
+	[ -n "$kernel_package" ] || skip "no package of a 6.1 kernel"
+	(cd "$work" && apt-get -qq download "$kernel_package") >&2 || skip "$kernel_package cannot be downloaded"
+	dpkg-deb -x "$work/$kernel_package"_*.deb "$work/kernel" || skip "$kernel_package cannot be unpacked"
+	kernel=$(find "$work/kernel/boot" -name 'vmlinuz-*' | head -1)
+fi
+
+# All that is needed, in the memory file system that the kernel starts from.
+rm -rf "$work/root"
+mkdir -p "$work/root"/{tests,bin,proc,sys,dev,tmp}
+"${CC:-cc}" -O1 -static -D_GNU_SOURCE -o "$work/root/init" "$root/tests/old-kernel/init.c" || exit 1
+names=()
+for program; do
+	strip -g -o "$work/root/tests/$program" "$build/tests/$program"
+	names+=("$program")
+	LD_LIBRARY_PATH=$build/lib ldd "$build/tests/$program" | grep -oE '/[^ ]+'
+done | sort -u | while read -r library; do
+	to=$library
+	case $library in
+	"$build"/*) to=/lib/$(basename "$library") ;; # where a test looks for it: ../lib
+	esac
+	mkdir -p "$work/root$(dirname "$to")"
+	cp -L "$library" "$work/root$to"
+done
+python3 - "$work/root" "$work/initrd" <<'END'
+import os, stat, sys
+root, out = sys.argv[1:]
+with open(out, "wb") as f:
+    def entry(name, mode, data=b""):
+        fields = [0, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name) + 1, 0]
+        head = b"070701" + b"".join(b"%08x" % x for x in fields) + name.encode() + b"\0"
+        f.write(head + b"\0" * (-len(head) % 4) + data + b"\0" * (-len(data) % 4))
+    for folder, folders, files in os.walk(root):
+        for name in sorted(folders):
+            entry(os.path.relpath(os.path.join(folder, name), root), stat.S_IFDIR | 0o755)
+        for name in sorted(files):
+            path = os.path.join(folder, name)
+            entry(os.path.relpath(path, root), stat.S_IFREG | 0o755, open(path, "rb").read())
+    entry("TRAILER!!!", 0)
+END
+timeout -s KILL "${OLD_KERNEL_SECONDS:-1200}" qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m 2048 -nographic \
+	-no-reboot -nodefaults -serial stdio -monitor none -kernel "$kernel" -initrd "$work/initrd" \
+	-append "console=ttyS0 quiet panic=-1 mitigations=off rdinit=/init -- $*" </dev/null | tr -d '\r' >"$work/log"
+failures=0
+for program; do
+	if grep -q "^RESULT $program 0$" "$work/log"; then
+		echo "ok $program"
+	else
+		sed -n "/^---- $program$/,/^RESULT/p" "$work/log" | tail -40
+		echo "FAILED $program"
+		failures=$((failures + 1))
+	fi
+done
+[ "$failures" -eq 0 ]
