@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 from _typeshed import ReadableBuffer, WriteableBuffer
 from os import PathLike
 from types import GenericAlias, TracebackType

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The robust lock as glibc takes it and the kernel hands it on: an owner word with a waiters bit and an
  * owner-died bit, a list of held locks and one pending operation for each thread, which the kernel reads when

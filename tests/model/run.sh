@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT
 # Searches every model, and every mutant, which the search must reject.
 # With the argument 'long' also with larger bounds.
 set -u

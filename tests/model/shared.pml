@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Shared ends: two receivers that block (leader and followers behind the watch lock), one that only tries, a
  * publisher, and one death at any step of a receiver. Memory is sequentially consistent here, wait.pml has

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The turn of a shared end: taken by a compare-and-swap and ended by a plain store, with a store buffer for
  * each process as in wait.pml; or claimed by the holder of the lock, who alone may sleep on the word.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * One publisher, one waiter, and a store buffer for each, as x86 has them: stores leave a process in order
  * but late, loads do not wait for them. The publisher executes no fence after its store; the waiter's
