@@ -162,7 +162,7 @@ class Interpreter(TestCase):
         result = run(
             """
             from buffered_pipe import Generic_Pipe
-            receiver, sender = Generic_Pipe(4096)
+            receiver, sender = Generic_Pipe(65536)
             sender.send([bytearray(5000)])
             print(len(receiver.recv()[0]))
             """,
