@@ -182,6 +182,14 @@ static struct entry *entry_of(const struct bufpipe_set *set, const bufpipe_t *p)
 	return e && e->set == set ? e : NULL;
 }
 
+/* Nobody watches an entry that is new or changed before the next wait: have the caller of bufpipe_set_fd come. */
+static int announce(struct bufpipe_set *set, int r)
+{
+	if (r == 0 && set->pollable)
+		eventfd_write(set->poke, 1);
+	return leave(set, r);
+}
+
 int bufpipe_set_add(bufpipe_set_t *set, bufpipe_t *p, unsigned events, void *user)
 {
 	struct entry new = { .pipe = p, .events = events, .user = user };
@@ -192,7 +200,7 @@ int bufpipe_set_add(bufpipe_set_t *set, bufpipe_t *p, unsigned events, void *use
 	if (r < 0)
 		return r;
 	new.fd = p->socket;
-	return leave(set, p->entry ? -EEXIST : add(set, &new));
+	return announce(set, p->entry ? -EEXIST : add(set, &new));
 }
 
 int bufpipe_set_modify(bufpipe_set_t *set, bufpipe_t *p, unsigned events, void *user)
@@ -210,7 +218,7 @@ int bufpipe_set_modify(bufpipe_set_t *set, bufpipe_t *p, unsigned events, void *
 	set_heat(set, e);
 	e->events = events;
 	e->user = user;
-	return leave(set, 0);
+	return announce(set, 0);
 }
 
 int bufpipe_set_remove(bufpipe_set_t *set, bufpipe_t *p)

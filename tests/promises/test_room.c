@@ -314,3 +314,33 @@ Test(room, the_descriptor_of_a_set_is_quiet_when_nothing_is_there)
 	bufpipe_set_destroy(set);
 	bufpipe_set_destroy(other);
 }
+
+/* What joins a set, or is changed in it, after its descriptor has turned quiet is told of too. */
+Test(room, the_descriptor_of_a_set_tells_of_what_is_added_later)
+{
+	bufpipe_set_t *set = set_open(BUFPIPE_POLLABLE);
+	struct bufpipe_event event;
+	bufpipe_t *ends[2];
+	int fd = bufpipe_set_fd(set);
+
+	check_eq(bufpipe_set_wait(set, &event, 1, 0), 0);
+	pipe_open(ends, NULL);
+	say(ends[OUT], "early");
+	check_eq(bufpipe_set_add(set, ends[IN], 0, NULL), 0);
+	while (readable(fd, 0))
+		check_eq(bufpipe_set_wait(set, &event, 1, 0), 0);
+	check_eq(bufpipe_set_modify(set, ends[IN], BUFPIPE_IN, NULL), 0);
+	check(readable(fd, PLENTY));
+	check_eq(bufpipe_set_wait(set, &event, 1, 0), 1);
+	hear(ends[IN], "early");
+	check_eq(bufpipe_set_remove(set, ends[IN]), 0);
+	while (readable(fd, 0))
+		check_eq(bufpipe_set_wait(set, &event, 1, 0), 0);
+	check_eq(bufpipe_set_add(set, ends[IN], BUFPIPE_IN, NULL), 0);
+	say(ends[OUT], "late");
+	check(readable(fd, PLENTY));
+	check_eq(bufpipe_set_wait(set, &event, 1, 0), 1);
+	check_eq(bufpipe_set_remove(set, ends[IN]), 0);
+	pipe_close(ends);
+	bufpipe_set_destroy(set);
+}
