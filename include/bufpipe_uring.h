@@ -15,7 +15,7 @@
  *
  * The header itself needs nothing of liburing.
  *
- * tests/echo-daemon.c is a complete server: pipes, a Unix socket, a timer and
+ * examples/echo-daemon.c is a complete server: pipes, a Unix socket, a timer and
  * signals in one ring.
  *
  * Results: 0; -EINVAL; -EBADF: the end does not go that way; -ENOSYS: io_uring is

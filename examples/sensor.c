@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Across languages, the side in C: sends samples of a fixed layout to whoever connects;
+ * sensor.py reads them.
+ *
+ *   sensor ADDRESS SAMPLES
+ *
+ * A static pipe refuses a partner with another object size, so the two programs cannot
+ * mistake each other's layout for their own length.
+ */
+#include <bufpipe.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Fixed widths and no padding: '<QdI4x' for Python's struct module. */
+struct sample {
+	uint64_t number;
+	double value;
+	uint32_t state;
+	uint32_t reserved;
+};
+
+int main(int argc, char **argv)
+{
+	const struct bufpipe_options options = {
+		.flags = BUFPIPE_SEND,
+		.object_size = sizeof(struct sample),
+		.object_count = 256,
+	};
+	struct sample sample = { .state = 1 };
+	bufpipe_listener_t *listener;
+	bufpipe_t *pipe;
+	int r;
+
+	if (argc != 3) {
+		fprintf(stderr, "usage: sensor ADDRESS SAMPLES\n");
+		return 2;
+	}
+	r = bufpipe_listen(&listener, argv[1], &options);
+	if (r == 0)
+		r = bufpipe_accept(listener, &pipe, -1);
+	if (r < 0) {
+		fprintf(stderr, "sensor: %s: %s\n", argv[1], strerror(-r));
+		return 1;
+	}
+	for (; r == 0 && sample.number < strtoull(argv[2], NULL, 10); sample.number++) {
+		sample.value = (double)sample.number / 4;
+		r = bufpipe_send(pipe, &sample, sizeof(sample), -1);
+	}
+	/* The end of the stream, in order: the reader gets all, and then EOFError. */
+	bufpipe_close(pipe);
+	bufpipe_listener_close(listener);
+	return r < 0;
+}

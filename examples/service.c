@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Request and reply: a service that keeps words for many clients, in one thread.
+ *
+ *   service ADDRESS                            ask ADDRESS "put colour blue" "get colour"
+ *
+ * A set waits for all clients and for the listener. A client that sends requests and
+ * does not fetch its answers delays nobody: its answer is kept until there is room.
+ */
+#include <bufpipe.h>
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { WORDS = 100, LONGEST = 256 };
+
+struct client {
+	bufpipe_t *pipe;
+	char answer[LONGEST];
+	size_t len; /* of an answer that had no room; 0: none */
+};
+
+static struct word {
+	char key[32];
+	char value[64];
+} words[WORDS];
+
+static struct word *find(const char *key)
+{
+	for (int i = 0; i < WORDS; i++) {
+		if (strcmp(words[i].key, key) == 0)
+			return &words[i];
+	}
+	return NULL;
+}
+
+/* The request comes from a stranger: every length in it is checked here, by sscanf's widths. */
+static size_t answer_to(const char *request, char *answer)
+{
+	char key[32];
+	char value[64];
+	struct word *word;
+
+	if (sscanf(request, "put %31s %63s", key, value) == 2) {
+		word = find(key);
+		if (!word)
+			word = find(""); /* a free one */
+		if (!word)
+			return (size_t)snprintf(answer, LONGEST, "error: no place left");
+		strcpy(word->key, key);
+		strcpy(word->value, value);
+		return (size_t)snprintf(answer, LONGEST, "ok");
+	}
+	if (sscanf(request, "get %31s", key) == 1) {
+		word = find(key);
+		return (size_t)snprintf(answer, LONGEST, "%s", word ? word->value : "error: no such word");
+	}
+	return (size_t)snprintf(answer, LONGEST, "error: put KEY VALUE, or get KEY");
+}
+
+static void forget(bufpipe_set_t *set, struct client *client)
+{
+	bufpipe_set_remove(set, client->pipe);
+	bufpipe_close(client->pipe);
+	free(client);
+}
+
+/* Waits for room while there is an answer to send, and for requests otherwise. */
+static void serve(bufpipe_set_t *set, struct client *client)
+{
+	char request[LONGEST];
+	ssize_t r = 0;
+
+	if (!client->len) {
+		r = bufpipe_recv(client->pipe, request, sizeof(request) - 1, 0);
+		if (r >= 0) {
+			request[r] = 0;
+			client->len = answer_to(request, client->answer);
+		}
+	}
+	if (r >= 0) {
+		r = bufpipe_send(client->pipe, client->answer, client->len, 0);
+		if (r == 0)
+			client->len = 0;
+	}
+	/* A request that is too long, or a client that is gone, ends it. */
+	if ((r < 0 && r != -EAGAIN) ||
+	    bufpipe_set_modify(set, client->pipe, client->len ? BUFPIPE_OUT : BUFPIPE_IN, client) < 0)
+		forget(set, client);
+}
+
+static void welcome(bufpipe_set_t *set, bufpipe_listener_t *listener)
+{
+	struct client *client;
+	bufpipe_t *pipe;
+
+	while (bufpipe_accept(listener, &pipe, 0) == 0) {
+		client = calloc(1, sizeof(*client));
+		if (client)
+			client->pipe = pipe;
+		if (!client || bufpipe_set_add(set, pipe, BUFPIPE_IN, client) < 0) {
+			bufpipe_close(pipe);
+			free(client);
+		}
+	}
+}
+
+int main(int argc, char **argv)
+{
+	const struct bufpipe_options options = { .flags = BUFPIPE_DUPLEX, .buffer_size = 4080 };
+	struct bufpipe_event events[16];
+	bufpipe_listener_t *listener;
+	bufpipe_set_t *set;
+	int n;
+
+	if (argc != 2) {
+		fprintf(stderr, "usage: service ADDRESS\n");
+		return 2;
+	}
+	n = bufpipe_listen(&listener, argv[1], &options);
+	if (n < 0) {
+		fprintf(stderr, "service: %s: %s\n", argv[1], strerror(-n));
+		return 1;
+	}
+	if (bufpipe_set_create(&set, 0) < 0 ||
+	    bufpipe_set_add_fd(set, bufpipe_listener_fd(listener), POLLIN, NULL) < 0)
+		return 1;
+	while ((n = bufpipe_set_wait(set, events, 16, -1)) >= 0 || n == -EINTR) {
+		for (int i = 0; i < n; i++) {
+			if (events[i].pipe)
+				serve(set, events[i].user);
+			else
+				welcome(set, listener);
+		}
+	}
+	return 1;
+}

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A pool of worker processes on a shared end: whoever is free takes the next job.
+ *
+ *   worker-pool [WORKERS [JOBS]]
+ *
+ * Each job is a number, its answer says how many divisors that has. A worker that is
+ * killed delays nobody; it takes at most the job with it that it had received.
+ */
+#include <bufpipe.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+struct job {
+	long number;
+	long divisors;
+};
+
+/* ends[0] receives, ends[1] sends; each has many holders here. */
+static bufpipe_t *jobs[2];
+static bufpipe_t *answers[2];
+
+static long count_divisors(long number)
+{
+	long n = 0;
+
+	for (long i = 1; i <= number; i++)
+		n += number % i == 0;
+	return n;
+}
+
+static int work(void)
+{
+	struct job job;
+
+	/* The stream of jobs ends when nobody holds its sending end any more: so let go of ours. */
+	bufpipe_close(jobs[1]);
+	bufpipe_close(answers[0]);
+	while (bufpipe_recv(jobs[0], &job, sizeof(job), -1) >= 0) {
+		job.divisors = count_divisors(job.number);
+		if (bufpipe_send(answers[1], &job, sizeof(job), -1) < 0)
+			return 1;
+	}
+	bufpipe_close(jobs[0]);
+	bufpipe_close(answers[1]);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	const struct bufpipe_options options = {
+		.flags = BUFPIPE_SHARED,
+		.object_size = sizeof(struct job),
+		.object_count = 64,
+	};
+	const int workers = argc > 1 ? atoi(argv[1]) : 4;
+	const long all = argc > 2 ? atol(argv[2]) : 1000;
+	long sum = 0, got = 0;
+	struct job job;
+	pid_t feeder;
+
+	if (bufpipe_create(jobs, &options) < 0 || bufpipe_create(answers, &options) < 0)
+		return 1;
+	for (int i = 0; i < workers; i++) {
+		if (fork() == 0)
+			_exit(work());
+	}
+	/* Who hands out is another process than who collects, so neither waits for the other. */
+	feeder = fork();
+	if (feeder == 0) {
+		for (job = (struct job){ .number = 1 }; job.number <= all; job.number++) {
+			if (bufpipe_send(jobs[1], &job, sizeof(job), -1) < 0)
+				_exit(1);
+		}
+		_exit(0);
+	}
+	bufpipe_close(jobs[0]);
+	bufpipe_close(jobs[1]);
+	bufpipe_close(answers[1]);
+	/* Ends with the last worker. */
+	while (bufpipe_recv(answers[0], &job, sizeof(job), -1) >= 0) {
+		sum += job.divisors;
+		got++;
+	}
+	bufpipe_close(answers[0]);
+	while (wait(NULL) > 0)
+		;
+	printf("%ld answers, %ld divisors\n", got, sum);
+	return got != all;
+}
