@@ -137,11 +137,8 @@ static void init_out(struct bufpipe *p)
 		.ours = &ours->send_waiter,
 		.notify = &ours->tail.notify,
 		.patience = ROOM_PATIENCE,
-		/*
-		 * A full pipe is seldom full for long, and this spares bufpipe_fd of a duplex end
-		 * bytes that are not about data.
-		 */
-		.silent = true,
+		/* The bytes in a duplex end's socket are news of data alone: room would make bufpipe_fd readable. */
+		.silent = p->ours.identity.flags & LAYOUT_RECEIVES,
 	};
 	p->out.quick_lock = &ours->tail.quick_lock;
 	direction_init(&p->out, &p->ours.identity, &ours->send_lock,
@@ -338,6 +335,9 @@ static int end_out(bufpipe_t *pipe, int64_t timeout_ns)
 		return -EBUSY;
 	wait_stop(&out->wait);
 	ring_refuse(&pipe->sender);
+	/* Nothing else comes through the socket of a one-way end, and this wakes those that sleep on it. */
+	if (pipe->in.state & DIRECTION_NONE)
+		shutdown(pipe->socket, SHUT_RD);
 	r = direction_enter(out, time_deadline(timeout_ns));
 	if (r < 0)
 		return r;
@@ -350,8 +350,11 @@ static int end_out(bufpipe_t *pipe, int64_t timeout_ns)
 /* What is there can still be received; every holder of either end finds the rest hung up. */
 static void end_in(bufpipe_t *pipe)
 {
+	/* First, in one step for all: should this process die behind it, the others notice all the same. */
+	shutdown(pipe->socket, SHUT_RDWR);
 	wait_stop(&pipe->in.wait);
 	wait_end(&pipe->in.wait, receiver_head(&pipe->receiver));
+	wait_leave(&pipe->in.wait);
 }
 
 static int end_directions(bufpipe_t *pipe, bool both, int64_t timeout_ns)
@@ -361,11 +364,8 @@ static int end_directions(bufpipe_t *pipe, bool both, int64_t timeout_ns)
 
 	if (sends)
 		r = end_out(pipe, timeout_ns);
-	if (r == 0 && (both || !sends) && !(pipe->in.state & DIRECTION_NONE)) {
+	if (r == 0 && (both || !sends) && !(pipe->in.state & DIRECTION_NONE))
 		end_in(pipe);
-		shutdown(pipe->socket, SHUT_RDWR);
-		wait_leave(&pipe->in.wait);
-	}
 	/* Those in this process that sleep on the socket. */
 	if (pipe->poke_set)
 		pipe->poke_set(pipe);

@@ -324,9 +324,9 @@ static void notices_in_all_ways(int sends)
 		/* A duplex shutdown ends what it sends, and goes on receiving. */
 		if (sends && how == SHUTDOWN && flags[i % 3] == BUFPIPE_DUPLEX)
 			continue;
-		/* A sender that waits for room stays on the futex. */
+		/* A sender that waits for room on a duplex end stays on the futex. */
 		notices((struct job){ .sends = sends }, flags[i % 3], how,
-			i / 12 && !sends ? ASLEEP_SOCKET : ASLEEP_ANY);
+			i / 12 && !(sends && flags[i % 3] == BUFPIPE_DUPLEX) ? ASLEEP_SOCKET : ASLEEP_ANY);
 	}
 }
 
