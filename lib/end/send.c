@@ -474,7 +474,7 @@ ssize_t bufpipe_send_part(bufpipe_t *p, const void *buf, size_t len, size_t afte
 	if (direction_in_parts(&p->out)) {
 		direction_resume(&p->out);
 	} else {
-		r = direction_enter(&p->out, deadline);
+		r = enter(p, deadline);
 		if (r < 0)
 			return r;
 		p->outgoing = (struct outgoing){ .total = len + after };

@@ -2,6 +2,7 @@
 /* Long messages that one side, or both, moves in parts; and those that calls with short timeouts receive. */
 #include "support.h"
 
+#include <poll.h>
 #include <signal.h>
 
 SUITE(parts);
@@ -218,6 +219,39 @@ static void recv_some(void *arg)
 	size_t after;
 
 	check_eq(bufpipe_recv_part(pipe, message, sizeof(message), &after, PLENTY), sizeof(message));
+}
+
+/* There is room all the time, but another holder has the turn. */
+static void try_until_quiet(void *arg)
+{
+	bufpipe_t *pipe = arg;
+	struct pollfd room = { .fd = bufpipe_room_fd(pipe), .events = POLLIN };
+	int64_t begin = clock_ns();
+	static char message[3000];
+	int readable;
+
+	do {
+		check_eq(bufpipe_send_part(pipe, message, sizeof(message), LEN, 0), -EAGAIN);
+		/* Again, as it may have been 20 ms until now. */
+		readable = poll(&room, 1, 0);
+	} while (readable == 1 && clock_ns() - begin < PROMPT);
+	check_eq(readable, 0);
+	/* The other one may put its turn back, and cannot tell. */
+	check_eq(poll(&room, 1, PLENTY / MSEC), 1);
+}
+
+Test(parts, a_try_while_another_sends_makes_the_descriptor_for_room_quiet)
+{
+	struct thread other;
+	bufpipe_t *ends[2];
+	void *room;
+
+	pipe_of(ends, BUFPIPE_SHARED);
+	check_eq(bufpipe_reserve(ends[OUT], &room, 8, 0), 0);
+	thread_start(&other, try_until_quiet, ends[OUT]);
+	thread_join(&other);
+	check_eq(bufpipe_cancel(ends[OUT]), 0);
+	pipe_close(ends);
 }
 
 /* A holder of the end leaves, by its death or by closing, in the middle. */
