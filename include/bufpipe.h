@@ -206,15 +206,20 @@ int bufpipe_create(bufpipe_t *ends[2], const struct bufpipe_options *options);
 int bufpipe_shutdown(bufpipe_t *pipe);
 
 /*
- * The same, waiting no longer than this: also -EAGAIN, -ETIMEDOUT.  After these no
- * call of this end sends any more, and the other side is told with the next call.
+ * The same, waiting no longer than this.
+ *
+ * Errors: those of bufpipe_shutdown; -EAGAIN, -ETIMEDOUT: another holder has something
+ *   reserved.  After these two no call of this end sends any more, and the other side
+ *   is told with the next call.
  */
 int bufpipe_shutdown_within(bufpipe_t *pipe, int64_t timeout_ns);
 
 /*
  * The same in both directions: every call that is blocked on this end wakes, and
  * the other side finds it gone.  It is the way to stop a thread that receives from a
- * duplex end.  Errors as bufpipe_shutdown.
+ * duplex end.
+ *
+ * Errors: those of bufpipe_shutdown.
  */
 int bufpipe_stop(bufpipe_t *pipe);
 
@@ -293,8 +298,9 @@ ssize_t bufpipe_recv(bufpipe_t *pipe, void *buf, size_t cap, int64_t timeout_ns)
  * end wait, as with an open peek.  bufpipe_release drops the rest.  A message of
  * up to buffer_size bytes comes whole, as with bufpipe_recv.
  *
- * Errors: those of bufpipe_recv, if nothing was received, and the message goes
- *   on.  -ECANCELED, -EPIPE, -EPROTO in the middle: the rest will not come, and
+ * Errors: those of bufpipe_recv but -ENOMEM, if nothing was received, and the message
+ *   goes on.  -EMSGSIZE also: the message is longer than buffer_size, and cap is 0.
+ *   -ECANCELED, -EPIPE, -EPROTO in the middle: the rest will not come, and
  *   what was received is no message; the next call begins with the next one.
  *   -EBUSY also: bufpipe_recv has the beginning of this message.
  */
@@ -307,7 +313,7 @@ ssize_t bufpipe_recv_part(bufpipe_t *pipe, void *buf, size_t cap, size_t *after,
  *
  * The sender chooses it: bound what you allocate for it.
  *
- * Errors: those of bufpipe_recv but -EMSGSIZE.
+ * Errors: those of bufpipe_recv but -EMSGSIZE and -ENOMEM.
  */
 ssize_t bufpipe_next(bufpipe_t *pipe, int64_t timeout_ns);
 
@@ -318,7 +324,8 @@ ssize_t bufpipe_next(bufpipe_t *pipe, int64_t timeout_ns);
  * received.  An error that comes after the first message is left for the next
  * call to find.
  *
- * Errors: those of bufpipe_send and bufpipe_recv, for the first message.
+ * Errors, for the first message: send_many: those of bufpipe_send; recv_many: those
+ *   of bufpipe_recv.
  */
 ssize_t bufpipe_send_many(bufpipe_t *pipe, const struct iovec *messages, unsigned n, int64_t timeout_ns);
 ssize_t bufpipe_recv_many(bufpipe_t *pipe, struct iovec *messages, unsigned n, int64_t timeout_ns);
@@ -399,12 +406,12 @@ int bufpipe_get_info(const bufpipe_t *pipe, struct bufpipe_info *info);
  * the socket does.  recv_end gives an end that the caller closes.  The receiver
  * of an end becomes its co-owner, so take one only from those you trust.
  *
- * Errors: -EINVAL, -EAGAIN (a non-blocking socket), -EINTR, -ENOMEM, -EMFILE;
- *   what sendmsg and recvmsg say; -EPIPE: the socket was closed;
+ * Errors: -EINVAL; -EAGAIN: the socket is non-blocking and not ready; -EINTR; -EPIPE:
+ *   the socket was closed; what sendmsg and recvmsg say;
  *   send_end: -EBUSY with an open reservation, an open peek or half of a long
  *     message; -EOPNOTSUPP with BUFPIPE_NO_HANDOVER, or when /proc
  *     was missing at creation;
- *   recv_end: -EBADMSG: what arrived is no end (any descriptors in it have been
+ *   recv_end: -ENOMEM, -EMFILE; -EBADMSG: what arrived is no end (any descriptors in it have been
  *     closed); -EPROTONOSUPPORT: it is of another layout version.  After any
  *     error but one of recvmsg, what arrived is gone.
  */
@@ -463,8 +470,10 @@ int bufpipe_recv_end(int socket, bufpipe_t **pipe);
  * cancellation points while they sleep, and then leave nothing behind and the
  * listener usable; bufpipe_listen and bufpipe_listener_close are none.
  *
- * Errors: -EINVAL, also an address of no known form; -ENAMETOOLONG;
- *   -ENOMEM, -EMFILE, -EFBIG, ... what the kernel said
+ * Errors: -EINVAL, also an address of no known form; -ENOMEM, -EMFILE, -ENFILE, -EFBIG,
+ *     ... what the kernel said
+ *   listen, connect: -ENAMETOOLONG: no Unix socket has so long an address; -EACCES: this
+ *     user may not do so at that path
  *   listen: -EADDRINUSE: somebody listens there, or begins to; -EEXIST: what is
  *     there is no socket; -EINTR; -ENOENT: no such directory, or nothing was
  *     passed under that name; descriptor N is no socket: -ENOTSOCK, or none of
@@ -472,8 +481,7 @@ int bufpipe_recv_end(int socket, bufpipe_t **pipe);
  *   accept: -EAGAIN, -ETIMEDOUT, -EINTR; -ESHUTDOWN: the process that made the
  *     listener has closed it
  *   connect: -ENOENT: no such path; -ECONNREFUSED: nobody listens; -EAGAIN,
- *     -ETIMEDOUT, -EINTR; -EACCES: this user may not reach the path, or is not let
- *     in; -EUSERS: not let in, as too many of this user wait; -ENOBUFS: the
+ *     -ETIMEDOUT, -EINTR; -EACCES also: the listener does not let this user in; -EUSERS: not let in, as too many of this user wait; -ENOBUFS: the
  *     listener has no memory or descriptors for another pipe; -ECONNRESET: it hung
  *     up; -EBADMSG: it speaks something else; -EPROTONOSUPPORT: another version;
  *     -EPROTOTYPE: kind, direction or mode of the pipe differ; -EMSGSIZE: a wish
@@ -509,8 +517,13 @@ typedef int bufpipe_policy_t(void *data, const struct bufpipe_client *client);
  */
 int bufpipe_listener_set_policy(bufpipe_listener_t *listener, bufpipe_policy_t *policy, void *data);
 
-/* Readable when bufpipe_accept has something to do.  Belongs to the listener. */
+/*
+ * Readable when bufpipe_accept has something to do.  Belongs to the listener.
+ *
+ * Errors: -EINVAL; in a child of fork, which gets one of its own: -EMFILE, -ENFILE, -ENOMEM.
+ */
 int bufpipe_listener_fd(bufpipe_listener_t *listener);
+
 /*
  * In the process that made the listener: it ends for all who have it.  Clients
  * that were not accepted yet learn at once that it has gone, and so do those
@@ -546,9 +559,8 @@ enum {
  * for the same event, nor be waited for elsewhere at the same time unless it
  * is shared.
  *
- * Errors: -EINVAL, also when no entry has a pipe; -EINTR (any entry is
- * interruptible), -ENOMEM; -EBADF: an entry asks
- *   for a direction that its end does not have.
+ * Errors: -EINVAL, also when no entry has a pipe; -EINTR: any entry is interruptible;
+ *   -ENOMEM; -EBADF: an entry asks for a direction that its end does not have.
  */
 struct bufpipe_pollfd {
 	bufpipe_t *pipe;
@@ -578,7 +590,8 @@ int bufpipe_wait(struct bufpipe_pollfd *pipes, unsigned n, int64_t timeout_ns);
  * and ringing, and other holders of that end live on, the message is told of with
  * the next one; a program that cannot bear that sets a timer and tries.
  *
- * Errors: -EINVAL, -EBADF (the end does not receive), -EMFILE, -ENFILE, -ENOMEM.
+ * Errors: -EINVAL; -EBADF: the end does not receive; -EMFILE, -ENFILE, -ENOMEM; -ENOSPC:
+ *   fs.epoll.max_user_watches.
  */
 int bufpipe_fd(bufpipe_t *pipe);
 
@@ -587,7 +600,8 @@ int bufpipe_fd(bufpipe_t *pipe);
  * more.  It turns quiet at the next sending try (timeout 0) that ends in -EAGAIN.
  * On a duplex end messages that arrive make it readable too: then a try says so.
  *
- * Errors: -EINVAL, -EBADF (the end does not send), -EMFILE, -ENFILE, -ENOMEM.
+ * Errors: -EINVAL; -EBADF: the end does not send; -EMFILE, -ENFILE, -ENOMEM; -ENOSPC:
+ *   fs.epoll.max_user_watches.
  */
 int bufpipe_room_fd(bufpipe_t *pipe);
 
@@ -610,11 +624,15 @@ int bufpipe_room_fd(bufpipe_t *pipe);
  * For very many pipes create them with BUFPIPE_NO_HANDOVER and a small ring: each
  * end then takes one descriptor and three mappings; bufpipe(7) names the limits.
  *
- * Errors: -EINVAL, -ENOMEM, -EMFILE, -ENFILE; -ENOSPC: fs.epoll.max_user_watches
- *   add, add_fd: -EEXIST: it is there already; -EBADF: no such direction, or
- *     descriptor; -EPERM: a regular file or a directory is always ready
+ * Errors: -EINVAL, also in a child of fork
+ *   create: -ENOMEM, -EMFILE, -ENFILE
+ *   add, modify: -EBADF: the end does not go that way
+ *   add, add_fd: -EEXIST: it is there already; -ENOMEM; -ENOSPC: fs.epoll.max_user_watches
+ *   add_fd: -EBADF: no such descriptor; -EPERM: a regular file or a directory is
+ *     always ready
  *   modify, remove, remove_fd: -ENOENT: it is not there
- *   wait: -EBUSY: another thread waits in it; -EINTR: a signal handler ran; or,
+ *   wait: -EBUSY: another thread waits in it; -ENOMEM, -EMFILE, -ENFILE, -ENOSPC: io_uring
+ *     was refused, and so was what epoll needs to take its place; -EINTR: a signal handler ran; or,
  *     without one, something has become of a set that this thread waited in last,
  *     or of one that another thread destroyed.  The same may befall epoll_wait and
  *     other calls that are never restarted, see bufpipe_set_create(3).
@@ -636,13 +654,6 @@ struct bufpipe_event {
 #define BUFPIPE_POLLABLE 2u
 int bufpipe_set_create(bufpipe_set_t **set, unsigned flags);
 void bufpipe_set_destroy(bufpipe_set_t *set);
-/*
- * A descriptor for the event loop of somebody else: readable when bufpipe_set_wait
- * has something to report.  It turns quiet when bufpipe_set_wait with timeout 0
- * returns 0, so call that until it does.  Only poll it; it belongs to the set.
- * Errors: -EINVAL, also if the set was created without BUFPIPE_POLLABLE.
- */
-int bufpipe_set_fd(const bufpipe_set_t *set);
 int bufpipe_set_add(bufpipe_set_t *set, bufpipe_t *pipe, unsigned events, void *user);
 int bufpipe_set_modify(bufpipe_set_t *set, bufpipe_t *pipe, unsigned events, void *user);
 int bufpipe_set_remove(bufpipe_set_t *set, bufpipe_t *pipe);
@@ -650,6 +661,15 @@ int bufpipe_set_add_fd(bufpipe_set_t *set, int fd, unsigned events, void *user);
 int bufpipe_set_remove_fd(bufpipe_set_t *set, int fd);
 /* How many events it wrote, at most max; 0 when the time is up (also with timeout 0). */
 int bufpipe_set_wait(bufpipe_set_t *set, struct bufpipe_event *events, unsigned max, int64_t timeout_ns);
+
+/*
+ * A descriptor for the event loop of somebody else: readable when bufpipe_set_wait
+ * has something to report.  It turns quiet when bufpipe_set_wait with timeout 0
+ * returns 0, so call that until it does.  Only poll it; it belongs to the set.
+ *
+ * Errors: -EINVAL, also if the set was created without BUFPIPE_POLLABLE.
+ */
+int bufpipe_set_fd(const bufpipe_set_t *set);
 
 #ifdef __cplusplus
 }

@@ -18,8 +18,8 @@
  * examples/echo-daemon.c is a complete server: pipes, a Unix socket, a timer and
  * signals in one ring.
  *
- * Results: 0; -EINVAL; -EBADF: the end does not go that way; -ENOSYS: io_uring is
- * forbidden here, or the kernel is older than 6.7.  The entry is not filled then.
+ * Errors: -EINVAL; -ENOSYS: io_uring is forbidden here, or the kernel is older than 6.7;
+ *   wait, wait_room: -EBADF: the end does not go that way.  The entry is not filled then.
  */
 #ifndef BUFPIPE_URING_PUBLIC_H
 #define BUFPIPE_URING_PUBLIC_H
@@ -35,7 +35,7 @@ extern "C" {
 /* A message, or the end of the stream, is there. */
 int bufpipe_prep_wait(struct io_uring_sqe *sqe, bufpipe_t *pipe);
 
-/* There is room: at least a quarter of the ring. */
+/* There is room, as BUFPIPE_OUT says it. */
 int bufpipe_prep_wait_room(struct io_uring_sqe *sqe, bufpipe_t *pipe);
 
 /*

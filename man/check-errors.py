@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: MIT
+"""The headers and the manual pages name the same errors for each call:
+
+    check-errors.py README DIRECTORY-OF-SOURCES HEADER...
+
+In a header a comment has a paragraph that begins with "Errors".  It counts for the
+calls that follow, up to the next such comment; "name:" in it narrows it to a call.
+On a page the section ERRORS is read in the same way.
+"""
+
+import pathlib
+import re
+import sys
+
+# (call, error): why only one of the two names it.
+ALLOWED: dict[tuple[str, str], str] = {}
+
+ERROR = re.compile(r"-(E[A-Z0-9]{3,})\b")
+REFERENCE = re.compile(r"those of (bufpipe_\w+)( but (?:-E\w+(?:, | and )?)+)?")
+CALL = re.compile(r"^(?:int|ssize_t) (bufpipe_\w+)\(", re.MULTILINE)
+NARROWED = re.compile(r"(?:\*bufpipe_\w+\*\(\)(?:, | and )?)+(?: only)?:")
+# What any call may return, which the overview page says as well.
+ANY = "any call"
+
+
+def paragraph_of_errors(comment: str) -> str:
+    lines = [re.sub(r"^(/\*| \*/?) ?", "", line).removesuffix("*/") for line in comment.splitlines()]
+    found = []
+    for line in lines:
+        if found and not line.strip():
+            break
+        if found or re.match(r"Errors\b.*:", line):
+            found.append(line.strip())
+    return " ".join(found)
+
+
+def short_names(calls: list[str]) -> dict[str, str]:
+    return {re.sub(r"^bufpipe_(set_|prep_)?", "", call): call for call in calls}
+
+
+def read_paragraph(text: str, calls: list[str], known: dict[str, set[str]]) -> dict[str, set[str]]:
+    errors: dict[str, set[str]] = {call: set() for call in calls}
+    short = short_names(calls)
+    names = "|".join(sorted(short, key=len, reverse=True))
+    parts = re.split(rf"\b((?:{names})(?:(?:, | and )(?:{names}))*):", text)
+    for scope, part in zip([None, *parts[1::2]], parts[0::2]):
+        here: set[str] = set()
+        for call, but in REFERENCE.findall(part):
+            here |= known[call] - set(ERROR.findall(but))
+        here |= set(ERROR.findall(REFERENCE.sub("", part)))
+        for call in [short[name] for name in re.split(", | and ", scope)] if scope else calls:
+            errors[call] |= here
+    return errors
+
+
+def read_header(text: str) -> dict[str, set[str]]:
+    known: dict[str, set[str]] = {}
+    comments = [(m.end(), paragraph_of_errors(m[0])) for m in re.finditer(r"/\*.*?\*/", text, re.DOTALL)]
+    groups: dict[int, list[str]] = {}
+    for call in CALL.finditer(text):
+        groups.setdefault(max([0] + [end for end, errors in comments if errors and end < call.start()]), []).append(call[1])
+    for end, errors in comments:
+        if end in groups:
+            known |= read_paragraph(errors, groups[end], known)
+    for call in groups.get(0, []):
+        known[call] = set()
+    general = re.search(r"^ \* Errors that any call may return.*?\*/", text, re.MULTILINE | re.DOTALL)
+    if general:
+        known[ANY] = set(ERROR.findall(general[0]))
+    return known
+
+
+def read_page(text: str) -> dict[str, set[str]]:
+    calls = re.findall(r"bufpipe_\w+", re.search(r"^# NAME\n\n(.*?) - ", text, re.MULTILINE | re.DOTALL)[1])
+    calls = calls or [ANY]
+    errors: dict[str, set[str]] = {call: set() for call in calls}
+    section = re.search(r"^# ERRORS\n(.*?)(?=^# |\Z)", text, re.MULTILINE | re.DOTALL)
+    scope = calls
+    for block in section[1].strip().split("\n\n") if section else []:
+        head, _, body = block.partition("\n")
+        if head.startswith("Of "):
+            scope = re.findall(r"bufpipe_\w+", head) or calls
+        if not head.startswith("*-E"):
+            continue
+        body = " ".join(body.split())
+        narrowed = re.findall(r"bufpipe_\w+", " ".join(NARROWED.findall(body))) if NARROWED.match(body) else scope
+        for call in narrowed:
+            errors[call] |= set(ERROR.findall(head))
+    return errors
+
+
+def main() -> int:
+    readme, pages = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
+    in_headers: dict[str, set[str]] = {}
+    on_pages: dict[str, set[str]] = {}
+    for header in sys.argv[3:]:
+        in_headers |= read_header(pathlib.Path(header).read_text())
+    for page in [*pages.glob("*.3.scd"), pages / "bufpipe.7.scd"]:
+        on_pages |= read_page(page.read_text())
+    complaints = []
+    for call, errors in in_headers.items():
+        if not errors:
+            complaints.append(f"the header names no errors of {call}")
+        for error in sorted(errors ^ on_pages.get(call, set())):
+            place = "the header" if error in errors else "its page"
+            if (call, error) not in ALLOWED:
+                complaints.append(f"{call}: only {place} names -{error}")
+    documented = set().union(*in_headers.values())
+    complaints += [f"{readme.name} names -{e}, which no call returns"
+                   for e in sorted(set(ERROR.findall(readme.read_text())) - documented)]
+    complaints += [f"{call}: -{error} need not be allowed any more" for call, error in ALLOWED
+                   if error not in in_headers.get(call, set()) ^ on_pages.get(call, set())]
+    for complaint in complaints:
+        print(complaint)
+    return bool(complaints)
+
+
+sys.exit(main())
