@@ -32,7 +32,8 @@ for page in "$pages"/*.[137]; do
 done
 
 # A page that is referred to must exist, if it is one of ours.
-for name in $(sed 's/\\f[BIR]//g; s/\\//g' "$pages"/*.[137] | grep -o 'bufpipe[a-z_]*([137])' | sort -u); do
+names=$(sed 's/\\f[BIR]//g; s/\\//g' "$pages"/*.[137] | grep -o 'bufpipe[a-z_]*([137])' | sort -u)
+for name in $names; do
 	page=$(echo "$name" | sed 's/(\(.\))/.\1/')
 	[ -s "$pages/$page" ] || fail "there is no $name"
 done

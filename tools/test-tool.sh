@@ -570,7 +570,7 @@ for each in receiver_first sender_first sizes tar_through_path lines lines_at_on
 	killed_sender_of_lines killed_receiver killed_receiver_at_the_end closed_input closed_output full_output \
 	bad_input sender_waits signals stale_socket taken_address many_senders waits_end no_wait \
 	too_large_wish other_users usage help demo progress; do
-	begin $each
+	begin "$each"
 done
 
 [ $failures -eq 0 ] || { echo "$failures failures"; exit 1; }

@@ -50,6 +50,7 @@ start_server()
 	eventually server_is_up || { cat server.log; exit 1; }
 	port=$(grep -o '127.0.0.1:[0-9]*' ports/* | head -n 1)
 	port=${port#*:}
+	# shellcheck disable=SC2034 # for the tests
 	url=nats://127.0.0.1:$port
 }
 

@@ -51,7 +51,7 @@ edges()
 	local len
 
 	for len in 8 61400 61436 262143 262144 262145 524288 1048576 1048577; do
-		round_trip 3 $len
+		round_trip 3 "$len"
 	done
 }
 
@@ -133,7 +133,7 @@ queue()
 	finish "$to2"
 	[ $(($(counted far1 messages) + $(counted far2 messages))) -eq 20000 ] ||
 		fail "$(cat far1.err far2.err)"
-	[ "$(counted far1 messages)" -gt 0 ] && [ "$(counted far2 messages)" -gt 0 ] || fail "one got nothing"
+	{ [ "$(counted far1 messages)" -gt 0 ] && [ "$(counted far2 messages)" -gt 0 ]; } || fail "one got nothing"
 }
 
 # Nothing is lost while a receiver is slow, and the sender waits.
@@ -156,11 +156,9 @@ back_pressure()
 # The programs come again, and the bridges serve them.
 programs_again()
 {
-	local round
-
 	bridge far --from "$url/$test" --to "$name-b"
 	bridge near --from "$name-a" --to "$url/$test"
-	for round in 1 2 3; do
+	for _ in 1 2 3; do
 		program to recv "$name-b"
 		program from send "$name-a" 1000 -1000
 		finish "$from"
@@ -191,13 +189,11 @@ drains()
 # What is lost is exactly what is reported.
 restarted_server()
 {
-	local round
-
 	bridge far --from "$url/$test" --to "$name-b"
 	bridge near --from "$name-a" --to "$url/$test"
 	program to recv "$name-b"
 	program from send "$name-a" 30000 -400 100
-	for round in 1 2 3 4; do
+	for _ in 1 2 3 4; do
 		some_time 30 80
 		stop_server KILL
 		some_time 1 30
@@ -225,13 +221,13 @@ expect_counted_losses()
 # The workers of both are killed again and again: the programs notice nothing.
 killed_workers()
 {
-	local round pid
+	local pid
 
 	bridge far --from "$url/$test" --to "$name-b"
 	bridge near --from "$name-a" --to "$url/$test"
 	program to recv "$name-b"
 	program from send "$name-a" 60000 -400 50
-	for round in 1 2 3 4 5 6 7 8 9 10; do
+	for _ in 1 2 3 4 5 6 7 8 9 10; do
 		some_time 10 60
 		for pid in $(worker_of "$near") $(worker_of "$far"); do
 			[ $((RANDOM % 2)) -eq 0 ] || kill -KILL "$pid"

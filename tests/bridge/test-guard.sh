@@ -101,7 +101,7 @@ transfer()
 	expect_received to.out 100
 	stop_bridge "$near"
 	stop_bridge "$far"
-	[ $failures -eq 0 ] || echo "in case $case: $(cat near.err far.err)"
+	[ "$failures" -eq 0 ] || echo "in case $case: $(cat near.err far.err)"
 }
 
 refused()
@@ -156,7 +156,7 @@ certificates()
 	fi
 	for each in good other; do
 		openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1 \
-			-keyout $each.key -out $each.crt 2>/dev/null
+			-keyout "$each.key" -out "$each.crt" 2>/dev/null
 	done
 	stop_server
 	start_server '' "tls { cert_file: \"$dir/good.crt\", key_file: \"$dir/good.key\" }"

@@ -154,7 +154,7 @@ queue()
 	eventually all_shared 1000
 	stop_bridge "$far1"
 	stop_bridge "$far2"
-	[ "$(counted far1 messages)" -gt 0 ] && [ "$(counted far2 messages)" -gt 0 ] || fail "one got nothing"
+	{ [ "$(counted far1 messages)" -gt 0 ] && [ "$(counted far2 messages)" -gt 0 ]; } || fail "one got nothing"
 	[ $(($(counted far1 messages) + $(counted far2 messages))) -eq 1000 ] || fail "$(cat far1.err far2.err)"
 }
 
@@ -193,13 +193,13 @@ ten()
 	bridge near --from "$name-a" --to "$url/$test?$stream" --once
 	program from send "$name-a" 5000 -1000
 	for i in 0 1 2 3 4 5 6 7 8 9; do
-		bridge far$i --from "$url/$test?$stream&consumer=c$i" --to "$name-b$i" --once
-		"$pump" recv "$name-b$i" >to$i.out &
+		bridge "far$i" --from "$url/$test?$stream&consumer=c$i" --to "$name-b$i" --once
+		"$pump" recv "$name-b$i" >"to$i.out" &
 		receivers+=($!)
 	done
 	for i in 0 1 2 3 4 5 6 7 8 9; do
 		finish "${receivers[$i]}"
-		expect_received to$i.out 5000
+		expect_received "to$i.out" 5000
 	done
 	finish "$near"
 }
@@ -265,7 +265,7 @@ killed_in_calls()
 			bridge far --from "$url/$test.$call.$when?$stream" --to "$name-b"
 			unset LD_PRELOAD BUFPIPE_TEST_KILL
 			program to recv "$name-b"
-			program from send "$name-a" 10000 -400 $pause
+			program from send "$name-a" 10000 -400 "$pause"
 			finish "$from"
 			finish "$to"
 			kill "$near" "$far"
@@ -411,12 +411,14 @@ killed_both()
 		program to recv "$name-b"
 		if [ "$round" -lt 9 ]; then
 			some_time 20 40
+			# shellcheck disable=SC2046 # there may be none
 			kill -KILL "$far" $(worker_of "$far")
 			wait "$far" 2>/dev/null
 			far=
 		fi
 		finish "$to"
 		expect_said to.out 'missing 0 doubled 0 disordered 0 damaged 0'
+		# shellcheck disable=SC2046 # words
 		set -- $(cat to.out)
 		total=$((total + $2))
 		if [ "$2" -gt 0 ]; then
