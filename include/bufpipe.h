@@ -120,6 +120,9 @@ enum {
 	BUFPIPE_WAIT_FOR_LISTENER = 1 << 9,
 };
 
+/* The longest bufpipe_options.name, in bytes. */
+#define BUFPIPE_NAME_MAX 200
+
 /* Values of bufpipe_options.spin_ns beside a number of nanoseconds. */
 #define BUFPIPE_NO_SPIN     (-1) /* sleep at once */
 #define BUFPIPE_SPIN_ALWAYS (-2) /* never sleep; burns a CPU, answers soonest */
@@ -383,6 +386,7 @@ int bufpipe_peek_copy(const bufpipe_t *pipe, void *buf, size_t offset, size_t le
  * used is how many bytes of that ring unread messages take now, with a header of
  * 8 bytes each; while others send and receive it is soon another number, and where
  * the other end is hostile it is any number up to the size of the ring.
+ * name is that of the options with which this end was made.
  */
 struct bufpipe_info {
 	size_t buffer_size;
@@ -395,10 +399,97 @@ struct bufpipe_info {
 	uid_t uid;
 	gid_t gid;
 	size_t used;
+	char name[BUFPIPE_NAME_MAX + 1];
 };
 
 /* Errors: -EINVAL. */
 int bufpipe_get_info(const bufpipe_t *pipe, struct bufpipe_info *info);
+
+/*
+ * How one side of a ring has fared since the pipe was made, all its holders
+ * together.  Times are nanoseconds.
+ *
+ * messages   sent, or received.  A message longer than the buffer counts when its
+ *            first piece goes, whatever becomes of the rest.
+ * bytes      that they took in the ring: each message 8 more than its length
+ *            rounded up to a multiple of 8, as for buffer_size.
+ * waits      how often a call found the ring full (sender) or empty (receiver),
+ *            and waited: by spinning, sleeping, or both.
+ * refusals   how often a try found it so, and gave up with -EAGAIN.
+ * sleeps     how often such a call slept in the kernel; and
+ * slept      for how long in all.  Sleeps in bufpipe_wait, in a set, or on
+ *            bufpipe_fd do not count.
+ * asleep     for how long the call that sleeps now has waited; 0 if none does.
+ * wakeups    how often this side woke the other one.
+ */
+struct bufpipe_side_stats {
+	uint64_t messages;
+	uint64_t bytes;
+	uint64_t waits;
+	uint64_t refusals;
+	uint64_t sleeps;
+	uint64_t slept;
+	uint64_t asleep;
+	uint64_t wakeups;
+};
+
+/*
+ * One ring.
+ *
+ * size        how many bytes it holds, counted as 'bytes' above.
+ * used        how many unread messages take now.
+ * messages    how many those are.
+ * high_water  the most that the sender has found in it.  It looks only when the
+ *             ring seems to be full, about once a lap: a peak that is over by
+ *             then remains unseen.
+ */
+struct bufpipe_ring_stats {
+	uint64_t size;
+	uint64_t used;
+	uint64_t messages;
+	uint64_t high_water;
+	struct bufpipe_side_stats sender;
+	struct bufpipe_side_stats receiver;
+};
+
+/* The ring that this end sends through, and the one it receives from; all 0 where it has none. */
+struct bufpipe_stats {
+	struct bufpipe_ring_stats out;
+	struct bufpipe_ring_stats in;
+};
+
+/*
+ * What goes on in the pipe.  It takes no lock and enters no kernel but for the
+ * time, so any holder may call it at any moment, also beside other threads
+ * that use the end; each number is that of some moment during the call.
+ *
+ * What the other side says of itself is checked: its position by this side's, so
+ * that used is at most size, and messages and bytes follow from that.  Its waits,
+ * sleeps and wakeups can only be believed, or not.  A process that is killed may
+ * leave one message uncounted.
+ *
+ * Errors: -EINVAL.
+ */
+int bufpipe_get_stats(const bufpipe_t *pipe, struct bufpipe_stats *stats);
+
+/*
+ * Waits until everything that this end has sent has been received, that is
+ * copied or released by the other side.  It does not say what the other side has
+ * done with it.  Call it before bufpipe_close to linger, also after
+ * bufpipe_shutdown.  On a shared end other holders cannot send meanwhile.
+ *
+ * Errors: -EINVAL, -EBADF (it does not send), -EBUSY (a reservation is open),
+ *   -EAGAIN, -ETIMEDOUT, -EINTR; -EPIPE: nobody will receive the rest; -EPROTO.
+ */
+int bufpipe_drain(bufpipe_t *pipe, int64_t timeout_ns);
+
+/*
+ * What a result of this library means: in words of this library for the errors
+ * named above, "success" for 0 and more, "unknown error" for any other number.
+ * The text is English, static, and never NULL.  Any thread may call it, and a
+ * signal handler too.
+ */
+const char *bufpipe_strerror(int error);
 
 /*
  * Hands an end to another process over a connected Unix socket of any type,

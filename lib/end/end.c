@@ -9,7 +9,7 @@
 #include <sys/socket.h>
 
 #define DEFAULT_SIZE 65536
-#define NAME_MAX_LEN 200
+#define NAME_MAX_LEN BUFPIPE_NAME_MAX
 
 #define CREATE_FLAGS                                                                               \
 	(BUFPIPE_DUPLEX | BUFPIPE_SHARED | BUFPIPE_HUGEPAGES | BUFPIPE_PREFAULT | BUFPIPE_LOCKED | \
@@ -130,11 +130,13 @@ static void init_out(struct bufpipe *p)
 		.limit = p->ours.identity.limit,
 		.own = &ours->tail,
 		.waiter = &ours->send_waiter,
+		.meter = &ours->send_meter,
 		.head = &p->theirs.control->head,
 	};
 	p->out.wait = (struct wait){
 		.theirs = &p->theirs.control->recv_waiter,
 		.ours = &ours->send_waiter,
+		.meter = &ours->send_meter,
 		.notify = &ours->tail.notify,
 		.patience = ROOM_PATIENCE,
 		/* The bytes in a duplex end's socket are news of data alone: room would make bufpipe_fd readable. */
@@ -162,6 +164,7 @@ static void init_in(struct bufpipe *p)
 	p->in.wait = (struct wait){
 		.theirs = &p->theirs.control->send_waiter,
 		.ours = &ours->recv_waiter,
+		.meter = &ours->recv_meter,
 		.notify = &ours->recv_notify,
 		.patience = DATA_PATIENCE,
 		.may_linger = p->theirs.identity.data_size >= LARGE_RING,
@@ -188,6 +191,8 @@ int end_open(bufpipe_t **pipe, const struct region *ours, const struct region *t
 	p->guarded = packet_forbids_rights(socket);
 	p->flags = options->flags;
 	p->lead_lock = &ours->control->lead_lock;
+	/* For tools: two regions that name each other are one pipe. */
+	atomic_store_explicit(&ours->control->about.peer, theirs->inode, memory_order_relaxed);
 	init_out(p);
 	init_in(p);
 	for (struct wait *w = &p->out.wait; w; w = w == &p->out.wait ? &p->in.wait : NULL) {
@@ -464,5 +469,6 @@ int bufpipe_get_info(const bufpipe_t *pipe, struct bufpipe_info *info)
 		.gid = cred.gid,
 		.used = bytes_used(pipe),
 	};
+	memcpy(info->name, pipe->ours.control->about.name, sizeof(info->name) - 1);
 	return 0;
 }

@@ -116,6 +116,7 @@ static int add_piece(bufpipe_t *p, char *buf, struct effort *effort)
 	memcpy(buf + part->have, record.payload, record.len);
 	part->have += record.len;
 	record_consume(p, record.len);
+	meter_add(&p->in.wait.meter->pieces, 1);
 	/* What is whole is not given up for want of time. */
 	return part->have == part->total ? 0 : effort_spend(effort, 1 + record.len / EFFORT_BYTES);
 }
@@ -266,8 +267,11 @@ static size_t take_of_piece(bufpipe_t *p, char *buf, size_t cap)
 	part->piece += n;
 	part->piece_left -= n;
 	part->have += n;
-	if (!part->piece_left)
+	if (!part->piece_left) {
+		if (receiver_head(&p->receiver) != part->begin)
+			meter_add(&p->in.wait.meter->pieces, 1);
 		record_consume(p, part->piece_len);
+	}
 	return n;
 }
 

@@ -81,6 +81,7 @@ int record_try_again(bufpipe_t *p)
 {
 	struct record record;
 
+	meter_add(&p->in.wait.meter->refusals, 1);
 	if (wait_glance(&p->in.wait) == 0)
 		return p->arm[ARM_IN] ? p->arm[ARM_IN](p, false) : -EAGAIN;
 	return record_look(p, &record) == -EAGAIN ? -EPIPE : 0;

@@ -71,6 +71,8 @@ static int skip_strays(bufpipe_t *p, struct record *record, struct effort *effor
 	while (r == 0 && is_stray(p, record, effort)) {
 		reassembly_drop(p);
 		record_consume(p, record->len);
+		if (record->flags == RECORD_MORE)
+			meter_add(&p->in.wait.meter->pieces, 1);
 		r = effort_spend(effort, 1);
 		if (r == 0)
 			r = glance_after_lap(p, begin);

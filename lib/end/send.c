@@ -76,6 +76,7 @@ static void note_refused(bufpipe_t *p, uint64_t size)
 /* A try found no room: -EAGAIN, -EPIPE, or 0: look again.  As record_try_again. */
 static int try_again(bufpipe_t *p, size_t len)
 {
+	meter_add(&p->out.wait.meter->refusals, 1);
 	if (wait_glance(&p->out.wait) < 0)
 		return -EPIPE;
 	note_refused(p, record_size(len));
@@ -224,8 +225,11 @@ static int send_pieces(bufpipe_t *p, struct cursor *from, uint64_t len, int64_t 
 		copy_bytes(room, &out->total, prefix);
 		gather((char *)room + prefix, n, from);
 		r = publish(p, prefix + n, prefix ? RECORD_FIRST : RECORD_MORE);
-		if (r == 0)
-			out->sent += n;
+		if (r < 0)
+			break;
+		out->sent += n;
+		if (!prefix)
+			meter_add(&p->out.wait.meter->pieces, 1);
 	}
 	return r;
 }

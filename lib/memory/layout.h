@@ -14,6 +14,9 @@
  *   256             tail           who sends             co-owners only
  *   320             recv_notify    who receives          co-owners only
  *   384 ..          locks          co-owners             co-owners only
+ *   640             send_meter     who sends             both sides, and tools, to look
+ *   768             recv_meter     who receives          the same
+ *   896             about          creator; who opens it the same
  *   page size       data           who sends             the other side's receiver
  *
  * One page of control, then, if the end sends, data_size bytes of ring.  Each
@@ -33,7 +36,7 @@
 #include <stdint.h>
 
 #define LAYOUT_MAGIC   0x65706970667562ull /* "bufpipe" in memory, if little-endian */
-#define LAYOUT_VERSION 11u
+#define LAYOUT_VERSION 12u
 #define LAYOUT_LINE    64
 #define LAYOUT_MAX     ((uint64_t)1 << 40) /* of any size that a user may ask for */
 
@@ -110,12 +113,6 @@ struct quick_lock {
 
 #define QUICK_LOCK_CLAIMED 0x80000000u
 
-/* Of free space: hints, which co-owners share.  See prefetch.h. */
-struct prefetch {
-	_Atomic uint64_t settled; /* up to here it was cleared in advance, or left as it was */
-	_Atomic uint32_t steps;   /* counts, to measure now and then */
-};
-
 /* The sender's positions.  Bytes since the pipe was made; the place is the position modulo data_size. */
 struct tail {
 	_Atomic uint64_t tail; /* where the next record goes, or a little before: the ring is the truth */
@@ -128,7 +125,34 @@ struct tail {
 	_Atomic uint64_t head_seen;
 	struct notify notify;
 	struct quick_lock quick_lock;
-	struct prefetch prefetch;
+	_Atomic uint64_t
+		settled; /* a hint: free space up to here was cleared in advance, or left; see prefetch.h */
+	_Atomic uint64_t records; /* how many were published, without the end of the stream */
+};
+
+/*
+ * How one direction fares, as one end sees it: for bufpipe_get_stats and for tools.
+ * Written by who sends or who receives, where it waits anyway; nothing depends on it.
+ * A holder that is killed may leave the last step of one count undone.
+ */
+struct meter {
+	_Atomic uint64_t waits;      /* calls that found the ring full, or empty, and waited */
+	_Atomic uint64_t refusals;   /* tries that found it so, and gave up */
+	_Atomic uint64_t sleeps;     /* of a blocked call, in the kernel */
+	_Atomic uint64_t slept;      /* nanoseconds in these */
+	_Atomic uint64_t since;      /* CLOCK_MONOTONIC when the sleep began that lasts; 0: none */
+	_Atomic uint64_t rings;      /* wake-ups of the other side */
+	_Atomic uint64_t pieces;     /* records that go on with a long message: RECORD_MORE */
+	_Atomic uint64_t high_water; /* sender: the most bytes in the ring that a look found */
+	_Atomic uint32_t steps; /* sender: of clearing, counted to measure now and then; see prefetch.h */
+};
+
+#define LAYOUT_NAME 208 /* bytes of a name, with the 0 at its end */
+
+/* Whose region this is, for tools. */
+struct about {
+	_Atomic uint64_t peer;  /* the inode of the other end's region, as this end says */
+	char name[LAYOUT_NAME]; /* of the options */
 };
 
 struct control {
@@ -136,6 +160,8 @@ struct control {
 	_Alignas(LAYOUT_LINE) struct waiter_state send_waiter;
 	_Alignas(LAYOUT_LINE) struct waiter_state recv_waiter;
 	_Alignas(LAYOUT_LINE) _Atomic uint64_t head; /* everything before it has been consumed; HEAD_HELD */
+	_Atomic uint64_t released;                   /* how many records, by who had the turn, */
+	_Atomic uint64_t taken;                      /* and by who had only the head to move; see ring_take */
 	_Alignas(LAYOUT_LINE) struct tail tail;
 	_Alignas(LAYOUT_LINE) struct notify recv_notify;
 	_Alignas(LAYOUT_LINE)
@@ -143,6 +169,9 @@ struct control {
 	_Alignas(LAYOUT_LINE) pthread_mutex_t recv_lock;     /* shared ends: one takes messages at a time */
 	_Alignas(LAYOUT_LINE) pthread_mutex_t lead_lock;     /* shared ends: one waits for messages */
 	_Alignas(LAYOUT_LINE) pthread_mutex_t doorbell_lock; /* one sleeps on the socket */
+	_Alignas(LAYOUT_LINE) struct meter send_meter;
+	_Alignas(LAYOUT_LINE) struct meter recv_meter;
+	_Alignas(LAYOUT_LINE) struct about about;
 };
 
 /*
@@ -178,7 +207,11 @@ static_assert(offsetof(struct control, tail) == 256, "layout");
 static_assert(offsetof(struct control, recv_notify) == 320, "layout");
 static_assert(offsetof(struct control, send_lock) == 384, "layout");
 static_assert(offsetof(struct control, doorbell_lock) == 576, "layout");
-static_assert(sizeof(struct control) == 640, "layout");
+static_assert(offsetof(struct control, released) == 200 && offsetof(struct control, taken) == 208, "layout");
+static_assert(offsetof(struct control, send_meter) == 640, "layout");
+static_assert(offsetof(struct control, recv_meter) == 768, "layout");
+static_assert(offsetof(struct control, about) == 896, "layout");
+static_assert(sizeof(struct control) == 1152, "layout");
 static_assert(offsetof(struct waiter_state, events) == 4 && offsetof(struct waiter_state, raises) == 8 &&
 		      offsetof(struct waiter_state, wanted) == 16 &&
 		      offsetof(struct waiter_state, cpu) == 24 &&

@@ -9,6 +9,7 @@
 #include <linux/memfd.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -205,6 +206,7 @@ int region_create(struct region *region, int *shared_fd, const struct identity *
 	if (r < 0)
 		goto fail;
 	region->control->identity = *identity;
+	memcpy(region->control->about.name, name, strnlen(name, LAYOUT_NAME - 1));
 	r = make_shared(region->fd, flags);
 	if (r < 0)
 		goto fail;
@@ -262,6 +264,7 @@ int region_attach(struct region *region, int fd, int writable, unsigned flags,
 	if (r < 0)
 		return r;
 	region->fd = fd;
+	region->inode = st.st_ino;
 	return 0;
 }
 

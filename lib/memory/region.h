@@ -18,6 +18,7 @@ struct region {
 	char *data;              /* NULL if the region's end does not send */
 	size_t span;             /* of the whole mapping */
 	struct identity identity;
+	uint64_t inode; /* of one that was attached */
 };
 
 #define REGION_NONE ((struct region){ .fd = -1 })

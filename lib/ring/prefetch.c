@@ -117,11 +117,11 @@ static void measure(const struct sender *s, char *at, uint64_t n)
 
 slow_path void prefetch_clear(const struct sender *s, uint64_t tail, uint64_t len)
 {
-	struct prefetch *own = &s->own->prefetch;
+	struct tail *own = s->own;
 	/* Whole lines, and not that of the header at tail, for which the receiver looks. */
 	uint64_t first = (tail + RECORD_HEADER + LAYOUT_LINE - 1) & ~(uint64_t)(LAYOUT_LINE - 1);
 	uint64_t from = atomic_load_explicit(&own->settled, memory_order_relaxed);
-	uint32_t steps = atomic_load_explicit(&own->steps, memory_order_relaxed);
+	uint32_t steps = atomic_load_explicit(&s->meter->steps, memory_order_relaxed);
 	bool measured = steps % MEASURE_EVERY == 0;
 	/* More than a small cache holds would be slow the second time as well. */
 	uint64_t step = step_size(s, measured ? 0 : len);
@@ -148,5 +148,5 @@ slow_path void prefetch_clear(const struct sender *s, uint64_t tail, uint64_t le
 		else
 			memset(s->data + (from & s->mask), 0, step);
 	}
-	atomic_store_explicit(&own->steps, steps + 1, memory_order_relaxed);
+	atomic_store_explicit(&s->meter->steps, steps + 1, memory_order_relaxed);
 }

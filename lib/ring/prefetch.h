@@ -82,7 +82,7 @@ void prefetch_clear(const struct sender *s, uint64_t tail, uint64_t len);
  */
 static inline void prefetch_next(const struct sender *s, uint64_t tail, uint64_t len)
 {
-	uint64_t settled = atomic_load_explicit(&s->own->prefetch.settled, memory_order_relaxed);
+	uint64_t settled = atomic_load_explicit(&s->own->settled, memory_order_relaxed);
 
 	if (unlikely((int64_t)(settled - tail) < PREFETCH_CLEAR))
 		prefetch_clear(s, tail, len);

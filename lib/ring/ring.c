@@ -17,6 +17,8 @@ static bool catch_up(const struct sender *s)
 			return false;
 		tail += record_size(header & RECORD_LENGTH);
 		atomic_store_explicit(&s->own->tail, tail, memory_order_relaxed);
+		/* Counted after the tail was moved, so by nobody yet. */
+		count_step(&s->own->records);
 	}
 	atomic_store_explicit(&s->own->next, tail, memory_order_relaxed);
 	return true;
@@ -93,6 +95,12 @@ static int take_head(const struct sender *s, uint64_t head, uint64_t len)
 	return 0;
 }
 
+static void note_high_water(const struct sender *s, uint64_t used)
+{
+	if (used <= s->limit && used > atomic_load_explicit(&s->meter->high_water, memory_order_relaxed))
+		atomic_store_explicit(&s->meter->high_water, used, memory_order_relaxed);
+}
+
 slow_path int ring_make_room(const struct sender *s, uint64_t len)
 {
 	uint64_t used;
@@ -102,10 +110,21 @@ slow_path int ring_make_room(const struct sender *s, uint64_t len)
 		return -EPIPE;
 	if (read_head(s, &head) < 0)
 		return -EPROTO;
+	note_high_water(s, sender_tail(s) - head);
 	if (take_head(s, head, len) < 0)
 		return -ENOMEM;
 	used = sender_tail(s) - atomic_load_explicit(&s->own->head_seen, memory_order_relaxed);
 	return used + record_size(len) <= s->limit ? 0 : -EAGAIN;
+}
+
+int ring_unread(const struct sender *s, uint64_t *head, uint64_t *unread)
+{
+	catch_up(s);
+	if (read_head(s, head) < 0)
+		return -EPROTO;
+	*unread = sender_tail(s) - *head;
+	/* After ring_refuse the check above allows more. */
+	return *unread <= s->limit ? 0 : -EPROTO;
 }
 
 void ring_end(const struct sender *s)
@@ -122,4 +141,7 @@ void ring_take_back(const struct sender *s, uint64_t tail, uint64_t len)
 {
 	/* The sender now looks at the head.  seq_cst: not before this store. */
 	atomic_store_explicit(sender_header(s, tail - record_size(len)), RECORD_END, memory_order_seq_cst);
+	atomic_store_explicit(&s->own->records,
+			      atomic_load_explicit(&s->own->records, memory_order_relaxed) - 1,
+			      memory_order_relaxed);
 }

@@ -180,6 +180,7 @@ void wait_learn(struct wait *wait, int64_t took)
 
 slow_path bool wait_briefly(struct wait *wait, const struct look *look)
 {
+	meter_add(&wait->meter->waits, 1);
 	if (!wait_budget(wait) || same_cpu(wait))
 		return false;
 	let_it_grow(wait, look);

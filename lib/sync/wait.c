@@ -83,6 +83,11 @@ bool wait_is_over(const struct wait *wait)
 	return was_ended(wait) || poll_end(wait) & (POLLHUP | POLLRDHUP);
 }
 
+bool wait_is_left(const struct wait *wait)
+{
+	return was_ended(wait) || poll_end(wait) & POLLHUP;
+}
+
 /* The half of the word ended that is slept on: both hold the same. */
 static const _Atomic uint32_t *ended_futex(const struct wait *wait)
 {
@@ -172,6 +177,7 @@ static int ring(struct wait *wait, uint32_t flags, uint64_t position)
 		if (r < 0 && r != -EAGAIN)
 			return 0; /* the next publication tries again */
 	}
+	meter_add(&wait->meter->rings, 1);
 	/* Last: a co-owner must ring again for one that died before it had. */
 	atomic_store_explicit(&wait->notify->rung, answer, memory_order_relaxed);
 	return 0;
@@ -426,17 +432,22 @@ static int socket_sleep(struct wait *wait, const struct look *look, uint32_t eve
 	return r;
 }
 
-static int sleep_once(struct wait *wait, const struct look *look, int64_t deadline)
+/* *now: when it ended. */
+static int sleep_once(struct wait *wait, const struct look *look, int64_t deadline, int64_t *now)
 {
 	/* Acquire pairs with the release in ring; first of all, or a ring between look and sleep is missed. */
 	uint32_t events = atomic_load_explicit(&wait->theirs->events, memory_order_acquire);
 	bool ordered = wait_order(wait, wait_raise(wait, look->wanted, WAITER_FUTEX));
+	int64_t begin = time_now();
 	int r;
 
-	r = futex_sleep(wait, look, events, time_now() + (ordered ? wait->patience : BLIND_SLEEP), deadline);
+	r = futex_sleep(wait, look, events, begin + (ordered ? wait->patience : BLIND_SLEEP), deadline);
 	if (r == NOTHING && ordered)
 		r = socket_sleep(wait, look, events, deadline);
 	wait_lower(wait, WAITER_MODE);
+	*now = time_now();
+	meter_add(&wait->meter->sleeps, 1);
+	meter_add(&wait->meter->slept, (uint64_t)(*now - begin));
 	return r;
 }
 
@@ -449,9 +460,12 @@ slow_path int wait_long(struct wait *wait, const struct look *look, int64_t dead
 	r = spin_until(wait, look, begin, deadline, &now);
 	if (r == 0)
 		wait_unfence(wait);
-	while (r == NOTHING) {
-		r = sleep_once(wait, look, deadline);
-		now = time_now();
+	if (r == NOTHING) {
+		/* One sleeps at a time.  0 would be no sleep. */
+		atomic_store_explicit(&wait->meter->since, (uint64_t)begin | 1, memory_order_relaxed);
+		while (r == NOTHING)
+			r = sleep_once(wait, look, deadline, &now);
+		atomic_store_explicit(&wait->meter->since, 0, memory_order_relaxed);
 	}
 	/* A peer may ring without end and have nothing to say. */
 	if (r == 0 && now >= deadline && !changed(look))

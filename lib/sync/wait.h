@@ -35,6 +35,7 @@ struct wait {
 	const struct waiter_state *theirs; /* read: are they asleep; slept on: have they rung */
 	struct notify *notify;             /* what we know of their waiter */
 	struct waiter_state *ours;
+	struct meter *meter;              /* ours: what becomes of our waits */
 	pthread_mutex_t *doorbell_lock;   /* whose owner may sleep on the socket */
 	const struct waiter_state *other; /* of our other direction, on the same socket */
 	int socket;
@@ -156,6 +157,9 @@ void wait_end(struct wait *wait, uint64_t position);
 /* Whether that is for good, and not because the socket was closed behind our back. */
 bool wait_is_over(const struct wait *wait);
 
+/* The same where this end may have shut its own socket down for reading. */
+bool wait_is_left(const struct wait *wait);
+
 /* How long to spin, and what comes of it. */
 int64_t wait_budget(struct wait *wait);
 void wait_learn(struct wait *wait, int64_t took);
@@ -182,6 +186,12 @@ int wait_ring(struct wait *wait, uint64_t position);
 static inline bool wait_streams(const struct wait *wait)
 {
 	return !atomic_load_explicit(&wait->theirs->single, memory_order_relaxed);
+}
+
+/* A count of rare things.  Several holders may count at once. */
+static inline void meter_add(_Atomic uint64_t *count, uint64_t n)
+{
+	atomic_fetch_add_explicit(count, n, memory_order_relaxed);
 }
 
 /* Only an estimate, which the threads of a process share: a lost step does no harm. */

@@ -346,7 +346,7 @@ static void run_round(struct round *r, const struct bufpipe_options *o, int64_t 
 	}
 	atomic_store(&r->ledger->stop, 1);
 	await_side(r, 0);
-	r->steps = atomic_load(&r->ends[1]->sender.own->prefetch.steps);
+	r->steps = atomic_load(&r->ends[1]->sender.meter->steps);
 	bufpipe_close(r->ends[1]);
 	await_side(r, r->crew);
 	bufpipe_close(r->ends[0]);

@@ -50,6 +50,7 @@ static inline void rig_open_sized(struct rig *rig, uint64_t start, uint64_t data
 				  .limit = limit,
 				  .own = &rig->sending.control->tail,
 				  .waiter = &rig->sending.control->send_waiter,
+				  .meter = &rig->sending.control->send_meter,
 				  .head = &rig->watched.control->head };
 	rig->r = (struct receiver){ .data = rig->seen.data,
 				    .mask = data_size - 1,
@@ -58,7 +59,7 @@ static inline void rig_open_sized(struct rig *rig, uint64_t start, uint64_t data
 	atomic_store(&rig->sending.control->tail.tail, start);
 	atomic_store(&rig->sending.control->tail.next, start);
 	atomic_store(&rig->sending.control->tail.head_seen, start);
-	atomic_store(&rig->sending.control->tail.prefetch.settled, start);
+	atomic_store(&rig->sending.control->tail.settled, start);
 	atomic_store(&rig->receiving.control->head, start);
 }
 

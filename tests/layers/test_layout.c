@@ -15,6 +15,9 @@ Test(layout, of_the_control_page_is_as_documented)
 	check_eq(offsetof(struct control, tail), 256);
 	check_eq(offsetof(struct control, recv_notify), 320);
 	check_eq(offsetof(struct control, send_lock), 384);
+	check_eq(offsetof(struct control, send_meter), 640);
+	check_eq(offsetof(struct control, recv_meter), 768);
+	check_eq(offsetof(struct control, about), 896);
 	check(sizeof(struct control) <= 4096);
 }
 

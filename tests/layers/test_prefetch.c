@@ -11,12 +11,12 @@ static void let_clear(struct rig *rig, bool measured)
 {
 	atomic_store(&rig->s.waiter->afar, INT32_MAX);
 	atomic_store(&rig->s.waiter->clearing, INT32_MAX);
-	atomic_store(&rig->sending.control->tail.prefetch.steps, measured ? 0 : 1);
+	atomic_store(&rig->sending.control->send_meter.steps, measured ? 0 : 1);
 }
 
 static uint32_t steps_cleared(const struct rig *rig, bool measured)
 {
-	return atomic_load(&rig->sending.control->tail.prefetch.steps) - (measured ? 0 : 1);
+	return atomic_load(&rig->sending.control->send_meter.steps) - (measured ? 0 : 1);
 }
 
 static uint64_t nth_length(uint64_t i)
@@ -95,7 +95,7 @@ Test(prefetch, clears_nothing_of_a_record_that_is_in_the_way)
 
 		rig_open_sized(&rig, head, SIZE, SIZE - RECORD_HEADER);
 		check_eq(put(&rig, sent, len), 0);
-		atomic_store(&rig.sending.control->tail.prefetch.settled, sender_tail(&rig.s));
+		atomic_store(&rig.sending.control->tail.settled, sender_tail(&rig.s));
 		let_clear(&rig, false);
 		check_eq(put(&rig, "", 0), 0);
 		cleared += steps_cleared(&rig, false);
@@ -158,13 +158,12 @@ Test(prefetch, goes_on_clearing_however_long_the_records)
 		rig_open_used(&rig, 32768);
 		let_clear(&rig, true);
 		check_eq(put(&rig, bytes, len), 0);
-		for (int i = 0; i < 20000 && atomic_load(&rig.sending.control->tail.prefetch.steps) < 200;
-		     i++) {
+		for (int i = 0; i < 20000 && atomic_load(&rig.sending.control->send_meter.steps) < 200; i++) {
 			atomic_store(&rig.s.waiter->clearing, INT32_MAX);
 			check_eq(put(&rig, bytes, len), 0);
 			check_eq(get(&rig, got), (int64_t)len);
 		}
-		check_eq(atomic_load(&rig.sending.control->tail.prefetch.steps), 200);
+		check_eq(atomic_load(&rig.sending.control->send_meter.steps), 200);
 		rig_close(&rig);
 	}
 }

@@ -20,6 +20,7 @@ struct page {
 	struct waiter_state unused; /* of the other direction, in which nothing happens */
 	struct notify waiter_notify;
 	struct notify publisher_notify;
+	struct meter meter; /* of both: nobody asks */
 	pthread_mutex_t waiter_door;
 	pthread_mutex_t publisher_door;
 };
@@ -44,6 +45,7 @@ static void rig_open(struct rig *rig, int64_t spin_ns, int64_t patience)
 				     .theirs = &page->publisher_state,
 				     .ours = &page->waiter_state,
 				     .notify = &page->waiter_notify,
+				     .meter = &page->meter,
 				     .other = &page->unused,
 				     .doorbell_lock = &page->waiter_door,
 				     .socket = rig->sockets[0],
@@ -53,6 +55,7 @@ static void rig_open(struct rig *rig, int64_t spin_ns, int64_t patience)
 					.theirs = &page->waiter_state,
 					.ours = &page->publisher_state,
 					.notify = &page->publisher_notify,
+					.meter = &page->meter,
 					.other = &page->unused,
 					.doorbell_lock = &page->publisher_door,
 					.socket = rig->sockets[1],

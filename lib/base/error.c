@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+/* What errors mean in this library, which is more than what the C library says of their numbers. */
+#include "bufpipe.h"
+
+#include <errno.h>
+
+static const struct {
+	int error;
+	const char *meaning;
+} meanings[] = {
+	{ EINVAL, "an argument is invalid" },
+	{ EBADF, "the end does not go that way" },
+	{ EAGAIN, "not now: the call would have to wait" },
+	{ ETIMEDOUT, "the time is up" },
+	{ EINTR, "a signal handler ran" },
+	{ EPIPE, "the stream has ended" },
+	{ EMSGSIZE, "the message does not fit, or the size is more than the other side allows" },
+	{ EBUSY, "something is open that must be finished first" },
+	{ ECANCELED, "the sender gave up the message, or the call was ended" },
+	{ EPROTO, "the other end broke the protocol of the shared memory" },
+	{ EBADMSG, "what arrived is not what was expected, or the two sides do not fit together" },
+	{ EPROTONOSUPPORT, "the other side uses another version of the shared memory" },
+	{ EOPNOTSUPP, "this end cannot do that" },
+	{ E2BIG, "the other side's pipe is larger than allowed" },
+	{ EACCES, "permission denied, or refused by the other side" },
+	{ EADDRINUSE, "somebody listens at that address already" },
+	{ EEXIST, "it is there already; for an address: what is there is no socket" },
+	{ ENOENT, "nothing is there" },
+	{ ECONNREFUSED, "nobody listens there" },
+	{ ECONNRESET, "the other side left before the pipe was made" },
+	{ EPROTOTYPE, "what listens there is no listener of pipes" },
+	{ ESOCKTNOSUPPORT, "the descriptor is of the wrong kind" },
+	{ ENOBUFS, "the listener has run out of descriptors or memory" },
+	{ ENOMEM, "out of memory, or beyond a limit of locked memory" },
+	{ EMFILE, "this process has too many descriptors open" },
+	{ ENFILE, "the system has too many files open" },
+	{ EPERM, "not permitted" },
+	{ EFBIG, "larger than the limit of file sizes" },
+	{ ENOSYS, "this kernel or build cannot do that" },
+};
+
+const char *bufpipe_strerror(int error)
+{
+	if (error >= 0)
+		return "success";
+	for (unsigned i = 0; i < sizeof(meanings) / sizeof(meanings[0]); i++) {
+		/* Not -error, which overflows for the least number. */
+		if (error == -meanings[i].error)
+			return meanings[i].meaning;
+	}
+	return "unknown error";
+}
