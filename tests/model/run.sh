@@ -94,6 +94,42 @@ reject shared -DNO_DOORBELL_RAISE
 reject shared -DRUNG_FORGETS_MODE
 reject shared -DSENDER_DIES -DRUNG_FIRST -DN=1
 reject shared -DSENDER_DIES -DSTRICT -DN=1
+pass doorbell -DBLOCKED
+pass doorbell -DFD
+pass doorbell -DBLOCKED -DFD -DN=1
+pass doorbell -DFD -DSET -DN=1 -DALIVE -DTRIMS=0
+pass doorbell -DBLOCKED -DSET -DN=1 -DALIVE -DTRIMS=0
+pass doorbell -DFD -DPEEKER
+pass doorbell -DFD -DDEATH
+pass doorbell -DBLOCKED -DLEADER_DIES -DN=1
+pass doorbell -DBLOCKED -DLEADER_DIES -DADDS_MODE -DN=1
+reject doorbell -DFD -DTRIM_ALL
+reject doorbell -DFD -DTWO_TRIM
+reject doorbell -DBLOCKED -DSET -DN=1 -DALIVE -DDRAINS
+reject doorbell -DFD -DTAKE_LATE
+reject doorbell -DBLOCKED -DTAKE_LATE
+reject doorbell -DFD -DNO_MEMBARRIER
+reject doorbell -DBLOCKED -DNO_MEMBARRIER
+reject doorbell -DFD -DNO_HANG_UP_LOOK
+reject doorbell -DBLOCKED -DNO_HANG_UP_LOOK
+reject doorbell -DFD -DPEEKER -DNO_ARM_WHEN_BUSY
+reject doorbell -DFD -DDEATH -DNO_RECOVERY_RING
+pass fence
+pass fence -DWEAK
+pass fence -DWAITERS=2 -DN=2
+reject fence -DEARLY_FENCED
+reject fence -DKEEPS_FENCED
+reject fence -DHALF_FENCED
+reject fence -DNO_FENCE
+reject fence -DONE_LOAD
+reject fence -DNO_MEMBARRIER
+reject fence -DWAITERS=2 -DN=2 -DNOT_SOLE
+pass look
+pass look -DROOM
+reject look -DLOOK_ONCE
+reject look -DROOM -DHEAD_ONCE
+reject look -DROOM -DTAIL_FIRST
+reject look -DROOM -DUNSIGNED
 '
 if [ "${1-}" = long ]; then
 	list="$list

@@ -1,0 +1,256 @@
+/*
+ * The choice between a membarrier of the waiter and a fence of the publisher: section 4 of docs/waiting.md. One
+ * publisher without a fence after its store, with a store buffer, and one waiter that at each raise may want
+ * publishers to fence, or take that back. It sleeps without bound whenever it believes that its raise is ordered.
+ *
+ * The claim is that the waiter gets all there is, or Spin finds an invalid end state. A waiter may be killed once,
+ * at each step. Of a sole one the next holder of its end goes on from what shared memory says.
+ *
+ *	WAITERS=2	two waiters, which are both to be told of each message; neither asks for fences
+ *	WEAK		the waiter's changes of the flags become visible late, as on weaker processors than x86
+ *
+ * The other names are mutants, each explained where it bites.
+ */
+
+#ifndef N
+#define N 3		/* messages at most */
+#endif
+#ifndef WAITERS
+#define WAITERS 1
+#endif
+
+#define MODE 1
+#define FENCE 2
+#define FENCED 4
+#define BOTH (FENCE | FENCED)
+
+byte word;		/* what everyone sees */
+byte flags;
+byte events;
+byte raises;
+byte total;		/* the publisher stops after so many messages */
+bool asleep[WAITERS];
+bool dead;		/* the one death has been */
+
+chan pbuf = [N] of { byte };	/* the publisher's store buffer: values of the word */
+chan wbuf = [6] of { byte };	/* the waiter's: values of the flags */
+byte mine;			/* the flags as the waiter itself sees them */
+
+proctype flush_publisher()
+{
+end:
+	do
+	:: pbuf ? word
+	od
+}
+
+proctype flush_waiter()
+{
+end:
+	do
+	:: wbuf ? flags
+	od
+}
+
+proctype publisher()
+{
+	byte next, f, rung;
+
+	do
+	:: next == total ->
+		break
+	:: next < total ->
+		next++;
+		pbuf ! next;
+		f = flags;
+		if
+		:: f == 0 ->
+			skip
+		:: else ->
+			f = flags;		/* wait_ring loads them again */
+#ifndef NO_FENCE
+			if
+			:: f & FENCE ->
+				empty(pbuf);
+#ifndef ONE_LOAD
+				/* With the flags from before the fence, the publisher would miss a mode that went up meanwhile. */
+				f = flags
+#endif
+			:: else
+			fi;
+#endif
+			if
+			:: f & MODE && rung != raises ->
+				/* Each raise is answered once; of two waiters the mode stays up. */
+				atomic {
+					empty(pbuf) ->
+					rung = raises;
+					events++;
+					asleep[0] = false;
+#if WAITERS > 1
+					asleep[1] = false;
+#endif
+				}
+			:: else
+			fi
+		fi;
+		f = 0
+	od
+}
+
+/* One atomic change of the flags; the waiter learns what they were. */
+#ifdef WEAK
+#define see mine
+#define change(clear, set) \
+	mine = (mine & (7 - (clear))) | (set); \
+	assert(nfull(wbuf)); \
+	wbuf ! mine
+#define fence() empty(wbuf)
+#else
+#define see flags
+#define change(clear, set) flags = (flags & (7 - (clear))) | (set)
+#define fence() skip
+#endif
+
+#define may_die \
+	if \
+	:: atomic { !dead -> dead = true; goto successor } \
+	:: skip \
+	fi
+
+proctype waiter(byte me)
+{
+	byte got, ev, found;
+	bool fencing, unfenced, want;
+
+	goto try;
+successor:
+#if WAITERS > 1
+	/* The other one is to be told all the same. */
+	goto done;
+#endif
+	/* What the dead one stored becomes visible; what it knew is gone. */
+	fence();
+	atomic { fencing = false; unfenced = false; found = 0; ev = 0 };
+try:
+	if
+	:: got == total -> goto done
+	:: got < total && word > got -> goto take
+	:: got < total && word <= got
+	fi;
+	ev = events;
+	/* How lonely it was is an estimate: each answer must be right. */
+	want = false;
+	/*
+	 * Of two waiters one takes both bits back and raises FENCE anew, and then the other, whose membarrier came
+	 * before all that, sets FENCED. Where both are up no membarrier has been since FENCE went up.
+	 */
+#if WAITERS == 1 || defined(NOT_SOLE)
+	if
+	:: want = true
+	:: skip
+	fi;
+#endif
+	if
+	:: !want && fencing ->
+#ifdef KEEPS_FENCED
+		/* An old FENCED beside a new FENCE: one that dies before its membarrier leaves both up. */
+		change(FENCE, 0);
+#else
+		change(BOTH, 0);
+#endif
+		fencing = false
+	:: else
+	fi;
+	may_die;
+	atomic {
+		raises++;
+		found = see & BOTH;
+#ifdef EARLY_FENCED
+		/* Before the membarrier: the next one believes it, though no membarrier has been. */
+		change(0, MODE | (want -> BOTH : 0));
+#else
+		change(0, MODE | (want -> FENCE : 0));
+#endif
+		fencing = fencing || want;
+		unfenced = unfenced || (want && found != BOTH)
+	};
+	may_die;
+	fence();
+#ifdef HALF_FENCED
+	/* FENCE alone says nothing of a publisher that looked before it went up. */
+	if
+	:: found & FENCE
+#else
+	if
+	:: found == BOTH
+#endif
+	:: else ->
+#ifndef NO_MEMBARRIER
+		empty(pbuf);
+#endif
+		may_die;
+		if
+		:: unfenced ->
+			unfenced = false;
+			change(0, FENCED)
+		:: else
+		fi
+	fi;
+	found = 0;
+	may_die;
+	if
+	:: word > got -> goto found_it
+	:: word <= got
+	fi;
+	/* futex_wait: the kernel compares and queues in one step. */
+	atomic {
+		fence() ->
+		if
+		:: events == ev -> asleep[me] = true
+		:: else
+		fi
+	};
+	!asleep[me];
+	goto try;
+found_it:
+	skip;
+#if WAITERS == 1
+	change(MODE, 0);
+#endif
+take:
+	ev = 0;
+	got++;
+	/* It spins for the next, and needs no fences for that. */
+	if
+	:: fencing ->
+#ifdef KEEPS_FENCED
+		change(FENCE, 0);
+#else
+		change(BOTH, 0);
+#endif
+		fencing = false
+	:: skip
+	fi;
+	goto try;
+done:
+	skip
+}
+
+init {
+	atomic {
+		do
+		:: total < N -> total++
+		:: total > 0 -> break
+		od;
+		run flush_publisher();
+#ifdef WEAK
+		run flush_waiter();
+#endif
+		run publisher();
+		run waiter(0);
+#if WAITERS > 1
+		run waiter(1)
+#endif
+	}
+}
