@@ -195,19 +195,28 @@ static inline uint64_t ring_glance(const struct receiver *r)
 }
 
 /*
- * The bytes in the ring, without the turn: never more than at the moment when the
- * tail is read, or 0 when the head is in front of the tail, as the sender has
- * published a record and not moved its tail yet.  The head first: in the other
- * order this could be less than there ever was.  A receiver that lies about its
- * head gets a wrong answer for it.
+ * The bytes in the ring at some moment during the call, without the turn.  The
+ * head first, and again: in the other order this could be less than there ever
+ * was, and when both move meanwhile more than the ring holds.  A head that keeps
+ * moving makes room: then this says that there is.  The head may be in front of the
+ * tail, as the sender has published a record and not moved its tail yet: then the
+ * ring is empty.  A receiver that lies about its head gets a wrong answer for it.
  */
 static inline uint64_t ring_used(const struct sender *s)
 {
-	/* Acquire: the tail is read behind it.  Whoever then sends looks again, with the order that needs. */
-	uint64_t head = atomic_load_explicit(s->head, memory_order_acquire) & ~HEAD_HELD;
-	int64_t used = (int64_t)(sender_tail(s) - head);
+	enum { LOOKS = 8 };
 
-	return used > 0 ? (uint64_t)used : 0;
+	for (int i = 0; i < LOOKS; i++) {
+		/* Acquire: the tail is read behind it.  Whoever then sends looks again, with the order that needs. */
+		uint64_t head = atomic_load_explicit(s->head, memory_order_acquire) & ~HEAD_HELD;
+		/* Acquire: keeps the second look at the head behind this. */
+		uint64_t tail = atomic_load_explicit(&s->own->tail, memory_order_acquire);
+		int64_t used = (int64_t)(tail - head);
+
+		if ((atomic_load_explicit(s->head, memory_order_relaxed) & ~HEAD_HELD) == head)
+			return used > 0 ? (uint64_t)used : 0;
+	}
+	return 0;
 }
 
 /* Whether a header is one that the layout allows: then the payload lies inside the mapping. */
