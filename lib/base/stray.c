@@ -7,11 +7,11 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdbool.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 
 /* The kernel frees a GiB of memory in some 100 ms.  So much of a memfd we free ourselves. */
 #define FREE_AT_ONCE (16 << 20)
@@ -186,11 +186,20 @@ static bool some_are_young(void)
 	return young;
 }
 
+bool stray_is_laden(int fd)
+{
+	char names[256];
+
+	/* No more than fits is looked at. */
+	return flistxattr(fd, names, sizeof(names)) < 0 && errno == ERANGE;
+}
+
 static bool is_small_memory(int fd)
 {
 	struct stat st;
 
-	return stray_kind(fd) == STRAY_MEMORY && fstat(fd, &st) == 0 && st.st_blocks <= FREE_AT_ONCE / 512;
+	return stray_kind(fd) == STRAY_MEMORY && !stray_is_laden(fd) && fstat(fd, &st) == 0 &&
+	       st.st_blocks <= FREE_AT_ONCE / 512;
 }
 
 void stray_close(int fd)

@@ -14,6 +14,8 @@
 #ifndef BUFPIPE_BASE_STRAY_H
 #define BUFPIPE_BASE_STRAY_H
 
+#include <stdbool.h>
+
 #define STRAY_MOST 32
 
 enum stray_kind {
@@ -24,6 +26,12 @@ enum stray_kind {
 
 /* What a descriptor is, asked by calls that cannot sleep whatever it is. */
 enum stray_kind stray_kind(int fd);
+
+/*
+ * Whether a memfd has more extended attributes than security modules give it: a
+ * million of them, which seals do not forbid, take the last close most of a second.
+ */
+bool stray_is_laden(int fd);
 
 /*
  * Closes a descriptor without ever waiting for it.  Where no child can be made,

@@ -2,6 +2,7 @@
 #include "memory/region.h"
 
 #include "base/fd.h"
+#include "base/stray.h"
 #include "bufpipe.h"
 #include "memory/populate.h"
 
@@ -233,6 +234,17 @@ static int check_file(int fd, int wanted, struct stat *st)
 	return 0;
 }
 
+/*
+ * The most memory that the file of a region may have: huge pages may reach beyond its
+ * end.  Nothing else may, or its maker could leave us any amount to keep, and to free.
+ */
+static uint64_t most_memory(const struct identity *id)
+{
+	uint64_t huge = page_size() / sizeof(uint64_t) * page_size(); /* what one page of a page table maps */
+
+	return (file_size(id) + huge - 1) & ~(huge - 1);
+}
+
 static bool same_ring(const struct identity *a, const struct identity *b)
 {
 	return a->buffer_size == b->buffer_size && a->object_size == b->object_size &&
@@ -258,7 +270,9 @@ int region_attach(struct region *region, int fd, int writable, unsigned flags,
 		return r;
 	if (expected && !same_ring(&region->identity, expected))
 		return -EBADMSG;
-	if ((uint64_t)st.st_size != file_size(&region->identity))
+	/* Both stay so: the seals were there before fstat looked. */
+	if ((uint64_t)st.st_size != file_size(&region->identity) ||
+	    (uint64_t)st.st_blocks * 512 > most_memory(&region->identity))
 		return -EBADMSG;
 	r = map(region, fd, writable, flags);
 	if (r < 0)
@@ -285,7 +299,10 @@ void region_drop(struct region *region)
 {
 	if (region->control)
 		munmap(region->control, region->span);
-	if (region->fd >= 0)
+	/* Last: the file goes with its descriptor, and not with the mapping. */
+	if (region->fd >= 0 && stray_is_laden(region->fd))
+		stray_close(region->fd);
+	else if (region->fd >= 0)
 		close(region->fd);
 	*region = REGION_NONE;
 }

@@ -2,10 +2,13 @@
 /* Descriptors that are not what they should be, at each door through which one comes in. */
 #include "hostile/hostile.h"
 
+#include "base/stray.h"
+
 #include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/xattr.h>
 
 #define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 
@@ -226,6 +229,34 @@ static bool consistent(const struct identity *id)
 	       !(id->data_size & (id->data_size - 1)) && id->limit <= id->data_size - RECORD_HEADER &&
 	       id->buffer_size <= id->limit - RECORD_HEADER &&
 	       (!id->object_size || id->object_size == id->buffer_size);
+}
+
+/* Seals let nothing be added beyond the end, but they keep what was there before, for the last holder to free. */
+Test(hostile_region, memory_beyond_the_end)
+{
+	struct identity id = honest_identity(LAYOUT_SENDS);
+	int fd = forge_region(&id, honest_size(&id), 0);
+
+	cr_assert_eq(fallocate(fd, FALLOC_FL_KEEP_SIZE, honest_size(&id), 16 << 20), 0);
+	cr_assert_eq(fcntl(fd, F_ADD_SEALS, SEALS), 0);
+	refuse_everywhere(fd, "region with memory beyond its end");
+}
+
+/* Seals do not forbid these either: one more thing that the last holder has to free. */
+Test(hostile_region, many_attributes)
+{
+	struct parts p = parts_make();
+	char name[32];
+
+	for (int i = 0; i < 1000; i++) {
+		snprintf(name, sizeof(name), "user.%d", i);
+		if (fsetxattr(p.fds[1], name, "", 0, 0) < 0)
+			cr_skip_test("this kernel gives no attributes to memory files");
+	}
+	cr_assert(stray_is_laden(p.fds[1]));
+	cr_assert(!stray_is_laden(p.fds[0]));
+	cr_assert_eq(offer_to_recv_end(&p, p.fds, 3), 0);
+	parts_drop(&p);
 }
 
 Test(hostile_region, identities_with_a_wrong_field)
