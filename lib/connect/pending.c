@@ -87,7 +87,10 @@ static int complete(struct bufpipe_listener *l, struct pending *p, bufpipe_t **p
 		stray_close(fd);
 		return r;
 	}
-	r = end_open(pipe, &p->ours, &theirs, p->socket, &p->options);
+	if (p->options.flags & BUFPIPE_PREFAULT)
+		r = region_prefault(&p->ours);
+	if (r == 0)
+		r = end_open(pipe, &p->ours, &theirs, p->socket, &p->options);
 	if (r < 0) {
 		region_drop(&theirs);
 		return r;
@@ -358,8 +361,13 @@ static int make_offer(struct pending *p, const struct bufpipe_options *o, unsign
 {
 	struct handshake offer = handshake_make(OFFER);
 	struct identity id = options_identity(o, directions_identity(directions_mirrored(directions), o));
+	struct bufpipe_options lean = *o;
 	int shared_fd;
-	int r = end_make_region(&p->ours, &shared_fd, &id, o);
+	int r;
+
+	/* In an offer that is not read its memory stays, also when we have dropped it: so most of that comes later. */
+	lean.flags &= ~(unsigned)BUFPIPE_PREFAULT;
+	r = end_make_region(&p->ours, &shared_fd, &id, &lean);
 
 	if (r < 0)
 		return r;

@@ -155,6 +155,15 @@ static int reserve_memory(const struct region *region, unsigned flags)
 	return 0;
 }
 
+int region_prefault(const struct region *region)
+{
+	uint64_t data_size = region->identity.data_size;
+	int r = reserve_memory(region, BUFPIPE_PREFAULT);
+
+	/* And the second mapping of the ring. */
+	return r < 0 || !data_size ? r : populate(region->data + data_size, data_size);
+}
+
 /*
  * A descriptor that cannot be mapped writable, and the seals that go with it.
  * The mode keeps other users from reopening it for writing through /proc.

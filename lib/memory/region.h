@@ -45,6 +45,12 @@ int region_attach(struct region *region, int fd, int writable, unsigned flags,
 		  const struct identity *expected);
 
 /*
+ * Has all its memory there, as BUFPIPE_PREFAULT does for a region that is made, before anything is
+ * sent: 0 or -ENOMEM.
+ */
+int region_prefault(const struct region *region);
+
+/*
  * Whether a co-owner elsewhere could map it read-write.  Not if /proc was
  * missing at creation: it is then sealed against all further writable mappings.
  */

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 TestSuite(hostile_meeting, .timeout = 60);
 
@@ -183,6 +184,35 @@ Test(hostile_meeting, a_listener_that_prefaults_touches_no_more_than_it_allows)
 	}
 	bufpipe_listener_close(listener);
 	tally_assert(before, "after the wishes");
+}
+
+static uint64_t memory_of(int fd)
+{
+	struct stat st;
+
+	cr_assert_eq(fstat(fd, &st), 0);
+	return (uint64_t)st.st_blocks * 512;
+}
+
+/* An offer that stays unread keeps the listener's memory for as long as its reader likes: so it is little until the answer. */
+Test(hostile_meeting, an_offer_that_is_not_answered_keeps_little_memory)
+{
+	const struct bufpipe_options options = { .flags = BUFPIPE_PREFAULT | BUFPIPE_SEND };
+	const struct identity id = honest_identity(LAYOUT_RECEIVES);
+	struct handshake region = handshake_make(REGION);
+	struct tally before = tally_now();
+	struct meeting m = meet(&options);
+	int fd = forge_region(&id, honest_size(&id), F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+	bufpipe_t *pipe;
+
+	cr_assert_leq(memory_of(m.offered), 2 * (uint64_t)sysconf(_SC_PAGESIZE));
+	cr_assert_eq(rogue_send(m.socket, &region, sizeof(region), &fd, 1), (ssize_t)sizeof(region));
+	cr_assert_eq(bufpipe_accept(m.listener, &pipe, 0), 0);
+	cr_assert_geq(memory_of(m.offered), honest_identity(LAYOUT_SENDS).data_size);
+	bufpipe_close(pipe);
+	close(fd);
+	part(&m);
+	tally_assert(before, "after the answer");
 }
 
 /* An honest client of a listener that sends. */
