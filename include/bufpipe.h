@@ -198,7 +198,8 @@ int bufpipe_create(bufpipe_t *ends[2], const struct bufpipe_options *options);
  * Any thread may call it at any time.  Whoever is blocked in this direction of this
  * end, in this process or another, sending, receiving, or in a wait of many, wakes
  * at once with -EPIPE; receivers after what is there.  (Before Linux 5.16, and in a
- * wait of many that is just going to sleep, within 100 ms.)  A send that is under
+ * wait of many that is just going to sleep, within 100 ms; in bufpipe_wait for room
+ * within 200 ms.)  A send that is under
  * way in another thread on an exclusive end may be delivered or not.
  *
  * Needs no room and does not wait for the other side.  On a shared end that sends it

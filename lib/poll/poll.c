@@ -15,15 +15,17 @@
 #define FUTEX_PATIENCE    100000000ll
 #define GLANCE            4000000ll
 #define SOCKET_PATIENCE   (5 * NSEC_PER_SEC)
-#define BLIND_SLEEP       4000000ll /* as in sync/wait.c */
+#define ROOM_PATIENCE     100000000ll /* the same for room: no socket tells that our own end was shut down */
+#define BLIND_SLEEP       4000000ll   /* as in sync/wait.c */
 
 struct crowd {
 	struct bufpipe_pollfd **live; /* the entries that have a pipe */
 	struct pollfd *sockets;       /* of these */
 	unsigned n;
 	bool interruptible;
-	int bell;    /* an epoll of the sockets; -1 until it is needed */
-	bool fenced; /* a fence is enough to order what was raised last */
+	int64_t patience; /* how long to sleep on the sockets at a time */
+	int bell;         /* an epoll of the sockets; -1 until it is needed */
+	bool fenced;      /* a fence is enough to order what was raised last */
 };
 
 static int is_ready(const struct bufpipe_pollfd *e)
@@ -282,7 +284,7 @@ static int sleep_round(struct crowd *c, int64_t deadline, int *result)
 	if (r == -ETIMEDOUT && time_now() >= deadline)
 		r = poll_sockets(c, 0, TIME_TRY);
 	else if (r < 0 && r != -EAGAIN && r != -EINTR) /* also when futex_waitv is refused, with any errno */
-		r = sleep_on_sockets(c, time_sooner(deadline, now + SOCKET_PATIENCE));
+		r = sleep_on_sockets(c, time_sooner(deadline, now + c->patience));
 	else if (r >= 0 && !look_at_all(c))
 		r = poll_sockets(c, 0, TIME_TRY); /* rung for nothing: somebody may have left */
 	if (r >= 0 || r == -EAGAIN || r == -ETIMEDOUT || (r == -EINTR && !c->interruptible))
@@ -331,6 +333,8 @@ static int admit(struct crowd *c, struct bufpipe_pollfd *pipes, unsigned n)
 			continue;
 		c->live[c->n++] = e;
 		c->interruptible |= readiness_any(e->pipe)->interruptible;
+		if (e->events & BUFPIPE_OUT)
+			c->patience = ROOM_PATIENCE;
 	}
 	return c->n ? 0 : -EINVAL;
 }
@@ -339,7 +343,9 @@ int bufpipe_wait(struct bufpipe_pollfd *pipes, unsigned n, int64_t timeout_ns)
 {
 	struct bufpipe_pollfd *few_live[FEW];
 	struct pollfd few_sockets[FEW];
-	struct crowd c = { .live = few_live, .sockets = few_sockets, .bell = -1 };
+	struct crowd c = {
+		.live = few_live, .sockets = few_sockets, .bell = -1, .patience = SOCKET_PATIENCE
+	};
 	void *memory = NULL;
 	int r;
 

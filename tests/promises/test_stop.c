@@ -174,6 +174,34 @@ Test(stop, a_wait_of_many_wakes)
 	}
 }
 
+static void shut_down_later(void *arg)
+{
+	sleep_ns(300 * MSEC);
+	shut_down(arg);
+}
+
+/* One that has slept for so long that it has gone over to the sockets, which tell nothing of our own end. */
+Test(stop, a_long_wait_for_room_wakes)
+{
+	for (int i = 0; i < KINDS; i++) {
+		struct bufpipe_pollfd one = { .events = BUFPIPE_OUT };
+		struct thread thread;
+		bufpipe_t *ends[2];
+		int64_t begin;
+
+		pipe_open(ends, &kinds[i]);
+		fill_up(ends[OUT], 8);
+		one.pipe = ends[OUT];
+		begin = clock_ns();
+		thread_start(&thread, shut_down_later, one.pipe);
+		check_eq(bufpipe_wait(&one, 1, PLENTY), 1);
+		check(one.revents & BUFPIPE_HUP);
+		check(clock_ns() - begin < PROMPT);
+		thread_join(&thread);
+		pipe_close(ends);
+	}
+}
+
 BOTH(stop, a_set_wakes)
 {
 	for (int i = 0; i < 2 * KINDS; i++) {
