@@ -1,55 +1,33 @@
 /* SPDX-License-Identifier: MIT */
-/* bufpipe_fd in the loop of libuv, with its timers and several pipes beside each other. */
-#include "sets.h"
+/* The descriptors of pipes and sets in the loop of libuv, with its timers beside them. */
+#include "loops.h"
 
 #include <uv.h>
 
 SUITE(fd_uv);
 
-enum { PIPES = 8, MESSAGES = 3000 };
-
-struct station {
-	bufpipe_t *ends[2];
-	uv_poll_t poll;
-	unsigned next;
-	bool one_each; /* takes one message per wake-up, not all */
-};
-
-struct speakers {
-	struct station stations[PIPES];
-};
-
-static void on_readable(uv_poll_t *poll, int status, int events)
+static void on_message(uv_poll_t *poll, int status, int events)
 {
-	struct station *s = poll->data;
-	unsigned number;
-	ssize_t n;
-
 	check_eq(status, 0);
 	check(events & UV_READABLE);
-	do {
-		n = bufpipe_recv(s->ends[IN], &number, sizeof(number), 0);
-		if (n == sizeof(number))
-			check_eq(number, s->next++);
-	} while (n >= 0 && !s->one_each);
-	if (n == -EPIPE)
+	if (!station_take(poll->data))
 		uv_close((uv_handle_t *)poll, NULL);
-	else
-		check(n == -EAGAIN || n == sizeof(number));
 }
 
-static void speak(void *arg)
+static void on_set(uv_poll_t *poll, int status, int events)
 {
-	struct speakers *all = arg;
+	check_eq(status, 0);
+	check(events & UV_READABLE);
+	if (!crowd_serve(poll->data))
+		uv_close((uv_handle_t *)poll, NULL);
+}
 
-	for (unsigned i = 0; i < MESSAGES; i++) {
-		for (int j = 0; j < PIPES; j++)
-			check_eq(bufpipe_send(all->stations[j].ends[OUT], &i, sizeof(i), PLENTY), 0);
-		if (i % 100 == 0)
-			sleep_ns(MSEC);
-	}
-	for (int j = 0; j < PIPES; j++)
-		pipe_close(all->stations[j].ends);
+static void on_room(uv_poll_t *poll, int status, int events)
+{
+	check_eq(status, 0);
+	check(events & UV_READABLE);
+	if (!talker_send(poll->data))
+		uv_close((uv_handle_t *)poll, NULL);
 }
 
 static void on_timer(uv_timer_t *timer)
@@ -57,17 +35,31 @@ static void on_timer(uv_timer_t *timer)
 	++*(unsigned *)timer->data;
 }
 
+static void add(uv_loop_t *loop, uv_poll_t *poll, int fd, uv_poll_cb call, void *data)
+{
+	check(fd >= 0);
+	check_eq(uv_poll_init(loop, poll, fd), 0);
+	poll->data = data;
+	check_eq(uv_poll_start(poll, UV_READABLE, call), 0);
+}
+
+/* Until all handles are closed. */
+static void run(uv_loop_t *loop)
+{
+	uv_run(loop, UV_RUN_DEFAULT);
+	check_eq(uv_loop_close(loop), 0);
+	uv_library_shutdown();
+}
+
 Test(fd_uv, pipes_and_timers_are_served_by_one_loop)
 {
-	struct speakers all = { 0 };
-	struct child child;
+	struct speakers all;
+	uv_poll_t polls[PIPES];
 	unsigned ticks = 0;
 	uv_timer_t timer;
 	uv_loop_t loop;
 
-	for (int i = 0; i < PIPES; i++)
-		pipe_open(all.stations[i].ends, NULL);
-	child = child_start(speak, &all);
+	speakers_start(&all);
 	check_eq(uv_loop_init(&loop), 0);
 	check_eq(uv_timer_init(&loop, &timer), 0);
 	timer.data = &ticks;
@@ -76,21 +68,37 @@ Test(fd_uv, pipes_and_timers_are_served_by_one_loop)
 	for (int i = 0; i < PIPES; i++) {
 		struct station *s = &all.stations[i];
 
-		bufpipe_close(s->ends[OUT]);
-		s->one_each = i % 2;
-		s->poll.data = s;
-		check_eq(uv_poll_init(&loop, &s->poll, bufpipe_fd(s->ends[IN])), 0);
-		check_eq(uv_poll_start(&s->poll, UV_READABLE, on_readable), 0);
+		add(&loop, &polls[i], bufpipe_fd(s->ends[IN]), on_message, s);
 	}
 	uv_run(&loop, UV_RUN_DEFAULT);
-	for (int i = 0; i < PIPES; i++) {
-		check_eq(all.stations[i].next, MESSAGES);
-		bufpipe_close(all.stations[i].ends[IN]);
-	}
+	speakers_end(&all);
 	check(ticks > 0);
 	uv_close((uv_handle_t *)&timer, NULL);
-	uv_run(&loop, UV_RUN_DEFAULT);
-	check_eq(uv_loop_close(&loop), 0);
-	child_join(&child);
-	uv_library_shutdown();
+	run(&loop);
+}
+
+Test(fd_uv, a_set_is_one_source)
+{
+	struct crowd crowd;
+	uv_poll_t poll;
+	uv_loop_t loop;
+
+	crowd_start(&crowd);
+	check_eq(uv_loop_init(&loop), 0);
+	add(&loop, &poll, bufpipe_set_fd(crowd.set), on_set, &crowd);
+	run(&loop);
+	crowd_end(&crowd);
+}
+
+Test(fd_uv, room_is_told_of)
+{
+	struct talker talker;
+	uv_poll_t poll;
+	uv_loop_t loop;
+
+	talker_start(&talker);
+	check_eq(uv_loop_init(&loop), 0);
+	add(&loop, &poll, bufpipe_room_fd(talker.ends[OUT]), on_room, &talker);
+	run(&loop);
+	talker_end(&talker);
 }
