@@ -14,6 +14,7 @@
 enum {
 	STATUS_FAILED = 1,
 	STATUS_USAGE = 2,
+	STATUS_STUCK = 3, /* of list --stuck */
 };
 
 /* What the receiver says to the sender, in messages of one byte. */
@@ -30,7 +31,8 @@ struct command {
 	int (*run)(int argc, char **argv);
 };
 
-extern const struct command command_send, command_recv, command_demo, command_bridge;
+extern const struct command command_send, command_recv, command_demo, command_bridge, command_list,
+	command_show;
 
 /* What the arguments of send and recv say. */
 struct settings {

@@ -8,10 +8,7 @@
 #include "common.h"
 
 static const struct command *const commands[] = {
-	&command_send,
-	&command_recv,
-	&command_demo,
-	&command_bridge,
+	&command_send, &command_recv, &command_demo, &command_bridge, &command_list, &command_show,
 };
 
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
@@ -20,6 +17,8 @@ static const struct command *find_command(const char *name)
 {
 	unsigned i;
 
+	if (strcmp(name, "ls") == 0)
+		name = command_list.name;
 	for (i = 0; i < COMMANDS; i++) {
 		if (strcmp(commands[i]->name, name) == 0)
 			return commands[i];

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What list, show and top have in common: the pipes of this machine, as /proc
+ * shows them.  Nothing is attached, stopped or written.  The regions are opened
+ * read-only and read by pread, and nothing that stands in them is believed: a
+ * number that cannot be is bounded, and two regions are one pipe only if each
+ * names the other.
+ */
+#ifndef INSPECT_H
+#define INSPECT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/types.h>
+
+#include "common.h"
+#include "memory/layout.h"
+
+/* A process that holds at least one region. */
+struct process {
+	pid_t pid;
+	char state; /* as in /proc/PID/stat */
+	char command[17];
+};
+
+/* That a process holds a region; one that may write to it holds the end that the region belongs to. */
+struct hold {
+	const struct process *process;
+	bool writes;
+	struct hold *next;
+};
+
+struct region_view {
+	dev_t dev;
+	ino_t inode;
+	bool ours;  /* it has our magic, a version that we know, and a shape that can be */
+	bool other; /* it has our magic alone; then version is that of its layout */
+	uint32_t version;
+	struct hold *holds;
+	struct region_view *next_in_bucket;
+	struct control control; /* a copy, if it is ours */
+};
+
+#define BUCKETS 4096
+
+struct scan {
+	struct region_view **regions;
+	size_t n;
+	struct region_view *buckets[BUCKETS];
+	struct process **processes;
+	size_t n_processes;
+	unsigned unseen;     /* processes that may hold pipes, and that we may not look at */
+	unsigned unreadable; /* memfds that we may not open */
+	int64_t when;        /* CLOCK_MONOTONIC */
+};
+
+/* 0, or a negative errno when /proc itself cannot be read. */
+int scan_pipes(struct scan **scan);
+void scan_free(struct scan *scan);
+
+/* One side of a ring. */
+struct side {
+	const struct region_view *region; /* NULL: not to be seen */
+	const struct process *first;      /* a process that holds this end, or NULL */
+	unsigned holders;
+	bool stopped; /* all of them are */
+	bool sleeps;  /* its flags say that it waits */
+	uint64_t messages;
+	uint64_t bytes;
+	uint64_t waits;
+	uint64_t refusals;
+	uint64_t sleeps_done;
+	uint64_t slept;
+	uint64_t wakeups;
+	int64_t asleep; /* nanoseconds; 0: no call sleeps */
+};
+
+enum state {
+	STATE_FLOWS,
+	STATE_EMPTY, /* the receiver waits */
+	STATE_FULL,  /* the sender waits */
+	STATE_SENDER_STOPPED,
+	STATE_RECEIVER_STOPPED,
+	STATE_SENDER_GONE,
+	STATE_RECEIVER_GONE,
+	STATE_UNSEEN, /* one side is held by processes that we may not look at, or by none */
+};
+
+/* A ring: what one end sends and the other receives.  A duplex pipe is two of them. */
+struct ring_view {
+	struct side sender;
+	struct side receiver;
+	const char *name;
+	bool is_static;
+	bool duplex;
+	bool shared;
+	uint64_t size;
+	uint64_t used;
+	uint64_t messages;
+	uint64_t high_water;
+	enum state state;
+	int64_t since; /* for how long, in nanoseconds; 0: not known */
+	bool stuck;
+};
+
+struct rings {
+	struct ring_view *list;
+	size_t n;
+};
+
+/* Which rings are wanted, and when one is stuck. */
+struct wish {
+	const char *name;    /* NULL: any */
+	pid_t pid;           /* 0: any */
+	ino_t inode;         /* 0: any */
+	bool stuck;          /* those alone */
+	int64_t patience_ns; /* full for so long is stuck */
+};
+
+/* 0, or -ENOMEM.  The rings point into the scan.  In the order of their senders' inodes. */
+int rings_find(struct rings *rings, const struct scan *scan, const struct wish *wish);
+void rings_free(struct rings *rings);
+
+/* A word or two, as "full 12s". */
+void state_text(char *text, size_t size, const struct ring_view *ring);
+/* A sentence. */
+void print_verdict(FILE *file, const struct ring_view *ring);
+
+/* What of the machine could not be seen, on stderr. */
+void complain_unseen(const struct scan *scan);
+
+/* Text of strangers, in which nothing but printable ASCII remains. */
+void clean_text(char *to, size_t size, const char *from, size_t len);
+void print_json_string(FILE *file, const char *text);
+/* At most 5 characters, as "1.2M"; powers of 1000. */
+void short_number(char text[8], uint64_t number);
+/* At most 4 or 5 characters, as "12s", "3m", "2h". */
+void short_time(char text[8], int64_t ns);
+/* "812 worker+2", at most width characters. */
+void side_text(char *text, size_t size, const struct side *side);
+unsigned percent(uint64_t part, uint64_t whole);
+void bar_text(char *text, unsigned width, unsigned percent);
+
+void print_json(FILE *file, const struct scan *scan, const struct rings *rings);
+
+#endif

@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: MIT */
+/* From regions to rings: which two belong together, and what their numbers mean. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "inspect.h"
+
+/* Plain loads of our own copy. */
+#define WORD(x) atomic_load_explicit(&(x), memory_order_relaxed)
+
+/* How far b is behind a: 0 if it is in front, as the two were read at different moments; and never more than most. */
+static uint64_t distance(uint64_t a, uint64_t b, uint64_t most)
+{
+	int64_t d = (int64_t)(a - b);
+
+	return d < 0 ? 0 : (uint64_t)d > most ? most : (uint64_t)d;
+}
+
+static void count_holders(struct side *side)
+{
+	const struct hold *h;
+
+	side->stopped = true;
+	for (h = side->region->holds; h; h = h->next) {
+		if (!h->writes)
+			continue;
+		if (!side->first || h->process->pid < side->first->pid)
+			side->first = h->process;
+		side->holders++;
+		side->stopped &= h->process->state == 'T' || h->process->state == 't';
+	}
+	side->stopped &= side->holders > 0;
+}
+
+static void read_meter(struct side *side, const struct meter *meter, const struct waiter_state *waiter,
+		       int64_t now)
+{
+	uint64_t since = WORD(meter->since);
+
+	side->waits = WORD(meter->waits);
+	side->refusals = WORD(meter->refusals);
+	side->sleeps_done = WORD(meter->sleeps);
+	side->slept = WORD(meter->slept);
+	side->wakeups = WORD(meter->rings);
+	side->sleeps = WORD(waiter->flags) & WAITER_ASLEEP;
+	/* A time that is to come is a lie.  Who was killed in its sleep does not sleep. */
+	if (since && since < (uint64_t)now && side->holders)
+		side->asleep = now - (int64_t)since;
+}
+
+static void judge(struct ring_view *r, const struct scan *scan, const struct wish *wish)
+{
+	bool sender = r->sender.holders;
+	bool receiver = r->receiver.holders;
+
+	if ((!sender || !receiver) && scan->unseen) {
+		r->state = STATE_UNSEEN;
+	} else if (!receiver) {
+		r->state = STATE_RECEIVER_GONE;
+	} else if (!sender) {
+		r->state = STATE_SENDER_GONE;
+	} else if (r->receiver.stopped) {
+		r->state = STATE_RECEIVER_STOPPED;
+	} else if (r->sender.stopped) {
+		r->state = STATE_SENDER_STOPPED;
+	} else if (r->sender.asleep) {
+		r->state = STATE_FULL;
+	} else if (r->receiver.sleeps && !r->used) {
+		r->state = STATE_EMPTY;
+	}
+	if (r->sender.asleep)
+		r->since = r->sender.asleep;
+	else if (r->receiver.asleep)
+		r->since = r->receiver.asleep;
+	r->stuck = r->state == STATE_RECEIVER_STOPPED || r->state == STATE_SENDER_STOPPED ||
+		   (r->state == STATE_RECEIVER_GONE && r->used) ||
+		   (r->sender.asleep && r->sender.asleep >= wish->patience_ns);
+}
+
+static void read_ring(struct ring_view *r, const struct region_view *from, const struct region_view *to,
+		      const struct scan *scan, const struct wish *wish)
+{
+	const struct control *s = &from->control;
+	uint64_t tail = WORD(s->tail.tail);
+	uint64_t sent = WORD(s->tail.records) - WORD(s->send_meter.pieces);
+
+	*r = (struct ring_view){
+		.sender.region = from,
+		.receiver.region = to,
+		.name = s->about.name,
+		.is_static = s->identity.object_size,
+		.duplex = s->identity.flags & LAYOUT_RECEIVES,
+		.shared = s->identity.flags & LAYOUT_SHARED,
+		.size = s->identity.limit,
+		.sender.messages = sent,
+		.sender.bytes = tail,
+	};
+	count_holders(&r->sender);
+	read_meter(&r->sender, &s->send_meter, &s->send_waiter, scan->when);
+	if (to) {
+		const struct control *c = &to->control;
+		uint64_t head = WORD(c->head) & ~HEAD_HELD;
+		uint64_t received = WORD(c->released) + WORD(c->taken) - WORD(c->recv_meter.pieces);
+
+		count_holders(&r->receiver);
+		read_meter(&r->receiver, &c->recv_meter, &c->recv_waiter, scan->when);
+		r->used = distance(tail, head, r->size);
+		r->messages = distance(sent, received, r->used / RECORD_HEADER);
+		r->receiver.bytes = tail - r->used;
+		r->receiver.messages = sent - r->messages;
+	}
+	r->high_water = WORD(s->send_meter.high_water);
+	if (r->high_water > r->size)
+		r->high_water = r->size;
+	if (r->high_water < r->used)
+		r->high_water = r->used;
+	judge(r, scan, wish);
+}
+
+/* The region that this one names, and that names this one. */
+static const struct region_view *find_peer(const struct scan *scan, const struct region_view *r)
+{
+	uint64_t inode = WORD(r->control.about.peer);
+	const struct region_view *p = scan->buckets[inode % BUCKETS];
+
+	while (p && (p->inode != inode || p->dev != r->dev))
+		p = p->next_in_bucket;
+	return p && p != r && p->ours && WORD(p->control.about.peer) == r->inode &&
+			       p->control.identity.flags & LAYOUT_RECEIVES
+		       ? p
+		       : NULL;
+}
+
+static bool holds(const struct side *side, pid_t pid)
+{
+	for (const struct hold *h = side->region ? side->region->holds : NULL; h; h = h->next) {
+		if (h->writes && h->process->pid == pid)
+			return true;
+	}
+	return false;
+}
+
+static bool is_wanted(const struct ring_view *r, const struct wish *wish)
+{
+	if (wish->name && strcmp(wish->name, r->name) != 0)
+		return false;
+	if (wish->pid && !holds(&r->sender, wish->pid) && !holds(&r->receiver, wish->pid))
+		return false;
+	if (wish->inode && r->sender.region->inode != wish->inode &&
+	    (!r->receiver.region || r->receiver.region->inode != wish->inode))
+		return false;
+	return !wish->stuck || r->stuck;
+}
+
+static int by_inode(const void *a, const void *b)
+{
+	const struct ring_view *x = a;
+	const struct ring_view *y = b;
+
+	return x->sender.region->inode < y->sender.region->inode   ? -1
+	       : x->sender.region->inode > y->sender.region->inode ? 1
+								   : 0;
+}
+
+int rings_find(struct rings *rings, const struct scan *scan, const struct wish *wish)
+{
+	*rings = (struct rings){ .list = calloc(scan->n + 1, sizeof(*rings->list)) };
+	if (!rings->list)
+		return -ENOMEM;
+	for (size_t i = 0; i < scan->n; i++) {
+		const struct region_view *r = scan->regions[i];
+
+		if (!r->ours || !(r->control.identity.flags & LAYOUT_SENDS))
+			continue;
+		read_ring(&rings->list[rings->n], r, find_peer(scan, r), scan, wish);
+		rings->n += is_wanted(&rings->list[rings->n], wish);
+	}
+	qsort(rings->list, rings->n, sizeof(*rings->list), by_inode);
+	return 0;
+}
+
+void rings_free(struct rings *rings)
+{
+	free(rings->list);
+}
+
+void state_text(char *text, size_t size, const struct ring_view *r)
+{
+	static const char *const words[] = {
+		[STATE_FLOWS] = "-",
+		[STATE_EMPTY] = "empty",
+		[STATE_FULL] = "full",
+		[STATE_SENDER_STOPPED] = "send stopped",
+		[STATE_RECEIVER_STOPPED] = "recv stopped",
+		[STATE_SENDER_GONE] = "send gone",
+		[STATE_RECEIVER_GONE] = "recv gone",
+		[STATE_UNSEEN] = "unseen",
+	};
+	char time[8] = "";
+
+	if (r->since && (r->state == STATE_EMPTY || r->state == STATE_FULL))
+		short_time(time, r->since);
+	snprintf(text, size, "%s%s%s", words[r->state], *time ? " " : "", time);
+}
+
+static void print_first(FILE *file, const char *what, const struct side *side)
+{
+	if (side->first)
+		fprintf(file, "the %s, pid %d (%s),", what, (int)side->first->pid, side->first->command);
+	else
+		fprintf(file, "the %s", what);
+}
+
+void print_verdict(FILE *file, const struct ring_view *r)
+{
+	char time[8];
+
+	short_time(time, r->since);
+	if (r->sender.asleep && r->state != STATE_SENDER_STOPPED)
+		fprintf(file, "the sender has waited for room for %s; ", time);
+	switch (r->state) {
+	case STATE_FLOWS:
+		fputs("no side waits for the other", file);
+		break;
+	case STATE_EMPTY:
+		fputs("the ring is empty, and the receiver waits", file);
+		if (r->receiver.asleep)
+			fprintf(file, ", for %s", time);
+		break;
+	case STATE_FULL:
+		print_first(file, "receiver", &r->receiver);
+		fputs(" does not receive fast enough", file);
+		break;
+	case STATE_SENDER_STOPPED:
+		print_first(file, "sender", &r->sender);
+		fputs(" is stopped", file);
+		break;
+	case STATE_RECEIVER_STOPPED:
+		print_first(file, "receiver", &r->receiver);
+		fputs(" is stopped", file);
+		break;
+	case STATE_SENDER_GONE:
+		fputs("nobody holds the sending end any more", file);
+		break;
+	case STATE_RECEIVER_GONE:
+		fputs("nobody holds the receiving end any more", file);
+		break;
+	case STATE_UNSEEN:
+		fputs("not all processes that hold it can be seen", file);
+		break;
+	}
+	fputc('\n', file);
+}

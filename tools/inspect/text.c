@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: MIT */
+/* Numbers, times and names in few characters. */
+#include <string.h>
+
+#include "inspect.h"
+
+void clean_text(char *to, size_t size, const char *from, size_t len)
+{
+	size_t n = 0;
+
+	while (n < len && n + 1 < size && from[n]) {
+		to[n] = from[n] >= ' ' && from[n] <= '~' ? from[n] : '?';
+		n++;
+	}
+	to[n] = 0;
+}
+
+void print_json_string(FILE *file, const char *text)
+{
+	fputc('"', file);
+	for (; *text; text++) {
+		if (*text == '"' || *text == '\\')
+			fputc('\\', file);
+		fputc(*text >= ' ' && *text <= '~' ? *text : '?', file);
+	}
+	fputc('"', file);
+}
+
+void short_number(char text[8], uint64_t number)
+{
+	static const char units[] = " KMGTPE";
+	unsigned unit = 0;
+	uint64_t rest = 0;
+
+	while (number >= 1000) {
+		rest = number % 1000;
+		number /= 1000;
+		unit++;
+	}
+	if (!unit)
+		snprintf(text, 8, "%u", (unsigned)number);
+	else if (number < 10)
+		snprintf(text, 8, "%u.%u%c", (unsigned)number, (unsigned)(rest / 100), units[unit]);
+	else
+		snprintf(text, 8, "%u%c", (unsigned)number % 1000, units[unit]);
+}
+
+void short_time(char text[8], int64_t ns)
+{
+	uint64_t seconds = ns < 0 ? 0 : (uint64_t)ns / 1000000000u;
+
+	if (seconds < 100)
+		snprintf(text, 8, "%us", (unsigned)seconds);
+	else if (seconds < 100 * 60)
+		snprintf(text, 8, "%um", (unsigned)(seconds / 60));
+	else if (seconds < 100 * 3600)
+		snprintf(text, 8, "%uh", (unsigned)(seconds / 3600));
+	else
+		snprintf(text, 8, "%ud", (unsigned)(seconds / 86400) % 1000000);
+}
+
+void side_text(char *text, size_t size, const struct side *side)
+{
+	char more[16] = "";
+	size_t room;
+
+	if (!side->first) {
+		snprintf(text, size, "-");
+		return;
+	}
+	if (side->holders > 1)
+		snprintf(more, sizeof(more), "+%u", side->holders - 1);
+	/* The number of the others stays, and the command gives way. */
+	room = size > strlen(more) ? size - strlen(more) : 1;
+	snprintf(text, room, "%d %s", (int)side->first->pid, side->first->command);
+	strncat(text, more, size - strlen(text) - 1);
+}
+
+unsigned percent(uint64_t part, uint64_t whole)
+{
+	if (!whole || part >= whole)
+		return whole && part ? 100 : 0;
+	/* Both are below 2^43. */
+	return (unsigned)(part * 100 / whole);
+}
+
+void bar_text(char *text, unsigned width, unsigned full)
+{
+	for (unsigned i = 0; i < width; i++)
+		text[i] = full * width > i * 100 ? '#' : '.';
+	text[width] = 0;
+}

@@ -1,0 +1,221 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# list and show, beside real pipes and memory that lies: test-inspect.sh PATH-OF-BUFPIPE
+
+set -u
+bufpipe=$(realpath "$1")
+dir=$(mktemp -d) || exit 1
+trap 'rm -rf "$dir"' EXIT
+# shellcheck source=tools/test-support.sh
+. "$(dirname "$0")/test-support.sh"
+cd "$dir" || exit 1
+name=@bufpipe-inspect-$$
+
+# ask PROCESS EXPRESSION: a value of 'list --json', of the rings that the process holds; r is the first that it sends.
+ask()
+{
+	"$bufpipe" list --json --pid "$1" 2>/dev/null | python3 -c '
+import json, sys
+d = json.load(sys.stdin)
+pid = int(sys.argv[1])
+sent = [r for r in d["rings"] if any(p["pid"] == pid for p in r["sender"]["processes"])]
+r = sent[0] if sent else None
+print(eval(sys.argv[2]) if r else "none")' "$@"
+}
+
+is()
+{
+	[ "$(ask "$1" "$2")" = "$3" ]
+}
+
+is_narrow()
+{
+	[ "$(awk '{ if (length > n) n = length } END { print n + 0 }' "$1")" -le 80 ] || fail "more than 80 columns: $(cat "$1")"
+}
+
+# A receiver that waits for a sender, which has nothing to send yet: sets sender, receiver and descriptor 9.
+begin()
+{
+	test=$1
+	echo "---- $test"
+	mkfifo "$test.in"
+	"$bufpipe" recv "$name-$test" >"$test.out" 2>recv.err &
+	receiver=$!
+	"$bufpipe" send --buffer 64K "$name-$test" <"$test.in" 2>send.err &
+	sender=$!
+	exec 9>"$test.in"
+	eventually is $sender 'r["receiver"]["processes"][0]["pid"]' $receiver
+}
+
+end()
+{
+	exec 9>&-
+	finish $sender
+	expect_status 0 $? "send: $(cat send.err)"
+	finish $receiver
+	expect_status 0 $? "recv: $(cat recv.err)"
+}
+
+test_both_ends_are_found()
+{
+	begin both
+	"$bufpipe" list >listed 2>list.err
+	expect_status 0 $? 'list'
+	"$bufpipe" ls >listed2 2>ls.err
+	expect_status 0 $? 'ls'
+	expect_said listed "$sender bufpipe *$receiver bufpipe"
+	expect_said listed2 "$receiver bufpipe *$sender bufpipe"
+	is_narrow listed
+	"$bufpipe" list --pid $$ >listed
+	expect_status 0 $? 'list --pid'
+	grep -q bufpipe listed && fail "this shell holds no pipe"
+	"$bufpipe" list --name no-such-name >listed
+	grep -q "$sender" listed && fail "not of this name"
+	"$bufpipe" show $sender >shown
+	expect_status 0 $? 'show'
+	expect_said shown "held by *$sender (bufpipe)"
+	expect_said shown "held by *$receiver (bufpipe)"
+	expect_said shown 'the receiver waits'
+	"$bufpipe" show "$(ask $sender 'r["sender"]["inode"]')" >shown
+	expect_status 0 $? 'show of a number'
+	expect_said shown "held by *$sender (bufpipe)"
+	"$bufpipe" list --stuck --pid $sender >listed
+	expect_status 0 $? 'nothing is stuck'
+	printf 'hello' >&9
+	eventually is $sender 'r["receiver"]["messages"] >= 1 and r["messages"]' 0
+	end
+	is $sender 'r' none || fail 'it is still there'
+}
+
+test_a_stopped_receiver()
+{
+	begin stopped
+	kill -STOP $receiver
+	head -c 1000000 /dev/zero >&9 &
+	eventually is $sender 'r["sender"]["asleep_ns"] > 0' True
+	is $sender 'r["state"]' receiver-stopped || fail "state: $(ask $sender 'r["state"]')"
+	is $sender 'r["used"] > 0 and r["used"] <= r["size"]' True || fail "used: $(ask $sender 'r["used"]')"
+	"$bufpipe" list --stuck --pid $sender >listed
+	expect_status 3 $? 'it is stuck'
+	expect_said listed 'recv stopped'
+	is_narrow listed
+	"$bufpipe" show $sender >shown
+	expect_said shown "the sender has waited for room for .*the receiver, pid $receiver (bufpipe), is stopped"
+	kill -CONT $receiver
+	eventually is $sender 'r["used"]' 0
+	"$bufpipe" list --stuck --pid $sender >listed
+	expect_status 0 $? 'it is stuck no more'
+	end
+	[ "$(stat -c %s stopped.out)" = 1000000 ] || fail 'not all came'
+}
+
+# Processes that come and go are no error, and to look at them none of theirs.
+test_races_of_exit()
+{
+	local i lists=0
+
+	test=races
+	echo "---- $test"
+	for i in $(seq 1 40); do
+		"$bufpipe" recv "$name-race$i" >/dev/null 2>>race.err &
+		echo x | "$bufpipe" send "$name-race$i" 2>>race.err &
+	done
+	while [ -n "$(jobs -r)" ] && [ $lists -lt 200 ]; do
+		"$bufpipe" list --json >list.json 2>list.err || fail "list: $(cat list.err)"
+		python3 -m json.tool list.json >/dev/null || fail 'no JSON'
+		lists=$((lists + 1))
+	done
+	wait
+	[ ! -s race.err ] || fail "$(cat race.err)"
+}
+
+# Regions of a layout that we know, with every other word a lie.
+test_numbers_that_lie()
+{
+	local liar i
+
+	test=lies
+	echo "---- $test"
+	cat >liar.py <<'END'
+import fcntl, os, random, struct, sys, time
+LAYOUT = int(sys.argv[1])
+random.seed(int(sys.argv[2]))
+page = os.sysconf('SC_PAGESIZE')
+keep = []
+for i in range(200):
+    fd = os.memfd_create('liar\x1b[31m"\n' + str(i), os.MFD_ALLOW_SEALING)
+    size = page + 65536 if i % 4 else random.choice([0, 8, page - 1, page, 1 << 50])
+    os.ftruncate(fd, size)
+    identity = struct.pack('<QIIQQQQ', 0x65706970667562, LAYOUT if i % 8 else random.randrange(1 << 32), random.randrange(8),
+                           random.choice([8, 65536, 1 << 63]), random.choice([0, 8]), random.choice([65536, 0, 1 << 63, 7]),
+                           random.choice([8, 65528, 65536, 0]))
+    if i % 4:
+        identity = struct.pack('<QIIQQQQ', 0x65706970667562, LAYOUT, 3, 32768, 0, 65536, 32776)
+    rest = bytes(random.choice([0, 255, random.randrange(256)]) for _ in range(1152 - 48))
+    if size >= 1152:
+        os.pwrite(fd, identity, 0)
+        os.pwrite(fd, rest, 48)
+        # Each says that it belongs to the one before, and every other is believed by it.
+        os.pwrite(fd, struct.pack('<Q', os.fstat(keep[-1]).st_ino if keep else os.fstat(fd).st_ino), 896)
+        if keep and i % 3:
+            os.pwrite(keep[-1], struct.pack('<Q', os.fstat(fd).st_ino), 896)
+    keep.append(fd)
+print('ready', flush=True)
+time.sleep(600)
+END
+	begin honest
+	for i in 1 2 3; do
+		python3 liar.py "$(ask $sender 'r["layout"]')" $i >liar$i.out &
+		liar=$!
+		eventually grep -qs ready liar$i.out
+		"$bufpipe" list --json >list.json 2>list.err
+		expect_status 0 $? "list: $(cat list.err)"
+		python3 - list.json $liar <<'END' || fail 'a number that cannot be'
+import json, sys
+d = json.load(open(sys.argv[1]))
+rings = [r for r in d['rings'] if any(p['pid'] == int(sys.argv[2]) for p in r['sender']['processes'])]
+assert rings
+for r in rings:
+    assert r['used'] <= r['size'] and r['high_water'] <= r['size'] and r['messages'] * 8 <= r['used']
+    assert all(' ' <= c <= '~' for c in r['name'])
+END
+		"$bufpipe" list >listed 2>list.err
+		expect_status 0 $? 'list'
+		LC_ALL=C grep -q '[^ -~]' listed && fail 'it prints what is no text'
+		"$bufpipe" show $liar >shown 2>&1
+		expect_status 0 $? 'show'
+		LC_ALL=C grep -q '[^ -~]' shown && fail 'it prints what is no text'
+		is $sender 'r["receiver"]["processes"][0]["pid"]' $receiver || fail 'the honest pipe is not what it was'
+		kill $liar
+		wait $liar 2>/dev/null
+	done
+	end
+}
+
+test_usage()
+{
+	local words
+
+	test=usage
+	echo "---- $test"
+	for words in 'list x' 'list --pid' 'list --pid x' 'list --stuck=x' 'list --nonsense' show 'show a b' 'show --x'; do
+		# shellcheck disable=SC2086 # the words are the arguments
+		"$bufpipe" $words >out 2>err
+		expect_status 2 $? "$words"
+		expect_said err 'bufpipe'
+	done
+	"$bufpipe" show no-such-pipe >out 2>err
+	expect_status 1 $? 'show of nothing'
+	"$bufpipe" list --help >out
+	expect_status 0 $? 'help'
+	expect_said out 'usage: bufpipe list'
+	"$bufpipe" list >/dev/full 2>err
+	expect_status 1 $? 'a full disk'
+}
+
+test_both_ends_are_found
+test_a_stopped_receiver
+test_races_of_exit
+test_numbers_that_lie
+test_usage
+[ $failures -eq 0 ]
