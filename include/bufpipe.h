@@ -213,8 +213,7 @@ int bufpipe_shutdown(bufpipe_t *pipe);
  * The same, waiting no longer than this.
  *
  * Errors: those of bufpipe_shutdown; -EAGAIN, -ETIMEDOUT: another holder has something
- *   reserved.  After these two no call of this end sends any more, and the other side
- *   is told with the next call.
+ *   reserved.
  */
 int bufpipe_shutdown_within(bufpipe_t *pipe, int64_t timeout_ns);
 

@@ -340,12 +340,15 @@ static int end_out(bufpipe_t *pipe, int64_t timeout_ns)
 		return -EBUSY;
 	wait_stop(&out->wait);
 	ring_refuse(&pipe->sender);
-	/* Nothing else comes through the socket of a one-way end, and this wakes those that sleep on it. */
-	if (pipe->in.state & DIRECTION_NONE)
+	/* Nothing but news about room comes through the socket of a one-way end: this wakes a sender that sleeps on it. */
+	if (pipe->in.state & DIRECTION_NONE && wait_is_on_bell(&out->wait))
 		shutdown(pipe->socket, SHUT_RD);
 	r = direction_enter(out, time_deadline(timeout_ns));
-	if (r < 0)
+	if (r < 0) {
+		/* Another holder has something reserved, so none was asleep: nothing has changed. */
+		wait_restart(&out->wait);
 		return r;
+	}
 	ring_end(&pipe->sender);
 	wait_end(&out->wait, sender_tail(&pipe->sender));
 	direction_leave(out);

@@ -103,6 +103,18 @@ void wait_stop(struct wait *wait)
 	sys_futex_wake(&wait->theirs->events, wait->crowd);
 }
 
+void wait_restart(struct wait *wait)
+{
+	atomic_fetch_and_explicit(&wait->ours->ended, ~ENDED_STOPPED, memory_order_relaxed);
+}
+
+bool wait_is_on_bell(const struct wait *wait)
+{
+	/* Pairs with wait_order in sleep_on_bell: we see its mode, or it sees that it is stopped. */
+	atomic_thread_fence(memory_order_seq_cst);
+	return atomic_load_explicit(&wait->ours->flags, memory_order_relaxed) & WAITER_DOORBELL;
+}
+
 void wait_end(struct wait *wait, uint64_t position)
 {
 	/* Release pairs with the acquire in was_ended. */

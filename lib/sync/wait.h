@@ -151,6 +151,12 @@ static inline bool wait_is_stopped(const struct wait *wait)
 /* From now on every wait in this direction ends, also of the co-owners; those that sleep are woken. */
 void wait_stop(struct wait *wait);
 
+/* Undoes wait_stop. */
+void wait_restart(struct wait *wait);
+
+/* After wait_stop: whether a call of this end may sleep on the socket. */
+bool wait_is_on_bell(const struct wait *wait);
+
 /* And the other side need not wait for more than there is: then it is told. */
 void wait_end(struct wait *wait, uint64_t position);
 

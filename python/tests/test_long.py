@@ -304,9 +304,10 @@ class Bounded(TestCase):
         os.waitpid(pid, 0)
 
     def test_an_end_has_a_limit(self):
-        memory = os.sysconf("SC_PHYS_PAGES") // 2 * os.sysconf("SC_PAGESIZE")
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGESIZE") / 2
         receiver, sender = Generic_Pipe(4096)
-        self.assertEqual(receiver.max_message, memory)
+        # A virtual machine's memory may change under way.
+        self.assertAlmostEqual(receiver.max_message / memory, 1, delta=0.1)
         receiver, sender = Generic_Pipe(4096, max_message=100000)
         self.assertEqual((receiver.max_message, receiver.fork().max_message), (100000, 100000))
         with thread(sender.send_bytes, bytes(100001)):

@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 /* The ring is one page; of up to 64 KiB. */
-enum { BUFFER = 1024, LONGEST = 82000, BATCH = 3, EXTRA = 24 };
+enum { BUFFER = 4072, LONGEST = 82000, BATCH = 3, EXTRA = 24 };
 
 /* Who wrote a message. */
 enum { BASE, VICTIM, CO_OWNER, WRITERS };
