@@ -188,17 +188,23 @@ def count_all():
 
 
 class ForksWhenPickled:
+    """Another thread forks while the process is being started; a child of this thread might become that process."""
+
     def __init__(self, in_child):
         self.in_child = in_child
 
     def __reduce__(self):
+        with thread(self.fork):
+            pass
+        return int, ()
+
+    def fork(self):
         self.pid = fork()
         if self.pid == 0:
             try:
                 self.in_child()
             finally:
                 os._exit(1)
-        return int, ()
 
 
 def start_and_kill(sender):
