@@ -57,30 +57,53 @@ enum stray_kind stray_kind(int fd)
  * A system call of the child.  Not by way of the C library, which would store
  * an error in errno, and that is the errno of the thread that made the child.
  */
-static inline __attribute__((always_inline)) long call(long number, long a, long b)
+static inline __attribute__((always_inline)) long call(long number, long a, long b, long c, long d, long e)
 {
 #if defined(__x86_64__)
+	register long r10 __asm__("r10") = d;
+	register long r8 __asm__("r8") = e;
 	long r;
 
-	__asm__ volatile("syscall" : "=a"(r) : "a"(number), "D"(a), "S"(b) : "rcx", "r11", "memory");
+	__asm__ volatile("syscall"
+			 : "=a"(r)
+			 : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8)
+			 : "rcx", "r11", "memory");
 	return r;
 #elif defined(__aarch64__)
 	register long x8 __asm__("x8") = number;
 	register long x0 __asm__("x0") = a;
 	register long x1 __asm__("x1") = b;
+	register long x2 __asm__("x2") = c;
+	register long x3 __asm__("x3") = d;
+	register long x4 __asm__("x4") = e;
 
-	__asm__ volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1) : "memory");
+	__asm__ volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4) : "memory");
 	return x0;
 #elif defined(__riscv)
 	register long a7 __asm__("a7") = number;
 	register long a0 __asm__("a0") = a;
 	register long a1 __asm__("a1") = b;
+	register long a2 __asm__("a2") = c;
+	register long a3 __asm__("a3") = d;
+	register long a4 __asm__("a4") = e;
 
-	__asm__ volatile("ecall" : "+r"(a0) : "r"(a7), "r"(a1) : "memory");
+	__asm__ volatile("ecall" : "+r"(a0) : "r"(a7), "r"(a1), "r"(a2), "r"(a3), "r"(a4) : "memory");
 	return a0;
 #else
-	return syscall(number, a, b);
+	return syscall(number, a, b, c, d, e);
 #endif
+}
+
+/*
+ * Before its close a socket is told not to linger, as nobody else can tell it then: else
+ * some thousand of them would keep all children busy for as long as their maker likes.
+ */
+static inline __attribute__((always_inline)) void close_soon(int fd)
+{
+	static const struct linger never;
+
+	call(SYS_setsockopt, fd, SOL_SOCKET, SO_LINGER, (long)(intptr_t)&never, sizeof(never));
+	call(SYS_close, fd, 0, 0, 0, 0);
 }
 
 /*
@@ -91,15 +114,15 @@ __attribute__((no_sanitize("address", "thread", "undefined"))) static int close_
 {
 	const struct child *c = arg;
 
-	call(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);
-	if (call(SYS_getppid, 0, 0) != c->parent)
+	call(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+	if (call(SYS_getppid, 0, 0, 0, 0, 0) != c->parent)
 		return 0;
 	for (int i = 0; i < WAITING_MOST; i++) {
 		/* Acquire pairs with the release in put. */
 		uint64_t entry = atomic_exchange_explicit(&waiting[i], 0, memory_order_acquire);
 
 		if (entry >> 32 == c->process)
-			call(SYS_close, (int)entry, 0);
+			close_soon((int)entry);
 	}
 	return 0;
 }

@@ -453,6 +453,8 @@ static void many_at_once(void *unused)
 {
 	struct attacker a = { 0 };
 	bufpipe_listener_t *listener = listen_for(&a);
+	int before = descriptors_open();
+	int64_t end;
 	bufpipe_t *pipe;
 
 	(void)unused;
@@ -471,6 +473,11 @@ static void many_at_once(void *unused)
 		close(each.told);
 	}
 	honest_visit(listener, a.address, NULL);
+	/* And none of them stays. */
+	end = time_now() + 5 * SOON;
+	while (descriptors_open() > before && time_now() < end)
+		bufpipe_accept(listener, &pipe, 5 * MSEC);
+	check_eq(descriptors_open(), before);
 	bufpipe_listener_close(listener);
 }
 
