@@ -19,8 +19,14 @@
  *              an end while another thread of the process uses it is an error
  *              of the program, as it is with free().
  *   Fork       an end survives fork; it lives until every process that has it
- *              has closed it.  Parent and child take turns as threads do.
- *   Exec       every descriptor is close-on-exec.
+ *              has closed it.  Parent and child take turns as threads do.  A
+ *              child of the raw system calls fork and clone must not use a
+ *              shared end: the C library has not told the kernel of its locks,
+ *              and if it died in a call the other holders would wait for ever.
+ *   Exec       every descriptor is close-on-exec.  A thread other than the
+ *              first of its process must not call execve while it has a
+ *              reservation or a peek of a shared end open: the kernel would not
+ *              free the lock, and the other holders would wait for ever.
  *   Standard streams
  *              no call makes or receives a descriptor 0, 1 or 2, also where
  *              these are closed: what a program prints never gets into a pipe.
