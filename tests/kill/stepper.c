@@ -188,38 +188,90 @@ pid_t victim_start(void (*prepare)(void *), void (*call)(void *), void *arg)
 	return pid;
 }
 
-static uintptr_t instruction_pointer(pid_t pid)
+/* The next instruction, and the system call that it makes if it is one, with the fourth argument; else -1. */
+struct place {
+	uintptr_t ip;
+	long call;
+	long fourth;
+};
+
+static struct place place_of(pid_t pid)
 {
 	struct user_regs_struct regs;
 	struct iovec piece = { .iov_base = &regs, .iov_len = sizeof(regs) };
+	struct place place = { .call = -1 };
 
 	if (ptrace(PTRACE_GETREGSET, pid, (void *)NT_PRSTATUS, &piece) < 0)
-		return 0;
+		return place;
 #if defined(__x86_64__)
-	return regs.rip;
-#elif defined(__aarch64__) || defined(__riscv)
-	return regs.pc;
-#else
-	return 0;
+	place.ip = regs.rip;
+	if ((ptrace(PTRACE_PEEKTEXT, pid, (void *)place.ip, NULL) & 0xffff) == 0x050f)
+		place.call = (long)regs.rax;
+	place.fourth = (long)regs.r10;
+#elif defined(__aarch64__)
+	place.ip = regs.pc;
+	if ((ptrace(PTRACE_PEEKTEXT, pid, (void *)place.ip, NULL) & 0xffffffff) == 0xd4000001)
+		place.call = (long)regs.regs[8];
+	place.fourth = (long)regs.regs[3];
+#elif defined(__riscv)
+	place.ip = regs.pc;
+	if ((ptrace(PTRACE_PEEKTEXT, pid, (void *)place.ip, NULL) & 0xffffffff) == 0x73)
+		place.call = (long)regs.a7;
+	place.fourth = (long)regs.a3;
 #endif
+	return place;
 }
 
-void victim_step(pid_t victim, struct trial *trial)
+/* Whether it is about to sleep until somebody else ends that. */
+static bool falls_asleep(const struct place *place)
 {
+#ifdef SYS_epoll_wait
+	if (place->call == SYS_epoll_wait)
+		return place->fourth != 0;
+#endif
+	return place->call == SYS_ppoll || place->call == SYS_futex_waitv ||
+	       place->call == SYS_io_uring_enter || (place->call == SYS_epoll_pwait && place->fourth != 0);
+}
+
+static void step(pid_t victim, struct trial *trial, bool awake)
+{
+	struct place place;
 	int status;
 
 	for (trial->steps = 0; trial->steps < trial->point; trial->steps++) {
+		place = place_of(victim);
+		if (awake && falls_asleep(&place)) {
+			trial->finished = true;
+			break;
+		}
 		trial_assert(ptrace(PTRACE_SINGLESTEP, victim, NULL, NULL) == 0, "ptrace: %s",
 			     strerror(errno));
 		trial_assert(waitpid(victim, &status, __WALL) == victim, "waitpid: %s", strerror(errno));
 		trial_assert(WIFSTOPPED(status), "the victim ended by itself: status %#x", (unsigned)status);
 		if (WSTOPSIG(status) == SIGSTOP) {
 			trial->finished = true;
+			trial->returned = true;
 			break;
 		}
 		trial_assert(WSTOPSIG(status) == SIGTRAP, "the victim got signal %d", WSTOPSIG(status));
 	}
-	trial->ip = instruction_pointer(victim);
+	trial->ip = place_of(victim).ip;
+}
+
+void victim_step(pid_t victim, struct trial *trial)
+{
+	step(victim, trial, false);
+}
+
+void victim_step_awake(pid_t victim, struct trial *trial)
+{
+	step(victim, trial, true);
+}
+
+void victim_go_on(pid_t victim, const struct trial *trial)
+{
+	if (!trial->returned)
+		trial_assert(ptrace(PTRACE_DETACH, victim, NULL, NULL) == 0, "ptrace: %s", strerror(errno));
 }
 
 void victim_kill(pid_t victim)

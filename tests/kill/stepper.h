@@ -20,7 +20,8 @@
 struct trial {
 	unsigned long point; /* how many instructions the victim may execute */
 	unsigned long steps; /* how many it did */
-	bool finished;       /* the call returned before that */
+	bool finished;       /* the call returned before that, */
+	bool returned;       /* and did not only fall asleep */
 	uintptr_t ip;        /* where the victim was killed */
 	unsigned seed;       /* for rand_r */
 };
@@ -59,6 +60,14 @@ pid_t victim_start(void (*prepare)(void *), void (*call)(void *), void *arg);
 void victim_step(pid_t victim, struct trial *trial);
 void victim_kill(pid_t victim);
 void victim_step_and_kill(pid_t victim, struct trial *trial);
+
+/*
+ * Stop and go: as victim_step, but the call is over for it when it is about to fall
+ * asleep in the kernel; then the test does something elsewhere, and victim_go_on lets
+ * the victim run by itself.  It stops again when call(arg) has returned.
+ */
+void victim_step_awake(pid_t victim, struct trial *trial);
+void victim_go_on(pid_t victim, const struct trial *trial);
 
 void actor_continue(pid_t child);
 
