@@ -32,7 +32,7 @@ struct command {
 };
 
 extern const struct command command_send, command_recv, command_demo, command_bridge, command_list,
-	command_show;
+	command_show, command_top;
 
 /* What the arguments of send and recv say. */
 struct settings {

@@ -8,7 +8,8 @@
 #include "common.h"
 
 static const struct command *const commands[] = {
-	&command_send, &command_recv, &command_demo, &command_bridge, &command_list, &command_show,
+	&command_send, &command_recv, &command_demo, &command_bridge,
+	&command_list, &command_show, &command_top,
 };
 
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))

@@ -20,7 +20,7 @@ d = json.load(sys.stdin)
 pid = int(sys.argv[1])
 sent = [r for r in d["rings"] if any(p["pid"] == pid for p in r["sender"]["processes"])]
 r = sent[0] if sent else None
-print(eval(sys.argv[2]) if r else "none")' "$@"
+print(eval(sys.argv[2]) if r else "none")' "$@" 2>/dev/null
 }
 
 is()
@@ -107,6 +107,21 @@ test_a_stopped_receiver()
 	expect_status 0 $? 'it is stuck no more'
 	end
 	[ "$(stat -c %s stopped.out)" = 1000000 ] || fail 'not all came'
+}
+
+test_top()
+{
+	begin top
+	head -c 100000 /dev/zero >&9
+	timeout 60 "$bufpipe" top -b -n 3 -d 0.2 >tables 2>top.err
+	expect_status 0 $? "top: $(cat top.err)"
+	[ "$(grep -c '^ *PIPE ' tables)" = 3 ] || fail 'not three tables'
+	expect_said tables "$sender bu"
+	is_narrow tables
+	"$bufpipe" top >tables 2>top.err
+	expect_status 2 $? 'no terminal'
+	timeout --signal=INT 1 "$bufpipe" top -b >tables 2>top.err
+	end
 }
 
 # Processes that come and go are no error, and to look at them none of theirs.
@@ -198,7 +213,7 @@ test_usage()
 
 	test=usage
 	echo "---- $test"
-	for words in 'list x' 'list --pid' 'list --pid x' 'list --stuck=x' 'list --nonsense' show 'show a b' 'show --x'; do
+	for words in 'list x' 'list --pid' 'list --pid x' 'list --stuck=x' 'list --nonsense' show 'show a b' 'show --x' 'top x' 'top -n 0' 'top -d x'; do
 		# shellcheck disable=SC2086 # the words are the arguments
 		"$bufpipe" $words >out 2>err
 		expect_status 2 $? "$words"
@@ -215,6 +230,7 @@ test_usage()
 
 test_both_ends_are_found
 test_a_stopped_receiver
+test_top
 test_races_of_exit
 test_numbers_that_lie
 test_usage
