@@ -1,0 +1,62 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# usage: tests/packages.sh [--once] [OUTPUT-DIRECTORY]
+# Builds the Debian packages from what is under version control, in two directories of different names, and checks
+# that both builds are the same to the byte, and that lintian finds nothing. Prints 'ok WHAT' or 'FAILED WHAT'.
+set -uo pipefail
+
+builds=(one another-directory)
+if [ "${1-}" = --once ]; then
+	builds=(one)
+	shift
+fi
+output=${1-}
+root=$(cd "$(dirname "$0")/.." && pwd)
+temporary=$(mktemp -d)
+trap 'rm -rf "$temporary"' EXIT
+failed=0
+
+report() {
+	if [ "$1" -eq 0 ]; then
+		echo "ok $2"
+	else
+		echo "FAILED $2"
+		failed=1
+	fi
+}
+
+# The time of the last entry in debian/changelog stands for all times in the packages. Tests have configurations of their own.
+export DEB_BUILD_OPTIONS="nocheck parallel=2" LC_ALL=C.UTF-8
+# The package is for the Python of the system, whichever comes first here.
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+for build in "${builds[@]}"; do
+	mkdir -p "$temporary/$build/bufpipe"
+	git -C "$root" ls-files -z | (cd "$root" && xargs -0 tar -c --ignore-failed-read) | tar -x -C "$temporary/$build/bufpipe"
+	(cd "$temporary/$build/bufpipe" && dpkg-buildpackage -us -uc -b) >"$temporary/$build.log" 2>&1 || {
+		tail -n 60 "$temporary/$build.log"
+		report 1 "dpkg-buildpackage"
+		exit 1
+	}
+done
+report 0 "dpkg-buildpackage"
+
+# There is no bug that asks for the package.
+lintian --allow-root --fail-on error,warning --suppress-tags initial-upload-closes-no-bugs "$temporary"/one/*.changes
+report $? lintian
+
+if [ ${#builds[@]} -eq 2 ]; then
+	sums() {
+		(cd "$temporary/$1" && sha256sum -- *.deb)
+	}
+	if ! diff <(sums one) <(sums another-directory); then
+		report 1 "two builds are the same"
+	else
+		report 0 "two builds are the same"
+	fi
+fi
+
+if [ -n "$output" ]; then
+	mkdir -p "$output"
+	cp "$temporary"/one/*.deb "$output"
+fi
+exit $failed
