@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Compiles and runs the first block of C in the README.
+# Compiles and runs the first block of C in the README that is a whole program.
 #   readme-example.sh README INCLUDE_DIRECTORY LIBRARY
 
 set -eu
@@ -13,7 +13,9 @@ trap 'rm -rf "$work"' EXIT
 
 # 77 tells meson that the test was skipped.
 [ -f "$readme" ] || { echo "no README"; exit 77; }
-awk '/^```c$/ { inside = 1; next } /^```/ { if (inside) exit } inside' "$readme" >"$work/example.c"
+awk '/^```c$/ { inside = 1; text = ""; next }
+     /^```/ { if (inside && text ~ /int main/) { printf "%s", text; exit } inside = 0 }
+     inside { text = text $0 "\n" }' "$readme" >"$work/example.c"
 [ -s "$work/example.c" ] || { echo "no example in the README"; exit 77; }
 
 # shellcheck disable=SC2086 # CC and CFLAGS are lists
