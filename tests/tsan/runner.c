@@ -6,7 +6,6 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <pthread.h>
-#include <sanitizer/tsan_interface.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -30,6 +29,9 @@ void cr_register(struct cr_test *test)
 	*last = test;
 	last = &test->next;
 }
+
+#ifdef __SANITIZE_THREAD__
+#include <sanitizer/tsan_interface.h>
 
 /*
  * This ThreadSanitizer does not know pthread_mutex_clocklock, and would take
@@ -60,6 +62,7 @@ int pthread_mutex_clocklock(pthread_mutex_t *lock, clockid_t clock, const struct
 	}
 	return result;
 }
+#endif
 
 /* Ends the whole process: the next test has its own.  A fork of the test counts too. */
 void cr_fail(int stop, const char *file, int line, const char *format, ...)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A stand-in for Criterion under ThreadSanitizer, where libcriterion does not
- * start: as much of its interface as our tests use.  See runner.c.
+ * start, and for cross compilers, which have none: as much of its interface as
+ * our tests use.  See runner.c.
  */
 #ifndef TSAN_CRITERION_H
 #define TSAN_CRITERION_H
