@@ -139,6 +139,7 @@ static void init_out(struct bufpipe *p)
 		.meter = &ours->send_meter,
 		.notify = &ours->tail.notify,
 		.patience = ROOM_PATIENCE,
+		.sends = true,
 		/* The bytes in a duplex end's socket are news of data alone: room would make bufpipe_fd readable. */
 		.silent = p->ours.identity.flags & LAYOUT_RECEIVES,
 	};
@@ -350,7 +351,7 @@ static int end_out(bufpipe_t *pipe, int64_t timeout_ns)
 		return r;
 	}
 	ring_end(&pipe->sender);
-	wait_end(&out->wait, sender_tail(&pipe->sender));
+	wait_end(&out->wait, sender_tail(&pipe->sender) + RECORD_HEADER);
 	direction_leave(out);
 	return 0;
 }

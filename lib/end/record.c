@@ -41,7 +41,7 @@ static struct look look_for(const bufpipe_t *p, const struct partial *rest)
 		.own = p->receiver.head,
 		.own_value = head,
 		.ignore = HEAD_HELD,
-		.wanted = head,
+		.wanted = head + 1, /* anything behind what was consumed */
 	};
 
 	static_assert(!(GIVEN_UP & HEAD_HELD), "or the look would ignore it");

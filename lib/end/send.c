@@ -44,6 +44,12 @@ static uint64_t worth_waking(const struct sender *s, uint64_t len)
 	return (int64_t)(half - needed) > 0 ? half : needed;
 }
 
+/* The position to ring with for what is no record that moves the tail: the end of the stream, or that nothing follows. */
+static uint64_t behind_end(const bufpipe_t *p)
+{
+	return sender_tail(&p->sender) + RECORD_HEADER;
+}
+
 /*
  * The stream has ended, or nobody is left who would receive: then this ends it,
  * so that nothing that is sent after a broken pipe is delivered.  A holder that shut
@@ -53,12 +59,12 @@ slow_path static void end_stream(bufpipe_t *p)
 {
 	if (wait_is_stopped(&p->out.wait)) {
 		ring_end(&p->sender);
-		wait_end(&p->out.wait, sender_tail(&p->sender));
+		wait_end(&p->out.wait, behind_end(p));
 		return;
 	}
 	if (wait_is_over(&p->out.wait))
 		ring_end(&p->sender);
-	wait_notify(&p->out.wait, sender_tail(&p->sender));
+	wait_notify(&p->out.wait, behind_end(p));
 }
 
 /* No try: it waits for nothing. */
@@ -144,7 +150,7 @@ slow_path static int withdraw(bufpipe_t *p, uint64_t tail, uint64_t len)
 	}
 	/* seq_cst as in ring_take_back: who took it before it could see the end is not overlooked. */
 	head = atomic_load_explicit(p->sender.head, memory_order_seq_cst) & ~HEAD_HELD;
-	wait_notify(&p->out.wait, tail);
+	wait_notify(&p->out.wait, behind_end(p));
 	return head == tail ? 0 : -EPIPE;
 }
 
@@ -184,7 +190,7 @@ static void give_up(bufpipe_t *p, uint64_t begin)
 {
 	/* Pairs with the acquire in record_given_up: with it goes what we have sent. */
 	atomic_store_explicit(&p->out.wait.ours->given_up, begin | GIVEN_UP, memory_order_release);
-	wait_notify(&p->out.wait, sender_tail(&p->sender));
+	wait_notify(&p->out.wait, behind_end(p));
 }
 
 /* Several pieces are on the way at once, if they are not tiny then. */

@@ -67,7 +67,7 @@ bool readiness_raise(bufpipe_t *p, unsigned events, uint32_t mode)
 	bool fenced = true;
 
 	if (events & BUFPIPE_IN)
-		fenced &= wait_raise(&p->in.wait, receiver_head(&p->receiver), mode);
+		fenced &= wait_raise(&p->in.wait, receiver_head(&p->receiver) + 1, mode);
 	if (events & BUFPIPE_OUT)
 		fenced &= wait_raise(&p->out.wait, wanted_room(p), mode);
 	return fenced;

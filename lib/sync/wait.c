@@ -152,14 +152,17 @@ static int glance(struct wait *wait)
 /* The publisher, when the flags are not quiet. */
 
 /*
- * One waiter says from which position on it should be woken.  Of several kinds at once
- * we cannot know that; of several of one kind, readiness_raise says any.
+ * Whether a waiter's wanted position may be heeded.  Whoever waits for data wants
+ * what is behind its head: so a publisher that is late, and finds the flag of a wait
+ * that began when its record had been consumed, makes nobody readable in vain.  For
+ * room, several kinds of waiters may want different positions; of several of one
+ * kind readiness_raise says any.
  */
-static bool may_ring_later(uint32_t flags)
+static bool may_ring_later(const struct wait *wait, uint32_t flags)
 {
 	uint32_t asleep = flags & WAITER_ASLEEP;
 
-	return asleep == WAITER_FUTEX || asleep == WAITER_MANY || asleep == WAITER_FD;
+	return wait->sends || asleep == WAITER_FUTEX || asleep == WAITER_MANY || asleep == WAITER_FD;
 }
 
 /* Answers a raised flag, once for each raise.  -EPIPE if the one that raised it seems to be dead. */
@@ -173,15 +176,13 @@ static int ring(struct wait *wait, uint32_t flags, uint64_t position)
 		 (flags & WAITER_ASLEEP);
 	if (answer == atomic_load_explicit(&wait->notify->rung, memory_order_relaxed))
 		return glance(wait);
-	if (may_ring_later(flags) &&
+	if (may_ring_later(wait, flags) &&
 	    (int64_t)(position - atomic_load_explicit(&wait->theirs->wanted, memory_order_relaxed)) < 0)
 		return 0;
 
 	spin_note_cpu(wait);
 	/* Pairs with the acquire in sleep_once and in wait_events: who read the old count does not sleep on it. */
 	atomic_fetch_add_explicit(&wait->ours->events, 1, memory_order_release);
-	if (flags & (WAITER_FUTEX | WAITER_MANY))
-		sys_futex_wake(&wait->ours->events, wait->crowd);
 	if (flags & (WAITER_DOORBELL | WAITER_FD)) {
 		ssize_t r = sys_send(wait->socket, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 
@@ -189,6 +190,9 @@ static int ring(struct wait *wait, uint32_t flags, uint64_t position)
 		if (r < 0 && r != -EAGAIN)
 			return 0; /* the next publication tries again */
 	}
+	/* Behind the byte: a call that is woken by this, and then polls, finds it there and not later. */
+	if (flags & (WAITER_FUTEX | WAITER_MANY))
+		sys_futex_wake(&wait->ours->events, wait->crowd);
 	meter_add(&wait->meter->rings, 1);
 	/* Last: a co-owner must ring again for one that died before it had. */
 	atomic_store_explicit(&wait->notify->rung, answer, memory_order_relaxed);

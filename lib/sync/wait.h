@@ -46,6 +46,7 @@ struct wait {
 	_Atomic uint64_t place;  /* what was wanted at the last wait */
 	bool fence;              /* no membarrier can reach us: fence at each notify */
 	bool sole;   /* no other process or thread waits in this direction: we may take WAITER_FENCE back */
+	bool sends;  /* what we publish is data, not room */
 	bool silent; /* never sleeps on the socket: bytes in it would be taken for data */
 	atomic_bool fencing;     /* we raised WAITER_FENCE, */
 	atomic_bool unfenced;    /* and no membarrier has followed yet */
