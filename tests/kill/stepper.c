@@ -188,10 +188,12 @@ pid_t victim_start(void (*prepare)(void *), void (*call)(void *), void *arg)
 	return pid;
 }
 
-/* The next instruction, and the system call that it makes if it is one, with the fourth argument; else -1. */
+/* The next instruction, and the system call that it makes if it is one, with
+ * its arguments; else -1. */
 struct place {
 	uintptr_t ip;
 	long call;
+	long third;
 	long fourth;
 };
 
@@ -207,30 +209,46 @@ static struct place place_of(pid_t pid)
 	place.ip = regs.rip;
 	if ((ptrace(PTRACE_PEEKTEXT, pid, (void *)place.ip, NULL) & 0xffff) == 0x050f)
 		place.call = (long)regs.rax;
+	place.third = (long)regs.rdx;
 	place.fourth = (long)regs.r10;
 #elif defined(__aarch64__)
 	place.ip = regs.pc;
 	if ((ptrace(PTRACE_PEEKTEXT, pid, (void *)place.ip, NULL) & 0xffffffff) == 0xd4000001)
 		place.call = (long)regs.regs[8];
+	place.third = (long)regs.regs[2];
 	place.fourth = (long)regs.regs[3];
 #elif defined(__riscv)
 	place.ip = regs.pc;
 	if ((ptrace(PTRACE_PEEKTEXT, pid, (void *)place.ip, NULL) & 0xffffffff) == 0x73)
 		place.call = (long)regs.a7;
+	place.third = (long)regs.a2;
 	place.fourth = (long)regs.a3;
 #endif
 	return place;
 }
 
-/* Whether it is about to sleep until somebody else ends that. */
-static bool falls_asleep(const struct place *place)
+/* Whether it is about to sleep until somebody else ends that: not for no time
+ * at all. */
+static bool falls_asleep(pid_t pid, const struct place *place)
 {
+	switch (place->call) {
 #ifdef SYS_epoll_wait
-	if (place->call == SYS_epoll_wait)
-		return place->fourth != 0;
+	case SYS_epoll_wait:
 #endif
-	return place->call == SYS_ppoll || place->call == SYS_futex_waitv ||
-	       place->call == SYS_io_uring_enter || (place->call == SYS_epoll_pwait && place->fourth != 0);
+	case SYS_epoll_pwait:
+		return place->fourth != 0;
+#ifdef SYS_poll
+	case SYS_poll:
+		return (int)place->third != 0;
+#endif
+	case SYS_ppoll:
+		return !place->third || ptrace(PTRACE_PEEKDATA, pid, (void *)place->third, NULL) ||
+		       ptrace(PTRACE_PEEKDATA, pid, (void *)(place->third + (long)sizeof(time_t)), NULL);
+	case SYS_io_uring_enter:
+		return place->third != 0;
+	default:
+		return false;
+	}
 }
 
 static void step(pid_t victim, struct trial *trial, bool awake)
@@ -240,7 +258,7 @@ static void step(pid_t victim, struct trial *trial, bool awake)
 
 	for (trial->steps = 0; trial->steps < trial->point; trial->steps++) {
 		place = place_of(victim);
-		if (awake && falls_asleep(&place)) {
+		if (awake && falls_asleep(victim, &place)) {
 			trial->finished = true;
 			break;
 		}
@@ -336,7 +354,8 @@ void actor_await_sleep(pid_t child, unsigned kinds)
 
 	for (;;) {
 		call = sleeping_call(child, child);
-		/* On a busy machine it may be past the futex before we look; on the socket it stays. */
+		/* On a busy machine it may be past the futex before we look; on the socket
+     * it stays. */
 		if (kind_of_sleep(call) & (kinds | SLEEP_SOCKET))
 			return;
 		trial_assert(waitpid(child, &status, WNOHANG) == 0,
@@ -394,7 +413,8 @@ static void run_trial(const struct campaign *c, unsigned long point)
 		report->reached[point] = (int16_t)(reached + 1);
 }
 
-/* Up to the end of the call, and some points more if it takes another way than when it was measured. */
+/* Up to the end of the call, and some points more if it takes another way than
+ * when it was measured. */
 static void run_worker(const struct campaign *c, unsigned n, unsigned long stride, unsigned long length)
 {
 	unsigned long point;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Stop and go.  One process is held up between any two instructions, another one
- * acts, and the first goes on: a waiter of each kind is told of a message or of
- * room all the same, and at once, not by a look that it takes now and then.
+ * Stop and go.  One process is held up between any two instructions, another
+ * one acts, and the first goes on: a waiter of each kind is told of a message
+ * or of room all the same, and at once, not by a look that it takes now and
+ * then.
  */
 #include "end/end.h"
 #include "kill/stepper.h"
@@ -72,9 +73,20 @@ static void prepare_to_wait(void *arg)
 		trial_assert(bufpipe_set_add(set, end, events, NULL) == 0, "set_add");
 	}
 	if (scene->plan.kind == FD) {
-		fd = bufpipe_fd(end);
+		fd = scene->plan.room ? bufpipe_room_fd(end) : bufpipe_fd(end);
 		trial_assert(fd >= 0, "bufpipe_fd: %d", fd);
 	}
+}
+
+static int try_once(bufpipe_t *end)
+{
+	char word[8];
+	ssize_t r;
+
+	if (scene->plan.room)
+		return bufpipe_send(end, "message", 8, 0);
+	r = bufpipe_recv(end, word, sizeof(word), 0);
+	return r < 0 ? (int)r : 0;
 }
 
 static void wait_once(void *arg)
@@ -103,9 +115,9 @@ static void wait_once(void *arg)
 		r = bufpipe_set_wait(set, &event, 1, -1);
 		break;
 	default:
-		while ((r = (int)bufpipe_recv(one.pipe, word, sizeof(word), 0)) == -EAGAIN)
+		while ((r = try_once(one.pipe)) == -EAGAIN)
 			poll(&p, 1, -1);
-		r = r == 8;
+		r = r == 0;
 		event.events = events;
 		break;
 	}
@@ -133,7 +145,8 @@ static void await_told(void)
 	}
 }
 
-/* Until the waiter sleeps, for the first time or for longer; or has been told already. */
+/* Until the waiter sleeps, for the first time or for longer; or has been told
+ * already. */
 static void await_rest(pid_t waiter, bool longer)
 {
 	struct timespec little = { .tv_nsec = 200000 };
@@ -194,7 +207,8 @@ static void hold_the_publisher(struct trial *t)
 	end_actor(waiter);
 }
 
-/* The waiter is held up on its way to sleep, something is published, and it goes on. */
+/* The waiter is held up on its way to sleep, something is published, and it
+ * goes on. */
 static void hold_the_waiter(struct trial *t)
 {
 	pid_t victim = victim_start(prepare_to_wait, wait_once, NULL);
@@ -231,9 +245,6 @@ static void run_kinds(bool held_waiter)
 			.name = name, .run = run, .plan = &plan, .workers = 4, .budget = 60000
 		};
 
-		/* It tells of messages only. */
-		if (plan.kind == FD && plan.room)
-			continue;
 		snprintf(name, sizeof(name), "%s for %s%s, %s held up", kind_names[plan.kind],
 			 plan.room ? "room" : "a message", plan.flags ? ", shared" : "",
 			 held_waiter ? "it" : "the publisher");
@@ -263,7 +274,8 @@ static void look_once(void *arg)
 	atomic_store(&scene->told, 1);
 }
 
-/* Each word of the payload looks like the end of the stream to whoever takes it for a header. */
+/* Each word of the payload looks like the end of the stream to whoever takes it
+ * for a header. */
 static int run_lap(const void *plan, struct trial *t)
 {
 	uint64_t size;
@@ -296,7 +308,8 @@ Test(kill_pairs, a_look_that_is_held_up_for_a_lap_does_not_see_the_end_of_a_live
 	stepper_campaign(&c);
 }
 
-/* It may die between the header and its tail, and the receiver may then be in front of the tail. */
+/* It may die between the header and its tail, and the receiver may then be in
+ * front of the tail. */
 static int run_tail(const void *plan, struct trial *t)
 {
 	struct bufpipe_pollfd one = { .pipe = ends[OUT], .events = BUFPIPE_OUT };
@@ -336,7 +349,8 @@ static void peek_for_a_while(void *arg)
 	check_eq(bufpipe_unpeek(ends[IN]), 0);
 }
 
-/* A try that finds nothing because another holder has the turn arms as any other. */
+/* A try that finds nothing because another holder has the turn arms as any
+ * other. */
 Test(kill_pairs, a_loop_is_told_of_a_message_that_another_holder_put_back)
 {
 	struct pollfd p = { .events = POLLIN };
