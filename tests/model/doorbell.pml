@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * One socket as the bell of a duplex end with two holders: section 2 of docs/waiting.md. Bytes are news for all who
  * sleep on the socket, in both directions; each sleeper has edge-triggered events of its own, and nobody empties

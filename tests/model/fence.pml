@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * The choice between a membarrier of the waiter and a fence of the publisher: section 4 of docs/waiting.md. One
  * publisher without a fence after its store, with a store buffer, and one waiter that at each raise may want

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * Looks without the turn: ring_glance and ring_used in lib/ring/ring.h; section 1 of docs/waiting.md. A sender and a
  * receiver move along a ring of two places, lap after lap, and a third looks once at it, held up anywhere.
