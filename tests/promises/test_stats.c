@@ -325,6 +325,16 @@ Test(stats, drain_after_shutdown_and_death)
 	check_eq(bufpipe_cancel(ends[OUT]), 0);
 	bufpipe_close(ends[IN]);
 	check_eq(bufpipe_drain(ends[OUT], -1), -EPIPE);
+	check_eq(bufpipe_drain(ends[OUT], 0), -EPIPE);
+	bufpipe_close(ends[OUT]);
+
+	/* Both: shut down here, and the other side dies with something unread. */
+	check_eq(bufpipe_create(ends, NULL), 0);
+	send_bytes(ends[OUT], 8, 2);
+	check_eq(bufpipe_shutdown(ends[OUT]), 0);
+	check_eq(bufpipe_drain(ends[OUT], MSEC), -ETIMEDOUT);
+	bufpipe_close(ends[IN]);
+	check_eq(bufpipe_drain(ends[OUT], -1), -EPIPE);
 	bufpipe_close(ends[OUT]);
 }
 
