@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -96,6 +97,7 @@ static bool identity_possible(const struct identity *id, off_t size)
 static void read_region(struct scan *scan, struct region_view *r, const char *path)
 {
 	struct identity *id = &r->control.identity;
+	void *to = (char *)r + offsetof(struct region_view, control);
 	struct stat st;
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 
@@ -104,8 +106,7 @@ static void read_region(struct scan *scan, struct region_view *r, const char *pa
 		return;
 	}
 	if (fstat(fd, &st) == 0 && st.st_ino == r->inode &&
-	    pread(fd, &r->control, sizeof(r->control), 0) == sizeof(r->control) &&
-	    id->magic == LAYOUT_MAGIC) {
+	    pread(fd, to, sizeof(r->control), 0) == sizeof(r->control) && id->magic == LAYOUT_MAGIC) {
 		r->version = id->version;
 		r->other = id->version != LAYOUT_VERSION;
 		r->ours = !r->other && identity_possible(id, st.st_size);
