@@ -253,7 +253,7 @@ static void echo_in_a_jail(void *arg)
 		SYS_getcpu,   SYS_clock_gettime, SYS_get_robust_list, SYS_gettid,
 		SYS_mmap,     SYS_madvise,       SYS_munmap,          SYS_brk,
 		SYS_close,    SYS_exit_group,    SYS_epoll_create1,   SYS_epoll_ctl,
-		SYS_ioctl,    SYS_epoll_pwait,   SYS_recvmsg,
+		SYS_ioctl,    SYS_epoll_pwait,   SYS_recvmsg,         SYS_flistxattr,
 	};
 
 	allow_only(calls, sizeof(calls) / sizeof(calls[0]));
