@@ -19,6 +19,9 @@ static void fill_with_small_pieces(const struct duel *d, uint64_t total)
 	atomic_store(rogue_header(d, 0), RECORD_FIRST | 16);
 }
 
+/* Of several calls, each of which took 20 s when it looked at no clock; also beside other programs. */
+#define STILL_SOON (10 * NSEC_PER_SEC)
+
 static void receive_small_pieces(const struct bufpipe_options *options, int64_t timeout_ns)
 {
 	struct duel d = duel_begin(0, options);
@@ -30,13 +33,13 @@ static void receive_small_pieces(const struct bufpipe_options *options, int64_t 
 	fill_with_small_pieces(&d, GIB);
 	r = bufpipe_recv(d.victim, buf, GIB, timeout_ns);
 	cr_assert_eq(r, timeout_ns ? -ETIMEDOUT : -EAGAIN, "%zd", r);
-	cr_assert_lt(elapsed(begin), SOON);
+	cr_assert_lt(elapsed(begin), STILL_SOON);
 	/* It is kept, and a call that goes on ends as well. */
 	begin = time_now();
 	bufpipe_recv(d.victim, buf, GIB, timeout_ns);
 	bufpipe_recv_part(d.victim, buf, GIB, &after, timeout_ns);
 	bufpipe_next(d.victim, timeout_ns);
-	cr_assert_lt(elapsed(begin), SOON);
+	cr_assert_lt(elapsed(begin), STILL_SOON);
 	free(buf);
 	duel_end(&d);
 }
