@@ -4,19 +4,21 @@
 #include <sched.h>
 
 /*
- * A step that took so long was preempted.  Beside a busy program it takes a slice
- * of the scheduler's, 700 us or more; on a free CPU as long as the other side
- * works until it waits itself: 25 to 50 us for a full buffer of 64 KiB.  Where
- * that takes longer, a sleep costs little beside it.
+ * A step that takes longer than this was preempted by another program.  Beside a
+ * busy program a step takes a time slice of the scheduler, 700 us or more.  On a
+ * free CPU it takes as long as the other side works before it waits itself: 25
+ * to 50 us for a full buffer of 64 KiB.  If the other side works for longer, a
+ * sleep costs little in comparison.
  */
 #define LATE 200000ll
 /*
- * How long to believe it: at first, and at most, as each test costs a slice of
- * each busy program.  Learned again soon, it is believed for twice as long.
+ * For how long the thread treats its CPU as crowded after it was preempted: the
+ * first time, and at most.  The time doubles when the thread is preempted again
+ * soon after.  To test again costs one time slice of each busy program.
  */
 #define LESSON_FIRST (NSEC_PER_SEC / 4)
 #define LESSON_MOST  (16 * NSEC_PER_SEC)
-/* With less time than that we do not give up the CPU: several busy programs may have it first. */
+/* With less time left than this we do not yield: several busy programs may run before we do. */
 #define YIELD_LEFT (NSEC_PER_SEC / 10)
 
 _Thread_local struct backoff this_backoff;
@@ -29,7 +31,7 @@ void backoff_learn(int64_t from, int64_t to)
 		b->lesson = b->lesson < LESSON_FIRST ? LESSON_FIRST : time_sooner(2 * b->lesson, LESSON_MOST);
 		b->until = to + b->lesson;
 	} else if (unlikely(b->until) && to - b->until > b->lesson) {
-		/* Nothing of the kind for as long as it was believed: forget half of it. */
+		/* The thread was not preempted for as long as the last lesson lasted: halve the lesson. */
 		b->lesson /= 2;
 		b->until = b->lesson < LESSON_FIRST ? 0 : to;
 	}
@@ -49,7 +51,8 @@ bool backoff_give_way(int64_t deadline, int64_t *now)
 
 bool backoff_pause(int64_t deadline)
 {
-	enum { PAUSES = 32 }; /* as long as some messages take: each look slows down who works there */
+	/* About the time of a few messages.  More frequent looks would slow down the owner of the lock. */
+	enum { PAUSES = 32 };
 	int64_t now = time_now();
 
 	if (deadline != TIME_TRY && now >= deadline)

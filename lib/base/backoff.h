@@ -2,11 +2,11 @@
 /*
  * What to do between two looks at a word that another thread is about to change.
  *
- * A spin keeps this CPU from others; sched_yield gives it away until all others
- * had their turn.  Both are worth it on a free CPU only, so each is timed: one
- * that took much longer than a sleep was preempted, as another program wants
- * this CPU.  The thread learns that at once, and until it has forgotten it no
- * longer yields, and spins only for what costs less CPU time than a sleep.  See
+ * A spin keeps the CPU from other threads.  sched_yield gives the CPU away until
+ * all other threads have run.  Both pay only on a CPU that nobody else wants, so
+ * the library times each step.  A step that took much longer than a sleep was
+ * preempted by another program.  The thread remembers this for a while: it stops
+ * to yield, and it spins only for as long as a sleep would cost in CPU time.  See
  * docs/waiting.md, section 5.
  */
 #ifndef BUFPIPE_BASE_BACKOFF_H
@@ -16,17 +16,17 @@
 
 #include <stdbool.h>
 
-/* What this thread has learned of its CPU.  A child of fork goes on with its parent's. */
+/* What this thread knows about its CPU.  A child of fork starts with what its parent knew. */
 struct backoff {
-	int64_t until;  /* another program wants this CPU, at least until then; 0: not that we know */
-	int64_t lesson; /* for how long we believed that last */
+	int64_t until;  /* the CPU counts as crowded until this time; 0: it does not */
+	int64_t lesson; /* for how long it counted as crowded the last time */
 };
 
-/* Small enough for the static block, also of a library that is loaded late. */
+/* initial-exec: this is small enough for the static TLS block, even if the library is loaded by dlopen. */
 extern _Thread_local struct backoff this_backoff
 	__attribute__((tls_model("initial-exec"), visibility("hidden")));
 
-/* For an instant: it costs the thread that shares this core, and the bus, less than a look. */
+/* Pauses for an instant.  This costs the other thread of the core, and the bus, less than another look. */
 static inline void cpu_relax(void)
 {
 #if defined(__x86_64__)
@@ -38,7 +38,7 @@ static inline void cpu_relax(void)
 #endif
 }
 
-/* Learns from a step of a spin, or a yield, that lasted from one time to another. */
+/* Learns from one step of a spin, or from one yield, which lasted from one time to the other. */
 void backoff_learn(int64_t from, int64_t to);
 
 /* Whether another program wants this CPU, as far as this thread knows. */
@@ -48,15 +48,15 @@ static inline bool backoff_crowded(void)
 }
 
 /*
- * Lets others have this CPU once.  *now is the time, before and after.  False,
- * and nothing is done, where that would not pay, or could last longer than until
- * the deadline.
+ * Yields the CPU once and updates *now.  Does nothing and returns false if the
+ * CPU is crowded, or if a yield could last beyond the deadline.
  */
 bool backoff_give_way(int64_t deadline, int64_t *now);
 
 /*
- * Between two looks at a lock that a co-owner frees soon: gives way, where that
- * pays, and pauses.  False when the time is up; of a try it never is.
+ * Waits between two looks at a lock that a co-owner frees soon: yields if that
+ * pays, then pauses.  Returns false when the deadline has passed, but never for
+ * TIME_TRY.
  */
 bool backoff_pause(int64_t deadline);
 

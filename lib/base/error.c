@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What errors mean in this library, which is more than what the C library says of their numbers. */
+/* The meaning of each error in this library.  It is more specific than that of strerror. */
 #include "bufpipe.h"
 
 #include <errno.h>
@@ -44,7 +44,7 @@ const char *bufpipe_strerror(int error)
 	if (error >= 0)
 		return "success";
 	for (unsigned i = 0; i < sizeof(meanings) / sizeof(meanings[0]); i++) {
-		/* Not -error, which overflows for the least number. */
+		/* Not -error: that overflows for INT_MIN. */
 		if (error == -meanings[i].error)
 			return meanings[i].meaning;
 	}

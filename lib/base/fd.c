@@ -9,6 +9,6 @@ int fd_move_up(int low)
 	int r = fd < 0 ? -errno : fd;
 
 	close(low);
-	/* fcntl says so when the limit of descriptors is 3 or less. */
+	/* fcntl returns EINVAL if the limit of descriptors is 3 or less. */
 	return r == -EINVAL ? -EMFILE : r;
 }

@@ -19,16 +19,17 @@
 #define SO_PASSRIGHTS 83
 #endif
 
-/* For the 253 descriptors that a message can carry, and credentials: then the kernel need not close any. */
+/* Room for the 253 descriptors that a message can carry, and credentials, so that the kernel closes none. */
 #define CONTROL_SIZE 1280
-/* More packets than the queue of a socket of usual size holds. */
+/* More packets than the queue of a socket of the default size holds. */
 #define QUEUE_MOST 600
-/* How long the rest of a packet may take on a stream socket when its beginning has come. */
+/* How long the rest of a packet may take on a stream socket after its first bytes have arrived. */
 #define REST_MS 1000
 
 /*
- * Half a packet went through a stream socket, then errno came: to leave it at
- * that would leave the stream out of step.
+ * A part of a packet went through a stream socket, and then a call failed with
+ * errno.  Returns whether to go on: to give up here would leave the two sides of
+ * the stream out of step.
  */
 static int may_go_on(int socket, short events)
 {
@@ -59,7 +60,7 @@ int packet_send(int socket, const void *bytes, size_t len, const int *fds, int n
 	sent = sendmsg(socket, &message, flags | MSG_NOSIGNAL);
 	if (sent < 0)
 		return -errno;
-	/* A stream socket may take less; the descriptors went with the first byte. */
+	/* A stream socket may take fewer bytes; the descriptors travelled with the first one. */
 	while ((size_t)sent < len) {
 		ssize_t more =
 			send(socket, (const char *)bytes + sent, len - (size_t)sent, flags | MSG_NOSIGNAL);
@@ -72,7 +73,7 @@ int packet_send(int socket, const void *bytes, size_t len, const int *fds, int n
 	return 0;
 }
 
-/* Moves the descriptors of a message into fds while there is room, and closes the rest.  How many there were. */
+/* Moves the descriptors of a message into fds while there is room, and closes the rest.  Returns the number. */
 static int collect(struct msghdr *message, int *fds, int room)
 {
 	int count = 0;
@@ -104,7 +105,7 @@ static void close_all(const int *fds, int n)
 	}
 }
 
-/* Makes them ours; those for which there is no number become negative errnos, the last of which is returned. */
+/* Passes each descriptor through fd_own.  Those that fail become negative errnos.  Returns the last of them. */
 static int own_all(int *fds, int n)
 {
 	int r = 0;
@@ -117,7 +118,7 @@ static int own_all(int *fds, int n)
 	return r;
 }
 
-/* The bytes that did not come with the first part; only a stream socket leaves any. */
+/* Receives the bytes that did not come with the first part.  Only a stream socket leaves any. */
 static int receive_rest(int socket, char *bytes, size_t len, int flags)
 {
 	while (len) {
@@ -142,9 +143,9 @@ static int is_stream(int socket)
 }
 
 /*
- * Whether descriptors are missing though there was room to say more of them:
- * then the kernel could not give us more, most likely for want of numbers.
- * Without room, the sender sent too many.
+ * Whether the kernel dropped descriptors although the control buffer had room for
+ * them.  Then it could not install them, most likely because the process has too
+ * many open.  If the buffer had no room, the sender sent too many.
  */
 static int out_of_numbers(const struct msghdr *message)
 {
@@ -192,9 +193,9 @@ int packet_recv(int socket, void *bytes, size_t len, int *fds, int n, int flags)
 }
 
 /*
- * Looks at the next packet: what recvmsg says, or a negative errno.  Not a
- * cancellation point, as the functions of sys.h.  A control buffer that is too
- * small drops nothing for good, because the queue still holds it.
+ * Peeks at the next packet: the result of recvmsg, or a negative errno.  Not a
+ * cancellation point, like the functions of sys.h.  A control buffer that is too
+ * small loses nothing, because the packet stays in the queue.
  */
 static ssize_t peek(int socket, struct msghdr *message)
 {
@@ -237,7 +238,7 @@ int packet_look(int socket, void *bytes, size_t len, int *fd)
 
 void packet_take(int socket)
 {
-	/* Its descriptor, if it has one, is ours already: the kernel closes no other. */
+	/* We hold the descriptor of the packet already, so the kernel does not close it for the last time here. */
 	while (sys_recv(socket, NULL, 0, MSG_DONTWAIT) == -EINTR)
 		;
 }
@@ -266,7 +267,7 @@ static void set_option(int socket, int option, int value)
 void packet_forbid_rights(int socket)
 {
 	set_option(socket, SO_PASSRIGHTS, 0);
-	/* A listening socket that was passed to us may have handed these on. */
+	/* If the listening socket was passed to us, the connection may have inherited this option. */
 	set_option(socket, SO_PASSCRED, 0);
 	set_option(socket, SO_PASSPIDFD, 0);
 	set_option(socket, SO_PASSSEC, 0);
@@ -297,9 +298,10 @@ bool packet_forbids_rights(int socket)
 }
 
 /*
- * Whether nothing is in the queue.  0 bytes are the end or an empty packet,
- * behind which others may lie: a packet comes with credentials, the end does
- * not.  No holder minds that they are asked for: the peer has gone or is hostile.
+ * Whether nothing is in the queue.  A peek of 0 bytes means either the end, or an
+ * empty packet with others behind it.  SO_PASSCRED tells them apart: a packet comes
+ * with credentials, the end does not.  The option harms no other holder of the
+ * socket: at this point the peer has gone or is hostile.
  */
 static bool is_empty(int socket)
 {
@@ -326,7 +328,7 @@ void packet_close(int socket)
 		close(socket);
 		return;
 	}
-	/* Then nothing more may come: the queue goes with the socket, in the child's close. */
+	/* Keep more from arriving.  The child that closes the socket frees its queue as well. */
 	if (peek(socket, &message) >= 0 && message.msg_flags & MSG_CTRUNC)
 		shutdown(socket, SHUT_RDWR);
 	stray_close(socket);
@@ -334,7 +336,7 @@ void packet_close(int socket)
 
 void packet_leave(int socket)
 {
-	/* Not the last close, unless the other process has closed it meanwhile. */
+	/* This is not the last close, unless the other process has closed the socket in the meantime. */
 	if (packet_forbids_rights(socket) || is_empty(socket))
 		close(socket);
 	else
@@ -352,7 +354,7 @@ int packet_check_socket(int fd)
 		return -EBADMSG;
 	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0 || type != SOCK_SEQPACKET)
 		return -EBADMSG;
-	/* Not connected any more is no error: the other side may be gone. */
+	/* ENOTCONN is fine: the other side may be gone already. */
 	len = sizeof(peer);
 	if (getpeername(fd, (struct sockaddr *)&peer, &len) < 0 && errno != ENOTCONN)
 		return -EBADMSG;

@@ -2,16 +2,16 @@
 /*
  * Small messages on Unix sockets, some of them with descriptors.
  *
- * The other side may be hostile, and so may be a descriptor that it sends: to
- * close it can take for ever (see stray.h), also when the kernel does that
- * because a receive had no room for it or because a queue went with its socket.
+ * The other side may be hostile, and so may each descriptor that it sends: closing
+ * one can take for ever (see stray.h).  The kernel itself closes a descriptor when a
+ * receive has no room for it, or when a socket is closed with a packet in its queue.
  * Hence three rules:
  *
- *   - Where none is expected none can come, from Linux 6.16 on: see
- *     packet_forbid_rights.
- *   - On the socket of a pipe a packet is looked at before it is taken.  One
- *     with descriptors that we do not want is never taken.
- *   - Such a socket is closed with packet_close.
+ *   - Where no descriptor is expected, the kernel refuses them (from Linux 6.16
+ *     on): see packet_forbid_rights.
+ *   - On the socket of a pipe, a packet is peeked at before it is taken.  A packet
+ *     with unwanted descriptors is never taken.
+ *   - The socket of a pipe is closed with packet_close.
  */
 #ifndef BUFPIPE_BASE_PACKET_H
 #define BUFPIPE_BASE_PACKET_H
@@ -25,60 +25,61 @@
 int packet_send(int socket, const void *bytes, size_t len, const int *fds, int n, int flags);
 
 /*
- * Receives exactly len bytes and n descriptors (close-on-exec), in a stream
- * socket even if the bytes come one by one.  -EPIPE when the socket was closed,
- * -EMFILE when this process may have no more descriptors: the message is lost;
- * -EBADMSG for anything else than that; fds is written only on success.
+ * Receives exactly len bytes and n descriptors (close-on-exec).  On a stream
+ * socket the bytes may come one by one.  fds is written only on success.
+ *   -EPIPE    the socket was closed
+ *   -EMFILE   this process has too many descriptors open; the message is lost
+ *   -EBADMSG  anything else arrived
  */
 int packet_recv(int socket, void *bytes, size_t len, int *fds, int n, int flags);
 
 /*
- * Looks at the next packet of a sequenced socket, which stays in the queue and
- * must have exactly len bytes and, if fd is not NULL, exactly one descriptor,
- * of a memfd.  Does not wait: -EAGAIN.  Errors as packet_recv.
+ * Peeks at the next packet of a SOCK_SEQPACKET socket, which stays in the queue.
+ * It must have exactly len bytes and, if fd is not NULL, exactly one descriptor,
+ * a memfd.  Does not wait: -EAGAIN.  Other errors are those of packet_recv.
  */
 int packet_look(int socket, void *bytes, size_t len, int *fd);
 
-/* Takes a packet out of the queue that was looked at and found good. */
+/* Takes a packet out of the queue that packet_look has accepted. */
 void packet_take(int socket);
 
 /*
- * Takes the next packet, which must have no descriptors, out of the queue and
- * forgets it.  Does not wait.  Returns its length; 0 also at the end; -EAGAIN
- * and other errors of recv.  A peer that sent descriptors is hung up on for all
- * holders of the socket: -EPROTO.
+ * Takes the next packet out of the queue and forgets it.  Does not wait.  Returns
+ * its length (0 also at the end of the stream), -EAGAIN, or another error of recv.
+ * If the packet has descriptors, shuts the socket down for all its holders and
+ * returns -EPROTO.
  */
 int packet_discard(int socket);
 
 /*
- * From here on a message with descriptors is refused to its sender, and no
- * credentials come; or descriptors are let through again.  A listening socket
- * hands this on to those that it accepts.  Before Linux 6.16 descriptors come
- * all the same.
+ * Makes the kernel refuse messages with descriptors to their sender, and switches
+ * credentials off; or allows descriptors again.  A connection inherits this from its
+ * listening socket.  Before Linux 6.16 the kernel lets descriptors through anyway.
  */
 void packet_forbid_rights(int socket);
 void packet_allow_rights(int socket);
 
-/* Whether they are refused; then there are none in the queue either, if packet_clear has seen to that. */
+/* Whether descriptors are refused.  After packet_clear the queue then holds none either. */
 bool packet_forbids_rights(int socket);
 
 /*
- * Empties the queue after descriptors were let through for a while, before
- * anybody waits on the socket.  -EPROTO as packet_discard, or without end.
+ * Empties the queue after descriptors were allowed for a while, before anybody
+ * waits on the socket.  -EPROTO as packet_discard, or if the queue never empties.
  */
 int packet_clear(int socket);
 
 /*
- * Closes the socket of a pipe without waiting for what a stranger may have left
- * in its queue.  Takes nothing out of the queue, for other holders may go on
- * using the socket; it is hung up on if descriptors are found.
+ * Closes the socket of a pipe, without waiting for the close of a descriptor that
+ * a stranger may have left in its queue.  Takes nothing out of the queue, because
+ * other holders may still use the socket.  If descriptors are in the queue, shuts
+ * the socket down.
  */
 void packet_close(int socket);
 
-/* The same for a copy of a socket that another process goes on with: whatever lies in the queue is that one's. */
+/* The same for a copy of a socket that another process keeps using: the queue belongs to that process. */
 void packet_leave(int socket);
 
-/* Checks a descriptor that is to join two ends: a connected Unix SOCK_SEQPACKET socket, or -EBADMSG. */
+/* Checks a descriptor that is to join two ends: 0 if it is a Unix SOCK_SEQPACKET socket, else -EBADMSG. */
 int packet_check_socket(int fd);
 
 #endif

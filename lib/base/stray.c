@@ -13,13 +13,13 @@
 #include <sys/wait.h>
 #include <sys/xattr.h>
 
-/* The kernel frees a GiB of memory in some 100 ms.  So much of a memfd we free ourselves. */
+/* The kernel frees a GiB of memory in about 100 ms.  A memfd of up to this size we close ourselves. */
 #define FREE_AT_ONCE (16 << 20)
 #define STACK_SIZE   16384
 
-/* A child that has been at work for so long is stuck in a close. */
+/* A child that has run for this long is stuck in a close. */
 #define STUCK NSEC_PER_SEC
-/* One that began less long ago may only wait for a CPU. */
+/* A child that started more recently than this may only be waiting for a CPU. */
 #define YOUNG        (NSEC_PER_SEC / 50)
 #define WAITING_MOST 512
 
@@ -36,9 +36,9 @@ struct child {
 static struct child children[STRAY_MOST];
 
 /*
- * Descriptors to close: process << 32 | descriptor; 0: a free place.  Any thread
- * puts one in, and a child takes it out.  What a process inherited by fork is
- * its parent's to close: such a place is free as well.
+ * Descriptors to close: process << 32 | descriptor, or 0 for a free place.  Any
+ * thread puts one in, and a child takes it out.  An entry that a process inherited
+ * by fork is closed by its parent, so the place of such an entry is free as well.
  */
 static _Atomic uint64_t waiting[WAITING_MOST];
 
@@ -47,15 +47,15 @@ enum stray_kind stray_kind(int fd)
 	int domain;
 	socklen_t len = sizeof(domain);
 
-	/* Memory files alone have seals; the kernel asks no file system for them. */
+	/* Only memory files have seals, and the kernel asks no file system for them. */
 	if (fcntl(fd, F_GET_SEALS) >= 0)
 		return STRAY_MEMORY;
 	return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0 ? STRAY_SOCKET : STRAY_OTHER;
 }
 
 /*
- * A system call of the child.  Not by way of the C library, which would store
- * an error in errno, and that is the errno of the thread that made the child.
+ * A system call of the child.  The C library would store an error in errno, which
+ * is here the errno of the thread that made the child.
  */
 static inline __attribute__((always_inline)) long call(long number, long a, long b, long c, long d, long e)
 {
@@ -95,8 +95,9 @@ static inline __attribute__((always_inline)) long call(long number, long a, long
 }
 
 /*
- * Before its close a socket is told not to linger, as nobody else can tell it then: else
- * some thousand of them would keep all children busy for as long as their maker likes.
+ * Switches SO_LINGER off before the close, because nobody can do so during the
+ * close.  Otherwise a thousand lingering sockets would keep all children busy for as
+ * long as their maker likes.
  */
 static inline __attribute__((always_inline)) void close_soon(int fd)
 {
@@ -107,8 +108,9 @@ static inline __attribute__((always_inline)) void close_soon(int fd)
 }
 
 /*
- * If we die, the child is killed: a pending signal ends a lingering close, and
- * the descriptors that it shares with us are closed with it.
+ * The main function of the child.  If we die, the kernel kills the child: the
+ * signal ends a lingering close, and frees the descriptors that the child shares
+ * with us.
  */
 __attribute__((no_sanitize("address", "thread", "undefined"))) static int close_waiting(void *arg)
 {
@@ -142,7 +144,7 @@ static bool put(int fd)
 	return false;
 }
 
-/* Whether the child has gone; after fork, our parent's children are not ours to wait for. */
+/* Whether the child has ended.  A child of our parent, inherited by fork, counts as gone: waitpid fails. */
 static bool has_gone(pid_t pid)
 {
 	pid_t r;
@@ -153,12 +155,12 @@ static bool has_gone(pid_t pid)
 	return r != 0;
 }
 
-/* Takes the place of a child that has gone.  Ends one that is stuck: that works in a lingering close, not in FUSE. */
+/* Takes the place of a child that has ended.  Kills one that is stuck: this ends a lingering close, not FUSE. */
 static bool claim(struct child *c)
 {
 	pid_t state = atomic_load_explicit(&c->state, memory_order_relaxed);
 
-	/* Acquire pairs with the release in start and below: the stack is ours, and nobody else waits for the pid. */
+	/* Acquire pairs with the release in start and below: the stack is free, and only we wait for the pid. */
 	if (state == CLAIMED ||
 	    !atomic_compare_exchange_strong_explicit(&c->state, &state, CLAIMED, memory_order_acquire,
 						     memory_order_relaxed))
@@ -180,7 +182,7 @@ static struct child *find_free(void)
 	return NULL;
 }
 
-/* With all signals blocked, as a handler of ours that ran in the child would use our memory. */
+/* Blocks all signals meanwhile: a handler of the program that ran in the child would use our memory. */
 static void start(struct child *c)
 {
 	sigset_t all;
@@ -192,13 +194,13 @@ static void start(struct child *c)
 	atomic_store_explicit(&c->since, time_now(), memory_order_relaxed);
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
-	/* Exit signal 0: the program gets no SIGCHLD, and its waits do not find this child. */
+	/* Exit signal 0: the program gets no SIGCHLD, and its calls of wait do not see this child. */
 	pid = clone(close_waiting, c->stack + STACK_SIZE, CLONE_VM | CLONE_FILES, c);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	atomic_store_explicit(&c->state, pid > 0 ? pid : FREE, memory_order_release);
 }
 
-/* Then one of them, most likely, is not stuck and ends soon. */
+/* Whether a child started a short time ago: it is most likely not stuck, and ends soon. */
 static bool some_are_young(void)
 {
 	int64_t now = time_now();
@@ -209,7 +211,7 @@ static bool some_are_young(void)
 	return young;
 }
 
-/* ThreadSanitizer stops a child that shares our memory. */
+/* ThreadSanitizer does not support a child that shares our memory. */
 #ifdef __SANITIZE_THREAD__
 #define MAY_SHARE_MEMORY false
 #else
@@ -220,7 +222,7 @@ bool stray_is_laden(int fd)
 {
 	char names[256];
 
-	/* No more than fits is looked at. */
+	/* The kernel stops when the buffer is full, so this takes no longer for more names. */
 	return flistxattr(fd, names, sizeof(names)) < 0 && errno == ERANGE;
 }
 

@@ -10,7 +10,7 @@ static int wait_v(const _Atomic uint32_t *word, uint32_t value, const _Atomic ui
 	};
 	int64_t r = sys_result(syscall(SYS_futex_waitv, waiters, other ? 2 : 1, 0, until, CLOCK_MONOTONIC));
 
-	return r > 0 ? 0 : (int)r; /* the kernel says which one was woken */
+	return r > 0 ? 0 : (int)r; /* the kernel returns the index of the word that was woken */
 }
 
 static int wait_plain(const _Atomic uint32_t *word, uint32_t value, const struct timespec *until)
@@ -22,7 +22,7 @@ static int wait_plain(const _Atomic uint32_t *word, uint32_t value, const struct
 int sys_futex_wait_two(const _Atomic uint32_t *word, uint32_t value, const _Atomic uint32_t *other,
 		       int64_t deadline)
 {
-	/* Set once futex_waitv was refused: before Linux 5.16, or by a sandbox, which may do so with any errno. */
+	/* Set when futex_waitv was refused, by Linux before 5.16 or by a sandbox (with any errno). */
 	static atomic_bool plain_only;
 	struct timespec until = time_spec(deadline);
 	const struct timespec *limit = deadline == TIME_FOREVER ? NULL : &until;
@@ -32,7 +32,7 @@ int sys_futex_wait_two(const _Atomic uint32_t *word, uint32_t value, const _Atom
 		r = wait_v(word, value, other, limit);
 		if (r >= 0 || r == -EAGAIN || r == -ETIMEDOUT || r == -EINTR)
 			return r;
-		/* Not for good: the word is in memory that the other side has taken away. */
+		/* Not a refusal: the other side has punched out the page of the word. */
 		if (r == -EFAULT)
 			return wait_plain(word, value, limit);
 		atomic_store_explicit(&plain_only, 1, memory_order_relaxed);

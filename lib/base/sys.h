@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The system calls that glibc does not wrap, and what the whole library needs
- * around system calls: negative errnos, and one clock.
+ * The system calls that glibc does not wrap, negative errnos, and the one clock
+ * that the library uses.
  */
 #ifndef BUFPIPE_BASE_SYS_H
 #define BUFPIPE_BASE_SYS_H
@@ -23,7 +23,7 @@
 
 #define NSEC_PER_SEC 1000000000ll
 #define TIME_FOREVER INT64_MAX
-#define TIME_TRY     0 /* a deadline that has always passed: do not wait at all */
+#define TIME_TRY     0 /* a deadline in the past: do not wait at all */
 
 static inline int64_t sys_result(int64_t result)
 {
@@ -55,7 +55,7 @@ static inline struct timespec time_spec(int64_t ns)
 	return (struct timespec){ .tv_sec = ns / NSEC_PER_SEC, .tv_nsec = ns % NSEC_PER_SEC };
 }
 
-/* When a timeout that starts now ends: TIME_TRY for 0, TIME_FOREVER for -1 and for what would overflow. */
+/* The deadline of a timeout that starts now: TIME_TRY for 0, TIME_FOREVER for -1 and if the sum overflows. */
 static inline int64_t time_deadline(int64_t timeout_ns)
 {
 	int64_t deadline;
@@ -78,22 +78,24 @@ static inline int sys_membarrier(int command)
 }
 
 /*
- * How many to wake.  Whoever can read a word can put sleepers on it, by the
- * thousand with io_uring, and whoever wakes them all pays for it.  So no more are
- * woken than an honest other side has: an end of one holder few, a shared one many.
+ * How many sleepers to wake.  A process that can read a word can put sleepers on
+ * it, with io_uring by the thousand, and the process that wakes them pays for each.
+ * So a wake-up is limited to the number of sleepers that an honest peer has: few if
+ * its end has one holder, many if its end is shared.
  */
 #define FUTEX_FEW  16
 #define FUTEX_MANY 1024
 
-/* Shared, never private: the other side is in another process. */
+/* Not FUTEX_PRIVATE_FLAG: the other side is in another process. */
 static inline void sys_futex_wake(const _Atomic uint32_t *word, int most)
 {
 	syscall(SYS_futex, word, FUTEX_WAKE, most, NULL, NULL, 0);
 }
 
 /*
- * Like the functions of these names, but no cancellation points: a thread that
- * ended in one could run its clean-up with the turn of a shared end.
+ * Like the functions of these names, but not cancellation points.  A thread that
+ * is cancelled in one could run its clean-up handlers while it holds the quick lock
+ * of a shared end.
  */
 static inline int sys_poll(struct pollfd *p, int64_t timeout_ns)
 {
@@ -116,8 +118,8 @@ static inline ssize_t sys_send(int socket, const void *buf, size_t len, int flag
 int sys_futex_wait(const _Atomic uint32_t *word, uint32_t value, int64_t deadline);
 
 /*
- * The same, and while *other is 0.  Where futex_waitv is not to be had (before Linux
- * 5.16, or in a sandbox), the other word does not end the sleep.
+ * The same, but also ends when *other is not 0.  Without futex_waitv (before Linux
+ * 5.16, or in a sandbox) the other word does not end the sleep.
  */
 int sys_futex_wait_two(const _Atomic uint32_t *word, uint32_t value, const _Atomic uint32_t *other,
 		       int64_t deadline);

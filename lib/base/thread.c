@@ -6,7 +6,7 @@
 
 _Thread_local struct thread_self this_thread;
 
-/* A page that is 0 again in each child.  NULL where the kernel cannot do that. */
+/* A page that the kernel clears in each child of fork, or NULL if the kernel cannot do so. */
 static _Atomic uint32_t *wiped_page(void)
 {
 	static _Atomic(_Atomic uint32_t *) made;
@@ -19,7 +19,7 @@ static _Atomic uint32_t *wiped_page(void)
 	page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (page == MAP_FAILED)
 		return NULL;
-	/* Release, for the threads that find it made; one of two that come at once gives way. */
+	/* Acq_rel pairs with the acquire above.  If two threads make a page at once, one of them unmaps its own. */
 	if (madvise(page, size, MADV_WIPEONFORK) == 0 &&
 	    atomic_compare_exchange_strong_explicit(&made, &other, page, memory_order_acq_rel,
 						    memory_order_acquire))
@@ -30,7 +30,7 @@ static _Atomic uint32_t *wiped_page(void)
 
 uint32_t thread_process(void)
 {
-	/* Not wiped: a child counts on from its parent's number. */
+	/* fork does not clear this: a child goes on counting from the number of its parent. */
 	static _Atomic uint32_t numbers;
 	_Atomic uint32_t *page = wiped_page();
 	uint32_t number = 0;
@@ -38,7 +38,7 @@ uint32_t thread_process(void)
 
 	if (!page)
 		return (uint32_t)getpid();
-	/* Relaxed: the number says nothing of other memory. */
+	/* Relaxed: no other memory depends on the number. */
 	number = atomic_load_explicit(page, memory_order_relaxed);
 	if (likely(number))
 		return number;
@@ -51,7 +51,7 @@ uint32_t thread_process(void)
 
 slow_path struct thread_self *thread_ask(void)
 {
-	/* Remembered, as a refusal costs as much as an answer. */
+	/* Remembered, because a refused call costs as much as one that succeeds. */
 	static atomic_bool refused;
 	_Atomic uint32_t *page;
 	size_t len;
