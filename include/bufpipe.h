@@ -571,7 +571,8 @@ int bufpipe_recv_end(int socket, bufpipe_t **pipe);
  *     ... what the kernel said
  *   listen, connect: -ENAMETOOLONG: no Unix socket has so long an address; -EACCES: this
  *     user may not do so at that path
- *   listen: -EADDRINUSE: somebody listens there, or begins to; -EEXIST: what is
+ *   listen: -EADDRINUSE: somebody listens there, or begins to, or a child of a dead
+ *     one still has the listener that it inherited; -EEXIST: what is
  *     there is no socket; -EINTR; -ENOENT: no such directory, or nothing was
  *     passed under that name; descriptor N is no socket: -ENOTSOCK, or none of
  *     that kind that listens: -ESOCKTNOSUPPORT

@@ -281,22 +281,28 @@ struct child child_start(void (*run)(void *), void *arg)
 	return child;
 }
 
-void child_join(struct child *child)
+static void fail_for_child(const struct child *child, int status)
 {
 	char text[600];
 	ssize_t n;
-	int status;
 
-	check_eq(waitpid(child->pid, &status, 0), child->pid);
 	/* A grandchild may hold the other side open, so what is there must do. */
 	fcntl(child->report, F_SETFL, O_NONBLOCK);
 	n = read(child->report, text, sizeof(text) - 1);
-	close(child->report);
 	if (WIFSIGNALED(status))
 		support_fail(__FILE__, __LINE__, "the child died of signal %d", WTERMSIG(status));
-	if (WEXITSTATUS(status) != 0)
-		support_fail(__FILE__, __LINE__, "in a child: %.*s (exit status %d)", n < 0 ? 0 : (int)n,
-			     text, WEXITSTATUS(status));
+	support_fail(__FILE__, __LINE__, "in a child: %.*s (exit status %d)", n < 0 ? 0 : (int)n, text,
+		     WEXITSTATUS(status));
+}
+
+void child_join(struct child *child)
+{
+	int status;
+
+	check_eq(waitpid(child->pid, &status, 0), child->pid);
+	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+		fail_for_child(child, status);
+	close(child->report);
 }
 
 void child_kill(struct child *child)
@@ -305,8 +311,9 @@ void child_kill(struct child *child)
 
 	check_eq(kill(child->pid, SIGKILL), 0);
 	check_eq(waitpid(child->pid, &status, 0), child->pid);
+	if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL)
+		fail_for_child(child, status);
 	close(child->report);
-	check(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 }
 
 static void *thread_main(void *arg)

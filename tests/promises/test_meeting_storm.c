@@ -27,10 +27,13 @@ struct ledger {
 static struct ledger *ledger;
 static char directory[] = "/tmp/bufpipe-test-XXXXXX";
 static char path[64];
+static char lock_path[64];
 
+/* A server that was killed leaves its socket, and one that was just about to listen its lock file as well. */
 static void leave(void)
 {
 	unlink(path);
+	unlink(lock_path);
 	check_eq(rmdir(directory), 0);
 }
 
@@ -40,6 +43,7 @@ static void begin(void)
 	support_clean_up = leave;
 	check(mkdtemp(directory) != NULL);
 	snprintf(path, sizeof(path), "%s/socket", directory);
+	snprintf(lock_path, sizeof(lock_path), "%s/.socket.lock", directory);
 	ledger = mmap(NULL, sizeof(*ledger), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	check(ledger != MAP_FAILED);
 }
@@ -187,13 +191,25 @@ static void fork_worker(bufpipe_listener_t *listener, bufpipe_t *pipe)
 	_exit(0);
 }
 
+/* A worker of the server before may not have let go of the listener yet. */
+static bufpipe_listener_t *listen_after_another(void)
+{
+	int64_t end = clock_ns() + PLENTY;
+	bufpipe_listener_t *listener;
+	int r;
+
+	while ((r = bufpipe_listen(&listener, path, &duplex)) == -EADDRINUSE && clock_ns() < end)
+		sleep_ns(MSEC);
+	check_eq(r, 0);
+	return listener;
+}
+
 static void serve(void *arg)
 {
-	bufpipe_listener_t *listener;
+	bufpipe_listener_t *listener = listen_after_another();
 	bufpipe_t *pipe;
 
 	(void)arg;
-	check_eq(bufpipe_listen(&listener, path, &duplex), 0);
 	for (int i = 0; bufpipe_accept(listener, &pipe, -1) == 0; i++) {
 		if (i == 10)
 			fork_worker(listener, pipe);
