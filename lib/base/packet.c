@@ -73,7 +73,7 @@ int packet_send(int socket, const void *bytes, size_t len, const int *fds, int n
 	return 0;
 }
 
-/* Moves the descriptors of a message into fds while there is room, and closes the rest.  Returns the number. */
+/* Moves the descriptors of a message into fds while there is room; closes the rest.  Returns the number. */
 static int collect(struct msghdr *message, int *fds, int room)
 {
 	int count = 0;
@@ -105,7 +105,7 @@ static void close_all(const int *fds, int n)
 	}
 }
 
-/* Passes each descriptor through fd_own.  Those that fail become negative errnos.  Returns the last of them. */
+/* Passes each descriptor through fd_own.  Those that fail become negative errnos; returns the last one. */
 static int own_all(int *fds, int n)
 {
 	int r = 0;
@@ -238,7 +238,7 @@ int packet_look(int socket, void *bytes, size_t len, int *fd)
 
 void packet_take(int socket)
 {
-	/* We hold the descriptor of the packet already, so the kernel does not close it for the last time here. */
+	/* We hold the descriptor of the packet already, so this is not its last close. */
 	while (sys_recv(socket, NULL, 0, MSG_DONTWAIT) == -EINTR)
 		;
 }

@@ -155,12 +155,12 @@ static bool has_gone(pid_t pid)
 	return r != 0;
 }
 
-/* Takes the place of a child that has ended.  Kills one that is stuck: this ends a lingering close, not FUSE. */
+/* Takes the place of a child that has ended.  Kills a stuck one, which ends a lingering close, not FUSE. */
 static bool claim(struct child *c)
 {
 	pid_t state = atomic_load_explicit(&c->state, memory_order_relaxed);
 
-	/* Acquire pairs with the release in start and below: the stack is free, and only we wait for the pid. */
+	/* Acquire pairs with the release in start and below: now only we use the stack and the pid. */
 	if (state == CLAIMED ||
 	    !atomic_compare_exchange_strong_explicit(&c->state, &state, CLAIMED, memory_order_acquire,
 						     memory_order_relaxed))

@@ -19,7 +19,7 @@ static _Atomic uint32_t *wiped_page(void)
 	page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (page == MAP_FAILED)
 		return NULL;
-	/* Acq_rel pairs with the acquire above.  If two threads make a page at once, one of them unmaps its own. */
+	/* Pairs with the acquire above.  If two threads make a page at once, one of them unmaps its own. */
 	if (madvise(page, size, MADV_WIPEONFORK) == 0 &&
 	    atomic_compare_exchange_strong_explicit(&made, &other, page, memory_order_acq_rel,
 						    memory_order_acquire))

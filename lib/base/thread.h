@@ -34,7 +34,7 @@ static inline struct thread_self *thread_self(void)
 {
 	const _Atomic uint32_t *page = this_thread.page;
 
-	/* Relaxed: this thread read the number before, or fork cleared it before the child took its first step. */
+	/* Relaxed: this thread has read the number before, or fork cleared it before the child began. */
 	if (likely(page && atomic_load_explicit(page, memory_order_relaxed) == this_thread.process))
 		return &this_thread;
 	return thread_ask();

@@ -11,10 +11,10 @@
 #endif
 
 /*
- * Has the kernel store to each page, which is its fault then: where the program
- * would get a SIGBUS the system call fails with EFAULT.  Any call that stores
- * will do; this one is the cheapest, and sandboxes allow it.  Any other error
- * is a refusal of the call, and says nothing of memory.
+ * Makes the kernel store to each page.  If there is no memory, the system call
+ * fails with EFAULT, where a store of the program would raise SIGBUS.  Any call that
+ * stores would do; getcpu is the cheapest, and sandboxes allow it.  Any other error
+ * than EFAULT is a refusal of the call, and says nothing about memory.
  */
 static int touch(char *at, size_t len, size_t page)
 {
@@ -27,7 +27,7 @@ static int touch(char *at, size_t len, size_t page)
 
 int populate(void *at, size_t len)
 {
-	/* Set once the advice was unknown: before Linux 5.14, or in a sandbox. */
+	/* Set when the kernel did not know the advice: before Linux 5.14, or in a sandbox. */
 	static atomic_bool unknown;
 	size_t page = (size_t)sysconf(_SC_PAGESIZE);
 	size_t skip = -(uintptr_t)at & (page - 1);
@@ -42,6 +42,6 @@ int populate(void *at, size_t len)
 		if (errno == EINVAL)
 			atomic_store_explicit(&unknown, true, memory_order_relaxed);
 	}
-	/* Also after another error: it may be that of a sandbox. */
+	/* Also after another error, because it may come from a sandbox. */
 	return touch(first, len, page);
 }

@@ -62,8 +62,8 @@ static size_t file_size(const struct identity *id)
 }
 
 /*
- * Address space for the control page and the ring twice.  With huge pages the
- * file offsets and the addresses must agree modulo their size.
+ * Reserves address space for the control page and two mappings of the ring.  For
+ * huge pages, addresses and file offsets must agree modulo the huge page size.
  */
 static char *reserve_space(size_t span, unsigned flags)
 {
@@ -99,7 +99,7 @@ static int map(struct region *region, int fd, int writable, unsigned flags)
 	    mmap(space + page + data_size, data_size, protection, mode, fd, (off_t)page) == MAP_FAILED)
 		goto fail;
 	if (flags & BUFPIPE_LOCKED && mlock(space, span) < 0) {
-		if (errno == EAGAIN) /* no memory, as opposed to no permission */
+		if (errno == EAGAIN) /* out of memory; EPERM means no permission */
 			errno = ENOMEM;
 		goto fail;
 	}
@@ -124,7 +124,7 @@ static int make_memfd(const char *name)
 	return fd;
 }
 
-/* Beyond the limit of file sizes ftruncate would raise SIGXFSZ. */
+/* Checks the limit of file sizes first, because ftruncate raises SIGXFSZ beyond it. */
 static int set_size(int fd, size_t size)
 {
 	struct rlimit limit;
@@ -135,9 +135,10 @@ static int set_size(int fd, size_t size)
 }
 
 /*
- * Memory for the control page, and for the beginning of the ring or all of it:
- * the receiver reads the first header before anything was sent, and a page that
- * it must be given first could be refused to it.  The rest comes in steps, see ring.c.
+ * Allocates memory for the control page, and for the first page of the ring or all
+ * of it.  The receiver reads the first header before anything is sent: if that page
+ * had no memory yet, its read could raise SIGBUS.  The rest follows in steps; see
+ * take_head in ring.c.
  */
 static int reserve_memory(const struct region *region, unsigned flags)
 {
@@ -160,17 +161,18 @@ int region_prefault(const struct region *region)
 	uint64_t data_size = region->identity.data_size;
 	int r = reserve_memory(region, BUFPIPE_PREFAULT);
 
-	/* And the second mapping of the ring. */
+	/* Also fill the page table of the second mapping of the ring. */
 	return r < 0 || !data_size ? r : populate(region->data + data_size, data_size);
 }
 
 /*
- * A descriptor that cannot be mapped writable, and the seals that go with it.
- * The mode keeps other users from reopening it for writing through /proc.
- * Without /proc there is only one kind of descriptor, so the memory is sealed
- * against all further writable mappings, a co-owner's included.  So it is where
- * no co-owner will map it: with that seal its pages cannot be punched out, which
- * would make the other side's page faults slow.
+ * Makes a descriptor that cannot be mapped writable, and seals the memory.  The
+ * mode keeps other users from reopening it for writing through /proc.  Without
+ * /proc such a descriptor cannot be made, so the memory is sealed against all
+ * further writable mappings, including those of future co-owners.  The same is done
+ * if the options say that no co-owner will come (BUFPIPE_NO_HANDOVER): with this
+ * seal nobody can punch holes, which would make the page faults of the other side
+ * slow.
  */
 static int make_shared(int fd, unsigned flags)
 {
@@ -227,11 +229,11 @@ fail:
 	return r;
 }
 
-/* A regular file in memory of sealed, ordinary pages: nothing else that can be mapped gets through. */
+/* Accepts only a sealed regular file in tmpfs, with pages of ordinary size. */
 static int check_file(int fd, int wanted, struct stat *st)
 {
 	struct statfs fs;
-	/* First: no other file has seals, and those below may wait for whoever serves another file. */
+	/* This comes first: only memory files have seals, and the calls below may sleep for other files. */
 	int seals = fcntl(fd, F_GET_SEALS);
 
 	if (seals < 0 || (seals & wanted) != wanted)
@@ -244,8 +246,9 @@ static int check_file(int fd, int wanted, struct stat *st)
 }
 
 /*
- * The most memory that the file of a region may have: huge pages may reach beyond its
- * end.  Nothing else may, or its maker could leave us any amount to keep, and to free.
+ * The most memory that the file of a region may have.  Huge pages may reach beyond
+ * the end of the file.  More than that is refused: its maker could leave us any
+ * amount of memory to keep and to free.
  */
 static uint64_t most_memory(const struct identity *id)
 {
@@ -271,7 +274,7 @@ int region_attach(struct region *region, int fd, int writable, unsigned flags,
 	r = check_file(fd, wanted, &st);
 	if (r < 0)
 		return r;
-	/* Read once, then checked and used from our copy: the owner may change it at any time. */
+	/* Read once, then check and use only our copy: the owner may change the region at any time. */
 	if (pread(fd, &region->identity, sizeof(region->identity), 0) != sizeof(region->identity))
 		return -EBADMSG;
 	r = identity_check(&region->identity);
@@ -279,7 +282,7 @@ int region_attach(struct region *region, int fd, int writable, unsigned flags,
 		return r;
 	if (expected && !same_ring(&region->identity, expected))
 		return -EBADMSG;
-	/* Both stay so: the seals were there before fstat looked. */
+	/* Both stay as they are, because the file had its seals before fstat. */
 	if ((uint64_t)st.st_size != file_size(&region->identity) ||
 	    (uint64_t)st.st_blocks * 512 > most_memory(&region->identity))
 		return -EBADMSG;
@@ -308,7 +311,7 @@ void region_drop(struct region *region)
 {
 	if (region->control)
 		munmap(region->control, region->span);
-	/* Last: the file goes with its descriptor, and not with the mapping. */
+	/* After munmap, so that the file is freed here, and by stray_close if need be. */
 	if (region->fd >= 0 && stray_is_laden(region->fd))
 		stray_close(region->fd);
 	else if (region->fd >= 0)

@@ -2,10 +2,10 @@
 /*
  * A region: the memfd that one end writes and the other reads.
  *
- * Its owner maps it read-write and gives others descriptors that cannot be
- * mapped writable.  Its size is sealed, so that neither side can make the
- * other fault by cutting it short.  The ring in it is mapped twice, back to
- * back, so that a record is contiguous wherever it starts.
+ * Its owner maps it read-write, and gives other processes descriptors that cannot
+ * be mapped writable.  Its size is sealed, so that neither side can make the other
+ * fault by truncating it.  The ring is mapped twice, back to back, so that a record
+ * is contiguous wherever it starts.
  */
 #ifndef BUFPIPE_MEMORY_REGION_H
 #define BUFPIPE_MEMORY_REGION_H
@@ -13,46 +13,46 @@
 #include "memory/layout.h"
 
 struct region {
-	int fd;                  /* as this process holds it */
-	struct control *control; /* read-only memory in a region of the other end */
-	char *data;              /* NULL if the region's end does not send */
-	size_t span;             /* of the whole mapping */
+	int fd;
+	struct control *control; /* mapped read-only if this is the region of the other end */
+	char *data;              /* the ring; NULL if the end of this region does not send */
+	size_t span;             /* the size of the whole mapping */
 	struct identity identity;
-	uint64_t inode; /* of one that was attached */
+	uint64_t inode; /* set by region_attach */
 };
 
 #define REGION_NONE ((struct region){ .fd = -1 })
 
 /*
- * Creates, maps read-write and seals a region with an identity that is valid.
- * With BUFPIPE_NO_HANDOVER nobody can map it writable any more, or punch holes
- * into it, and one that is attached must be so as well.
- * Of flags, here and below, BUFPIPE_HUGEPAGES, BUFPIPE_PREFAULT and
- * BUFPIPE_LOCKED count.  *shared_fd becomes the descriptor for the other side,
- * which cannot be mapped writable.
+ * Creates, maps read-write and seals a region.  The identity must be valid.
+ * *shared_fd becomes the descriptor for the other side, which cannot be mapped
+ * writable.  The flags used here and below are BUFPIPE_HUGEPAGES, BUFPIPE_PREFAULT,
+ * BUFPIPE_LOCKED and BUFPIPE_NO_HANDOVER.  With BUFPIPE_NO_HANDOVER nobody can map
+ * the region writable afterwards, or punch holes into it, and region_attach requires
+ * the same of the region of the other side.
  */
 int region_create(struct region *region, int *shared_fd, const struct identity *identity, const char *name,
 		  unsigned flags);
 
 /*
- * Checks a descriptor that came from elsewhere and maps it, read-only or, as
- * a co-owner, read-write.  Its ring must be the one expected, if that is not
- * NULL.  Takes the descriptor if it succeeds.
- *   -EBADMSG          it is no sealed region, or not the one expected
- *   -EPROTONOSUPPORT  a region of another version
+ * Checks a descriptor that came from another process and maps it: read-only, or
+ * read-write for a co-owner.  If expected is not NULL, the ring must have these
+ * sizes.  Takes the descriptor over if it succeeds.
+ *   -EBADMSG          it is not a sealed region, or its ring has other sizes
+ *   -EPROTONOSUPPORT  it is a region of another version
  */
 int region_attach(struct region *region, int fd, int writable, unsigned flags,
 		  const struct identity *expected);
 
 /*
- * Has all its memory there, as BUFPIPE_PREFAULT does for a region that is made, before anything is
- * sent: 0 or -ENOMEM.
+ * Allocates all memory of a region before anything is sent, as BUFPIPE_PREFAULT does
+ * at creation: 0 or -ENOMEM.
  */
 int region_prefault(const struct region *region);
 
 /*
- * Whether a co-owner elsewhere could map it read-write.  Not if /proc was
- * missing at creation: it is then sealed against all further writable mappings.
+ * Whether a co-owner in another process can map the region read-write.  It cannot
+ * if the region was sealed against further writable mappings; see make_shared.
  */
 int region_can_travel(const struct region *region);
 

@@ -3,18 +3,21 @@
 
 #include <string.h>
 
-/* How much to clear at a time, and more by this much for each byte of a message: to clear less is no faster than to store. */
+/* A step clears STEP bytes, and STEP_PER more per byte of a message.  Less is not faster than plain stores. */
 #define STEP     16384
 #define STEP_PER 8
-/* Rings whose quarter is less are left alone. */
+/* Nothing is cleared in rings of which a quarter is less than this. */
 #define STEP_MIN 8192
-/* Records that are longer are copied in the same way as memory is cleared, with nothing to gain. */
+/* memcpy writes longer records in the same way as memset clears, so clearing gains nothing for them. */
 #define LONGEST 8200
-/* One step in so many is measured. */
+/* One step in this many is measured. */
 #define MEASURE_EVERY 64
-/* How far ahead of the head the receiver asks: 3072 to 6144 did alike, and less does not last until they come. */
+/* How far ahead of the head the receiver prefetches.  3072 to 6144 are alike; less is too late. */
 #define FETCH 4096
-/* Single measurements are often wrong: once a thing is so for sure, so many must say that it is not, and one more the other way. */
+/*
+ * Single measurements are often wrong, so each of them is a vote.  A result at the
+ * limit needs this many votes against it to become doubtful, and one more to turn.
+ */
 #define VOTES_MOST 4
 
 slow_path void prefetch_record(const struct sender *s, uint64_t tail, uint64_t len)
@@ -22,7 +25,7 @@ slow_path void prefetch_record(const struct sender *s, uint64_t tail, uint64_t l
 	uint64_t ahead = tail + PREFETCH_ASK + 2 * len;
 	const char *at = s->data + (ahead & s->mask);
 
-	/* Not where the receiver may still have to read: that would take the lines from it. */
+	/* Not where the receiver may still read: this would take the lines out of its cache. */
 	if (ahead + len - atomic_load_explicit(&s->own->head_seen, memory_order_relaxed) > s->mask)
 		return;
 	for (uint64_t i = 0; i < len; i += LAYOUT_LINE)
@@ -31,12 +34,12 @@ slow_path void prefetch_record(const struct sender *s, uint64_t tail, uint64_t l
 
 slow_path void prefetch_payload(const char *payload, uint64_t len)
 {
-	/* The ring is mapped twice in a row; where a small one ends, asking does no harm. */
+	/* The ring is mapped twice in a row.  To prefetch beyond the end of a small one does no harm. */
 	for (uint64_t i = 0; i < len; i += LAYOUT_LINE)
 		__builtin_prefetch(payload + FETCH + i);
 }
 
-/* A quarter of the ring at most: the receiver may be behind by half of it. */
+/* At most a quarter of the ring, because the receiver may be half a ring behind. */
 static uint64_t step_size(const struct sender *s, uint64_t len)
 {
 	uint64_t quarter = (s->mask + 1) / 4;
@@ -46,15 +49,16 @@ static uint64_t step_size(const struct sender *s, uint64_t len)
 }
 
 /*
- * Whether the receiver has done with all up to a position.  No more order is
- * needed: head_seen comes from the acquire in ring_look, by us or in a turn before ours.
+ * Whether the receiver has consumed all records up to a position.  Relaxed: head_seen
+ * was loaded with acquire in ring_look, by us or by a co-owner that held the quick
+ * lock before us.
  */
 static bool is_free(const struct sender *s, uint64_t end)
 {
 	return end - atomic_load_explicit(&s->own->head_seen, memory_order_relaxed) <= s->mask;
 }
 
-/* In the first lap nobody has the lines, and memory that is not needed is not touched. */
+/* Not in the first lap: the receiver has no lines of it yet, and unused memory should stay untouched. */
 static bool may_clear(const struct sender *s, uint64_t from, uint64_t end)
 {
 	return from > s->mask && (is_free(s, end) || (ring_look(s) == 0 && is_free(s, end)));
@@ -66,7 +70,7 @@ static void touch(char *at, uint64_t n)
 		*line = 0;
 }
 
-/* How long all stores since the mark took, and a new mark. */
+/* Returns how long all stores since *mark took, and sets *mark to now. */
 static int64_t time_since(int64_t *mark)
 {
 	int64_t last = *mark;
@@ -85,9 +89,10 @@ static void vote(_Atomic int32_t *votes, bool yes)
 }
 
 /*
- * From afar: clearing takes more than three times as long as in the cache.  It
- * pays if to ask and store takes longer than to clear half as much again and to
- * store twice: one need not wait for what one has asked for.
+ * Lines come from afar if clearing them takes more than three times as long as in
+ * the cache.  Clearing pays if prefetching and storing takes longer than clearing
+ * 1.5 times plus storing twice.  The factor of 1.5 is in favour of prefetching,
+ * because the sender need not wait for the lines that it has prefetched.
  */
 void prefetch_judge(struct waiter_state *waiter, int64_t asked, int64_t cleared, int64_t cached)
 {
@@ -103,7 +108,7 @@ static void measure(const struct sender *s, char *at, uint64_t n)
 	int64_t mark = time_now();
 	int64_t asked, cleared, cached;
 
-	/* The end first: what follows cleared space, the processor may be fetching by itself. */
+	/* The end comes first: the processor itself may fetch the lines that follow cleared space. */
 	for (uint64_t i = rest; i < n; i += LAYOUT_LINE)
 		prefetch_line(at + i);
 	touch(at + rest, n - rest);
@@ -118,25 +123,25 @@ static void measure(const struct sender *s, char *at, uint64_t n)
 slow_path void prefetch_clear(const struct sender *s, uint64_t tail, uint64_t len)
 {
 	struct tail *own = s->own;
-	/* Whole lines, and not that of the header at tail, for which the receiver looks. */
+	/* Only whole lines, and not the line of the header at tail, which the receiver polls. */
 	uint64_t first = (tail + RECORD_HEADER + LAYOUT_LINE - 1) & ~(uint64_t)(LAYOUT_LINE - 1);
 	uint64_t from = atomic_load_explicit(&own->settled, memory_order_relaxed);
 	uint32_t steps = atomic_load_explicit(&s->meter->steps, memory_order_relaxed);
 	bool measured = steps % MEASURE_EVERY == 0;
-	/* More than a small cache holds would be slow the second time as well. */
+	/* A measured step is short: more than a small cache holds would be slow the second time as well. */
 	uint64_t step = step_size(s, measured ? 0 : len);
 	bool pays = atomic_load_explicit(&s->waiter->clearing, memory_order_relaxed) > 0;
 
 	if (from - first > s->mask)
 		from = first;
-	/* What was asked for, at the latest when the record before this ended, would be measured as if it were near. */
+	/* Skip the lines that were prefetched after the last record: they would be measured as near. */
 	if (measured && prefetch_covers(s->waiter, len) && from - first < PREFETCH_ASK + 2 * len)
 		from = (first + PREFETCH_ASK + 2 * len) & ~(uint64_t)(LAYOUT_LINE - 1);
-	if (step < STEP_MIN) { /* and will be, so there is no need to look again */
+	if (step < STEP_MIN) { /* the ring is too small, now and always: never come back here */
 		atomic_store_explicit(&own->settled, from + LAYOUT_MAX, memory_order_relaxed);
 		return;
 	}
-	/* Also if nothing is done: the next look is so much later. */
+	/* Even if nothing is cleared, so that the next call comes one step later. */
 	atomic_store_explicit(&own->settled, from + step, memory_order_relaxed);
 	if (len > LONGEST)
 		return;

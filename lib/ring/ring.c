@@ -4,8 +4,8 @@
 #include "memory/populate.h"
 
 /*
- * A record at the tail was published by a co-owner that died before it moved the
- * tail.  Moves it, and returns whether there will be more: the stream has not ended.
+ * A record at the tail means that a co-owner published it and died before it moved
+ * the tail.  Moves the tail.  Returns false if the stream has ended.
  */
 static bool catch_up(const struct sender *s)
 {
@@ -17,7 +17,7 @@ static bool catch_up(const struct sender *s)
 			return false;
 		tail += record_size(header & RECORD_LENGTH);
 		atomic_store_explicit(&s->own->tail, tail, memory_order_relaxed);
-		/* Counted after the tail was moved, so by nobody yet. */
+		/* The co-owner counts after it moves the tail, so it has not counted this record. */
 		count_step(&s->own->records);
 	}
 	atomic_store_explicit(&s->own->next, tail, memory_order_relaxed);
@@ -29,13 +29,13 @@ static int read_head(const struct sender *s, uint64_t *head)
 {
 	uint64_t seen = atomic_load_explicit(&s->own->head_seen, memory_order_relaxed);
 
-	/* Pairs with the release in ring_release; without it our payload could overtake the receiver's reads. */
+	/* Pairs with the release in ring_release; without it we could overwrite what is still being read. */
 	*head = atomic_load_explicit(s->head, memory_order_acquire) & ~HEAD_HELD;
-	/* Between what we saw last and what we sent, and where a record can begin: anything else is a lie. */
+	/* An honest head is not before the last one and not behind the tail, and it is a multiple of 8. */
 	return *head - seen > sender_tail(s) - seen || *head % 8 ? -EPROTO : 0;
 }
 
-/* Up to where the ring has memory for sure: in the first lap less than its size. */
+/* The ring has memory up to this position.  In the first lap this is less than the size of the ring. */
 static uint64_t backed(const struct sender *s)
 {
 	return atomic_load_explicit(&s->own->head_seen, memory_order_relaxed) + s->limit + RECORD_HEADER;
@@ -47,16 +47,16 @@ slow_path int ring_look(const struct sender *s)
 
 	if (read_head(s, &head) < 0)
 		return -EPROTO;
-	/* In the first lap the head means no room, unless there is memory as well: see ring_make_room. */
+	/* In the first lap head_seen also says how much memory there is, so only take_head may move it. */
 	if (backed(s) > s->mask)
 		atomic_store_explicit(&s->own->head_seen, head, memory_order_relaxed);
 	return 0;
 }
 
 /*
- * How far the memory of the ring must go beyond what is there, for a record of len
- * bytes, when it may go as far as most.  It grows in steps, as a call for each page
- * takes longer; the first are small, for pipes through which little goes.
+ * How many bytes of memory to add to the ring for a record of len bytes, but no more
+ * than most.  The memory grows in steps, because a call for each page would take
+ * longer.  The first steps are small, for pipes that carry little.
  */
 static uint64_t next_step(const struct sender *s, uint64_t len, uint64_t most)
 {
@@ -68,15 +68,19 @@ static uint64_t next_step(const struct sender *s, uint64_t len, uint64_t most)
 
 	if (needed > (int64_t)step)
 		step = ((uint64_t)needed + STEP - 1) & ~(uint64_t)(STEP - 1);
-	/* No record gets through before the receiver moves on: then the head must be seen as it is, to wait for that. */
+	/*
+	 * If there is no room for the record yet, go up to most: then head_seen becomes
+	 * the head, and a wait for the head to move can begin.
+	 */
 	if (needed > (int64_t)most || step > most)
 		step = most;
 	return step < rest ? step : rest;
 }
 
 /*
- * Takes note of the head.  In the first lap only so far as the ring has memory,
- * which this provides by a call that fails where a store would raise SIGBUS.
+ * Stores the head in head_seen.  In the first lap this first adds memory to the ring,
+ * by a call that fails where a store would raise SIGBUS, and moves head_seen only as
+ * far as there is memory.
  */
 static int take_head(const struct sender *s, uint64_t head, uint64_t len)
 {
@@ -123,7 +127,7 @@ int ring_unread(const struct sender *s, uint64_t *head, uint64_t *unread)
 	if (read_head(s, head) < 0)
 		return -EPROTO;
 	*unread = sender_tail(s) - *head;
-	/* After ring_refuse the check above allows more. */
+	/* read_head does not check this after ring_refuse. */
 	return *unread <= s->limit ? 0 : -EPROTO;
 }
 
@@ -131,15 +135,15 @@ void ring_end(const struct sender *s)
 {
 	if (!catch_up(s))
 		return;
-	/* Not the tail, from now on: whoever wants to send looks, and finds the end. */
+	/* From now on next differs from the tail, so ring_reserve fails and ring_make_room finds the end. */
 	atomic_store_explicit(&s->own->next, sender_tail(s) + RECORD_HEADER, memory_order_relaxed);
-	/* Pairs with ring_peek, as any commit; the header's room was kept. */
+	/* Pairs with the acquire in ring_peek.  There is always room for one more header. */
 	atomic_store_explicit(sender_header(s, sender_tail(s)), RECORD_END, memory_order_release);
 }
 
 void ring_take_back(const struct sender *s, uint64_t tail, uint64_t len)
 {
-	/* The sender now looks at the head.  seq_cst: not before this store. */
+	/* seq_cst: the sender looks at the head afterwards, and that load must not come before this store. */
 	atomic_store_explicit(sender_header(s, tail - record_size(len)), RECORD_END, memory_order_seq_cst);
 	atomic_store_explicit(&s->own->records,
 			      atomic_load_explicit(&s->own->records, memory_order_relaxed) - 1,

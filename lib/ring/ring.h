@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The data path.  One sender appends records, one receiver consumes them, and
- * no call here enters the kernel, but for the memory of the first lap.
+ * The data path.  One sender appends records, and one receiver consumes them.  No
+ * call here enters the kernel, except to allocate the memory of the first lap.
  *
  *        head                      tail
  *          |                         |
@@ -9,20 +9,22 @@
  *   free   | record | record | record| 0 |       free
  *   ... ---+--------+--------+-------+---+----------- ...
  *
- * A record is published by the store of its header.  Before that, the header
- * that will follow it is zeroed: so at its position the receiver finds 0 or a
- * whole record, never what was left there a lap ago.  Room for that one header
- * is always kept, and the end of the stream goes into it.
+ * The sender publishes a record by the store of its header.  Before that it zeroes
+ * the header that will follow.  So the receiver finds 0 or a whole record at its
+ * position, and never what was left there a lap ago.  Room for this one header is
+ * always kept; the end of the stream is stored there.
  *
- * The receiver needs no head index of the sender: it polls the header itself,
- * so a message moves in the cache lines of its record alone.
+ * There is no shared index: the receiver polls the header itself, so a message
+ * moves in the cache lines of its record alone.
  *
- * Whoever dies at any instruction leaves a good ring.  The sender's tail may lag
- * behind a record that it published.  The header at the tail tells, but its line
- * is the receiver's, which has just polled it, and would have to come twice: to be
- * read, and to be written.  So a sender first stores in its own line where the tail
- * will be next, and only who finds another than the tail there reads the ring.  The
- * receiver's head is one store.
+ * The ring stays consistent if a process dies at any instruction.  The receiver
+ * consumes a record by one store to its head.  A sender that dies may leave a tail
+ * that is too small, because it had published a record and not yet moved the tail.
+ * The next sender must notice this.  The header at the tail would tell, but the
+ * receiver has just polled the line of that header, so the line would travel twice:
+ * once for reading and once for writing.  So before a sender publishes, it stores
+ * the next value of the tail in its own line (next).  The following sender reads the
+ * ring only if next differs from the tail.
  */
 #ifndef BUFPIPE_RING_RING_H
 #define BUFPIPE_RING_RING_H
@@ -37,13 +39,13 @@ struct sender {
 	uint64_t mask;
 	uint64_t limit;
 	struct tail *own;
-	struct waiter_state *waiter;  /* ours: hints, which the receiver sees */
+	struct waiter_state *waiter;  /* ours: hints that the receiver reads */
 	struct meter *meter;          /* ours */
-	const _Atomic uint64_t *head; /* the receiver's; not trusted */
+	const _Atomic uint64_t *head; /* written by the receiver; not trusted */
 };
 
 struct receiver {
-	const char *data; /* the sender's; not trusted */
+	const char *data; /* written by the sender; not trusted */
 	uint64_t mask;
 	uint64_t limit;
 	_Atomic uint64_t *head;
@@ -64,15 +66,15 @@ static inline uint64_t sender_tail(const struct sender *s)
 	return atomic_load_explicit(&s->own->tail, memory_order_relaxed);
 }
 
-/* A count in the line of the head, by its place in the control page: a pointer of its own would be one more to load. */
+/* A count in the line of the head, found by its offset in struct control, which spares a pointer to load. */
 static inline _Atomic uint64_t *receiver_count(const struct receiver *r, size_t place)
 {
 	return r->head + (place - offsetof(struct control, head)) / sizeof(*r->head);
 }
 
 /*
- * Of a count that we alone write now.  Relaxed: it says nothing of other memory.
- * For x86-64 in one instruction: gcc would make three of it, for each message.
+ * Increments a count that only we write at this moment.  Relaxed: no other memory
+ * depends on it.  On x86-64 this is one instruction; gcc would make three of it.
  */
 static inline void count_step(_Atomic uint64_t *count)
 {
@@ -89,7 +91,7 @@ static inline uint64_t receiver_head(const struct receiver *r)
 	return atomic_load_explicit(r->head, memory_order_relaxed) & ~HEAD_HELD;
 }
 
-/* Room for a record of len payload bytes, or NULL: then ring_make_room tells why. */
+/* Room for a record of len payload bytes.  If NULL, call ring_make_room for the reason. */
 static inline void *ring_reserve(const struct sender *s, uint64_t len)
 {
 	uint64_t tail = sender_tail(s);
@@ -97,29 +99,29 @@ static inline void *ring_reserve(const struct sender *s, uint64_t len)
 
 	if (unlikely(used + record_size(len) > s->limit))
 		return NULL;
-	/* Half done: a co-owner died while it published, or the stream has ended. */
+	/* A co-owner died while it published a record, or the stream has ended. */
 	if (unlikely(atomic_load_explicit(&s->own->next, memory_order_relaxed) != tail))
 		return NULL;
 	return s->data + (tail & s->mask) + RECORD_HEADER;
 }
 
-/* Publishes what was written into the room: flags is one of RECORD_*.  Returns the new tail. */
+/* Publishes what was written into the reserved room.  flags is one of RECORD_*.  Returns the new tail. */
 static inline uint64_t ring_commit(const struct sender *s, uint64_t len, uint64_t flags)
 {
 	uint64_t tail = sender_tail(s);
 	uint64_t next = tail + record_size(len);
 
 	atomic_store_explicit(sender_header(s, next), 0, memory_order_relaxed);
-	/* Behind the 0, which mostly is in the line of the payload: between them it made a round trip 8 % longer. */
+	/* After the 0, which is mostly in the line of the payload.  Before it, a round trip was 8 % longer. */
 	atomic_store_explicit(&s->own->next, next, memory_order_relaxed);
 	/*
-	 * Pairs with the acquire in ring_peek: who sees the header sees the payload
-	 * and the 0 behind it.  Without it the receiver could read an old payload,
-	 * or take a stale word for the next header.  It also keeps the store of next
-	 * before the header, for who follows us if we die here.
+	 * Pairs with the acquire in ring_peek: a receiver that sees the header also sees
+	 * the payload and the 0 behind it.  Without it the receiver could read an old
+	 * payload, or take a stale word for the next header.  It also keeps the store of
+	 * next before the header, so that the next sender notices if we die here.
 	 */
 	atomic_store_explicit(sender_header(s, tail), flags | len, memory_order_release);
-	/* The tail must not be first: should we die in between, the receiver would wait at 0 for ever. */
+	/* The tail must not come first: if we died in between, the receiver would wait at the 0 for ever. */
 	atomic_signal_fence(memory_order_seq_cst);
 	atomic_store_explicit(&s->own->tail, next, memory_order_relaxed);
 	count_step(&s->own->records);
@@ -127,20 +129,23 @@ static inline uint64_t ring_commit(const struct sender *s, uint64_t len, uint64_
 }
 
 /*
- * Finishes what is half done and takes a fresh look at the head.
- * 0: there is room for len bytes; -EAGAIN: not yet, and head_seen is the head;
- * -EPIPE: this end has ended the stream; -EPROTO: the receiver's head is
- * impossible; -ENOMEM: the ring has no memory for it, and nothing is changed.
+ * Completes the send of a co-owner that died, and loads the receiver's head again.
+ *   0        there is room for len bytes
+ *   -EAGAIN  there is no room yet, and head_seen is the head
+ *   -EPIPE   this end has ended the stream
+ *   -EPROTO  the receiver's head is impossible
+ *   -ENOMEM  the kernel gives the ring no memory for the record; nothing has changed
  */
 int ring_make_room(const struct sender *s, uint64_t len);
 
-/* A fresh look at the receiver's head: 0, or -EPROTO if it is impossible. */
+/* Loads the receiver's head again: 0, or -EPROTO if the head is impossible. */
 int ring_look(const struct sender *s);
 
 /*
- * From now on nothing fits: the next sender comes to ring_make_room.  Not in our
- * turn: a sender that is just looking at the head may undo it, so after that it must
- * look, behind a fence, whether this was called.
+ * Makes ring_reserve fail, so that the next send calls ring_make_room.  The caller
+ * does not hold the quick lock.  A sender that stores head_seen at this moment may
+ * undo this, so after its store, and a fence, it must check whether somebody has
+ * called this.
  */
 static inline void ring_refuse(const struct sender *s)
 {
@@ -151,18 +156,22 @@ static inline void ring_refuse(const struct sender *s)
 }
 
 /*
- * For bufpipe_drain, in the turn: what has been sent and not consumed, and the
- * receiver's head, with HEAD_HELD masked.  0, or -EPROTO if that is impossible.
+ * For bufpipe_drain, with the quick lock held: the receiver's head without
+ * HEAD_HELD, and how many bytes of records are not consumed yet.  0, or -EPROTO if
+ * the head is impossible.
  */
 int ring_unread(const struct sender *s, uint64_t *head, uint64_t *unread);
 
-/* The end of the stream; a second call does nothing.  Needs no room. */
+/* Publishes the end of the stream.  Needs no room.  A second call does nothing. */
 void ring_end(const struct sender *s);
 
-/* The same before the last record, of len bytes up to tail.  Who is just reading that may still go on. */
+/*
+ * Replaces the last record, of len bytes up to tail, by the end of the stream.  A
+ * receiver that is just reading the record may still receive it.
+ */
 void ring_take_back(const struct sender *s, uint64_t tail, uint64_t len);
 
-/* The header at head: 0 when there is nothing.  *payload is where its payload is, if ring_check accepts it. */
+/* The header at head, or 0 if there is none.  *payload is valid if ring_valid accepts the header. */
 static inline uint64_t ring_peek(const struct receiver *r, const char **payload)
 {
 	uint64_t head = receiver_head(r);
@@ -174,10 +183,10 @@ static inline uint64_t ring_peek(const struct receiver *r, const char **payload)
 }
 
 /*
- * A look without the turn: the header at head, or 0 when there is nothing.  It
- * counts only if the head has not moved meanwhile: else its place may hold the
- * payload of a later lap.  A head that keeps moving means that messages flow:
- * then this says that there is one.
+ * The header at head, or 0 if there is none, read without any lock.  The header
+ * counts only if the head did not move meanwhile: otherwise the payload of a later
+ * lap may be in its place.  If the head keeps moving, messages flow, and this
+ * reports one.
  */
 static inline uint64_t ring_glance(const struct receiver *r)
 {
@@ -185,7 +194,7 @@ static inline uint64_t ring_glance(const struct receiver *r)
 
 	for (int i = 0; i < LOOKS; i++) {
 		uint64_t head = receiver_head(r);
-		/* Acquire pairs with the release in ring_commit, and keeps the second look at the head behind this. */
+		/* Pairs with the release in ring_commit, and keeps the second load of the head after this. */
 		uint64_t header = atomic_load_explicit(receiver_header(r, head), memory_order_acquire);
 
 		if (receiver_head(r) == head)
@@ -195,21 +204,22 @@ static inline uint64_t ring_glance(const struct receiver *r)
 }
 
 /*
- * The bytes in the ring at some moment during the call, without the turn.  The
- * head first, and again: in the other order this could be less than there ever
- * was, and when both move meanwhile more than the ring holds.  A head that keeps
- * moving makes room: then this says that there is.  The head may be in front of the
- * tail, as the sender has published a record and not moved its tail yet: then the
- * ring is empty.  A receiver that lies about its head gets a wrong answer for it.
+ * The bytes of records in the ring at some moment during the call, read without any
+ * lock.  The head is loaded before the tail: the other order could give less than
+ * there ever was.  It is loaded again afterwards: if both moved meanwhile, the
+ * difference could be more than the ring holds.  If the head keeps moving, the
+ * receiver makes room, and this returns 0.  The head may be ahead of the tail, when
+ * a sender has published a record and not yet moved its tail: then the ring is
+ * empty.  If a receiver lies about its head, the result is wrong, and nothing else.
  */
 static inline uint64_t ring_used(const struct sender *s)
 {
 	enum { LOOKS = 8 };
 
 	for (int i = 0; i < LOOKS; i++) {
-		/* Acquire: the tail is read behind it.  Whoever then sends looks again, with the order that needs. */
+		/* Acquire keeps the load of the tail after this.  A send loads the head again: read_head. */
 		uint64_t head = atomic_load_explicit(s->head, memory_order_acquire) & ~HEAD_HELD;
-		/* Acquire: keeps the second look at the head behind this. */
+		/* Acquire keeps the second load of the head after this. */
 		uint64_t tail = atomic_load_explicit(&s->own->tail, memory_order_acquire);
 		int64_t used = (int64_t)(tail - head);
 
@@ -219,7 +229,7 @@ static inline uint64_t ring_used(const struct sender *s)
 	return 0;
 }
 
-/* Whether a header is one that the layout allows: then the payload lies inside the mapping. */
+/* Whether the layout allows a header.  If so, its payload lies inside the mapping. */
 static inline int ring_valid(const struct receiver *r, uint64_t header)
 {
 	uint64_t flags = header & ~RECORD_LENGTH;
@@ -235,16 +245,17 @@ static inline uint64_t ring_release(const struct receiver *r, uint64_t len)
 {
 	uint64_t head = atomic_load_explicit(r->head, memory_order_relaxed) + record_size(len);
 
-	/* Pairs with the acquire in ring_look: our reads of the payload come before its room is used again. */
+	/* Pairs with the acquire in read_head: we have read the payload before its room is used again. */
 	atomic_store_explicit(r->head, head, memory_order_release);
 	count_step(receiver_count(r, offsetof(struct control, released)));
 	return head & ~HEAD_HELD;
 }
 
 /*
- * The same for one of several receivers without a lock: it has copied the payload
- * already, and what it copied counts only if the head has not moved meanwhile.
- * So who dies here has consumed the record or has not.
+ * The same without a lock, for one of several receivers that has copied the payload
+ * already.  Its copy counts only if the head did not move meanwhile; if the head
+ * moved, this returns 0.  A receiver that dies here has either consumed the record or
+ * left it for the others.
  */
 static inline int ring_take(const struct receiver *r, uint64_t head, uint64_t len)
 {
@@ -252,22 +263,23 @@ static inline int ring_take(const struct receiver *r, uint64_t head, uint64_t le
 	if (!atomic_compare_exchange_strong_explicit(r->head, &head, head + record_size(len),
 						     memory_order_release, memory_order_relaxed))
 		return 0;
-	/* Others may count at the same time.  The line is ours since the exchange. */
+	/* Atomic, because other receivers may count at the same time.  The line is in our cache already. */
 	atomic_fetch_add_explicit(receiver_count(r, offsetof(struct control, taken)), 1,
 				  memory_order_relaxed);
 	return 1;
 }
 
-/* Keeps ring_take out, for the holder of the lock; and lets it in again. */
+/* For the owner of recv_lock: keeps ring_take from consuming the record at the head. */
 static inline void ring_hold(const struct receiver *r)
 {
-	/* Acquire: what we read of the record comes after. */
+	/* Acquire keeps our reads of the record after this. */
 	atomic_fetch_or_explicit(r->head, HEAD_HELD, memory_order_acquire);
 }
 
+/* Lets ring_take consume records again. */
 static inline void ring_unhold(const struct receiver *r)
 {
-	/* Release, for a head that we have moved. */
+	/* Release pairs with the acquire in read_head, for a head that we have moved. */
 	atomic_fetch_and_explicit(r->head, ~HEAD_HELD, memory_order_release);
 }
 
