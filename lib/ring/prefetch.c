@@ -3,7 +3,10 @@
 
 #include <string.h>
 
-/* A step clears STEP bytes, and STEP_PER more per byte of a message.  Less is not faster than plain stores. */
+/*
+ * A step clears STEP bytes, and STEP_PER more per byte of a message.  Less is not faster than
+ * plain stores.
+ */
 #define STEP     16384
 #define STEP_PER 8
 /* Nothing is cleared in rings of which a quarter is less than this. */

@@ -112,7 +112,10 @@ static inline uint64_t ring_commit(const struct sender *s, uint64_t len, uint64_
 	uint64_t next = tail + record_size(len);
 
 	atomic_store_explicit(sender_header(s, next), 0, memory_order_relaxed);
-	/* After the 0, which is mostly in the line of the payload.  Before it, a round trip was 8 % longer. */
+	/*
+	 * After the 0, which is mostly in the line of the payload.  Before it, a round trip was 8
+	 * % longer.
+	 */
 	atomic_store_explicit(&s->own->next, next, memory_order_relaxed);
 	/*
 	 * Pairs with the acquire in ring_peek: a receiver that sees the header also sees

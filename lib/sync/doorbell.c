@@ -11,7 +11,10 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
-/* More than a queue holds: a hostile peer may fill it as fast as it is emptied. */
+/*
+ * More bytes than a queue holds.  The limit is for a hostile peer, which may fill the queue as
+ * fast as we empty it.
+ */
 #define TRIM_MOST 512
 
 int doorbell_open(void)

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The socket between two ends as a bell.  A byte says "look again" to everyone
- * who sleeps on it, and carries nothing else; docs/waiting.md, section 2.
+ * The socket between two ends as a doorbell.  A byte carries no data; it means
+ * "look again" to everyone who sleeps on the socket.  See docs/waiting.md, section 2.
  *
- * Each sleeper has an epoll of its own with the socket in it edge-triggered.  A
- * byte that arrives makes each of them readable until that sleeper has taken its
- * own event, so that sleepers cannot take each other's news.  Nobody empties the
- * queue: without a byte in it the kernel drops the events that were not taken yet.
+ * Each sleeper has an epoll of its own, which watches the socket edge-triggered.
+ * When a byte arrives, each epoll becomes readable, and stays so until its sleeper
+ * has taken the event.  So no sleeper can take the event of another.  Nobody empties
+ * the queue: if it were empty, the kernel would drop the events that are not taken
+ * yet.
  *
- * None of these is a cancellation point: a thread that ended in one could run its
- * clean-up with the turn of a shared end.
+ * No function here is a cancellation point: a thread that is cancelled in one could
+ * run its clean-up handlers while it holds a lock of a shared end.
  */
 #ifndef BUFPIPE_SYNC_DOORBELL_H
 #define BUFPIPE_SYNC_DOORBELL_H
@@ -17,23 +18,23 @@
 #include <pthread.h>
 #include <stdint.h>
 
-/* After so many raises of a flag, whoever makes the next trims: a queue holds 278 packets. */
+/* The waiter that makes each 64th raise trims the queue, which holds 278 packets. */
 #define DOORBELL_TRIM_EVERY 64
 
 /* An epoll for one sleeper, or a negative errno: -EMFILE, -ENFILE, -ENOMEM. */
 int doorbell_open(void);
 void doorbell_close(int bell);
 
-/* From here on bytes that arrive, and the hang-up, are events. */
+/* Adds the socket: from here on each byte that arrives, and the hang-up, is an event. */
 int doorbell_join(int bell, int socket);
 
-/* Takes this sleeper's events: only what arrives from here on ends a sleep. */
+/* Takes the events of this sleeper.  Only what arrives after this ends a sleep. */
 void doorbell_take(int bell);
 
-/* Until an event comes: 0, -ETIMEDOUT, -EINTR. */
+/* Sleeps until an event comes: 0, -ETIMEDOUT, -EINTR. */
 int doorbell_sleep(int bell, int64_t timeout_ns);
 
-/* Takes bytes off, and leaves one.  lock: of the co-owners of this end, one trims at a time. */
+/* Takes bytes out of the queue and leaves one.  The lock lets one co-owner of this end trim at a time. */
 void doorbell_trim(int socket, pthread_mutex_t *lock);
 
 #endif

@@ -38,9 +38,10 @@ int lock_try(pthread_mutex_t *lock)
 }
 
 /*
- * Most owners hold it for less than a sleep costs; who waits with it for the
- * other side does not.  So it is looked at twice as often as it took lately,
- * and now and then as often as is worth it at all, to see whether that changed.
+ * How often to look at the lock before sleeping.  Most owners hold it for a shorter
+ * time than a sleep costs, but an owner that waits for the other side holds it for
+ * long.  So the limit is twice the number of looks that were needed lately.  One take
+ * in TRY_EVERY uses the full limit, to notice when the habit has changed.
  */
 static uint32_t rounds_worth(struct lock_habit *habit)
 {
@@ -48,7 +49,7 @@ static uint32_t rounds_worth(struct lock_habit *habit)
 	uint32_t takes = atomic_load_explicit(&habit->takes, memory_order_relaxed);
 	uint32_t rounds = LEAST + atomic_load_explicit(&habit->rounds, memory_order_relaxed) / 4;
 
-	/* Only an estimate, which the threads of a process share: a lost step does no harm. */
+	/* This is only an estimate, which the threads of a process share.  A lost update does no harm. */
 	atomic_store_explicit(&habit->takes, takes + 1, memory_order_relaxed);
 	return takes % TRY_EVERY == 0 || rounds > MOST ? MOST : rounds;
 }
@@ -74,7 +75,7 @@ static int spin(pthread_mutex_t *lock, struct lock_habit *habit, int64_t deadlin
 			return r;
 		}
 	}
-	learn(habit, 0); /* to look at it was in vain */
+	learn(habit, 0); /* the looks were in vain: do fewer next time */
 	return -EAGAIN;
 }
 
@@ -91,9 +92,10 @@ int lock_take(pthread_mutex_t *lock, struct lock_habit *habit, int64_t deadline)
 	if (r != -EAGAIN)
 		return r;
 	/*
-	 * Not for ever at once.  An owner that dies between freeing the lock and
-	 * waking the next, while a third takes it, leaves the sleeper asleep: the
-	 * kernel finds a lock that is not the dead one's, the third sees no waiter.
+	 * Sleep in slices, because a wake-up can be lost: the owner frees the lock and dies
+	 * before it wakes the sleeper, and a third process takes the lock in between.  The
+	 * kernel then finds a lock that the dead owner does not hold, and the third process
+	 * does not know that somebody sleeps.
 	 */
 	do {
 		slice = time_sooner(deadline, time_now() + SLICE);

@@ -4,15 +4,16 @@
 #include "sync/lock.h"
 #include "sync/wait.h"
 
-/* How often to come again before going to the lock, */
+/* How often to try the quick lock again before taking the robust lock. */
 #define TAKE_ROUNDS 8
-/* and with the lock, before others are kept from taking the next turn. */
+/* How often to try with the robust lock held, before other co-owners are kept from taking the quick lock. */
 #define CLAIM_ROUNDS 16
-/* How long to sleep without membarriers: then the one that has the turn, which does not fence, may miss that we wait. */
+/* The longest sleep without membarriers: then the owner, which does not fence, may not see that we wait. */
 #define BLIND_SLEEP 4000000
 /*
- * And with them: when an owner dies the kernel wakes one that sleeps on the word,
- * and the other side, which can read it, may have put sleepers of its own there.
+ * The longest sleep with membarriers.  It is limited because the kernel wakes only
+ * one sleeper when the owner dies, and a hostile peer, which can read the word, may
+ * have put sleepers of its own on it.
  */
 #define SLICE (2 * NSEC_PER_SEC)
 
@@ -32,7 +33,10 @@ void quick_lock_wake(struct quick_lock *lock)
 	sys_futex_wake(&lock->word, FUTEX_MANY);
 }
 
-/* Nobody's, a dead thread's, or claimed by a holder of the lock before us, who is dead then. */
+/*
+ * Free, marked by the kernel for a dead thread, or claimed by an owner of the robust lock before
+ * us, now dead.
+ */
 static bool is_free(uint32_t word)
 {
 	return !(word & FUTEX_TID_MASK);
@@ -43,7 +47,7 @@ static int claim(struct quick_lock *lock)
 {
 	uint32_t word = atomic_load_explicit(&lock->word, memory_order_relaxed);
 
-	/* Acquire pairs with the release of the last one that had the turn. */
+	/* Acquire pairs with the release in quick_lock_release and quick_lock_unclaim. */
 	if (!is_free(word) ||
 	    !atomic_compare_exchange_strong_explicit(&lock->word, &word, QUICK_LOCK_CLAIMED,
 						     memory_order_acquire, memory_order_relaxed))
@@ -63,7 +67,7 @@ static int spin(struct quick_lock *lock, int64_t deadline)
 	return r;
 }
 
-/* The owner of the turn has been held up: the sleep ends when it goes on, or dies. */
+/* The owner is taking long, most likely preempted.  Sleeps until it releases the quick lock or dies. */
 static int sleep_once(struct quick_lock *lock, int64_t deadline)
 {
 	bool ordered = wait_membarrier();
@@ -85,13 +89,13 @@ int quick_lock_claim(struct quick_lock *lock, int64_t deadline)
 	if (r == -EAGAIN) {
 		if (deadline == TIME_TRY)
 			return -ETIMEDOUT;
-		/* Relaxed: wait_membarrier comes before any sleep. */
+		/* Relaxed: wait_membarrier follows before each sleep. */
 		atomic_store_explicit(&lock->awaited, 1, memory_order_relaxed);
 		do
 			r = sleep_once(lock, deadline);
 		while (r == -EAGAIN && (r = spin(lock, deadline)) == -EAGAIN);
 	}
-	/* Also for one that died while it waited. */
+	/* Also if another waiter died and left it set. */
 	if (atomic_load_explicit(&lock->awaited, memory_order_relaxed))
 		atomic_store_explicit(&lock->awaited, 0, memory_order_relaxed);
 	return r;

@@ -7,12 +7,15 @@
 
 #define USEC 1000ll
 
-/* About what it costs to sleep and be woken: spinning for longer than that cannot pay. */
+/* About the cost of a sleep and a wake-up.  A longer spin cannot pay. */
 #define SPIN_MAX (50 * USEC)
 #define SPIN_MIN (4 * USEC)
-/* The same where another program wants this CPU: then what counts is CPU time, of which a sleep and a wake-up cost that much. */
+/*
+ * The CPU time of a sleep and a wake-up: the limit if another program wants this CPU, because then
+ * CPU time counts.
+ */
 #define SPIN_CROWDED SPIN_FIRST_GUESS
-/* Where the estimate stops to grow, so that it soon comes down again. */
+/* The estimate does not grow beyond this, so that it soon comes down again. */
 #define EXPECTED_MAX (4 * SPIN_MAX)
 
 void spin_note_cpu(struct wait *wait)
@@ -33,7 +36,10 @@ static bool poll_word(const struct look *look, int times)
 	return false;
 }
 
-/* For wait_streams on the other side.  Stored only when it changes: a store takes the line from the publisher. */
+/*
+ * For wait_streams at the other end.  Stored only when it changes: a store takes the line from the
+ * publisher.
+ */
 static void note_single(const struct wait *wait, uint32_t single)
 {
 	if (atomic_load_explicit(&wait->ours->single, memory_order_relaxed) != single)
@@ -41,10 +47,11 @@ static void note_single(const struct wait *wait, uint32_t single)
 }
 
 /*
- * Where lines come from afar, a publisher that is caught up with waits long for
- * the one that we look at, so it pays to double the pause, and again.  Only by
- * and by, and for as many lines as came: what ends a burst should not have to
- * wait.  The publisher may lie about afar: that costs a few microseconds.
+ * A longer pause, for cache lines that come from afar.  When we catch up with the
+ * publisher, it waits long for the line that we look at, so a longer pause pays.  The
+ * pause at most doubles at each wait, and is limited by the number of lines that
+ * came, so that the end of a burst does not have to wait.  If the publisher lies
+ * about afar, this costs a few microseconds.
  */
 static uint32_t longer(uint32_t pauses, uint32_t last, uint64_t bytes)
 {
@@ -57,12 +64,13 @@ static uint32_t longer(uint32_t pauses, uint32_t last, uint64_t bytes)
 }
 
 /*
- * Two sides that move along the ring together fight for its cache lines at
- * every message.  Who got several messages since the last wait will get more by
- * waiting for a moment before looking.  When it is one each time, as in a
- * dialogue, that would only delay the answer, so it is but tried now and then,
- * and soon given up; and of long ones a few fill the cache.  The publisher is
- * told, since in a dialogue it should not ask for cache lines ahead either.
+ * Pauses before the first look, so that more messages can gather.  Two sides that
+ * move along the ring together compete for its cache lines at every message.  If
+ * several messages came since the last wait, a short pause brings still more of
+ * them.  If one message came each time, as in a dialogue, a pause only delays the
+ * answer: then it is tried once in TRY_EVERY waits, and soon given up.  There is no
+ * pause for long messages, because a few of them fill the cache.  The publisher is
+ * told what we found, because in a dialogue it should not prefetch either.
  */
 static void let_it_grow(struct wait *wait, const struct look *look)
 {
@@ -72,7 +80,7 @@ static void let_it_grow(struct wait *wait, const struct look *look)
 	uint32_t waits = atomic_load_explicit(&wait->waits, memory_order_relaxed) + 1;
 	uint32_t last = atomic_load_explicit(&wait->pauses, memory_order_relaxed);
 	uint32_t pauses = last / 2;
-	/* What is wanted moves along with us. */
+	/* The wanted position moves along with ours, so the difference is what came since the last wait. */
 	uint64_t bytes = look->wanted - atomic_load_explicit(&wait->place, memory_order_relaxed);
 
 	if (moved >= MANY && bytes / moved <= LONG) {
@@ -94,7 +102,10 @@ static void let_it_grow(struct wait *wait, const struct look *look)
 
 bool wait_flows(const struct wait *wait, uint64_t position)
 {
-	/* Three messages at each wait, and more than what a dialogue tries now and then: see let_it_grow. */
+	/*
+	 * STREAM is the pause after three messages a wait, and more than the trial pause of a
+	 * dialogue; see let_it_grow.
+	 */
 	enum { STREAM = 48, LONG_AGO = 65536 };
 
 	return atomic_load_explicit(&wait->pauses, memory_order_relaxed) >= STREAM ||
@@ -129,9 +140,9 @@ int64_t wait_budget(struct wait *wait)
 }
 
 /*
- * On one CPU the other side gets on by our giving way, at less than half the cost
- * of a sleep.  If it has nothing for us after some turns, it waits for something
- * else, or cannot run beside a thread of our priority: then it is time to sleep.
+ * Yields, because the other side needs this CPU.  A yield costs less than half of a
+ * sleep.  If the other side has published nothing after SPIN_TURNS yields, it waits
+ * for something else, or its priority is lower than ours: then it is time to sleep.
  */
 static int give_way(const struct look *look, int64_t deadline, int64_t *now)
 {

@@ -11,33 +11,36 @@
 #define MSEC 1000000ll
 
 /*
- * How long to sleep while a publisher may still have to learn that it must
- * fence.  No shorter: the kernel must set up a timer of its own for a timeout
- * below its tick, which costs more than the sleep.
+ * The longest sleep while a publisher may not know yet that it must fence.  A
+ * shorter timeout, below the tick of the kernel, would cost more than the sleep,
+ * because the kernel sets up a timer of its own for it.
  */
 #define BLIND_SLEEP (4 * MSEC)
 /*
- * A sleeper on the socket looks again now and then: one of several holders of
- * the other end may die after publishing and before ringing, and no hang-up
- * tells of that while another holder lives.
+ * How often a sleeper on the socket looks again.  One of several holders of the
+ * other end may die after it published and before it rang, and the socket does not
+ * hang up while another holder lives.
  */
 #define LONG_SLEEP (5 * NSEC_PER_SEC)
-/* How long to sleep on the futex, again and again, where the socket cannot be slept on. */
+/* The length of each further sleep on the futex, if this waiter may not sleep on the socket. */
 #define SILENT_SLEEP (100 * MSEC)
 /*
- * So many raises in a row, each with so few publications before it, and publishers
- * are told to fence: then a membarrier for each sleep costs more than a fence for
- * each publication.
+ * After LONELY_RAISES raises in a row, with at most LONELY_MOVES publications before
+ * each, the waiter tells publishers to fence.  Then a fence for each publication
+ * costs less than a membarrier for each sleep.
  */
 #define LONELY_RAISES 4
 #define LONELY_MOVES  8
-/* How often a try looks at the socket. */
+/* A try looks at the socket at most once in this time. */
 #define GLANCE (4 * MSEC)
 
-/* The flags that a publisher remembers as quiet: the others call for something each time. */
+/* The flags that a publisher remembers as quiet.  Each of the others needs action every time. */
 #define QUIET (~(uint32_t)(WAITER_ASLEEP | WAITER_FENCE | WAITER_FENCED))
 
-/* Whether membarriers work for this process; fork inherits the registration, and this word with it. */
+/*
+ * Whether membarriers work for this process.  A child of fork inherits both the registration and
+ * this word.
+ */
 enum { UNKNOWN, USABLE, UNUSABLE };
 static _Atomic int membarrier_state;
 
@@ -88,7 +91,7 @@ bool wait_is_left(const struct wait *wait)
 	return was_ended(wait) || poll_end(wait) & POLLHUP;
 }
 
-/* The half of the word ended that is slept on: both hold the same. */
+/* The half of the word ended on which waiters sleep.  Both halves hold the same bits. */
 static const _Atomic uint32_t *ended_futex(const struct wait *wait)
 {
 	return (const _Atomic uint32_t *)(uintptr_t)&wait->ours->ended;
@@ -96,10 +99,13 @@ static const _Atomic uint32_t *ended_futex(const struct wait *wait)
 
 void wait_stop(struct wait *wait)
 {
-	/* Release pairs with the acquire in wait_is_stopped: whoever sees it finds nothing that fits. */
+	/* Release pairs with the acquire in wait_is_stopped. */
 	atomic_fetch_or_explicit(&wait->ours->ended, ENDED_STOPPED, memory_order_release);
 	sys_futex_wake(ended_futex(wait), wait->crowd);
-	/* Also those that sleep on the other side's events alone, as in bufpipe_wait, or without futex_waitv. */
+	/*
+	 * Also wake those that sleep only on the events of the other end: in bufpipe_wait, or
+	 * without futex_waitv.
+	 */
 	sys_futex_wake(&wait->theirs->events, wait->crowd);
 }
 
@@ -110,7 +116,10 @@ void wait_restart(struct wait *wait)
 
 bool wait_is_on_bell(const struct wait *wait)
 {
-	/* Pairs with wait_order in sleep_on_bell: we see its mode, or it sees that it is stopped. */
+	/*
+	 * Pairs with wait_order in sleep_on_bell: either we see the mode of the sleeper, or it
+	 * sees the stop.
+	 */
 	atomic_thread_fence(memory_order_seq_cst);
 	return atomic_load_explicit(&wait->ours->flags, memory_order_relaxed) & WAITER_DOORBELL;
 }
@@ -122,7 +131,10 @@ void wait_end(struct wait *wait, uint64_t position)
 	wait_notify(wait, position);
 }
 
-/* Woken, or not put to sleep, with nothing to see: is somebody there?  The last look comes after that answer. */
+/*
+ * After a sleep that ended without a change: is the other side still there?  If not,
+ * look once more, because the peer may have published just before it closed.
+ */
 static int check_life(const struct wait *wait, const struct look *look)
 {
 	if (!wait_is_stopped(wait) && !wait_hung_up(wait))
@@ -130,7 +142,7 @@ static int check_life(const struct wait *wait, const struct look *look)
 	return changed(look) ? 0 : -EPIPE;
 }
 
-/* Whether the other side is known to be gone. */
+/* -EPIPE if the other side is known to be gone. */
 static int glance(struct wait *wait)
 {
 	uint32_t flags = atomic_load_explicit(&wait->theirs->flags, memory_order_acquire);
@@ -149,14 +161,14 @@ static int glance(struct wait *wait)
 	return 0;
 }
 
-/* The publisher, when the flags are not quiet. */
+/* The publisher: what it does when the flags of the waiter are not quiet. */
 
 /*
- * Whether a waiter's wanted position may be heeded.  Whoever waits for data wants
- * what is behind its head: so a publisher that is late, and finds the flag of a wait
- * that began when its record had been consumed, makes nobody readable in vain.  For
- * room, several kinds of waiters may want different positions; of several of one
- * kind readiness_raise says any.
+ * Whether a publication before the wanted position of the waiter needs no ring.  A
+ * waiter for data wants what is behind its head.  So a late publisher, whose record
+ * was consumed before the waiter raised its flag, wakes nobody for nothing.  Waiters
+ * for room may want different positions, so theirs counts only if one kind of
+ * waiter sleeps; if several of that kind sleep, readiness_raise wants any position.
  */
 static bool may_ring_later(const struct wait *wait, uint32_t flags)
 {
@@ -165,12 +177,15 @@ static bool may_ring_later(const struct wait *wait, uint32_t flags)
 	return wait->sends || asleep == WAITER_FUTEX || asleep == WAITER_MANY || asleep == WAITER_FD;
 }
 
-/* Answers a raised flag, once for each raise.  -EPIPE if the one that raised it seems to be dead. */
+/* Answers a raised flag, once for each raise.  -EPIPE if the waiter is found to be gone. */
 static int ring(struct wait *wait, uint32_t flags, uint64_t position)
 {
 	uint64_t answer;
 
-	/* Pairs with the release in wait_raise: this is the raise that set the flags, or a later one. */
+	/*
+	 * Pairs with the release in wait_raise: raises counts the raise that set the flags, or a
+	 * later one.
+	 */
 	atomic_thread_fence(memory_order_acquire);
 	answer = atomic_load_explicit(&wait->theirs->raises, memory_order_relaxed) << 8 |
 		 (flags & WAITER_ASLEEP);
@@ -181,20 +196,26 @@ static int ring(struct wait *wait, uint32_t flags, uint64_t position)
 		return 0;
 
 	spin_note_cpu(wait);
-	/* Pairs with the acquire in sleep_once and in wait_events: who read the old count does not sleep on it. */
+	/*
+	 * Release pairs with the acquire in sleep_once and wait_events.  A waiter with the old
+	 * count does not sleep.
+	 */
 	atomic_fetch_add_explicit(&wait->ours->events, 1, memory_order_release);
 	if (flags & (WAITER_DOORBELL | WAITER_FD)) {
 		ssize_t r = sys_send(wait->socket, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 
-		/* An honest peer never lets its queue fill up: see doorbell_trim. */
+		/*
+		 * -EAGAIN: the queue is full, so the peer has events enough.  An honest peer trims
+		 * it before.
+		 */
 		if (r < 0 && r != -EAGAIN)
 			return 0; /* the next publication tries again */
 	}
-	/* Behind the byte: a call that is woken by this, and then polls, finds it there and not later. */
+	/* After the byte: a call that is woken by this and then polls the socket finds the byte. */
 	if (flags & (WAITER_FUTEX | WAITER_MANY))
 		sys_futex_wake(&wait->ours->events, wait->crowd);
 	meter_add(&wait->meter->rings, 1);
-	/* Last: a co-owner must ring again for one that died before it had. */
+	/* Last: if we die before this, a co-owner rings again. */
 	atomic_store_explicit(&wait->notify->rung, answer, memory_order_relaxed);
 	return 0;
 }
@@ -206,7 +227,7 @@ slow_path int wait_ring(struct wait *wait, uint64_t position)
 	int r = 0;
 
 	if (flags & WAITER_FENCE) {
-		/* Pairs with the fence in wait_order, for a waiter that issues no membarrier. */
+		/* Pairs with the fence in wait_order of a waiter that issues no membarrier. */
 		atomic_thread_fence(memory_order_seq_cst);
 		flags = atomic_load_explicit(&wait->theirs->flags, memory_order_relaxed);
 	}
@@ -224,10 +245,10 @@ slow_path void wait_ring_again(struct wait *wait)
 {
 	uint32_t flags;
 
-	/* As in wait_ring: what the dead published is visible before we look at the flags. */
+	/* Pairs as in wait_ring: what the dead holder published is visible before we load the flags. */
 	atomic_thread_fence(memory_order_seq_cst);
 	flags = atomic_load_explicit(&wait->theirs->flags, memory_order_relaxed);
-	/* No raise has this number: the next one is answered, whatever was recorded. */
+	/* No raise has this number, so the current raise is answered again. */
 	atomic_store_explicit(&wait->notify->rung, UINT64_MAX, memory_order_relaxed);
 	if (flags & WAITER_ASLEEP)
 		ring(wait, flags, atomic_load_explicit(&wait->theirs->wanted, memory_order_relaxed));
@@ -240,21 +261,24 @@ slow_path int wait_glance(struct wait *wait)
 
 void wait_leave(struct wait *wait)
 {
-	/* Release: who sees the count finds the socket hung up, if we were the last. */
+	/*
+	 * Release pairs with the acquire in glance: if we were the last holder, the peer then
+	 * finds the hang-up.
+	 */
 	atomic_fetch_add_explicit(&wait->ours->flags, WAITER_LEAVE, memory_order_release);
 	atomic_fetch_add_explicit(&wait->ours->events, 1, memory_order_release);
 	sys_futex_wake(&wait->ours->events, wait->crowd);
 }
 
-/* The waiter: spin (see spin.c), sleep on the futex, sleep on the socket. */
+/* The waiter: it spins (see spin.c), sleeps on the futex, and then sleeps on the socket. */
 
-/* Whether this direction had so few publications lately that its publishers should fence. */
+/* Whether so few publications came before the recent raises that publishers should fence. */
 static bool is_lonely(struct wait *wait)
 {
 	uint32_t moved = atomic_load_explicit(&wait->moved, memory_order_relaxed);
 	uint32_t lonely = atomic_load_explicit(&wait->lonely, memory_order_relaxed);
 
-	/* An estimate, as the others: a step that threads lose to each other does no harm. */
+	/* This is only an estimate, which the threads of a process share.  A lost update does no harm. */
 	if (moved - atomic_load_explicit(&wait->raised, memory_order_relaxed) > LONELY_MOVES)
 		lonely = 0;
 	else if (lonely < LONELY_RAISES)
@@ -266,7 +290,7 @@ static bool is_lonely(struct wait *wait)
 
 slow_path static void take_fence_back(struct wait *wait)
 {
-	/* One step: nobody may find WAITER_FENCED, which is old, beside a WAITER_FENCE that is new. */
+	/* In one step, so that no waiter finds an old WAITER_FENCED beside a new WAITER_FENCE. */
 	atomic_fetch_and_explicit(&wait->ours->flags, ~(uint32_t)(WAITER_FENCE | WAITER_FENCED),
 				  memory_order_relaxed);
 	atomic_store_explicit(&wait->fencing, false, memory_order_relaxed);
@@ -279,7 +303,7 @@ void wait_unfence(struct wait *wait)
 		take_fence_back(wait);
 }
 
-/* WAITER_FENCE, if publishers should fence from now on. */
+/* Returns WAITER_FENCE if publishers should fence from now on, else 0. */
 static uint32_t fence_wanted(struct wait *wait)
 {
 	if (!membarrier_usable())
@@ -303,9 +327,12 @@ bool wait_raise(struct wait *wait, uint64_t wanted, uint32_t mode)
 
 	atomic_store_explicit(&wait->ours->wanted, wanted, memory_order_relaxed);
 	raises = atomic_fetch_add_explicit(&wait->ours->raises, 1, memory_order_relaxed);
-	/* Release pairs with the acquire in ring: with the mode goes the count, and what is wanted. */
+	/*
+	 * Release pairs with the acquire in ring: a publisher that sees the mode also sees raises
+	 * and wanted.
+	 */
 	found = atomic_fetch_or_explicit(&wait->ours->flags, mode | fence, memory_order_release);
-	/* Set, not added: a leader that was killed leaves its mode up, and ours must be answered in our way. */
+	/* Clear the other mode: a leader that was killed left it set, and publishers must use ours. */
 	if (mode & WAITER_MODE && found & WAITER_MODE & ~mode)
 		wait_lower(wait, WAITER_MODE & ~mode);
 	if (fence) {
@@ -323,14 +350,14 @@ void wait_lower(struct wait *wait, uint32_t mode)
 	atomic_fetch_and_explicit(&wait->ours->flags, ~mode, memory_order_relaxed);
 }
 
-/* Not when membarriers do not work, or do not work any more: a sandbox may have come. */
+/* False if membarriers do not work, or no longer work because the process has entered a sandbox. */
 static bool issue_membarrier(void)
 {
 	if (!membarrier_usable())
 		return false;
 	if (sys_membarrier(MEMBARRIER_CMD_GLOBAL_EXPEDITED) == 0)
 		return true;
-	/* With the next raise publishers are told to fence. */
+	/* The next raise tells publishers to fence. */
 	atomic_store_explicit(&membarrier_state, UNUSABLE, memory_order_relaxed);
 	return false;
 }
@@ -340,7 +367,7 @@ void wait_ordered(struct wait *wait)
 	if (!atomic_load_explicit(&wait->unfenced, memory_order_relaxed))
 		return;
 	atomic_store_explicit(&wait->unfenced, false, memory_order_relaxed);
-	/* Relaxed: the membarrier, or the short sleep, has ordered it behind WAITER_FENCE. */
+	/* Relaxed: the membarrier, or the short sleep, comes between WAITER_FENCE and this. */
 	atomic_fetch_or_explicit(&wait->ours->flags, WAITER_FENCED, memory_order_relaxed);
 }
 
@@ -352,11 +379,11 @@ bool wait_order(struct wait *wait, bool fenced)
 		wait_ordered(wait);
 		return true;
 	}
-	/* Pairs with the fence in wait_ring, or in wait_must_ring. */
+	/* Pairs with the fence in wait_ring or in wait_must_ring. */
 	atomic_thread_fence(memory_order_seq_cst);
 	if (fenced)
 		return true;
-	/* Without membarriers a short sleep follows, in which each publisher comes to see WAITER_FENCE. */
+	/* Without membarriers a short sleep follows, and after it each publisher has seen WAITER_FENCE. */
 	if (known)
 		wait_ordered(wait);
 	return false;
@@ -376,12 +403,15 @@ bool wait_order_all(void)
 
 	if (issue_membarrier())
 		return true;
-	/* As above.  They were told when they were made, or at the last raise; if not, the long sleep has an end. */
+	/*
+	 * Pairs as in wait_order.  Publishers were told to fence when the pipes were made, or
+	 * at the last raise.  If one was not told, the limit of the long sleep helps.
+	 */
 	atomic_thread_fence(memory_order_seq_cst);
 	return known;
 }
 
-/* What a sleep that returned r means. */
+/* Turns the result r of a sleep into the result of the wait, or NOTHING. */
 static int judge(const struct wait *wait, const struct look *look, int r, bool last)
 {
 	if (changed(look))
@@ -392,7 +422,7 @@ static int judge(const struct wait *wait, const struct look *look, int r, bool l
 		return wait->interruptible ? -EINTR : NOTHING;
 	if (r == 0 || r == -EAGAIN)
 		return check_life(wait, look);
-	/* The other side punched out the page with the futex word just as the kernel looked at it. */
+	/* -EFAULT: the other side punched out the page of the futex word while the kernel read it. */
 	return r == -EFAULT ? -EPROTO : r;
 }
 
@@ -408,7 +438,7 @@ static int futex_sleep(const struct wait *wait, const struct look *look, uint32_
 	return judge(wait, look, r, deadline <= until);
 }
 
-/* Once more on the futex, for any step of the publisher, and a look at its life. */
+/* Sleeps on the futex once more, until any publication, and then looks whether the other side lives. */
 static int sleep_silently(struct wait *wait, const struct look *look, uint32_t events, int64_t deadline)
 {
 	bool ordered = wait_order(wait, wait_raise(wait, look->value & ~look->ignore, WAITER_FUTEX));
@@ -425,9 +455,9 @@ static int sleep_on_bell(struct wait *wait, const struct look *look, int bell, i
 	int r;
 
 	doorbell_take(bell);
-	/* Again: a publisher may have read the flag as it was, and left it at a FUTEX_WAKE. */
+	/* A second order is needed: a publisher may have read the old flag and used FUTEX_WAKE alone. */
 	ordered = wait_order(wait, wait_raise(wait, look->wanted, WAITER_DOORBELL));
-	/* The hang-up is an edge too, and may have been taken. */
+	/* Ask for the hang-up, because doorbell_take may have taken its event. */
 	if (changed(look) || wait_is_stopped(wait) || wait_hung_up(wait))
 		return check_life(wait, look);
 	now = time_now();
@@ -448,10 +478,13 @@ static int socket_sleep(struct wait *wait, const struct look *look, uint32_t eve
 	return r;
 }
 
-/* *now: when it ended. */
+/* Sleeps on the futex and then on the socket.  *now becomes the time when the sleep ended. */
 static int sleep_once(struct wait *wait, const struct look *look, int64_t deadline, int64_t *now)
 {
-	/* Acquire pairs with the release in ring; first of all, or a ring between look and sleep is missed. */
+	/*
+	 * Acquire pairs with the release in ring.  This load comes first, or we could miss a ring
+	 * after the look.
+	 */
 	uint32_t events = atomic_load_explicit(&wait->theirs->events, memory_order_acquire);
 	bool ordered = wait_order(wait, wait_raise(wait, look->wanted, WAITER_FUTEX));
 	int64_t begin = time_now();
@@ -477,13 +510,13 @@ slow_path int wait_long(struct wait *wait, const struct look *look, int64_t dead
 	if (r == 0)
 		wait_unfence(wait);
 	if (r == NOTHING) {
-		/* One sleeps at a time.  0 would be no sleep. */
+		/* Only one waiter sleeps at a time.  The 1 is set because 0 would mean that nobody sleeps. */
 		atomic_store_explicit(&wait->meter->since, (uint64_t)begin | 1, memory_order_relaxed);
 		while (r == NOTHING)
 			r = sleep_once(wait, look, deadline, &now);
 		atomic_store_explicit(&wait->meter->since, 0, memory_order_relaxed);
 	}
-	/* A peer may ring without end and have nothing to say. */
+	/* A hostile peer may ring for ever without publishing anything. */
 	if (r == 0 && now >= deadline && !changed(look))
 		r = -ETIMEDOUT;
 	if (r == 0 || now - begin > wait_expected(wait))
