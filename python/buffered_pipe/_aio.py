@@ -55,7 +55,7 @@ async def _readable(thing):
 
 
 def backoff(delay, begin):
-    """How long to wait now, after the wait since 'begin' was for nothing.
+    """How long to wait before the next wait, if that since 'begin' was for nothing.
 
     A message that somebody else looks at in place is ready all the time, but not to be had.
     """
@@ -101,21 +101,28 @@ def _after_fork():
 os.register_at_fork(after_in_child=_after_fork)
 
 
-async def receive(end, objects):
+async def _try(attempt, nothing, end):
+    """What the attempt returns.  'nothing' is the exception that says that there is nothing to receive."""
     import asyncio
 
     delay = 0
     while True:
         try:
-            return end._recv_now(objects)
+            return attempt()
         except BlockingIOError:
-            await asyncio.sleep(0)  # much of a long message has come, and more of it is there
-        except TimeoutError:
+            # Something of a long message has come.  So the wait was not for nothing, and the rest is on its way.
+            delay = 0
+            await asyncio.sleep(0)
+        except nothing:
+            if delay:
+                await asyncio.sleep(delay)
             begin = time.monotonic()
             await _readable(end)
             delay = backoff(delay, begin)
-            if delay:
-                await asyncio.sleep(delay)
+
+
+async def receive(end, objects):
+    return await _try(lambda: end._recv_now(objects), TimeoutError, end)
 
 
 async def accept(listener):
@@ -166,21 +173,9 @@ async def put(queue, data):
 
 
 async def get(queue):
-    import asyncio
     from queue import Empty
 
-    delay = 0
-    while True:
-        try:
-            return queue._get_now()
-        except BlockingIOError:
-            await asyncio.sleep(0)  # much of a long message has come, and more of it is there
-        except Empty:
-            begin = time.monotonic()
-            await _readable(queue._reader)
-            delay = backoff(delay, begin)
-            if delay:
-                await asyncio.sleep(delay)
+    return await _try(queue._get_now, Empty, queue._reader)
 
 
 def _finish(future, outcome):

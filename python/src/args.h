@@ -9,8 +9,8 @@
 #define DEADLINE_TRY   0
 #define DEADLINE_NEVER INT64_MAX
 /*
- * A try, as DEADLINE_TRY.  But where it has taken much of a message longer than
- * the ring, and there may be more, it says BlockingIOError: call again, soon.
+ * A try, as DEADLINE_TRY.  But where it has taken something of a message longer
+ * than the ring, it says BlockingIOError: call again, soon.
  */
 #define DEADLINE_TRY_SHORT (-1)
 

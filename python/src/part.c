@@ -235,10 +235,8 @@ static enum progress receive(struct end *self, struct hold *hold, struct part *p
 
 		if (progress != GO_ON)
 			return progress;
-		if (tries ? r < 0 : deadline_slice(deadline, SLICE) == 0)
-			return TIME_UP;
-		if (tries && part->have - begin >= TRY_MOST)
-			return deadline == DEADLINE_TRY_SHORT ? MORE_SOON : TIME_UP;
+		if (tries ? r < 0 || part->have - begin >= TRY_MOST : deadline_slice(deadline, SLICE) == 0)
+			return deadline == DEADLINE_TRY_SHORT && part->have > begin ? MORE_SOON : TIME_UP;
 	}
 }
 

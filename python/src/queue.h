@@ -110,7 +110,7 @@ PyObject *queue_put_nowait(PyObject *object, PyObject *item);
 PyObject *queue_get_nowait(PyObject *object, PyObject *unused);
 /* For asyncio: puts what End._dump gave.  BlockingIOError where that is longer than the buffer, and may not wait. */
 QUEUE_METHOD(queue_put_dumped);
-/* For asyncio: BlockingIOError where much of a message longer than the buffer has come, and more is there. */
+/* For asyncio: BlockingIOError where something of a message longer than the buffer has come: call again, soon. */
 PyObject *queue_get_now(PyObject *object, PyObject *unused);
 
 #endif

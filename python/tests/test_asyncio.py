@@ -181,6 +181,15 @@ class Asyncio(unittest.IsolatedAsyncioTestCase):
             self.assertEqual(await self.within(receiver.async_recv_bytes()), b"next")
             self.assertEqual(os.waitpid(pid, 0)[1], 0)
 
+    async def test_a_long_message_does_not_pause_at_each_piece(self):
+        # Thousands of pieces: a pause at each, however short, would last longer than the deadline.
+        message = random.Random(1).randbytes(400000)
+        receiver, sender = Generic_Pipe(5)
+        queue = buffered_pipe.Queue(buffer_size=5)
+        for receive, send in (receiver.async_recv_bytes, sender.send_bytes), (queue.async_get, queue.put):
+            with child(send, message):
+                self.assertEqual(await self.within(receive()), message)
+
     async def test_cancelled_in_the_middle_of_a_long_message(self):
         receiver, sender = Generic_Pipe(5)
         message = random.Random(1).randbytes(100000)
