@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* How the holders of a shared end take turns. */
+/* How the co-owners of a shared end take turns. */
 #include "end/direction.h"
 
 int direction_enter_shared(struct direction *direction, int64_t deadline)
@@ -21,7 +21,7 @@ int direction_enter_shared(struct direction *direction, int64_t deadline)
 	}
 	if (r < 0)
 		return r == -ETIMEDOUT && deadline == TIME_TRY ? -EAGAIN : r;
-	/* A thread that had it open, and no longer has the lock, has died. */
+	/* If another thread is still noted as the owner, it has died: it does not hold the lock any more. */
 	direction_disown(direction);
 	if (recovered)
 		wait_ring_again(&direction->wait);
@@ -37,7 +37,7 @@ void direction_leave_shared(struct direction *direction)
 	lock_drop(direction->lock);
 }
 
-/* The order of the owner's loads and stores does not matter: only our own store can match. */
+/* The order of loads and stores of owner does not matter, because only our own store can match our id. */
 
 void direction_own(struct direction *direction)
 {
@@ -48,7 +48,7 @@ bool direction_is_owned(const struct direction *direction)
 {
 	uint32_t owner = atomic_load_explicit(&direction->owner, memory_order_relaxed);
 
-	/* In a child of fork what is open is its parent's. */
+	/* A child of fork has another id, so a record that its parent has open is not its own. */
 	return unlikely(owner) && owner == thread_id();
 }
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* Waiting until what was sent has been received: a wait for room, for all of the ring. */
+/* Waiting until everything that was sent has been received.  It is a wait for all of the room. */
 #include "end/end.h"
 
 #define NAP_LEAST 50000
 #define NAP_MOST  10000000
 
-/* After a shutdown no wait of this end lasts, and nobody rings for this one: look now and then. */
+/* After a shutdown, waits of this end return at once and nobody rings for them: look from time to time. */
 static int nap(bufpipe_t *p, int64_t *length, int64_t deadline)
 {
 	struct pollfd none = { .fd = -1 };
@@ -17,7 +17,7 @@ static int nap(bufpipe_t *p, int64_t *length, int64_t deadline)
 	return r == -EINTR && p->out.wait.interruptible ? r : 0;
 }
 
-/* In our turn, with something unread. */
+/* In our turn, while something is unread. */
 static int sleep_a_while(bufpipe_t *p, uint64_t head, int64_t *length, int64_t deadline)
 {
 	struct wait *wait = &p->out.wait;
@@ -31,13 +31,13 @@ static int sleep_a_while(bufpipe_t *p, uint64_t head, int64_t *length, int64_t d
 	};
 	int r;
 
-	/* A brief wait looks at no clock, and the head may move by little, again and again. */
+	/* wait_briefly does not read the clock, and the head may move in very small steps. */
 	if (deadline != TIME_FOREVER && time_now() >= deadline)
 		return -ETIMEDOUT;
 	if (wait_is_stopped(wait))
 		return nap(p, length, deadline);
 	r = wait_until(wait, &look, deadline);
-	/* Shut down meanwhile: what was sent before is received all the same. */
+	/* If the end was shut down meanwhile, go on: what was sent before can still be received. */
 	return r == -EPIPE && wait_is_stopped(wait) ? 0 : r;
 }
 
@@ -51,7 +51,10 @@ static int await_empty(bufpipe_t *p, int64_t deadline)
 	int r = 0;
 
 	while (r == 0) {
-		/* First: who leaves may have received everything before. */
+		/*
+		 * Ask this before reading the head: a peer that has left may have received
+		 * everything first.
+		 */
 		bool gone = (deadline == TIME_TRY || wait_is_stopped(wait)) && wait_is_left(wait);
 
 		r = ring_unread(&p->sender, &head, &unread);

@@ -18,10 +18,13 @@
 #define MEETING_FLAGS (ROLE_FLAGS | BUFPIPE_WAIT_FOR_LISTENER)
 #define MODE_BITS     0777u
 
-/* How long to sleep on the futex before the socket: a full ring is soon emptied, data may take its time. */
+/*
+ * How long to sleep on the futex before the socket.  Room comes soon in an honest pipe; data may
+ * take long.
+ */
 #define DATA_PATIENCE 100000000
 #define ROOM_PATIENCE 8000000
-/* About what a second-level cache no longer holds.  In smaller rings longer pauses gain nothing and cost up to 4 %. */
+/* Larger than most second-level caches.  In smaller rings longer pauses gain nothing and cost up to 4 %. */
 #define LARGE_RING (2 << 20)
 
 static bool sizes_valid(const struct bufpipe_options *o)
@@ -90,14 +93,17 @@ struct identity options_identity(const struct bufpipe_options *o, unsigned flags
 		id.data_size = power_of_two(id.limit + RECORD_HEADER);
 		return id;
 	}
-	/* No more than was asked for: whoever wants a short queue counts on that.  The ring takes the next power of two. */
+	/*
+	 * The limit is what the user asked for, who may want a short queue.  The ring has the next
+	 * power of two.
+	 */
 	id.buffer_size = o->buffer_size;
 	id.limit = record_size(o->buffer_size);
 	id.data_size = power_of_two(id.limit + RECORD_HEADER);
 	return id;
 }
 
-/* What goes out of one end comes in at the other, and nothing else. */
+/* Whether one end receives exactly where the other sends. */
 static bool regions_fit(const struct identity *ours, const struct identity *theirs)
 {
 	bool out = ours->flags & LAYOUT_SENDS;
@@ -140,7 +146,10 @@ static void init_out(struct bufpipe *p)
 		.notify = &ours->tail.notify,
 		.patience = ROOM_PATIENCE,
 		.sends = true,
-		/* The bytes in a duplex end's socket are news of data alone: room would make bufpipe_fd readable. */
+		/*
+		 * In a duplex end, bytes in the socket are about data only: room must not make
+		 * bufpipe_fd readable.
+		 */
 		.silent = p->ours.identity.flags & LAYOUT_RECEIVES,
 	};
 	p->out.quick_lock = &ours->tail.quick_lock;
@@ -192,7 +201,7 @@ int end_open(bufpipe_t **pipe, const struct region *ours, const struct region *t
 	p->guarded = packet_forbids_rights(socket);
 	p->flags = options->flags;
 	p->lead_lock = &ours->control->lead_lock;
-	/* For tools: two regions that name each other are one pipe. */
+	/* For tools: two regions with each other's inode are one pipe. */
 	atomic_store_explicit(&ours->control->about.peer, theirs->inode, memory_order_relaxed);
 	init_out(p);
 	init_in(p);
@@ -250,7 +259,7 @@ int end_make_region(struct region *region, int *shared_fd, const struct identity
 	return r;
 }
 
-/* An end with its region not yet open: what goes to the other side, and what this side keeps. */
+/* The parts of an end before end_open: shared_fd goes to the other end, the rest stays here. */
 struct half {
 	struct region ours;
 	struct region theirs;
@@ -331,7 +340,10 @@ int bufpipe_create(bufpipe_t *ends[2], const struct bufpipe_options *options)
 	return 0;
 }
 
-/* Ends what this end sends: first for its own threads and co-owners, then in the ring, in order. */
+/*
+ * Ends sending: first stops the waits of this end and its co-owners, then puts the end into the
+ * ring, in order.
+ */
 static int end_out(bufpipe_t *pipe, int64_t timeout_ns)
 {
 	struct direction *out = &pipe->out;
@@ -341,12 +353,15 @@ static int end_out(bufpipe_t *pipe, int64_t timeout_ns)
 		return -EBUSY;
 	wait_stop(&out->wait);
 	ring_refuse(&pipe->sender);
-	/* Nothing but news about room comes through the socket of a one-way end: this wakes a sender that sleeps on it. */
+	/*
+	 * Wakes a sender that sleeps on the socket.  A one-way end needs the socket for nothing
+	 * else any more.
+	 */
 	if (pipe->in.state & DIRECTION_NONE && wait_is_on_bell(&out->wait))
 		shutdown(pipe->socket, SHUT_RD);
 	r = direction_enter(out, time_deadline(timeout_ns));
 	if (r < 0) {
-		/* Another holder has something reserved, so none was asleep: nothing has changed. */
+		/* Another holder has a reservation open, so nobody slept and nothing has changed. */
 		wait_restart(&out->wait);
 		return r;
 	}
@@ -356,10 +371,10 @@ static int end_out(bufpipe_t *pipe, int64_t timeout_ns)
 	return 0;
 }
 
-/* What is there can still be received; every holder of either end finds the rest hung up. */
+/* Ends receiving.  What is in the ring can still be received.  All holders of both ends find the hang-up. */
 static void end_in(bufpipe_t *pipe)
 {
-	/* First, in one step for all: should this process die behind it, the others notice all the same. */
+	/* This comes first: if the process dies after it, all others still notice. */
 	shutdown(pipe->socket, SHUT_RDWR);
 	wait_stop(&pipe->in.wait);
 	wait_end(&pipe->in.wait, receiver_head(&pipe->receiver));
@@ -375,7 +390,7 @@ static int end_directions(bufpipe_t *pipe, bool both, int64_t timeout_ns)
 		r = end_out(pipe, timeout_ns);
 	if (r == 0 && (both || !sends) && !(pipe->in.state & DIRECTION_NONE))
 		end_in(pipe);
-	/* Those in this process that sleep on the socket. */
+	/* Wake the waiters of this process that sleep on the socket: its set and its descriptors. */
 	if (pipe->poke_set)
 		pipe->poke_set(pipe);
 	for (int i = ARM_IN; i <= ARM_OUT; i++) {
@@ -408,11 +423,17 @@ void bufpipe_close(bufpipe_t *pipe)
 		return;
 	if (pipe->leave_set)
 		pipe->leave_set(pipe);
-	/* Other holders go on, and the receiver must learn that the rest of a message will not come. */
+	/*
+	 * Other holders may continue, and the receiver must learn that the rest of our message
+	 * will not come.
+	 */
 	(void)bufpipe_cancel(pipe);
 	if (direction_is_open(&pipe->in))
 		direction_close(&pipe->in);
-	/* First the socket: whoever learns that we leave must find it hung up, if we were the last. */
+	/*
+	 * Close the socket first: a peer that learns that we have left must find the hang-up, if
+	 * we were the last.
+	 */
 	if (pipe->guarded)
 		close(pipe->socket);
 	else
@@ -434,19 +455,19 @@ unsigned bufpipe_version(void)
 	return BUFPIPE_VERSION;
 }
 
-/* Relaxed: the two positions are those of some moments, and say nothing of other memory. */
+/* Relaxed: each position is from some moment during the call, and no other memory depends on it. */
 static uint64_t bytes_used(const bufpipe_t *pipe)
 {
 	bool sends = !(pipe->out.state & DIRECTION_NONE);
 	uint64_t limit = sends ? pipe->sender.limit : pipe->receiver.limit;
-	/* The other end writes one of them, and may write anything. */
+	/* The other end writes one of the two positions, and may write anything into it. */
 	uint64_t head = sends ? atomic_load_explicit(pipe->sender.head, memory_order_relaxed) & ~HEAD_HELD
 			      : receiver_head(&pipe->receiver);
 	uint64_t tail = sends ? sender_tail(&pipe->sender)
 			      : atomic_load_explicit(&pipe->theirs.control->tail.tail, memory_order_relaxed);
 	uint64_t used = tail - head;
 
-	/* A head that was read before the tail moved may be ahead of it. */
+	/* The positions are from different moments, so the head may be ahead of the tail. */
 	return (int64_t)used < 0 ? 0 : used > limit ? limit : used;
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * An end: a ring to send through, a ring to receive from, or both; how to wait
- * for each; the socket that tells whether the other side lives; and the locks
- * by which co-owners take turns.
+ * for each of them; the socket that tells whether the other side lives; and the
+ * locks of its co-owners.
  */
 #ifndef BUFPIPE_END_END_H
 #define BUFPIPE_END_END_H
@@ -11,14 +11,14 @@
 #include "end/direction.h"
 #include "memory/region.h"
 
-/* A long message of which the beginning has been received; total is 0 if there is none. */
+/* A long message of which only the beginning was received.  total is 0 if there is none. */
 struct partial {
-	char *data; /* what a call of bufpipe_recv that gave up has kept */
+	char *data; /* the beginning, kept by a bufpipe_recv that gave up */
 	uint64_t total;
 	uint64_t have;
-	uint64_t at;       /* the receiver's head when this was kept */
-	uint64_t begin;    /* where its first piece was */
-	uint64_t given_up; /* record_given_up when that was taken */
+	uint64_t at;       /* the receiver's head when the beginning was kept */
+	uint64_t begin;    /* the position of its first piece */
+	uint64_t given_up; /* the value of record_given_up when the first piece was taken */
 	/* bufpipe_recv_part: what is left of the piece at head, and the length of its record. */
 	const char *piece;
 	uint64_t piece_left;
@@ -29,7 +29,7 @@ struct partial {
 struct outgoing {
 	uint64_t total;
 	uint64_t sent;
-	uint64_t begin; /* where its first piece is */
+	uint64_t begin; /* the position of its first piece */
 };
 
 enum { ARM_IN, ARM_OUT };
@@ -47,47 +47,50 @@ struct bufpipe {
 	struct region theirs;
 	int socket;
 	bool guarded;   /* no descriptors can come through the socket */
-	unsigned flags; /* of the options */
+	unsigned flags; /* from the options */
 
-	/* Left here by the layer above, which this one does not know.  NULL where there is nothing. */
-	void *entry;                         /* in a set: what the set knows of this end, */
-	void (*leave_set)(struct bufpipe *); /* and how to take it out */
-	void (*poke_set)(struct bufpipe *);  /* and to have it look, */
-	void *poll_fds[2]; /* bufpipe_fd is in use, [ARM_IN], or bufpipe_room_fd, [ARM_OUT]: */
-	int (*arm[2])(struct bufpipe *, bool busy); /* what a try that found nothing calls; see record.h, */
-	void (*drop_poll_fds)(struct bufpipe *);    /* and how to close them */
+	/* Set by lib/poll, which this layer does not know; NULL while unused. */
+	void *entry;                                /* the entry of the set that this end is in */
+	void (*leave_set)(struct bufpipe *);        /* takes this end out of the set */
+	void (*poke_set)(struct bufpipe *);         /* makes the set look at this end */
+	void *poll_fds[2];                          /* bufpipe_fd [ARM_IN] and bufpipe_room_fd [ARM_OUT] */
+	int (*arm[2])(struct bufpipe *, bool busy); /* called by a try that found nothing; see record.h */
+	void (*drop_poll_fds)(struct bufpipe *);    /* closes both descriptors */
 };
 
-/* A generic pipe is no smaller: a piece of a long message has to go through it. */
+/* The least buffer_size of a generic pipe: one piece of a long message must fit. */
 #define LEAST_SIZE 64
 
-/* Copies options with defaults filled in, or the defaults for NULL.  -EINVAL. */
+/* Copies the options and fills in the defaults; NULL gives the defaults.  0 or -EINVAL. */
 int options_check(struct bufpipe_options *checked, const struct bufpipe_options *options);
 
-/* Bytes that messages may take in the pipe: buffer_size; of a static one, its objects with their headers. */
+/* The bytes for messages: buffer_size, or the objects of a static pipe with their headers. */
 uint64_t options_size(const struct bufpipe_options *checked);
 
-/* What a region must say of an end that does these things: flags of LAYOUT_*. */
+/* The identity of the region of an end with these options.  flags are LAYOUT_*. */
 struct identity options_identity(const struct bufpipe_options *options, unsigned flags);
 
-/* Creates a region with its locks; as region_create. */
+/* Creates a region and initialises its locks.  Parameters and errors as region_create. */
 int end_make_region(struct region *region, int *shared_fd, const struct identity *identity,
 		    const struct bufpipe_options *options);
 
 /*
- * Makes an end of its three parts.  Takes them if it succeeds.  -EBADMSG when
- * the two regions do not fit together; -ENOMEM.
+ * Makes an end from its two regions and its socket.  Takes them over if it succeeds.
+ * -EBADMSG if the two regions do not fit together; -ENOMEM.
  */
 int end_open(bufpipe_t **pipe, const struct region *ours, const struct region *theirs, int socket,
 	     const struct bufpipe_options *options);
 
 /*
- * After a handshake on its socket: no more descriptors are let through.  If
- * there are some in its queue behind the handshake, the end has hung up.
+ * Called after the handshake: lets no more descriptors through the socket.  If there
+ * are descriptors in its queue already, the socket is shut down.
  */
 void end_guard(bufpipe_t *pipe);
 
-/* When nothing can fail any more: lets go of the descriptors that are for hand-over, if told so. */
+/*
+ * With BUFPIPE_NO_HANDOVER, closes the descriptors that only a hand-over needs.  Call it when
+ * nothing can fail.
+ */
 void end_settle(bufpipe_t *pipe);
 
 static inline int timeout_valid(int64_t timeout_ns)

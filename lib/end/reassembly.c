@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A message longer than the ring, put together from its pieces.  What a call
- * that gives up has consumed of it is kept for the next: in an exclusive end,
- * and in a shared one, if it is interruptible, by the thread that gave up.
+ * Reassembly of messages that are longer than the ring.  If a call gives up in the
+ * middle, it keeps what it has consumed for a later call.  In an exclusive end this
+ * is always so.  In a shared end it is so if the end is interruptible: then the
+ * thread that gave up keeps the turn as well.
  */
 #include "end/reassembly.h"
 
 #include <stdlib.h>
 
 /*
- * A shared end that cannot keep what it has does not give up at the caller's
- * deadline, but when the sender is slower than this.
+ * A shared end that cannot keep the beginning does not give up at the deadline of
+ * the caller, because that would lose the message.  It gives up when the sender is
+ * slower than this.
  */
 #define GRACE         NSEC_PER_SEC
 #define BYTES_PER_SEC ((uint64_t)16 << 20)
@@ -40,9 +42,9 @@ int reassembly_total(const struct direction *in, const struct record *record, ui
 }
 
 /*
- * The first piece, into buf.  Should this call give up before the message is
- * whole, there must be a place to keep what it has consumed; a shared end
- * seldom needs one, and makes it then.
+ * Copies the first piece into buf.  In an exclusive end, also allocates the memory in
+ * which the beginning is kept if this call gives up.  A shared end seldom needs that
+ * memory, and allocates it only then.
  */
 static int begin_long(bufpipe_t *p, const struct record *record, char *buf, size_t cap)
 {
@@ -59,7 +61,7 @@ static int begin_long(bufpipe_t *p, const struct record *record, char *buf, size
 	if (begun.total > cap)
 		return -EMSGSIZE;
 	if (!(p->in.state & DIRECTION_SHARED)) {
-		begun.data = malloc(begun.total); /* not touched until we give up */
+		begun.data = malloc(begun.total); /* untouched, so without pages, until we give up */
 		if (!begun.data)
 			return -ENOMEM;
 	}
@@ -69,7 +71,10 @@ static int begin_long(bufpipe_t *p, const struct record *record, char *buf, size
 	return 0;
 }
 
-/* Before all of a message was sent no other is given up, but after the death of its sender. */
+/*
+ * Whether the sender has given up this message.  It may also have given up a later
+ * one: then a co-owner took over after the death of the first sender.
+ */
 static bool is_given_up(const bufpipe_t *p)
 {
 	uint64_t given_up = record_given_up(p);
@@ -77,7 +82,7 @@ static bool is_given_up(const bufpipe_t *p)
 	return given_up != p->partial.given_up || given_up == (p->partial.begin | GIVEN_UP);
 }
 
-/* The next record, or 1 when there will be none of this message. */
+/* Waits for the next record: 0, or 1 if no more of this message will come. */
 static int await_piece(bufpipe_t *p, struct record *record, struct effort *effort)
 {
 	int64_t deadline = effort->deadline;
@@ -85,7 +90,10 @@ static int await_piece(bufpipe_t *p, struct record *record, struct effort *effor
 	int r;
 
 	do {
-		/* First, so that the look finds all there is: a later message may be the one that was given up. */
+		/*
+		 * Load this before the look, so that the look finds every piece that was sent
+		 * before the give-up.
+		 */
 		given_up = is_given_up(p);
 		r = record_look(p, record);
 		if (r != -EAGAIN)
@@ -99,7 +107,7 @@ static int await_piece(bufpipe_t *p, struct record *record, struct effort *effor
 	return r;
 }
 
-/* The next piece.  1 when the sender gave the message up. */
+/* Copies the next piece.  1 if the sender gave the message up. */
 static int add_piece(bufpipe_t *p, char *buf, struct effort *effort)
 {
 	struct partial *part = &p->partial;
@@ -117,11 +125,11 @@ static int add_piece(bufpipe_t *p, char *buf, struct effort *effort)
 	part->have += record.len;
 	record_consume(p, record.len);
 	meter_add(&p->in.wait.meter->pieces, 1);
-	/* What is whole is not given up for want of time. */
+	/* A complete message is returned even if the time is up. */
 	return part->have == part->total ? 0 : effort_spend(effort, 1 + record.len / EFFORT_BYTES);
 }
 
-/* Of what has come, not of what was announced: the sender can announce anything. */
+/* The grace counts the bytes that have come, not the announced total, which a sender can choose freely. */
 static int64_t slowest(const struct partial *part, int64_t begin, int64_t deadline)
 {
 	int64_t granted = begin + GRACE + (int64_t)(part->have * NSEC_PER_SEC / BYTES_PER_SEC);
@@ -129,7 +137,10 @@ static int64_t slowest(const struct partial *part, int64_t begin, int64_t deadli
 	return deadline > granted ? deadline : granted;
 }
 
-/* The next receiver of a shared end may be another process: so the thread must keep the turn with it. */
+/*
+ * Whether a call that gives up can keep the beginning.  The next receiver of a shared
+ * end may be another process, so there the thread must keep the turn as well.
+ */
 static bool can_keep(const bufpipe_t *p)
 {
 	return !(p->in.state & DIRECTION_SHARED) || p->in.wait.interruptible;
@@ -141,8 +152,8 @@ static bool gave_up(int r)
 }
 
 /*
- * For a later call.  What came first is copied once: once it is kept, what
- * follows is added to it.  -ENOMEM: a shared end has made no room before.
+ * Keeps the beginning for a later call.  It is copied only once: later pieces are
+ * appended to it.  -ENOMEM in a shared end, which has allocated nothing before.
  */
 static int keep_partial(bufpipe_t *p, const char *buf)
 {
@@ -163,9 +174,10 @@ static int keep_partial(bufpipe_t *p, const char *buf)
 }
 
 /*
- * The rest of a long message, in our turn.  Its length; -EAGAIN with *restart when there is no rest.
- * kept: its beginning is in partial.data, where the rest joins it, so that a call that gives up again
- * has nothing to copy.
+ * In our turn: receives the rest of a long message.  Returns the length of the
+ * message; -EAGAIN with *restart set if the rest will not come.  kept means that the
+ * beginning is in partial.data.  Then the rest is appended there, so that a call that
+ * gives up again has nothing to copy.
  */
 static ssize_t finish_long(bufpipe_t *p, char *buf, bool kept, struct effort *effort, bool *restart)
 {
@@ -184,7 +196,7 @@ static ssize_t finish_long(bufpipe_t *p, char *buf, bool kept, struct effort *ef
 		if (gave_up(r) && can_keep(p) && keep_partial(p, to) == 0)
 			return r;
 		if (r == -EINTR)
-			r = 0; /* without memory to keep it, to stop here would lose the message */
+			r = 0; /* there is no memory to keep the beginning, so stopping here would lose it */
 	}
 	effort->deadline = deadline;
 	if (r < 0 && r != -EPIPE && !shared) {
@@ -221,7 +233,7 @@ ssize_t reassembly_resume(bufpipe_t *p, char *buf, size_t cap, struct effort *ef
 	return finish_long(p, buf, true, effort, restart);
 }
 
-/* A record of the message, in our turn, of which some bytes at the front are no part of it. */
+/* In our turn: begins to take a piece from a record, whose first bytes do not belong to the message. */
 static void begin_piece(struct partial *part, const struct record *record, uint64_t front)
 {
 	part->piece = record->payload + front;
@@ -241,7 +253,7 @@ int parts_begin(bufpipe_t *p, const struct record *record)
 	return 0;
 }
 
-/* As add_piece, but it is only looked at: its length is read once, and its bytes stay until all are taken. */
+/* Like add_piece, but the piece stays in the ring until all its bytes are taken.  Its length is read once. */
 static int await_next_piece(bufpipe_t *p, struct effort *effort)
 {
 	struct partial *part = &p->partial;

@@ -1,44 +1,44 @@
 /* SPDX-License-Identifier: MIT */
-/* Messages longer than the ring, in the middle of which a call may give up. */
+/* Receiving messages longer than the ring.  A call may give up in the middle of one. */
 #ifndef BUFPIPE_END_REASSEMBLY_H
 #define BUFPIPE_END_REASSEMBLY_H
 
 #include "end/record.h"
 
 /*
- * The total that a long message announces in its first piece, or -EPROTO.  What
- * fits into the ring as a whole never comes in pieces: so a receiver with no
- * more room than that never has to wait for a second one.
+ * Reads the total length of a long message from its first piece: 0 or -EPROTO.  A
+ * message that fits into the ring never comes in pieces.  So a receiver that accepts
+ * only such messages never waits for a second piece.
  */
 int reassembly_total(const struct direction *in, const struct record *record, uint64_t *total);
 
 /*
- * In our turn, with a piece before us that begins a message, or goes on with
- * the one that was kept: its length; -EAGAIN with *restart when the sender has
- * given it up, or died and another has begun.
+ * In our turn: record begins a long message, or continues the one that was kept.
+ * Returns the length of the message; -EAGAIN with *restart set if the sender gave it
+ * up, or if the sender died and another message begins.
  */
 ssize_t reassembly_take(bufpipe_t *pipe, const struct record *record, char *buf, size_t cap,
 			struct effort *effort, bool *restart);
 
 /*
- * Whether this thread gave up in the middle of a long message on a shared end:
- * then it still has the turn, for nobody else has the beginning.
+ * Whether this thread gave up in the middle of a long message on a shared end.  Then
+ * it still has the turn, because nobody else has the beginning of the message.
  */
 bool reassembly_in_middle(const bufpipe_t *pipe);
 
-/* It goes on. */
+/* Continues with that message.  Results as reassembly_take. */
 ssize_t reassembly_resume(bufpipe_t *pipe, char *buf, size_t cap, struct effort *effort, bool *restart);
 
 /* Drops what was kept. */
 void reassembly_drop(bufpipe_t *pipe);
 
-/* In our turn, with the first piece of a long message before us, that goes on in parts: 0 or -EPROTO. */
+/* In our turn: begins to receive a long message in parts.  record is its first piece.  0 or -EPROTO. */
 int parts_begin(bufpipe_t *pipe, const struct record *record);
 
 /*
- * In our turn: the next bytes of that message, at most cap, as many as come
- * in time.  -ECANCELED: the sender has given it up.  After that, and
- * after -EPIPE and -EPROTO, it is dropped.
+ * In our turn: copies the next bytes of that message, at most cap, as many as come
+ * before the deadline.  -ECANCELED if the sender gave it up.  After -ECANCELED, -EPIPE
+ * and -EPROTO nothing of the message is kept.
  */
 ssize_t parts_take(bufpipe_t *pipe, char *buf, size_t cap, struct effort *effort);
 

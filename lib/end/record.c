@@ -29,10 +29,13 @@ int record_look(const bufpipe_t *p, struct record *record)
 		return -EPIPE;
 	if (record->flags == RECORD_WHOLE)
 		return record_whole(&p->in, header) ? 0 : -EPROTO;
-	return p->in.shortest || !record->len ? -EPROTO : 0; /* no pieces in a static pipe, and none empty */
+	return p->in.shortest || !record->len ? -EPROTO : 0; /* a static pipe has no pieces; none is empty */
 }
 
-/* What to wait for: the next record; or that the head moves, or that the rest of a message is given up. */
+/*
+ * The look for the next record.  It also ends when a co-owner moves the head, or, in
+ * the middle of a long message (rest), when its sender gives the message up.
+ */
 static struct look look_for(const bufpipe_t *p, const struct partial *rest)
 {
 	uint64_t head = receiver_head(&p->receiver);
@@ -41,11 +44,11 @@ static struct look look_for(const bufpipe_t *p, const struct partial *rest)
 		.own = p->receiver.head,
 		.own_value = head,
 		.ignore = HEAD_HELD,
-		.wanted = head + 1, /* anything behind what was consumed */
+		.wanted = head + 1, /* any record after those that were consumed */
 	};
 
 	static_assert(!(GIVEN_UP & HEAD_HELD), "or the look would ignore it");
-	/* In our turn the head moves for nobody else. */
+	/* We have the turn in the middle of a message, so nobody else moves the head. */
 	if (rest) {
 		look.own = &p->in.wait.theirs->given_up;
 		look.own_value = rest->given_up;
@@ -58,13 +61,13 @@ int record_wait(bufpipe_t *p, const struct partial *rest, int64_t deadline)
 	struct look look;
 	int r;
 
-	/* A brief wait looks at no clock, and others may take what it saw, again and again. */
+	/* wait_briefly does not read the clock, and others may take each record that it sees. */
 	if (deadline != TIME_FOREVER && time_now() >= deadline)
 		return -ETIMEDOUT;
 	look = look_for(p, rest);
 	if (!(p->in.state & DIRECTION_SHARED))
 		return wait_until(&p->in.wait, &look, deadline);
-	/* Before the lead: to drop it would stand between a message and its answer. */
+	/* Before taking the lead: dropping the lock would delay the answer to a message that comes soon. */
 	if (wait_briefly(&p->in.wait, &look))
 		return 0;
 	r = lock_take(p->lead_lock, &p->lead_habit, deadline);
@@ -76,7 +79,7 @@ int record_wait(bufpipe_t *p, const struct partial *rest, int64_t deadline)
 	return r;
 }
 
-/* The last look comes after the answer that nobody sends any more. */
+/* If nobody sends any more, look once more: the peer may have published just before it closed. */
 int record_try_again(bufpipe_t *p)
 {
 	struct record record;
@@ -91,6 +94,6 @@ int record_try_busy(bufpipe_t *p)
 {
 	int r = p->arm[ARM_IN] ? p->arm[ARM_IN](p, true) : -EAGAIN;
 
-	/* Whether more will come is for the holder of the turn to find out. */
+	/* Not -EPIPE: the holder that has the turn finds out whether more will come. */
 	return r == -EPIPE ? -EAGAIN : r;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The next record of an end that receives: to look at it, to wait for it, to consume it. */
+/* The next record of a receiving end: look at it, wait for it, consume it. */
 #ifndef BUFPIPE_END_RECORD_H
 #define BUFPIPE_END_RECORD_H
 
@@ -12,21 +12,24 @@ struct record {
 };
 
 /*
- * What one call has done for its caller, so that it ends in time whatever the
- * sender writes.  Records that bring no message, and pieces of one, cost no wait,
- * so nothing else would look at the clock.
+ * Counts the work of one call, so that the call ends in time whatever the sender
+ * writes.  Records without a message, and pieces of one, are consumed without a wait,
+ * so without this count nothing would read the clock.
  */
 struct effort {
-	int64_t deadline; /* TIME_TRY: when enough has been done */
+	int64_t deadline; /* for TIME_TRY, EFFORT_A_TRY is the limit */
 	unsigned spent;   /* records looked at, and bytes copied, in units of EFFORT_BYTES */
 };
 
 #define EFFORT_BYTES  512
-#define EFFORT_A_LOOK 1024 /* at the clock: some 0.1 ms */
-/* As much as a try may do; far more than an honest sender leaves behind in a ring, of which each piece is an eighth. */
+#define EFFORT_A_LOOK 1024 /* the clock is read after this much work, about 0.1 ms */
+/*
+ * The most that a try may do.  An honest sender leaves far less in a ring, where each piece is an
+ * eighth of it.
+ */
 #define EFFORT_A_TRY 8192
 
-/* Counts: 0, or -ETIMEDOUT. */
+/* Adds to the count: 0, or -ETIMEDOUT. */
 int effort_spend(struct effort *effort, uint64_t units);
 
 /* Whether a header is that of a whole message of a length that this end takes. */
@@ -39,25 +42,25 @@ static inline bool record_whole(const struct direction *in, uint64_t header)
 int record_look(const bufpipe_t *pipe, struct record *record);
 
 /*
- * Nothing is there: sleeps until that may have changed.  The co-owners of a
- * shared end all wait briefly, but then only one at a time, the one with the lead:
- * one message wakes one of them, and one alone raises and lowers the flag.
- * In the middle of a long message, in our turn: rest is what there is of it,
- * and the sleep also ends when it is given up.  Else rest is NULL.
+ * Sleeps until there may be a record.  In a shared end all co-owners first wait
+ * briefly.  Then only the owner of the lead lock sleeps on the ring, so that one
+ * message wakes one receiver, and only one co-owner raises and lowers the flag.  In
+ * the middle of a long message, rest is its beginning, and the sleep also ends when
+ * the message is given up.  Otherwise rest is NULL.
  */
 int record_wait(bufpipe_t *pipe, const struct partial *rest, int64_t deadline);
 
-/* The long message that the sender gave up last; see layout.h. */
+/* The last long message that the sender gave up; see layout.h. */
 static inline uint64_t record_given_up(const bufpipe_t *p)
 {
-	/* Pairs with the release in give_up: all that was sent of it is visible. */
+	/* Acquire pairs with the release in give_up: all pieces that were sent are visible. */
 	return atomic_load_explicit(&p->in.wait.theirs->given_up, memory_order_acquire);
 }
 
-/* A try found nothing: -EAGAIN, -EPIPE when nobody sends any more, or 0: look again. */
+/* Called when a try found nothing: -EAGAIN; -EPIPE if nobody sends any more; or 0: look again. */
 int record_try_again(bufpipe_t *pipe);
 
-/* A try found that another holder has the turn: -EAGAIN, or 0: look again. */
+/* Called when a try found that another holder has the turn: -EAGAIN, or 0: look again. */
 int record_try_busy(bufpipe_t *pipe);
 
 static inline int record_consume(bufpipe_t *p, uint64_t len)

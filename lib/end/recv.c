@@ -3,7 +3,7 @@
 #include "end/reassembly.h"
 #include "ring/prefetch.h"
 
-/* A lap of the ring was consumed since begin, and no message in it: will there be more?  0 or -EPIPE. */
+/* After a whole lap without a message since begin, looks whether the sender lives: 0 or -EPIPE. */
 static int glance_after_lap(bufpipe_t *p, uint64_t begin)
 {
 	if (receiver_head(&p->receiver) - begin <= p->receiver.limit)
@@ -12,20 +12,21 @@ static int glance_after_lap(bufpipe_t *p, uint64_t begin)
 }
 
 /*
- * Whether the long message at begin, of which so much is missing from a position
- * on, will never be whole: it was given up, or something else follows.  A sender
- * that rewrites its ring can have us walk along it again and again: so each record
- * counts, and when it was enough the answer is no.
+ * Whether the long message at begin will never be complete, because it was given up
+ * or because something else follows.  missing is the number of bytes that should
+ * follow from the position at on.  A hostile sender can rewrite its ring and make us
+ * walk along it again and again.  So each record counts as effort, and when there
+ * was too much of it, the answer is no.
  */
 static bool is_lost(const bufpipe_t *p, uint64_t begin, uint64_t at, uint64_t missing, struct effort *effort)
 {
 	const struct receiver *r = &p->receiver;
 	uint64_t end = receiver_head(r) + r->limit;
-	/* First, so that the look finds all there is of it. */
+	/* Load this before the headers, so that we see every piece that was sent before the give-up. */
 	bool given_up = record_given_up(p) == (begin | GIVEN_UP);
 
 	while (at < end) {
-		/* Pairs with the release in ring_commit, for what is before it. */
+		/* Acquire pairs with the release in ring_commit. */
 		uint64_t header = atomic_load_explicit(receiver_header(r, at), memory_order_acquire);
 		uint64_t len = header & RECORD_LENGTH;
 
@@ -41,7 +42,7 @@ static bool is_lost(const bufpipe_t *p, uint64_t begin, uint64_t at, uint64_t mi
 	return false;
 }
 
-/* What was kept of a long message, of which the rest should be at head. */
+/* Whether the rest of the kept message, which should be at head, will never come. */
 static bool kept_is_lost(const bufpipe_t *p, struct effort *effort)
 {
 	const struct partial *kept = &p->partial;
@@ -49,7 +50,10 @@ static bool kept_is_lost(const bufpipe_t *p, struct effort *effort)
 	return is_lost(p, kept->begin, receiver_head(&p->receiver), kept->total - kept->have, effort);
 }
 
-/* Of a message that will never be whole: its sender gave it up or died, or we did not keep its beginning. */
+/*
+ * Whether a record belongs to a message that will never be complete: its sender gave
+ * it up or died, or we did not keep its beginning.
+ */
 static bool is_stray(const bufpipe_t *p, const struct record *record, struct effort *effort)
 {
 	uint64_t head = receiver_head(&p->receiver);
@@ -84,23 +88,23 @@ static int skip_strays(bufpipe_t *p, struct record *record, struct effort *effor
 	return r;
 }
 
-/* What a look costs that finds nothing of what there was said to be. */
+/* The effort of a look that was told of a record and found none. */
 #define LOOK_AGAIN 16
 
-/* The time is up, though there is more to look at. */
+/* The time is up, although there is more to look at. */
 static int give_up(bufpipe_t *p, int64_t deadline)
 {
 	if (deadline != TIME_TRY)
 		return -ETIMEDOUT;
-	/* Whoever waits for bufpipe_fd is to come again. */
+	/* Arm, so that the owner of bufpipe_fd comes again. */
 	if (p->arm[ARM_IN])
 		p->arm[ARM_IN](p, false);
 	return -EAGAIN;
 }
 
 /*
- * Takes the turn and waits for a record; returns in our turn if it succeeds.
- * While it sleeps it has given the turn away, so that others may take what comes.
+ * Waits for a record, and has the turn when it returns 0.  It does not have the turn
+ * while it sleeps, so that other receivers may take what comes.
  */
 static int await_record(bufpipe_t *p, struct record *record, struct effort *effort)
 {
@@ -113,20 +117,23 @@ static int await_record(bufpipe_t *p, struct record *record, struct effort *effo
 			r = record_try_busy(p);
 		if (r < 0)
 			return r;
-		/* A co-owner moved on, or a thread died: what we kept is of a message whose rest is gone. */
+		/*
+		 * A co-owner moved the head, or a thread died: the rest of the message that we
+		 * kept is gone.
+		 */
 		if (p->partial.total &&
 		    (p->in.state & DIRECTION_SHARED || p->partial.at != receiver_head(&p->receiver)))
 			reassembly_drop(p);
 		r = skip_strays(p, record, effort);
 		if (r == 0) {
 			if (record->flags != RECORD_MORE)
-				reassembly_drop(p); /* the sender gave it up */
+				reassembly_drop(p); /* the sender gave up the message that we kept */
 			return 0;
 		}
 		direction_leave(&p->in);
 		if (r == -EAGAIN)
 			r = deadline == TIME_TRY ? record_try_again(p) : record_wait(p, NULL, deadline);
-		/* What we were told of may be gone again at each look. */
+		/* Each look may find nothing although we were woken, so it counts as effort. */
 		if (r == 0)
 			r = effort_spend(effort, LOOK_AGAIN);
 		if (r < 0)
@@ -140,14 +147,17 @@ slow_path static void fetch_flow(const bufpipe_t *p, const char *payload, uint64
 		prefetch_payload(payload, len);
 }
 
-/* Before a record is copied.  Not in a dialogue: there nothing is behind it yet, and the sender has the lines. */
+/*
+ * Called before a record is copied.  Not in a dialogue: no record follows yet, and the sender
+ * needs its lines.
+ */
 static inline void fetch_next(const bufpipe_t *p, const char *payload, uint64_t len)
 {
 	if (unlikely(prefetch_reads(p->in.wait.theirs, len)))
 		fetch_flow(p, payload, len);
 }
 
-/* In our turn, with a record before us. */
+/* In our turn: takes the message that the record begins. */
 static ssize_t take(bufpipe_t *p, const struct record *record, char *buf, size_t cap, struct effort *effort,
 		    bool *restart)
 {
@@ -162,7 +172,7 @@ static ssize_t take(bufpipe_t *p, const struct record *record, char *buf, size_t
 	return reassembly_take(p, record, buf, cap, effort, restart);
 }
 
-/* What a message costs that begins and is not received. */
+/* The effort of a message that begins and is never complete. */
 #define RESTART 64
 
 slow_path static ssize_t recv_any(bufpipe_t *p, void *buf, size_t cap, int64_t timeout_ns)
@@ -195,7 +205,7 @@ slow_path static ssize_t recv_any(bufpipe_t *p, void *buf, size_t cap, int64_t t
 	return r == -ETIMEDOUT ? give_up(p, effort.deadline) : r;
 }
 
-/* Nothing unusual: takes the message before us.  -EAGAIN: none is there; -EBUSY: the long way must be gone. */
+/* The fast path of an exclusive end.  -EAGAIN: there is no message; -EBUSY: recv_any is needed. */
 static inline ssize_t take_plain(bufpipe_t *p, void *buf, size_t cap)
 {
 	const char *payload;
@@ -210,17 +220,23 @@ static inline ssize_t take_plain(bufpipe_t *p, void *buf, size_t cap)
 	return (ssize_t)len;
 }
 
-/* A larger message is copied under the lock, lest several receivers copy it and all but one in vain. */
+/*
+ * A larger message is copied under the lock, so that several receivers do not all copy it, all but
+ * one in vain.
+ */
 #define TAKE_MAX 4096
 
 /*
- * A shared end, and nothing unusual: copies the message before it, and takes it
- * if nobody else was quicker.  As above.
+ * The fast path of a shared end: copies the message, and then takes it if no other
+ * receiver was quicker.  Errors as take_plain.
  */
 static ssize_t take_shared(bufpipe_t *p, void *buf, size_t cap)
 {
 	for (bool first = true;; first = false) {
-		/* Acquire: if another took the record before, we see what the ring held when it did. */
+		/*
+		 * Acquire pairs with the release in ring_take: we see at least what that receiver
+		 * saw in the ring.
+		 */
 		uint64_t head = atomic_load_explicit(p->receiver.head, memory_order_acquire);
 		const char *at = p->receiver.data + (head & p->receiver.mask);
 		uint64_t header;
@@ -228,13 +244,13 @@ static ssize_t take_shared(bufpipe_t *p, void *buf, size_t cap)
 
 		if (head & HEAD_HELD)
 			return -EBUSY;
-		/* Pairs with the release in ring_commit. */
+		/* Acquire pairs with the release in ring_commit. */
 		header = atomic_load_explicit((const _Atomic uint64_t *)(const void *)at,
 					      memory_order_acquire);
 		len = header - RECORD_WHOLE;
 		if (!record_whole(&p->in, header) || len > cap || len > TAKE_MAX)
 			return header ? -EBUSY : -EAGAIN;
-		/* Once: who was quicker than we has asked for the same. */
+		/* Only the first time: a receiver that was quicker has prefetched the same lines. */
 		if (first)
 			fetch_next(p, at + RECORD_HEADER, len);
 		copy_bytes(buf, at + RECORD_HEADER, len);
@@ -292,7 +308,7 @@ ssize_t bufpipe_next(bufpipe_t *p, int64_t timeout_ns)
 	return r < 0 ? r : (ssize_t)len;
 }
 
-/* What is whole and fits, in our turn; without a wake-up. */
+/* In our turn: receives the whole messages that are there and fit.  Does not wake the sender. */
 static unsigned recv_rest(bufpipe_t *p, struct iovec *messages, unsigned n)
 {
 	struct record record;
@@ -358,12 +374,12 @@ int bufpipe_release(bufpipe_t *p)
 	if (!p || !direction_is_open(&p->in))
 		return -EINVAL;
 	if (reassembly_in_middle(p) || direction_in_parts(&p->in)) {
-		/* The rest has no beginning any more: whoever comes next skips it. */
+		/* Drop the beginning.  The next receiver skips the rest. */
 		reassembly_drop(p);
 		direction_close(&p->in);
 		return 0;
 	}
-	/* Of the length that we checked: the header may have been changed since. */
+	/* Use the length that was checked: the sender may have changed the header since. */
 	record_consume(p, p->in.open_len);
 	direction_close(&p->in);
 	return 0;
@@ -392,7 +408,7 @@ int bufpipe_peek_copy(const bufpipe_t *p, void *buf, size_t offset, size_t len)
 	return 0;
 }
 
-/* In our turn, with the next message before us.  The turn goes on only in the middle of a message in parts. */
+/* In our turn: receives the first part of the next message. */
 static ssize_t take_first_part(bufpipe_t *p, const struct record *record, void *buf, size_t cap,
 			       struct effort *effort)
 {
@@ -401,7 +417,7 @@ static ssize_t take_first_part(bufpipe_t *p, const struct record *record, void *
 	if (record->flags == RECORD_WHOLE)
 		return take(p, record, buf, cap, effort, NULL);
 	if (record->flags == RECORD_MORE)
-		return -EBUSY; /* bufpipe_recv has its beginning */
+		return -EBUSY; /* an earlier bufpipe_recv has kept the beginning */
 	if (!cap)
 		return -EMSGSIZE;
 	r = parts_begin(p, record);

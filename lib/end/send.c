@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* Sending: copy, gather, batch, in place; and long messages in pieces. */
+/* Sending: by copy, gathered, in batches, in place; and long messages in pieces. */
 #include "end/end.h"
 #include "ring/prefetch.h"
 
 #include <limits.h>
 
-/* Where a gathering copy has got to. */
+/* The position of a gathering copy. */
 struct cursor {
 	const struct iovec *piece;
 	size_t offset;
@@ -14,7 +14,10 @@ struct cursor {
 static void gather(char *to, size_t len, struct cursor *from)
 {
 	while (len) {
-		/* NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): len is the sum of the pieces */
+		/*
+		 * NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): len is the
+		 * sum of the pieces
+		 */
 		size_t n = from->piece->iov_len - from->offset;
 
 		if (n > len)
@@ -35,7 +38,10 @@ static bool fits(const struct direction *out, size_t len)
 	return len - out->shortest <= out->span;
 }
 
-/* A sleeper is woken when half of the ring is free, so that it does not wake for each message; see ROOM_PATIENCE. */
+/*
+ * The head at which a sender wants to be woken: when half of the ring is free, so that not each
+ * message wakes it.
+ */
 static uint64_t worth_waking(const struct sender *s, uint64_t len)
 {
 	uint64_t needed = sender_tail(s) + record_size(len) - s->limit;
@@ -44,16 +50,19 @@ static uint64_t worth_waking(const struct sender *s, uint64_t len)
 	return (int64_t)(half - needed) > 0 ? half : needed;
 }
 
-/* The position to ring with for what is no record that moves the tail: the end of the stream, or that nothing follows. */
+/*
+ * The position to ring with when no record moves the tail: for the end of the stream, or a message
+ * given up.
+ */
 static uint64_t behind_end(const bufpipe_t *p)
 {
 	return sender_tail(&p->sender) + RECORD_HEADER;
 }
 
 /*
- * The stream has ended, or nobody is left who would receive: then this ends it,
- * so that nothing that is sent after a broken pipe is delivered.  A holder that shut
- * this end down, or ended the stream, may have died before it was done, or could ring.
+ * Called when the stream has ended or nobody is left to receive.  Puts the end into
+ * the ring, so that nothing that is sent after -EPIPE is ever delivered.  Rings in
+ * any case: a holder that shut this end down may have died before it was done.
  */
 slow_path static void end_stream(bufpipe_t *p)
 {
@@ -67,19 +76,19 @@ slow_path static void end_stream(bufpipe_t *p)
 	wait_notify(&p->out.wait, behind_end(p));
 }
 
-/* No try: it waits for nothing. */
+/* Whether the deadline has passed; false for a try. */
 static bool is_past(int64_t deadline)
 {
 	return deadline != TIME_FOREVER && deadline != TIME_TRY && time_now() >= deadline;
 }
 
-/* For readiness: from now on there is room when what was refused would fit; 0: when there is some. */
+/* From now on readiness means that a record of this size fits; 0: that any fits. */
 static void note_refused(bufpipe_t *p, uint64_t size)
 {
 	atomic_store_explicit(&p->out.refused, size, memory_order_relaxed);
 }
 
-/* A try found no room: -EAGAIN, -EPIPE, or 0: look again.  As record_try_again. */
+/* Called when a try found no room: -EAGAIN, -EPIPE, or 0: look again.  As record_try_again. */
 static int try_again(bufpipe_t *p, size_t len)
 {
 	meter_add(&p->out.wait.meter->refusals, 1);
@@ -89,7 +98,7 @@ static int try_again(bufpipe_t *p, size_t len)
 	return p->arm[ARM_OUT] ? p->arm[ARM_OUT](p, false) : -EAGAIN;
 }
 
-/* A try found that another holder is sending.  As record_try_busy. */
+/* Called when a try found that another holder has the turn.  As record_try_busy. */
 static int try_busy(bufpipe_t *p)
 {
 	if (p->arm[ARM_OUT])
@@ -97,29 +106,38 @@ static int try_busy(bufpipe_t *p)
 	return -EAGAIN;
 }
 
-/* Waits for room in our turn, and points *room to it. */
+/* In our turn: waits for room, and points *room to it. */
 static int await_room(bufpipe_t *p, void **room, size_t len, int64_t deadline)
 {
 	const struct sender *s = &p->sender;
 	struct wait *wait = &p->out.wait;
-	/* In our turn the tail moves for nobody else: the wait also ends when this end is shut down. */
+	/*
+	 * Nobody else moves the tail in our turn.  The second word ends the wait when this end is
+	 * shut down.
+	 */
 	struct look look = { .word = s->head, .own = &wait->ours->ended, .ignore = HEAD_HELD };
 	int tries = 0;
 	int r = 0;
 
 	while (!(*room = ring_reserve(s, len))) {
 		r = wait_is_stopped(wait) ? -EPIPE : ring_make_room(s, len);
-		/* Pairs with the fence in ring_refuse, which ring_make_room may have undone. */
+		/*
+		 * Pairs with the fence in ring_refuse: ring_make_room may have undone it, so look
+		 * at ended again.
+		 */
 		atomic_thread_fence(memory_order_seq_cst);
 		if (wait_is_stopped(wait))
 			r = -EPIPE;
-		/* Once more if room came while it armed: the other side could drip for ever. */
+		/*
+		 * Look again only once if room came while we armed: a hostile receiver could
+		 * repeat this for ever.
+		 */
 		if (r == -EAGAIN && deadline == TIME_TRY)
 			r = tries++ ? -EAGAIN : try_again(p, len);
 		else if (r == -EAGAIN) {
 			look.value = atomic_load_explicit(&s->own->head_seen, memory_order_relaxed);
 			look.wanted = worth_waking(s, len);
-			/* A brief wait looks at no clock, and the head may move by little, again and again. */
+			/* wait_briefly does not read the clock, and the head may move in very small steps. */
 			if (is_past(deadline))
 				r = -ETIMEDOUT;
 			else
@@ -136,19 +154,22 @@ static int await_room(bufpipe_t *p, void **room, size_t len, int64_t deadline)
 }
 
 /*
- * We have published, and find that nobody is there any more.  The last one may
- * have taken this record before it left: then it was no failure.
+ * Called when we have published a record and find that nobody receives any more.
+ * Takes the record back: -EPIPE.  0 if the last receiver took it before it left.
  */
 slow_path static int withdraw(bufpipe_t *p, uint64_t tail, uint64_t len)
 {
 	uint64_t head;
 
 	if (wait_is_over(&p->out.wait)) {
-		/* In this order: should we die in between, no co-owner may write behind an end. */
+		/* In this order: if we die in between, no co-owner may write behind the end of the stream. */
 		ring_end(&p->sender);
 		ring_take_back(&p->sender, tail, len);
 	}
-	/* seq_cst as in ring_take_back: who took it before it could see the end is not overlooked. */
+	/*
+	 * seq_cst as in ring_take_back: we see the head of a receiver that took the record before
+	 * it saw the end.
+	 */
 	head = atomic_load_explicit(p->sender.head, memory_order_seq_cst) & ~HEAD_HELD;
 	wait_notify(&p->out.wait, behind_end(p));
 	return head == tail ? 0 : -EPIPE;
@@ -185,15 +206,15 @@ static int send_whole(bufpipe_t *p, const struct iovec *pieces, size_t len, int6
 	return publish(p, len, RECORD_WHOLE);
 }
 
-/* Tells the receiver, which may have got some pieces and wait for the next. */
+/* Tells the receiver, which may have received some pieces and wait for the next one. */
 static void give_up(bufpipe_t *p, uint64_t begin)
 {
-	/* Pairs with the acquire in record_given_up: with it goes what we have sent. */
+	/* Release pairs with the acquire in record_given_up: the receiver sees all pieces that we sent. */
 	atomic_store_explicit(&p->out.wait.ours->given_up, begin | GIVEN_UP, memory_order_release);
 	wait_notify(&p->out.wait, behind_end(p));
 }
 
-/* Several pieces are on the way at once, if they are not tiny then. */
+/* An eighth of the ring, so that several pieces are on their way at once, but not less than LEAST_SIZE. */
 static uint64_t piece_size(uint64_t limit)
 {
 	uint64_t size = limit / 8 & ~(uint64_t)7;
@@ -202,11 +223,11 @@ static uint64_t piece_size(uint64_t limit)
 }
 
 /*
- * A message longer than the ring goes in pieces, each small beside the ring, so
- * that both sides work at once.  The first begins with the total.  Who dies in
- * the middle cannot tell: then the next message that begins does.
- *
- * The next len bytes of the message, or as many as go before the deadline.
+ * In our turn: sends the next len bytes of a long message, or as many as it can
+ * before the deadline.  A message longer than the ring goes in pieces.  They are small
+ * compared with the ring, so that both sides work at the same time.  The first piece
+ * begins with the total length.  If a sender dies in the middle, the receiver notices
+ * when the next message begins.
  */
 static int send_pieces(bufpipe_t *p, struct cursor *from, uint64_t len, int64_t deadline)
 {
@@ -220,7 +241,10 @@ static int send_pieces(bufpipe_t *p, struct cursor *from, uint64_t len, int64_t 
 		uint64_t prefix = out->sent ? 0 : sizeof(out->total);
 		uint64_t n = end - out->sent < most - prefix ? end - out->sent : most - prefix;
 
-		/* There may be room each time, and only ever for one piece. */
+		/*
+		 * await_room reads no clock while there is room, and there may always be room for
+		 * one more piece.
+		 */
 		if (!prefix && is_past(deadline))
 			return -ETIMEDOUT;
 		r = await_room(p, &room, prefix + n, deadline);
@@ -286,7 +310,7 @@ slow_path static int send_until(bufpipe_t *p, const struct iovec *pieces, size_t
 	return r;
 }
 
-/* In a turn that is ours until this returns.  -EBUSY when there is no room at once. */
+/* With the quick lock, which it releases: sends, or -EBUSY if there is no room. */
 static int send_in_turn(bufpipe_t *p, const void *buf, size_t len)
 {
 	void *room = ring_reserve(&p->sender, len);
@@ -300,7 +324,7 @@ static int send_in_turn(bufpipe_t *p, const void *buf, size_t len)
 	return r;
 }
 
-/* The turn is another's. */
+/* Called when another holder has the quick lock. */
 slow_path static int send_crowded(bufpipe_t *p, const void *buf, size_t len, int64_t timeout_ns)
 {
 	struct iovec piece = { .iov_base = (void *)(uintptr_t)buf, .iov_len = len };
@@ -353,7 +377,7 @@ int bufpipe_sendv(bufpipe_t *p, const struct iovec *pieces, int n, int64_t timeo
 	return send_until(p, pieces, len, time_deadline(timeout_ns));
 }
 
-/* What fits at once, in our turn; without a wake-up. */
+/* In our turn: sends the messages for which there is room.  Does not wake the receiver. */
 static unsigned send_rest(bufpipe_t *p, const struct iovec *messages, unsigned n)
 {
 	unsigned sent;
@@ -369,7 +393,7 @@ static unsigned send_rest(bufpipe_t *p, const struct iovec *messages, unsigned n
 			break;
 		copy_bytes(room, m->iov_base, m->iov_len);
 		tail = ring_commit(&p->sender, m->iov_len, RECORD_WHOLE);
-		/* Many at once are no dialogue. */
+		/* Prefetch without asking wait_streams: a batch is not a dialogue. */
 		prefetch_next(&p->sender, tail, m->iov_len);
 	}
 	return sent;
@@ -439,7 +463,10 @@ int bufpipe_cancel(bufpipe_t *p)
 	return 0;
 }
 
-/* Whether these many bytes, with so many after them, begin a message or are the next of the one that has begun. */
+/*
+ * Checks that len bytes, with 'after' bytes to follow, begin a long message or continue the one
+ * that has begun.
+ */
 static int check_part(const bufpipe_t *p, size_t len, size_t after)
 {
 	size_t total;
@@ -453,7 +480,7 @@ static int check_part(const bufpipe_t *p, size_t len, size_t after)
 	return p->out.shortest || fits(&p->out, total) || total > LAYOUT_MAX ? -EMSGSIZE : 0;
 }
 
-/* After some bytes of a message that goes in parts, or none: ends it, or keeps the turn for the next call. */
+/* Ends a call that sent a part, or failed to: gives the message up, or keeps the turn for the next call. */
 static ssize_t leave_part(bufpipe_t *p, uint64_t before, int r)
 {
 	const struct outgoing *out = &p->outgoing;

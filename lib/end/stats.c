@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What goes on in a pipe, told without the turn.  All loads are relaxed: each
- * number is that of some moment, and says nothing of other memory.
+ * Statistics of a pipe, read without any lock.  All loads are relaxed: each number
+ * is from some moment during the call, and no other memory depends on it.
  */
 #include "end/end.h"
 
@@ -10,7 +10,7 @@ static uint64_t load(const _Atomic uint64_t *word)
 	return atomic_load_explicit(word, memory_order_relaxed);
 }
 
-/* How far b is behind a: 0 if it is in front, as the two were read at different moments; and never more than most. */
+/* a - b, at most 'most'.  0 if b is ahead, which may be so because both were read at different moments. */
 static uint64_t distance(uint64_t a, uint64_t b, uint64_t most)
 {
 	int64_t d = (int64_t)(a - b);
@@ -38,15 +38,18 @@ static void count_waits(struct bufpipe_side_stats *side, const struct meter *met
 	side->sleeps = load(&meter->sleeps);
 	side->slept = load(&meter->slept);
 	side->wakeups = load(&meter->rings);
-	/* A time that is to come is a lie, or of a holder in another time namespace. */
+	/* A time in the future is a lie, or comes from a holder in another time namespace. */
 	side->asleep = since && since <= (uint64_t)now ? (uint64_t)now - since : 0;
 }
 
-/* Of one side the numbers are ours, and those of the other follow from them and from what can be on the way. */
+/*
+ * Only the numbers of our side are trusted.  Those of the other side follow from them and from
+ * what is in the ring.
+ */
 static void count_ring(struct bufpipe_ring_stats *ring, const struct control *sender,
 		       const struct control *receiver, uint64_t limit, bool ours_sends)
 {
-	/* The head first, as in ring_used: the other way round there could be less than there ever was. */
+	/* The head comes first, as in ring_used: the other order could give less than there ever was. */
 	uint64_t received = received_messages(receiver);
 	uint64_t head = atomic_load_explicit(&receiver->head, memory_order_acquire) & ~HEAD_HELD;
 	uint64_t tail = load(&sender->tail.tail);

@@ -113,8 +113,8 @@ static inline uint64_t ring_commit(const struct sender *s, uint64_t len, uint64_
 
 	atomic_store_explicit(sender_header(s, next), 0, memory_order_relaxed);
 	/*
-	 * After the 0, which is mostly in the line of the payload.  Before it, a round trip was 8
-	 * % longer.
+	 * After the 0, which is mostly in the line of the payload; before the 0 a round trip took
+	 * 8 % more.
 	 */
 	atomic_store_explicit(&s->own->next, next, memory_order_relaxed);
 	/*
