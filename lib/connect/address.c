@@ -13,11 +13,11 @@
 
 #define LISTEN_FDS_START 3
 #define BACKLOG          SOMAXCONN
-/* Between two attempts to connect, while nobody listens or the backlog is full: soon at first, then less often. */
+/* The pause between two attempts to connect, while nobody listens or the backlog is full.  It grows. */
 #define PAUSE_FIRST (NSEC_PER_SEC / 1000)
 #define PAUSE_LAST  (NSEC_PER_SEC / 20)
 
-/* The kernel takes a path of as many bytes as there are, without a final 0, and a name one byte shorter. */
+/* Fills in the address.  The kernel accepts a path that fills sun_path without a final 0. */
 static int fill(struct sockaddr_un *to, socklen_t *len, const char *address)
 {
 	size_t n = strlen(address);
@@ -26,7 +26,7 @@ static int fill(struct sockaddr_un *to, socklen_t *len, const char *address)
 	if (address[0] != '@' && !strchr(address, '/'))
 		return -EINVAL;
 	if (address[0] == '@' && n == 1)
-		return -EINVAL; /* the kernel would choose a name */
+		return -EINVAL; /* for an empty name the kernel would choose one */
 	if (n > sizeof(to->sun_path))
 		return -ENAMETOOLONG;
 	memcpy(to->sun_path, address, n);
@@ -88,7 +88,7 @@ static int parse_number(const char *text, long *number)
 	return *end || errno || *number > INT_MAX ? -EINVAL : 0;
 }
 
-/* Which of the names, a list divided by colons, is the one wanted; -1 for none. */
+/* The index of a name in a list separated by colons; -1 if it is not there. */
 static long find_name(const char *names, const char *wanted)
 {
 	size_t len = strlen(wanted);
@@ -103,7 +103,10 @@ static long find_name(const char *names, const char *wanted)
 	return -1;
 }
 
-/* What a service manager passed on: see sd_listen_fds(3).  The environment stays as it is. */
+/*
+ * Adopts a socket that a service manager passed on, see sd_listen_fds(3).  Leaves the environment
+ * as it is.
+ */
 static int adopt_passed(struct listening *l, const char *name)
 {
 	const char *pid = getenv("LISTEN_PID");
@@ -150,7 +153,7 @@ int address_listen(struct listening *l, const char *address, unsigned mode, cons
 
 	*l = (struct listening){ .fd = -1, .path = PATH_NONE };
 	r = open_listening(l, address, mode, sleeper);
-	/* Others may accept from the same socket, and leave us none of what we were told of. */
+	/* Other processes may accept from the same socket first, and then accept must not block. */
 	if (r == 0 && fcntl(l->fd, F_SETFL, O_NONBLOCK) < 0)
 		r = -errno;
 	if (r < 0)
@@ -159,10 +162,10 @@ int address_listen(struct listening *l, const char *address, unsigned mode, cons
 }
 
 /*
- * Whoever else has inherited the socket keeps it alive, so it is told that
- * nobody listens any more: from then on connect(2) is refused at once.  Those
- * in the backlog learn of it only when they are taken out and closed.  None of
- * this on a socket that was passed on: the service manager goes on with it.
+ * Stops listening for good.  A process that has inherited the socket keeps it open,
+ * so shutdown is needed: from then on connect(2) is refused at once.  Connections in
+ * the backlog are taken out and closed, because otherwise nobody would tell them.  A
+ * socket that was passed on is left alone: the service manager goes on using it.
  */
 static void stop_listening(const struct listening *l)
 {
@@ -204,7 +207,7 @@ void address_give_up(struct listening *l)
 	address_unlisten(l);
 }
 
-/* Whether the same attempt may succeed later.  A listener of another kind of socket is -EPROTOTYPE to the kernel. */
+/* Whether the same attempt may succeed later. */
 static bool may_come_later(int error, bool for_listener)
 {
 	return error == -EAGAIN || (for_listener && (error == -ENOENT || error == -ECONNREFUSED));
@@ -218,9 +221,9 @@ static int connect_once(int fd, const struct sockaddr_un *at, socklen_t len)
 }
 
 /*
- * A connect(2) that blocks waits while the backlog is full.  But it ends with
- * EINTR after a mere SIGSTOP and SIGCONT, or is restarted after a handler, and
- * waits for no listener.  So each attempt is non-blocking, with a pause between.
+ * A blocking connect(2) would wait while the backlog is full.  But it ends with EINTR
+ * after SIGSTOP and SIGCONT, it may be restarted after a signal handler, and it does
+ * not wait for a listener.  So each attempt is non-blocking, with a pause in between.
  */
 static int connect_patiently(int fd, const struct sockaddr_un *at, socklen_t len, bool for_listener,
 			     const struct sleeper *sleeper)

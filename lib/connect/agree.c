@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include "connect/agree.h"
 
-/* What the other side may choose, if nothing is said: far more than most need, and no harm if it is a lie. */
+/* The default of size_limit: more than most users need, and harmless if a hostile peer asks for it. */
 #define SIZE_LIMIT ((uint64_t)16 << 20)
-/* The same where that much is touched or locked at once: the time of a call must not be a stranger's to choose. */
+/* The default with PREFAULT or LOCKED: a stranger must not choose how long a call takes. */
 #define SIZE_LIMIT_NOW ((uint64_t)1 << 20)
-/* Rings of this many connectors of the largest size may wait, and this much in any case. */
+/* Pending connectors may have this many rings of the largest size, but at least LEAST_MEMORY in all. */
 #define LARGEST_WAITING 4
 #define LEAST_MEMORY    ((uint64_t)64 << 20)
 
@@ -87,7 +87,7 @@ int agree_on_offer(const struct bufpipe_options *listener, uint64_t size_limit,
 	return agree_on_sizes(size_limit, wishes, agreed);
 }
 
-/* A size of 0 was no wish. */
+/* A size of 0 means no wish. */
 static bool as_wished(uint64_t offered, uint64_t wished)
 {
 	return !wished || offered == wished;
@@ -111,7 +111,7 @@ static int check_sizes(const struct handshake *offer, const struct bufpipe_optio
 	return 0;
 }
 
-/* Of what the listener chose; what was wished for is within the limit. */
+/* Checks what the listener chose.  What the connector itself wished for is within the limit. */
 static int check_limit(const struct bufpipe_options *offered, const struct bufpipe_options *wishes)
 {
 	struct bufpipe_options o = { 0 };
@@ -121,7 +121,7 @@ static int check_limit(const struct bufpipe_options *offered, const struct bufpi
 		o = *wishes;
 	if (sized)
 		return 0;
-	/* One object of the size that was wished for is no surprise, either. */
+	/* One object of the size that the connector wished for is always allowed. */
 	if (o.object_size && !o.object_count)
 		o.object_count = 1;
 	return options_size(offered) > agree_size_limit(&o, false) ? -E2BIG : 0;

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
-/* Before another attempt, when a listener went away. */
+/* The pause before another attempt, after a listener went away. */
 #define PAUSE (NSEC_PER_SEC / 100)
 
 static int send_wishes(int socket, const struct bufpipe_options *options)
@@ -26,11 +26,11 @@ static int send_wishes(int socket, const struct bufpipe_options *options)
 		wishes.flags = WISH_ANY;
 	}
 	r = packet_send(socket, &wishes, sizeof(wishes), NULL, 0, MSG_DONTWAIT);
-	/* It has hung up; but why may have come before. */
+	/* The listener has hung up, but its refusal may be in the queue. */
 	return r == -EPIPE || r == -ECONNRESET ? 0 : r;
 }
 
-/* The errors with which a listener may refuse; it may send anything. */
+/* Maps the error of a refusal, in which a hostile listener may send anything, to a documented one. */
 static int refusal(int error)
 {
 	switch (error) {
@@ -46,14 +46,20 @@ static int refusal(int error)
 	}
 }
 
-/* The answer, with the listener's region in *fd; or the error with which it refused. */
+/*
+ * Receives the offer, with the listener's region in *fd; or returns the error with which the
+ * listener refused.
+ */
 static int receive_offer(int socket, struct handshake *offer, int *fd)
 {
 	struct handshake peeked = { 0 };
 	int r;
 	ssize_t n = recv(socket, &peeked, sizeof(peeked), MSG_PEEK | MSG_DONTWAIT);
 
-	/* A listener that hangs up on what it has not read leaves this error, once, before its last words. */
+	/*
+	 * If the listener closed with our packet unread, the first recv fails with ECONNRESET,
+	 * before its refusal.
+	 */
 	if (n < 0 && errno == ECONNRESET)
 		n = recv(socket, &peeked, sizeof(peeked), MSG_PEEK | MSG_DONTWAIT);
 	if (n == 0)
@@ -84,7 +90,7 @@ static int make_end(bufpipe_t **pipe, int socket, const struct handshake *offer,
 		return r;
 	}
 	end_guard(*pipe);
-	/* Last, so that nobody counts on an end that we could not make. */
+	/* This comes last, because the listener has a pipe as soon as it has our region. */
 	r = packet_send(socket, &reply, sizeof(reply), &shared_fd, 1, MSG_DONTWAIT);
 	close(shared_fd);
 	if (r < 0) {

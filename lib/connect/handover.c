@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Handing an end to another process: its three descriptors, and how its holder wishes to wait. */
+/* Handing an end to another process: the three descriptors of the end, and the options for waiting. */
 #include "base/packet.h"
 #include "base/stray.h"
 #include "end/end.h"
@@ -11,7 +11,7 @@ struct parcel {
 	int64_t spin_ns;
 };
 
-/* Not bits that are set in a bufpipe_options by a user, so a parcel is never taken for a greeting. */
+/* Differs from HANDSHAKE_MAGIC, so that a parcel is never taken for a packet of the handshake. */
 #define PARCEL_MAGIC (LAYOUT_MAGIC ^ 0x646e65ull)
 
 enum { FD_OURS, FD_THEIRS, FD_SOCKET, FD_COUNT };
@@ -46,7 +46,7 @@ static int check(const struct parcel *parcel, struct bufpipe_options *options)
 	return options_check(options, &o) < 0 ? -EBADMSG : 0;
 }
 
-/* Each part that was taken over has its descriptor replaced by -1. */
+/* Replaces each descriptor that it has taken over by -1. */
 static int unpack(bufpipe_t **pipe, int fds[FD_COUNT], const struct bufpipe_options *options)
 {
 	struct region ours = REGION_NONE;

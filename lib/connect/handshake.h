@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Two strangers become the two ends of a pipe.  On the connection, which stays
- * the socket of the pipe, three packets are exchanged:
+ * The handshake, by which two strangers become the two ends of a pipe.  They exchange
+ * three packets on the connection, which stays the socket of the pipe:
  *
  *   connector -> listener   WISHES   what it would like
  *   listener -> connector   OFFER    what it will be, with the listener's region;
@@ -19,10 +19,10 @@
 
 enum handshake_type { WISHES = 1, OFFER, REFUSAL, REGION };
 
-/* Flags are seen from the connector: LAYOUT_SENDS means that it sends. */
+/* Flags describe the connector: LAYOUT_SENDS means that the connector sends. */
 enum {
 	WISH_ANY = 1u << 31,
-	HANDSHAKE_SEALED = 1u << 30, /* BUFPIPE_NO_HANDOVER: wished for, or offered; it counts for both */
+	HANDSHAKE_SEALED = 1u << 30, /* BUFPIPE_NO_HANDOVER is wished for, or is offered to both sides */
 };
 
 struct handshake {
@@ -39,17 +39,18 @@ struct handshake {
 struct handshake handshake_make(enum handshake_type type);
 
 /*
- * Looks at a packet of the wanted type, with a memory file if fd is not NULL, which
- * stays in the queue until packet_take.  Does not wait.  -EBADMSG, -EPROTONOSUPPORT.
+ * Peeks at the next packet, which must have the wanted type and, if fd is not NULL, a
+ * memfd.  It stays in the queue until packet_take.  Does not wait: -EAGAIN.  Other
+ * errors are -EBADMSG, -EPROTONOSUPPORT and those of packet_look.
  */
 int handshake_look(int socket, struct handshake *handshake, enum handshake_type wanted, int *fd);
 
 void handshake_refuse(int socket, int error);
 
-/* LAYOUT_SENDS and LAYOUT_RECEIVES, as the other side has them. */
+/* Swaps LAYOUT_SENDS and LAYOUT_RECEIVES: the directions of the other side. */
 unsigned directions_mirrored(unsigned directions);
 
-/* The directions that a side with these options insists on; 0 when either is welcome. */
+/* The directions that a side with these options insists on; 0 if it accepts any. */
 unsigned directions_wanted(const struct bufpipe_options *options);
 
 int directions_duplex(unsigned directions);

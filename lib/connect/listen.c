@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The calls of the listening side.  bufpipe_accept never waits for one
- * connector: all whose handshake is under way are in one epoll, beside the
- * listening socket.  It first looks at what they sent and then takes new
- * connections, so those who have finished are served before more may come in.
+ * The calls of the listening side.  bufpipe_accept never waits for one particular
+ * connector: the connectors whose handshake is under way are in one epoll, together
+ * with the listening socket.  It first serves these connectors and then takes new
+ * connections, so a finished handshake is returned before more connectors come in.
  */
 #include "base/fd.h"
 #include "base/packet.h"
@@ -16,10 +16,10 @@
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
 
-/* A try ends after this time, but not before a few steps: a loaded machine may let it run for no longer. */
+/* A try ends after this time, but takes at least a few steps even on a loaded machine. */
 #define TRY_TIME  (NSEC_PER_SEC / 500)
 #define TRY_STEPS 8
-/* And after so many steps in any case: strangers may knock without end. */
+/* A try takes at most this many steps, because strangers may connect without end. */
 #define TRY_STEPS_MAX (4 * PENDING_MAX)
 
 static int watch(const struct bufpipe_listener *l, int fd, void *what)
@@ -29,7 +29,7 @@ static int watch(const struct bufpipe_listener *l, int fd, void *what)
 	return epoll_ctl(l->epoll, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
 }
 
-/* Whatever it has made by then, the caller closes. */
+/* If it fails, the caller closes what was opened. */
 static int open_descriptors(struct bufpipe_listener *l)
 {
 	int r;
@@ -40,7 +40,10 @@ static int open_descriptors(struct bufpipe_listener *l)
 		return l->epoll;
 	l->timer = fd_own(timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC));
 	if (l->timer < 0) {
-		/* Without one only an event loop that never calls us loses: what is late stays late. */
+		/*
+		 * Without a timer, only an event loop loses: nothing wakes it when a connector's
+		 * time is over.
+		 */
 		r = l->timer;
 		l->timer = -1;
 		return r == -EMFILE || r == -ENFILE || r == -ENOMEM ? r : 0;
@@ -91,7 +94,7 @@ int bufpipe_listen(bufpipe_listener_t **listener, const char *address, const str
 	l->options.name = strcpy(l->name, o.name);
 	l->size_limit = agree_size_limit(&o, options && (options->buffer_size || options->object_count));
 	l->memory_limit = agree_memory_limit(&o, l->size_limit);
-	/* Too much is half done to be cancelled, and it is soon over. */
+	/* Not cancellable: there would be much to undo, and it takes little time. */
 	caller = sleeper_begin(TIME_FOREVER, o.flags & BUFPIPE_INTERRUPTIBLE);
 	s = caller;
 	s.cancel_state = PTHREAD_CANCEL_DISABLE;
@@ -106,7 +109,7 @@ int bufpipe_listen(bufpipe_listener_t **listener, const char *address, const str
 	return r;
 }
 
-/* In a child: closes its copies of what the parent has begun, and tells nobody. */
+/* For a child of fork: closes its copies of the pending connections.  They stay open in the parent. */
 static void forget_pending(struct bufpipe_listener *l)
 {
 	for (int i = 0; i < PENDING_MAX; i++) {
@@ -122,9 +125,10 @@ static void forget_pending(struct bufpipe_listener *l)
 }
 
 /*
- * Before each call: a child that goes on with a listener has a handshake with
- * its own connectors alone, and an epoll and a timer of its own.  Those that it
- * inherited are one with its parent's, and each would act on the other's.
+ * Called before each call.  A child of fork that uses the listener gets an epoll and
+ * a timer of its own, and forgets the pending connectors, which are served by its
+ * parent.  The epoll and timer that it inherited are the same objects as its
+ * parent's, so each process would act on the connectors of the other.
  */
 static int make_ours(struct bufpipe_listener *l)
 {
@@ -188,7 +192,7 @@ void bufpipe_listener_close(bufpipe_listener_t *l)
 	sleeper_end(&s);
 }
 
-/* One step.  1 when a pipe is complete, 0 to go on, -EAGAIN when there is nothing to do now, or another error. */
+/* One step: 1 if a pipe is complete, 0 to go on, -EAGAIN if there is nothing to do now, or another error. */
 static int serve(struct bufpipe_listener *l, bufpipe_t **pipe)
 {
 	struct epoll_event events[PENDING_MAX + 2];
@@ -204,7 +208,7 @@ static int serve(struct bufpipe_listener *l, bufpipe_t **pipe)
 	if (n < 0)
 		return errno == EINTR ? 0 : -errno;
 	for (int i = 0; i < n; i++) {
-		/* One a step: it may make another one go, whose event is then of nobody. */
+		/* Only one connector a step: serving it may drop another one whose event is in this array. */
 		if (!events[i].data.ptr && events[i].events & EPOLLHUP)
 			return -ESHUTDOWN;
 		else if (!events[i].data.ptr)
@@ -243,14 +247,14 @@ static int accept_until(struct bufpipe_listener *l, bufpipe_t **pipe, const stru
 	}
 }
 
-/* Between the calls the timer makes the listener's descriptor readable when time has brought something to do. */
+/* Makes the listener's descriptor readable at a time, for what has to be done then between two calls. */
 static void set_timer(struct bufpipe_listener *l, int64_t at)
 {
 	struct itimerspec when = { .it_value = time_spec(at == TIME_FOREVER ? 0 : at) };
 
 	if (l->timer < 0 || (at == TIME_FOREVER && !l->armed))
 		return;
-	/* 0 would stop it. */
+	/* 0 would stop the timer. */
 	if (at <= 0)
 		when.it_value.tv_nsec = 1;
 	l->armed = at != TIME_FOREVER;

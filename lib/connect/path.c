@@ -10,24 +10,27 @@
 #include <sys/socket.h>
 
 #define BACKLOG SOMAXCONN
-/* Whoever holds the lock needs it for a few system calls.  A longer wait is for somebody who has been stopped. */
+/*
+ * An owner needs the lock for a few system calls.  If it takes longer than this, the owner has
+ * been stopped.
+ */
 #define LOCK_PATIENCE NSEC_PER_SEC
 #define LOCK_PAUSE    (NSEC_PER_SEC / 1000)
 /* ".NAME.lock" */
 #define LOCK_SIZE (PATH_SIZE + 6)
 
 /*
- * Two who start at the same time must not both replace a stale socket: the
- * second would displace the first, who is alive by then.  Nor can a socket be
- * told from a stale one between bind and listen.  So everybody binds and
- * listens under the lock of a file beside the socket.
+ * Takes a lock on a file beside the socket, under which everybody binds and listens.
+ * Without it, two servers that start at the same time could both replace a stale
+ * socket, and the second would displace the first, which is alive by then.  Also, a
+ * socket between bind and listen looks like a stale one.
  *
- * The lock is taken on a file of our own, because anybody may lock a directory
- * that he can read, for as long as he likes; others cannot open this file.  It
- * needs no right to read the directory.  The file is removed by whoever holds
- * the lock, so a file that has no name any more, once it is locked, was another
- * one's: open anew.  A killed process leaves the file, unlocked; the next to
- * start uses and removes it.
+ * The lock is on a file of our own.  A lock on the directory would not do: anybody
+ * who can read the directory could hold it for as long as he likes.  Others cannot
+ * open our file, and we need no right to read the directory.  The owner of the lock
+ * removes the file.  So if the file has no name once we have locked it, it belonged
+ * to another owner, and we open it again.  A killed process leaves the file behind
+ * unlocked; the next server uses and removes it.
  */
 static int lock_once(const struct path *path, const char *name)
 {
@@ -41,7 +44,7 @@ static int lock_once(const struct path *path, const char *name)
 	if (fstat(fd, &st) < 0)
 		r = -errno;
 	else if (flock(fd, LOCK_EX | LOCK_NB) < 0)
-		/* A stranger's file that root can open is not worth a wait. */
+		/* Root can open the file of a stranger, but must not wait for the stranger's lock. */
 		r = errno != EWOULDBLOCK ? -errno : st.st_uid == geteuid() ? -EAGAIN : -EADDRINUSE;
 	else if (fstat(fd, &st) < 0)
 		r = -errno;
@@ -55,7 +58,7 @@ static int lock_once(const struct path *path, const char *name)
 
 static int lock(const struct path *path, const char *name, const struct sleeper *caller)
 {
-	struct sleeper s = *caller; /* of which the caller is not cancelled: it holds more than this */
+	struct sleeper s = *caller; /* not cancellable: the caller has more to clean up than this file */
 
 	s.deadline = time_now() + LOCK_PATIENCE;
 	for (;;) {
@@ -69,7 +72,7 @@ static int lock(const struct path *path, const char *name, const struct sleeper 
 	}
 }
 
-/* Unlocked by name: a child that was forked by another thread meanwhile has the same open file. */
+/* Unlock explicitly, because a child that another thread forked meanwhile has the same open file. */
 static void unlock(const struct path *path, const char *name, int fd)
 {
 	unlinkat(path->directory, name, 0);
@@ -128,7 +131,7 @@ static int bind_and_listen(struct path *path, int socket, const struct sockaddr_
 	}
 	path->device = st.st_dev;
 	path->inode = st.st_ino;
-	/* Before it listens, so that nobody connects whom the mode keeps out. */
+	/* chmod before listen, so that nobody can connect whom the mode excludes. */
 	if ((mode && fchmodat(path->directory, path->name, mode, AT_SYMLINK_NOFOLLOW) < 0) ||
 	    listen(socket, BACKLOG) < 0) {
 		r = -errno;
@@ -137,7 +140,7 @@ static int bind_and_listen(struct path *path, int socket, const struct sockaddr_
 	return r;
 }
 
-/* Keeps the directory: the file is removed from there, wherever the program has gone. */
+/* Keeps the directory open, so that the file can be removed after the program has changed its directory. */
 static int open_directory(struct path *path, const char *text)
 {
 	char directory[PATH_SIZE];

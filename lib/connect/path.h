@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A socket in the filesystem: how it is bound where a stale one may be, and
- * how it is removed.
+ * A listening socket in the filesystem: binding it, also in the place of a stale one,
+ * and removing it.
  */
 #ifndef BUFPIPE_CONNECT_PATH_H
 #define BUFPIPE_CONNECT_PATH_H
@@ -11,10 +11,10 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
-/* The longest path that the kernel takes, and its final 0. */
+/* The longest path that the kernel accepts, with a final 0. */
 #define PATH_SIZE (sizeof(((struct sockaddr_un *)0)->sun_path) + 1)
 
-/* Where the file is, whatever becomes of the working directory; directory is -1 if there is none. */
+/* The place of the file, independent of the working directory.  directory is -1 if there is no file. */
 struct path {
 	int directory;
 	char name[PATH_SIZE];
@@ -25,8 +25,8 @@ struct path {
 #define PATH_NONE ((struct path){ .directory = -1 })
 
 /*
- * Binds the socket to the address, whose path is given with a final 0, and
- * listens.  mode: of the file, 0 for what the umask leaves.
+ * Binds the socket to the address and listens.  The path must have a final 0.  mode
+ * is that of the file; 0 uses the umask.
  *   -EADDRINUSE  somebody listens there, or begins to
  *   -EEXIST      something is there that is no socket
  *   -EINTR       a signal handler ran
@@ -37,7 +37,7 @@ int path_listen(struct path *path, int socket, const struct sockaddr_un *at, soc
 /* Removes the file if it is still ours. */
 void path_remove(struct path *path);
 
-/* Lets go, and leaves the file. */
+/* Closes the directory and leaves the file. */
 void path_forget(struct path *path);
 
 #endif

@@ -14,12 +14,12 @@
 #define SO_PEERPIDFD 77
 #endif
 
-/* Of a handshake from here to the end: the socket, and a region each way. */
+/* The descriptors that a new handshake needs: the socket, and a region in each direction. */
 #define DESCRIPTORS 3
 
 /*
- * Whoever inherited the descriptor by fork keeps the connection alive, so the
- * connector is told that it has ended; the close alone would not tell it.
+ * Shuts the connection down and closes it.  The close alone would not tell the
+ * connector, if a child of fork still has the descriptor.
  */
 static void hang_up(int socket)
 {
@@ -31,14 +31,14 @@ void pending_drop(struct bufpipe_listener *l, struct pending *p)
 {
 	if (p->socket < 0)
 		return;
-	/* Not left to the close: in a forked child the socket lives on, and so would its place in the epoll. */
+	/* The close would not remove it from the epoll, if a child of fork still has the socket. */
 	if (!p->stalled)
 		epoll_ctl(l->epoll, EPOLL_CTL_DEL, p->socket, NULL);
 	hang_up(p->socket);
 	if (p->offered)
 		region_drop(&p->ours);
 	*p = (struct pending){ .socket = -1 };
-	l->retry = 0; /* there is room again */
+	l->retry = 0; /* there is room for others now */
 }
 
 static bool is_shortage(int error)
@@ -51,7 +51,7 @@ static bool is_waiting(const struct pending *p)
 	return p->socket >= 0 && !p->stalled;
 }
 
-/* Nothing has come that we have not looked at. */
+/* Whether nothing is in the queue of the connector. */
 static bool is_silent(const struct pending *p)
 {
 	struct pollfd look = { .fd = p->socket, .events = POLLIN };
@@ -69,9 +69,9 @@ static int waiting_of(const struct bufpipe_listener *l, uid_t uid)
 }
 
 /*
- * The connector's region has come, and it may count on its pipe.  Whatever we
- * lack for it now, we may have later: so the region is taken out of the queue
- * when nothing can fail any more.
+ * The region of the connector has come, so the connector counts on its pipe.  If we
+ * lack descriptors or memory for the pipe now, we may have them later.  So the packet
+ * is taken out of the queue only when nothing can fail any more.
  */
 static int complete(struct bufpipe_listener *l, struct pending *p, bufpipe_t **pipe)
 {
@@ -106,9 +106,10 @@ static int complete(struct bufpipe_listener *l, struct pending *p, bufpipe_t **p
 }
 
 /*
- * Drops a connector that was silent for too long.  It may speak just now: so it
- * is hung up on first, and whoever has finished until then has a pipe, though
- * one that has ended.  It and the caller of accept see that like any hang-up.
+ * Drops a connector that was silent for too long.  It may send its region at this
+ * very moment, so the connection is shut down first.  If the region came before that,
+ * the pipe is completed: both sides get a pipe that has hung up, like any other
+ * hang-up.
  */
 static int dismiss(struct bufpipe_listener *l, struct pending *p, bufpipe_t **pipe)
 {
@@ -119,7 +120,7 @@ static int dismiss(struct bufpipe_listener *l, struct pending *p, bufpipe_t **pi
 	return 0;
 }
 
-/* Of two that could go, the one of the user who has more of them, or else the older one. */
+/* Which of two connectors is dropped first: that of the user with more connectors, or else the older one. */
 static bool goes_before(const struct bufpipe_listener *l, const struct pending *a, const struct pending *b)
 {
 	int of_a = waiting_of(l, a->uid);
@@ -129,8 +130,8 @@ static bool goes_before(const struct bufpipe_listener *l, const struct pending *
 }
 
 /*
- * Makes room by dropping a silent connector, but not this one.  0 if there is
- * none that has had its time.
+ * Makes room by dropping a silent connector other than 'except'.  *evicted says
+ * whether there was one whose GRACE is over.  1 if that completed a pipe, see dismiss.
  */
 static int evict(struct bufpipe_listener *l, const struct pending *except, bufpipe_t **pipe, bool *evicted)
 {
@@ -149,8 +150,9 @@ static int evict(struct bufpipe_listener *l, const struct pending *except, bufpi
 }
 
 /*
- * Something has run out.  When a silent connector can be dropped soon, that
- * will do; otherwise the program must give something back, and is told once.
+ * Called when something has run out.  If a silent connector can be dropped soon, we
+ * wait for that.  Otherwise the program must free something, so it gets the error,
+ * once.
  */
 static int wait_for_room(struct bufpipe_listener *l, const struct pending *except, int error)
 {
@@ -173,7 +175,7 @@ static int wait_for_room(struct bufpipe_listener *l, const struct pending *excep
 	return error;
 }
 
-/* For want of room, what it sent stays in its queue; if nobody else can go, until there may be room again. */
+/* Makes room for a connector.  If that fails, its packet stays in its queue until there may be room again. */
 static int evict_or_stall(struct bufpipe_listener *l, struct pending *p, int error, bufpipe_t **pipe)
 {
 	bool evicted;
@@ -186,7 +188,7 @@ static int evict_or_stall(struct bufpipe_listener *l, struct pending *p, int err
 	return wait_for_room(l, p, error);
 }
 
-/* Connectors wait in the backlog. */
+/* Takes no new connections for a while: they wait in the backlog. */
 static int pause_listening(struct bufpipe_listener *l, int error)
 {
 	struct epoll_event event = { .events = 0 };
@@ -250,7 +252,10 @@ static struct pending *free_place(struct bufpipe_listener *l)
 	return NULL;
 }
 
-/* Asked before a connection is taken: what has been begun can be finished.  0, or why not. */
+/*
+ * Called before a connection is taken: 0 if there are enough descriptors to finish its handshake,
+ * or the error.
+ */
 static int descriptors_left(const struct bufpipe_listener *l)
 {
 	int fds[DESCRIPTORS];
@@ -269,7 +274,7 @@ static int descriptors_left(const struct bufpipe_listener *l)
 	return r;
 }
 
-/* Whether this connector may come in: asked before anything is made for it, or read from it. */
+/* Asks the policy whether this connector may come in, before anything is made for it or read from it. */
 static int ask_policy(const struct bufpipe_listener *l, int socket, const struct ucred *cred)
 {
 	struct bufpipe_client client = {
@@ -335,8 +340,8 @@ int pending_admit(struct bufpipe_listener *l, bufpipe_t **pipe)
 	if (is_shortage(fd))
 		return pause_listening(l, fd);
 	if (fd == -EINVAL)
-		return -ESHUTDOWN; /* it listens no more */
-	/* Others may have been quicker; a client that has gone again is no error. */
+		return -ESHUTDOWN; /* the socket does not listen any more */
+	/* Another process may have been quicker, or the client has gone again: neither is an error. */
 	if (fd < 0)
 		return fd == -EAGAIN || fd == -ECONNABORTED || fd == -EINTR ? 0 : fd;
 	l->told = false;
@@ -347,7 +352,7 @@ int pending_admit(struct bufpipe_listener *l, bufpipe_t **pipe)
 	return r;
 }
 
-/* Rings that are made and mapped for connectors that may never finish. */
+/* The bytes of rings that exist for connectors that may never finish. */
 static uint64_t memory_waiting(const struct bufpipe_listener *l)
 {
 	uint64_t sum = 0;
@@ -365,7 +370,10 @@ static int make_offer(struct pending *p, const struct bufpipe_options *o, unsign
 	int shared_fd;
 	int r;
 
-	/* In an offer that is not read its memory stays, also when we have dropped it: so most of that comes later. */
+	/*
+	 * The memory of an unread offer stays until it is read, even if we drop the connector.  So
+	 * prefault later.
+	 */
 	lean.flags &= ~(unsigned)BUFPIPE_PREFAULT;
 	r = end_make_region(&p->ours, &shared_fd, &id, &lean);
 
@@ -390,7 +398,7 @@ static int make_offer(struct pending *p, const struct bufpipe_options *o, unsign
 	return 0;
 }
 
-/* Its wishes have come. */
+/* The wishes of the connector have come. */
 static int answer(struct bufpipe_listener *l, struct pending *p, bufpipe_t **pipe)
 {
 	struct handshake wishes;
@@ -410,7 +418,10 @@ static int answer(struct bufpipe_listener *l, struct pending *p, bufpipe_t **pip
 	return r;
 }
 
-/* As the connector is told.  That descriptors or memory have run out here is not to be confused with its own want. */
+/*
+ * The error that the connector gets.  A shortage here becomes -ENOBUFS, so that it does not look
+ * like its own.
+ */
 static int reason(int error)
 {
 	switch (error) {
@@ -433,7 +444,10 @@ int pending_advance(struct bufpipe_listener *l, struct pending *p, bufpipe_t **p
 		return r == 1;
 	if (r == -EMFILE || r == -ENFILE || (offered && is_shortage(r)))
 		return evict_or_stall(l, p, r, pipe);
-	/* A socket that is closed with something in its queue is an error to the other side. */
+	/*
+	 * Empty the queue: if a packet were unread at the close, the connector would get an error
+	 * in place of the refusal.
+	 */
 	packet_discard(p->socket);
 	if (!offered && r != -EPIPE && r != -ECONNRESET)
 		handshake_refuse(p->socket, reason(r));

@@ -21,8 +21,8 @@ static void close_owned(void *fd)
 }
 
 /*
- * ppoll, not epoll_wait or a connect that blocks: the kernel goes on with it
- * after SIGSTOP and SIGCONT, so -EINTR always means that a handler ran.
+ * Uses ppoll, not epoll_wait or a blocking connect: the kernel continues ppoll after
+ * SIGSTOP and SIGCONT, so -EINTR always means that a signal handler ran.
  */
 static int sleep_cancellable(const struct sleeper *s, struct pollfd *p, const struct timespec *limit,
 			     int owned)

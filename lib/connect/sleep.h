@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * How the calls of this folder sleep, and where a thread may be cancelled in
- * them: only while it sleeps, and then nothing is half done.  Everywhere else
- * cancellation is put off, since a thread that ended between two system calls
- * would leave descriptors, mappings and a lock file behind.
+ * How the calls of this folder sleep, and where their threads can be cancelled: only
+ * while they sleep, and then nothing is half done.  Everywhere else cancellation is
+ * off, because a thread that is cancelled between two system calls would leave
+ * descriptors, mappings and a lock file behind.
  */
 #ifndef BUFPIPE_CONNECT_SLEEP_H
 #define BUFPIPE_CONNECT_SLEEP_H
@@ -16,22 +16,22 @@
 struct sleeper {
 	int64_t deadline;   /* of the whole call */
 	bool interruptible; /* a signal handler ends the call */
-	int cancel_state;   /* the thread's own */
+	int cancel_state;   /* of the thread before the call */
 };
 
-/* At the beginning and at the end of a call. */
+/* To be called at the beginning and at the end of a call. */
 struct sleeper sleeper_begin(int64_t deadline, bool interruptible);
 void sleeper_end(const struct sleeper *sleeper);
 
 /*
- * Sleeps until the descriptor is readable, or until a time or the deadline,
- * whichever comes first.  A descriptor of -1 is never readable.  A thread that
- * is cancelled here closes owned, unless that is -1.
- *   1           readable
- *   0           a signal handler ran that ends nothing, or the time has come
- *               and the deadline has not
+ * Sleeps until the descriptor is readable, or until the time 'until' or the deadline
+ * of the sleeper, whichever comes first.  A descriptor of -1 is never readable.  If
+ * the thread is cancelled here, it closes owned, unless that is -1.
+ *   1           the descriptor is readable
+ *   0           'until' has come before the deadline, or a signal handler ran and
+ *               the call is not interruptible
  *   -EINTR      a signal handler ran
- *   -EAGAIN     the deadline has passed: there was none to wait for
+ *   -EAGAIN     the deadline is TIME_TRY
  *   -ETIMEDOUT  the deadline has passed
  */
 int sleep_until(const struct sleeper *sleeper, int fd, int64_t until, int owned);
