@@ -8,19 +8,18 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include <bufpipe.h>
+#include "clock.h"
 
 /* The exit statuses beside 0; a signal N that ended the command is 128 + N. */
 enum {
-	STATUS_FAILED = 1,
-	STATUS_USAGE = 2,
-	STATUS_STUCK = 3, /* of list --stuck */
-};
-
-/* What the receiver says to the sender, in messages of one byte. */
-enum {
-	SAY_WELCOME = 'W',
-	SAY_DONE = 'D',
+	STATUS_FAILED = 1,   /* here: input, output, a file, a command, memory, the address */
+	STATUS_USAGE = 2,    /* the arguments are wrong */
+	STATUS_STUCK = 3,    /* of list --stuck */
+	STATUS_REFUSED = 4,  /* somebody is there, but the two sides do not go together */
+	STATUS_PEER = 5,     /* the other side ended early; nothing of it has been written here */
+	STATUS_PARTIAL = 6,  /* the same, and what has been written here is only a part */
+	STATUS_NOBODY = 7,   /* nobody came, or answered, in time */
+	STATUS_UNREAD = 141, /* nobody reads the output any more: as SIGPIPE ends others */
 };
 
 struct command {
@@ -34,42 +33,19 @@ struct command {
 extern const struct command command_send, command_recv, command_demo, command_bridge, command_list,
 	command_show, command_top;
 
-/* What the arguments of send and recv say. */
-struct settings {
-	const char *address;
-	size_t buffer;   /* 0: not given */
-	size_t block;    /* 0: not given */
-	int64_t wait_ns; /* -1: for ever */
-	bool lines;
-	bool progress;
-	bool any_user;
-};
-
-/*
- * Fills settings from the arguments.  True: go on.  False: *status is the
- * status to exit with, and what there was to say has been said.
- */
-bool parse_settings(struct settings *settings, const struct command *command, int argc, char **argv,
-		    int *status);
-
 /* One line on stderr, with the name of the program before it. */
 void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* The same for wrong arguments, and where to read about them; STATUS_USAGE. */
 int complain_usage(const struct command *command, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
-/*
- * The same for an attempt to meet that failed with error, a negative errno;
- * nothing for -ECANCELED.  The status to exit with.
- */
-int complain_address(const struct command *command, const char *address, int error);
+/* Where to read about the arguments; STATUS_USAGE. */
+int hint(const struct command *command);
 
 /* Prints text on stdout; the status to exit with. */
 int print(const char *text);
 
 /* A plain decimal number and K, M or G (powers of 1024); 1 to 2^40. */
 bool parse_size(const char *text, size_t *size);
-
-int64_t now_ns(void);
 
 /* From here on SIGHUP, SIGINT and SIGTERM do not kill but make calls return. */
 void catch_signals(void);
@@ -84,14 +60,5 @@ bool should_repeat(ssize_t result);
  */
 ssize_t read_some(int fd, void *buf, size_t size);
 int write_all(int fd, const void *buf, size_t len);
-
-/*
- * Whether this is our own user or root.  It complains if not, unless any user is
- * welcome.  A user that has no number in our namespace is nobody we know, so the
- * number that stands for all of them is welcome to none, not even to itself.
- */
-bool user_is_welcome(uid_t uid, const struct settings *settings);
-/* The same for the other end. */
-bool peer_is_welcome(const bufpipe_t *pipe, const struct settings *settings);
 
 #endif

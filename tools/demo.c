@@ -11,6 +11,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <bufpipe.h>
+
 #include "common.h"
 
 #define MS 1000000LL

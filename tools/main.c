@@ -37,7 +37,7 @@ static void write_overview(FILE *file)
 	for (i = 0; i < COMMANDS; i++)
 		fprintf(file, "  %-6s %s\n", commands[i]->name, commands[i]->summary);
 	fputs("  help   explain a command: bufpipe help COMMAND\n\n"
-	      "  --help, --version\n",
+	      "  --help (-h), --version (-V)\n",
 	      file);
 }
 
@@ -101,7 +101,7 @@ int main(int argc, char **argv)
 		return help(0, NULL);
 	if (strcmp(argv[1], "help") == 0)
 		return help(argc - 2, argv + 2);
-	if (strcmp(argv[1], "--version") == 0)
+	if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0)
 		return print("bufpipe " TOOL_VERSION "\n");
 	command = find_command(argv[1]);
 	if (!command)

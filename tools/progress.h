@@ -7,8 +7,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Without this call, or when stderr is no terminal, nothing is ever drawn. */
-void progress_start(void);
+#include <bufpipe.h>
+
+/*
+ * size is how many bytes will come, or 0 where that is not known.  Without this
+ * call, or when stderr is no terminal, nothing is ever drawn.
+ */
+void progress_start(uint64_t size);
+/* From now on the line tells how full the ring is through which this end sends, or receives; NULL: no longer. */
+void progress_watch(const bufpipe_t *pipe, bool sends);
 bool progress_shown(void);
 /* How long a call may block before progress_draw wants to be called: -1 is for ever. */
 int64_t progress_tick_ns(void);

@@ -29,6 +29,9 @@ expect() {
 	fi
 }
 
+# A name that the shell knows is a command, too.
+test-completion-command() { :; }
+
 expect 'send' se
 expect 'recv' help r
 expect '--block --buffer' send --b
@@ -37,6 +40,8 @@ expect '' send --buffer 1
 expect '' demo --lines
 expect '' nonsense --b
 expect '--any-user --auth' bridge --a
+expect '--keep' recv --k
+expect 'test-completion-command' recv --exec test-completion-c
 cd "$directory"
 expect 'bufpipe.bash' recv bufpipe.b
 

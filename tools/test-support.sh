@@ -27,6 +27,11 @@ expect_said()
 	grep -q -- "$2" "$1" || fail "no '$2' in: $(cat "$1")"
 }
 
+expect_silence()
+{
+	[ ! -s "$1" ] || fail "$1: $(cat "$1")"
+}
+
 # Waits up to 30 seconds until a command succeeds.
 eventually()
 {

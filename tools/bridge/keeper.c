@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "keeper.h"
+#include "../welcome.h"
 #include "worker.h"
 
 #include <ctype.h>
@@ -165,9 +166,8 @@ static void pass_on(struct keeper *k, unsigned i)
 static void take_pipe(struct keeper *k, unsigned i, bufpipe_t *pipe)
 {
 	struct kept *line = &k->lines[i];
-	struct settings who = { .address = line->config->pipe, .any_user = k->config->any_user };
 
-	if (!peer_is_welcome(pipe, &who)) {
+	if (!peer_is_welcome(pipe, line->config->pipe, k->config->any_user)) {
 		bufpipe_close(pipe);
 		line->retry_ns = now_ns() + RETRY_NS;
 		return;

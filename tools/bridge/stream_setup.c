@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SECOND_NS 1000000000LL
 /* The server knows so long what it has stored. */
 #define DUPLICATES_NS (120 * SECOND_NS)
 /* A consumer that nobody asks is forgotten; where to go on is in our state. */

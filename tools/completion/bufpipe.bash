@@ -21,6 +21,10 @@ _bufpipe() {
 			mapfile -t COMPREPLY < <(compgen -f -- "$current")
 			return
 			;;
+		*' COMMAND')
+			mapfile -t COMPREPLY < <(compgen -c -- "$current")
+			return
+			;;
 		*' SIZE' | *' SECONDS') return ;;
 		esac
 	fi

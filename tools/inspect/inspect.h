@@ -14,7 +14,7 @@
 #include <stdio.h>
 #include <sys/types.h>
 
-#include "common.h"
+#include "../common.h"
 #include "memory/layout.h"
 
 /* A process that holds at least one region. */

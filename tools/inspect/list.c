@@ -7,8 +7,6 @@
 
 #include "inspect.h"
 
-#define SECOND_NS 1000000000ll
-
 struct list_options {
 	struct wish wish;
 	bool json;

@@ -11,8 +11,6 @@
 
 #include "inspect.h"
 
-#define SECOND_NS 1000000000ll
-
 enum order { BY_RATE = 'r', BY_FILL = 'f', BY_PIPE = 'p' };
 
 struct top {

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT */
+/* A command of the shell that stands at the other end of our input or output. */
+#ifndef CHILD_H
+#define CHILD_H
+
+#include <sys/types.h>
+
+struct child {
+	const char *command;
+	pid_t pid; /* 0: none */
+};
+
+/*
+ * Starts command with a pipe as its descriptor end: STDIN_FILENO or
+ * STDOUT_FILENO.  Returns our side of it, or a negative errno.
+ */
+int child_start(struct child *child, const char *command, int end);
+/* Waits for its end; 0, or STATUS_FAILED if it failed, which has been said. */
+int child_wait(struct child *child);
+/*
+ * Ends it with SIGTERM, closes fd, our side of the pipe, and waits for its end
+ * unless a signal ends this process as well.
+ */
+void child_kill(struct child *child, int fd);
+
+#endif

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: MIT */
+/* How a sender finds its receiver. */
+#ifndef MEET_H
+#define MEET_H
+
+#include <bufpipe.h>
+
+#include "settings.h"
+
+/*
+ * Tries until a receiver makes this sender welcome, the time is up or a signal
+ * says stop.  0 or a negative errno, as complain_address takes it.
+ */
+int meet_receiver(bufpipe_t **pipe, const struct settings *settings);
+
+#endif

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT */
+/* Where a receiver writes to: standard output or a command, and the copy of --tee. */
+#ifndef OUTPUT_H
+#define OUTPUT_H
+
+#include <stddef.h>
+
+#include "child.h"
+#include "settings.h"
+
+/*
+ * Short messages are gathered here, for one write(2) of many.  The calls return
+ * 0 or a status to exit with, which has been said; STATUS_UNREAD is not said.
+ */
+struct output {
+	const char *name; /* for messages */
+	int fd;
+	struct child child;
+	size_t gathered;
+	char gather[65536];
+};
+
+/* Standard output, or the command of --exec, which is started. */
+int output_open(struct output *output, const struct settings *settings);
+int output_put(struct output *output, const void *data, size_t len);
+int output_flush(struct output *output);
+/* All has been put.  The output stays open, but errors that come late are asked for. */
+int output_sync(struct output *output);
+/* All has been put: closes it, and waits for the command. */
+int output_close(struct output *output);
+/*
+ * After a failure.  Of a command it is the end, and it learns by SIGTERM that its
+ * input was not whole.  Where nobody reads any more as the command has failed, that
+ * is said, and the status is STATUS_FAILED; else it is the one given.
+ */
+int output_abandon(struct output *output, int status);
+
+#endif

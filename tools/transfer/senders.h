@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+/* Those who come to a receiver.  */
+#ifndef SENDERS_H
+#define SENDERS_H
+
+#include <bufpipe.h>
+
+#include "settings.h"
+
+/* So many at once; others wait, or make those leave that have not said hello. */
+#define SENDERS 64
+
+struct sender {
+	bufpipe_t *pipe; /* NULL: nobody */
+	bool welcome;    /* it has said hello, and was told that it may send */
+	uint64_t bytes;  /* written out of what it sent */
+	char *whole;     /* a message longer than the ring, while it comes; else NULL */
+	size_t whole_cap;
+};
+
+struct senders {
+	const struct settings *settings;
+	bufpipe_listener_t *listener; /* NULL: nobody else may come */
+	bufpipe_set_t *set;
+	bool listening; /* the listener is in the set */
+	bool exhausted; /* that descriptors ran out has been said */
+	unsigned welcome;
+	struct sender list[SENDERS];
+};
+
+/* 0 or a negative errno. */
+int senders_open(struct senders *senders, const struct settings *settings, size_t buffer_size);
+/*
+ * Waits for one that has something to say: it has just been made welcome, or it was
+ * and has sent something.  0, or a negative errno: -EAGAIN with timeout 0, or
+ * -ETIMEDOUT when nobody has for so long.
+ */
+int senders_wait(struct senders *senders, struct sender **ready, int64_t timeout_ns);
+/* This one will be received from elsewhere, not through senders_wait. */
+void senders_take(struct senders *senders, struct sender *sender);
+/* Lets go of one. */
+void senders_leave(struct senders *senders, struct sender *sender);
+/* From now on nobody else may come, and those who are not welcome yet leave. */
+void senders_no_more(struct senders *senders);
+void senders_close(struct senders *senders);
+
+#endif
