@@ -9,7 +9,7 @@
 /* A listening socket, and the file that is removed with it. */
 struct listening {
 	int fd;
-	bool adopted; /* passed on: the caller's until listening has succeeded, and perhaps somebody else's still */
+	bool adopted; /* passed on: other processes may use the socket too; if listening fails, it stays open */
 	struct path path;
 };
 

@@ -2,16 +2,16 @@
 /*
  * bufpipe_fd and bufpipe_room_fd: descriptors for other event loops.
  *
- * It is an epoll of the socket, edge-triggered, and of an eventfd by which we
- * ring for ourselves.  The other side rings once after we have armed.  When a
- * message slips in while we arm, it may have rung before: then we ring for
- * ourselves.  So whenever no call is at work: if a message is there, the
- * descriptor is readable.  It turns quiet only when we find nothing and arm again.
+ * Such a descriptor is an epoll of the socket, edge-triggered, and of an eventfd.
+ * The other side rings once after we have armed.  If a message comes while we arm,
+ * the other side may have rung too early; then we write to the eventfd ourselves.  So
+ * while no call is running, the descriptor is readable if a message is there.  It
+ * stops being readable only when a try finds nothing and arms again.
  *
- * The same holds for room, with the descriptor of the other direction.
+ * The same holds for room and bufpipe_room_fd.
  *
- * Of a shared end each process has a descriptor of its own, and a byte makes all
- * of them readable; see docs/waiting.md, section 2.
+ * Each process that holds a shared end has a descriptor of its own, and one byte
+ * makes all of them readable; see docs/waiting.md, section 2.
  */
 #include "base/fd.h"
 #include "base/thread.h"
@@ -23,16 +23,19 @@
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
 
-/* When to look again for a record that another holder has in its turn: it may put it back, and cannot tell us. */
+/*
+ * When to look again at a record that another holder is receiving: it may put the record back
+ * without telling us.
+ */
 #define LOOK_AGAIN (20 * NSEC_PER_SEC / 1000)
 
 struct poll_fd {
 	int epoll;
 	int event;
-	int timer;        /* one-shot, of a shared end; else -1 */
-	bool out;         /* for room */
-	bool rung;        /* the eventfd or the timer may have something to be read */
-	uint32_t process; /* that opened it: a child that took the parent's events would silence it */
+	int timer;        /* one-shot, for a shared end; else -1 */
+	bool out;         /* for room; false: for messages */
+	bool rung;        /* the eventfd or the timer may be readable */
+	uint32_t process; /* the process that opened it: a child must not take the events of its parent */
 };
 
 static void ring_self(struct poll_fd *f)
@@ -65,9 +68,10 @@ static void quiet_self(struct poll_fd *f)
 }
 
 /*
- * A try has found nothing.  From here on a message, or room, makes the descriptor
- * readable: -EAGAIN.  0 when it has just come, -EPIPE when it never will.  busy: the
- * try found nothing because another holder has the turn.
+ * Called when a try has found nothing: arms the descriptor, so that a message (or
+ * room) makes it readable from here on, and returns -EAGAIN.  0 if something has just
+ * come, -EPIPE if nothing will come any more.  busy means that the try found nothing
+ * because another holder has the turn.
  */
 static int arm(bufpipe_t *p, struct poll_fd *f, bool busy)
 {
@@ -86,12 +90,15 @@ static int arm(bufpipe_t *p, struct poll_fd *f, bool busy)
 			ring_self(f);
 		return busy ? -EAGAIN : 0;
 	}
-	/* An edge tells of a hang-up once, and it may have been taken: so the eventfd keeps saying it. */
+	/*
+	 * The hang-up is only one event, which may have been taken.  So the eventfd keeps the
+	 * descriptor readable.
+	 */
 	if (wait_hung_up(wait)) {
 		ring_self(f);
 		return readiness_look(p, event) ? 0 : -EPIPE;
 	}
-	/* A publisher may miss our flag this once: have the caller come again. */
+	/* A publisher may not see our flag this time: let the program come again. */
 	if (!ordered)
 		ring_self(f);
 	return -EAGAIN;
@@ -179,7 +186,7 @@ static int open_poll_fd(bufpipe_t *p, int which)
 	return 0;
 }
 
-/* A child of fork gets a descriptor of its own. */
+/* Opens the descriptor at the first call, and again in a child of fork, which needs one of its own. */
 static int poll_fd_of(bufpipe_t *p, int which)
 {
 	const struct poll_fd *f = p->poll_fds[which];

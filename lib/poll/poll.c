@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * bufpipe_wait: the steps of wait_until for an array of ends: look, spin, sleep
- * on all their futexes at once, then on all their sockets.
+ * bufpipe_wait: the steps of wait_until for an array of ends.  It looks, spins, sleeps
+ * on all futexes at once, and then sleeps on all sockets.
  */
 #include "poll/readiness.h"
 #include "sync/doorbell.h"
@@ -11,16 +11,16 @@
 #include <stdlib.h>
 
 #define FUTEX_WAITV_LIMIT 128
-#define FEW               32 /* without asking for memory */
+#define FEW               32 /* up to this many pipes need no malloc */
 #define FUTEX_PATIENCE    100000000ll
 #define GLANCE            4000000ll
 #define SOCKET_PATIENCE   (5 * NSEC_PER_SEC)
-#define ROOM_PATIENCE     100000000ll /* the same for room: no socket tells that our own end was shut down */
+#define ROOM_PATIENCE     100000000ll /* for room: no socket tells that our own end was shut down */
 #define BLIND_SLEEP       4000000ll   /* as in sync/wait.c */
 
 struct crowd {
 	struct bufpipe_pollfd **live; /* the entries that have a pipe */
-	struct pollfd *sockets;       /* of these */
+	struct pollfd *sockets;       /* the sockets of these pipes */
 	unsigned n;
 	bool interruptible;
 	int64_t patience; /* how long to sleep on the sockets at a time */
@@ -33,7 +33,10 @@ static int is_ready(const struct bufpipe_pollfd *e)
 	return e->revents != 0;
 }
 
-/* By what was seen: another look might find that it is gone, and a wait without end must not end with nothing. */
+/*
+ * Counts what the last look found.  A new look might find less, and a wait without a timeout must
+ * not return 0.
+ */
 static int count_ready(const struct crowd *c)
 {
 	int ready = 0;
@@ -43,7 +46,7 @@ static int count_ready(const struct crowd *c)
 	return ready;
 }
 
-/* How many are ready; one that has hung up stays so. */
+/* Looks at all pipes: how many are ready.  A pipe that has hung up stays ready. */
 static int look_at_all(const struct crowd *c)
 {
 	int ready = 0;
@@ -58,7 +61,7 @@ static int look_at_all(const struct crowd *c)
 	return ready;
 }
 
-/* A peer that is gone: whatever was asked for would not wait. */
+/* If a peer is gone, all events that were asked for are ready, because no call would wait. */
 static void note_hang_ups(const struct crowd *c)
 {
 	for (unsigned i = 0; i < c->n; i++) {
@@ -69,7 +72,7 @@ static void note_hang_ups(const struct crowd *c)
 	}
 }
 
-/* A negative errno, or how many sockets have something to say. */
+/* Polls all sockets: a negative errno, or how many have an event. */
 static int poll_sockets(const struct crowd *c, short events, int64_t until)
 {
 	int64_t now = until == TIME_TRY ? 0 : time_now();
@@ -95,11 +98,12 @@ static void raise_all(struct crowd *c, uint32_t mode)
 		c->fenced &= readiness_raise(c->live[i]->pipe, (unsigned)c->live[i]->events, mode);
 }
 
-/* Of what was raised last: false when a sleep must be short. */
+/* wait_order for the flags that were raised last: false if a sleep must be short. */
 static bool order_all(const struct crowd *c)
 {
 	if (c->fenced) {
-		atomic_thread_fence(memory_order_seq_cst); /* pairs with the fence in wait_ring */
+		/* Pairs with the fence in wait_ring. */
+		atomic_thread_fence(memory_order_seq_cst);
 		return true;
 	}
 	if (!wait_order_all())
@@ -124,7 +128,7 @@ static struct futex_waitv futex_on(const struct wait *wait)
 	};
 }
 
-/* The futexes of all, with what is in them now; 0 when there are too many. */
+/* Collects the futexes of all pipes and their current values; 0 if there are too many. */
 static unsigned collect_futexes(const struct crowd *c, struct futex_waitv futexes[FUTEX_WAITV_LIMIT])
 {
 	unsigned count = 0;
@@ -142,7 +146,7 @@ static unsigned collect_futexes(const struct crowd *c, struct futex_waitv futexe
 	return count;
 }
 
-/* Sleeps until somebody rings: what the kernel says, which is only a reason to look again. */
+/* Sleeps until somebody rings.  Returns the result of the kernel; the caller must look again in any case. */
 static int sleep_on_futexes(struct crowd *c, int64_t until)
 {
 	struct futex_waitv futexes[FUTEX_WAITV_LIMIT];
@@ -163,7 +167,7 @@ static int sleep_on_futexes(struct crowd *c, int64_t until)
 	return r;
 }
 
-/* The epoll of all sockets, made when it is first needed; or a negative errno. */
+/* Makes the epoll of all sockets when it is first needed: 0 or a negative errno. */
 static int open_bell(struct crowd *c)
 {
 	int r = 0;
@@ -175,7 +179,7 @@ static int open_bell(struct crowd *c)
 		return c->bell;
 	for (unsigned i = 0; r == 0 && i < c->n; i++) {
 		r = doorbell_join(c->bell, c->live[i]->pipe->socket);
-		if (r == -EEXIST) /* an end that is there twice, for other events */
+		if (r == -EEXIST) /* the same end twice in the array, for different events */
 			r = 0;
 	}
 	if (r < 0) {
@@ -194,7 +198,7 @@ static int sleep_on_sockets(struct crowd *c, int64_t until)
 	if (bell == 0)
 		doorbell_take(c->bell);
 	raise_all(c, WAITER_FD);
-	/* Without an epoll of its own, this call cannot tell news from bytes that were there before. */
+	/* Without the epoll, this call cannot tell a new byte from the bytes that were there before. */
 	if (!order_all(c) || bell < 0)
 		until = time_sooner(until, time_now() + BLIND_SLEEP);
 	now = time_now();
@@ -211,7 +215,7 @@ static int sleep_on_sockets(struct crowd *c, int64_t until)
 	return poll_sockets(c, 0, TIME_TRY);
 }
 
-/* *here: one is published to from this CPU, where a spin would be in vain. */
+/* How long to spin.  *here: a peer last ran on this CPU, so it cannot run while we spin. */
 static int64_t budget_of_all(const struct crowd *c, bool *here)
 {
 	int64_t budget = 0;
@@ -238,7 +242,10 @@ static void learn_from(const struct crowd *c, int64_t took)
 	}
 }
 
-/* Ready ones must not hide for ever that another's peer was killed; but not at each call, as it enters the kernel. */
+/*
+ * Looks at the sockets for peers that were killed, even while other pipes are ready.
+ * This enters the kernel, so it is not done in each call.
+ */
 static int glance_at_sockets(const struct crowd *c)
 {
 	struct wait *first = readiness_any(c->live[0]->pipe);
@@ -274,19 +281,22 @@ static int spin_on_all(const struct crowd *c, int64_t begin, int64_t deadline)
 	return ready;
 }
 
-/* One round of sleep.  1 when the caller should give up with *result. */
+/* One round of sleep.  1 if the caller should return *result. */
 static int sleep_round(struct crowd *c, int64_t deadline, int *result)
 {
 	int64_t now = time_now();
 	int r = sleep_on_futexes(c, time_sooner(deadline, now + FUTEX_PATIENCE));
 
-	/* Nobody rang for a while, or there are too many futexes: listen on the sockets. */
+	/*
+	 * If nobody rang for a while, there are too many futexes, or futex_waitv is refused: use
+	 * the sockets.
+	 */
 	if (r == -ETIMEDOUT && time_now() >= deadline)
 		r = poll_sockets(c, 0, TIME_TRY);
-	else if (r < 0 && r != -EAGAIN && r != -EINTR) /* also when futex_waitv is refused, with any errno */
+	else if (r < 0 && r != -EAGAIN && r != -EINTR)
 		r = sleep_on_sockets(c, time_sooner(deadline, now + c->patience));
 	else if (r >= 0 && !look_at_all(c))
-		r = poll_sockets(c, 0, TIME_TRY); /* rung for nothing: somebody may have left */
+		r = poll_sockets(c, 0, TIME_TRY); /* somebody rang and published nothing: it may have left */
 	if (r >= 0 || r == -EAGAIN || r == -ETIMEDOUT || (r == -EINTR && !c->interruptible))
 		return 0;
 	*result = r;
@@ -361,7 +371,7 @@ int bufpipe_wait(struct bufpipe_pollfd *pipes, unsigned n, int64_t timeout_ns)
 	r = admit(&c, pipes, n);
 	if (r == 0)
 		r = wait_for_all(&c, time_deadline(timeout_ns));
-	/* We may have taken, or silenced, what bufpipe_fd counts on. */
+	/* We may have lowered the flag of bufpipe_fd: arm it again. */
 	for (unsigned i = 0; i < c.n; i++)
 		readiness_done(c.live[i]->pipe);
 	if (c.bell >= 0)

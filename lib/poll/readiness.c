@@ -12,8 +12,8 @@ int readiness_check(const bufpipe_t *p, unsigned events)
 }
 
 /*
- * How much may be in the ring when there is said to be room: what was refused last
- * would fit, or else a quarter is free and one object fits.
+ * There is room if at most this many bytes are in the ring.  Then the record that was
+ * refused last fits; or, if none was refused, a quarter is free and one object fits.
  */
 static uint64_t roomy(const bufpipe_t *p)
 {
@@ -54,7 +54,7 @@ unsigned readiness_look(const bufpipe_t *p, unsigned events)
 	return ready;
 }
 
-/* The receiver's position worth a wake-up.  Holders of a shared end may wait for different ones: then any. */
+/* The head at which to wake us.  Holders of a shared end may wait for different ones, so there it is any. */
 static uint64_t wanted_room(const bufpipe_t *p)
 {
 	uint64_t any = (uint64_t)1 << 62;

@@ -1,29 +1,32 @@
 /* SPDX-License-Identifier: MIT */
-/* One end, as seen by those who wait for many: is it ready, and how to be told when it becomes so. */
+/* The readiness of one end, for waits for many: is it ready, and how to be woken when it becomes ready. */
 #ifndef BUFPIPE_POLL_READINESS_H
 #define BUFPIPE_POLL_READINESS_H
 
 #include "end/end.h"
 
-/* Whether these events can be asked of the end: 0, -EINVAL, -EBADF. */
+/* Whether the end can be waited for with these events: 0, -EINVAL or -EBADF. */
 int readiness_check(const bufpipe_t *pipe, unsigned events);
 
-/* Which of the events have come, by a look at the rings; BUFPIPE_HUP with the end of the stream. */
+/* Looks at the rings, and returns which of the events are ready; BUFPIPE_HUP at the end of the stream. */
 unsigned readiness_look(const bufpipe_t *pipe, unsigned events);
 
-/* Raises the flags for the events: mode is WAITER_MANY or WAITER_FD.  Whether a fence is enough to order them. */
+/*
+ * Raises the flags for the events; mode is WAITER_MANY or WAITER_FD.  True if a fence is enough to
+ * order them.
+ */
 bool readiness_raise(bufpipe_t *pipe, unsigned events, uint32_t mode);
 
-/* They were ordered by a membarrier. */
+/* To be called when a membarrier has ordered them: wait_ordered for the events. */
 void readiness_ordered(bufpipe_t *pipe, unsigned events);
 
-/* Lowers them, unless co-owners may count on them. */
+/* Lowers the flags, unless co-owners may need them. */
 void readiness_lower(bufpipe_t *pipe, unsigned events, uint32_t mode);
 
-/* After readiness_raise and readiness_lower with WAITER_FD: if bufpipe_fd is in use, it needs to be armed again. */
+/* To be called after readiness_lower with WAITER_FD: arms bufpipe_fd again, if it is in use. */
 void readiness_done(bufpipe_t *pipe);
 
-/* Anything of the end that is enough to learn how long to spin, or to look at the socket. */
+/* The struct wait of either direction, for what both have in common: the socket, and how long to spin. */
 struct wait *readiness_any(bufpipe_t *pipe);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What is in a set, and who may change it.  How it waits is in set_wait.c. */
+/* The entries of a set, and changing them.  How a set waits is in set_wait.c. */
 #include "poll/set.h"
 
 #include "base/fd.h"
@@ -11,7 +11,7 @@
 #include <sys/eventfd.h>
 #include <sys/stat.h>
 
-/* How long the first waits will take: short enough to be worth a spin, until we know better. */
+/* The first estimate of how long a wait takes, in nanoseconds.  It is short enough for a spin. */
 #define FIRST_GUESS 12500
 
 bool set_is_ours(const struct bufpipe_set *set)
@@ -23,7 +23,7 @@ int set_enter(struct bufpipe_set *set)
 {
 	if (!set || !set_is_ours(set))
 		return -EINVAL;
-	/* Relaxed: it is only a wish that the waiter may see late. */
+	/* Relaxed: if the waiter sees this late, the change only takes longer. */
 	atomic_fetch_add_explicit(&set->wanting, 1, memory_order_relaxed);
 	pthread_mutex_lock(&set->lock);
 	atomic_fetch_sub_explicit(&set->wanting, 1, memory_order_relaxed);
@@ -94,13 +94,13 @@ static void free_slot(struct bufpipe_set *set, const struct entry *e)
 
 /* Adding and removing. */
 
-/* The pipe is its owner's again, and its bufpipe_fd speaks. */
+/* Gives the pipe back to its owner: its bufpipe_fd works again. */
 static void release(const struct bufpipe_set *set, bufpipe_t *p, unsigned events)
 {
 	p->entry = NULL;
 	p->leave_set = NULL;
 	p->poke_set = NULL;
-	/* After fork the flags are the parent's. */
+	/* After fork, the flags belong to the parent. */
 	if (!set_is_ours(set))
 		return;
 	readiness_lower(p, events, set->sleeper->mode);
@@ -120,7 +120,10 @@ static void forget(struct bufpipe_set *set, struct entry *e)
 	free(e);
 }
 
-/* An end is closed while it is in a set: against the rules, but it must not leave a dangling pointer. */
+/*
+ * Called when an end is closed while it is in a set.  The manual forbids this, but no dangling
+ * pointer may remain.
+ */
 static void leave_on_close(bufpipe_t *p)
 {
 	struct entry *e = p->entry;
@@ -128,10 +131,10 @@ static void leave_on_close(bufpipe_t *p)
 	if (set_is_ours(e->set))
 		bufpipe_set_remove(e->set, p);
 	else
-		e->pipe = NULL; /* the copy of a set that was forked */
+		e->pipe = NULL; /* the set is a copy in a child of fork */
 }
 
-/* An end was shut down, which no other side tells us of. */
+/* Called when an end in the set was shut down by this process: nobody rings for that. */
 static void look_again(bufpipe_t *p)
 {
 	struct entry *e = p->entry;
@@ -182,7 +185,7 @@ static struct entry *entry_of(const struct bufpipe_set *set, const bufpipe_t *p)
 	return e && e->set == set ? e : NULL;
 }
 
-/* Nobody watches an entry that is new or changed before the next wait: have the caller of bufpipe_set_fd come. */
+/* A new or changed entry is watched only from the next wait on, so make bufpipe_set_fd readable. */
 static int announce(struct bufpipe_set *set, int r)
 {
 	if (r == 0 && set->pollable)
@@ -265,7 +268,7 @@ int bufpipe_set_add_fd(bufpipe_set_t *set, int fd, unsigned events, void *user)
 	if ((poll(&probe, 1, 0) > 0 && probe.revents & POLLNVAL) || fstat(fd, &st) < 0)
 		return -EBADF;
 	if (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode))
-		return -EPERM; /* as epoll says; io_uring would take it, and it is always ready */
+		return -EPERM; /* as epoll does.  io_uring would accept it, and it would always be ready */
 	r = set_enter(set);
 	if (r < 0)
 		return r;
@@ -287,7 +290,7 @@ int bufpipe_set_remove_fd(bufpipe_set_t *set, int fd)
 	return leave(set, 0);
 }
 
-/* All entries join what the set sleeps in now. */
+/* Adds all entries to the current sleeper. */
 static int rejoin(struct bufpipe_set *set)
 {
 	for (uint32_t i = 0; i < set->slot_count; i++) {
@@ -299,7 +302,7 @@ static int rejoin(struct bufpipe_set *set)
 	return 0;
 }
 
-/* Swaps the way in which a set sleeps, and its inside, with these. */
+/* Swaps the sleeper of a set and its private data with these. */
 static void swap_sleepers(struct bufpipe_set *set, const struct sleeper **sleeper, void **inside)
 {
 	const struct sleeper *was = set->sleeper;
@@ -321,7 +324,10 @@ int set_fall_back(struct bufpipe_set *set)
 	r = set->sleeper->open(set);
 	if (r == 0) {
 		r = rejoin(set);
-		/* What is not needed is closed: the old one, or the new one if not all could join. */
+		/*
+		 * Close the sleeper that is not needed: the old one, or the new one if an entry
+		 * could not join.
+		 */
 		if (r == 0)
 			swap_sleepers(set, &other, &inside);
 		set->sleeper->close(set);
@@ -363,12 +369,12 @@ int bufpipe_set_create(bufpipe_set_t **set, unsigned flags)
 	pthread_mutex_init(&s->lock, NULL);
 	s->owner = thread_process();
 	s->pace.ours = &s->waiter;
-	s->round_due = TIME_FOREVER; /* there is no pipe */
+	s->round_due = TIME_FOREVER; /* there is no pipe to look at yet */
 	atomic_store_explicit(&s->pace.expected, FIRST_GUESS, memory_order_relaxed);
 	s->sleeper = &sleep_on_uring;
 	s->pollable = flags & BUFPIPE_POLLABLE;
 	r = flags ? -ENOSYS : s->sleeper->open(s);
-	if (r < 0) { /* forbidden, unknown, or short of something: epoll needs less */
+	if (r < 0) { /* io_uring is forbidden, unknown or short of something; epoll needs less */
 		s->sleeper = &sleep_on_epoll;
 		r = s->sleeper->open(s);
 	}

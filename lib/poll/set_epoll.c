@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A set that sleeps in epoll_wait: on the sockets of its pipes, on which the other sides ring. */
+/* A set that sleeps in an epoll of the sockets of its pipes. */
 #include "base/fd.h"
 #include "poll/set.h"
 
@@ -41,7 +41,10 @@ static void close_epoll(struct bufpipe_set *set)
 
 static int join(struct bufpipe_set *set, struct entry *e)
 {
-	/* Edges: a byte is news for all who sleep on the socket, and nobody takes it off; see sync/doorbell.h. */
+	/*
+	 * Edge-triggered, because a byte is for all who sleep on the socket and nobody takes it;
+	 * see sync/doorbell.h.
+	 */
 	uint32_t events = e->pipe ? EPOLLIN | EPOLLRDHUP | EPOLLET : e->events;
 
 	return control(set, EPOLL_CTL_ADD, e->fd, events, (uint64_t)e->generation << 32 | e->slot);
@@ -57,7 +60,7 @@ static void begin(struct bufpipe_set *set)
 	(void)set;
 }
 
-/* An event that was not taken makes the entry hot once more, and that is all. */
+/* Nothing to do: an old event only makes the entry hot once more. */
 static void prepare(struct entry *e)
 {
 	(void)e;
@@ -100,7 +103,7 @@ static int sleep_in_epoll(struct bufpipe_set *set, int64_t until)
 	return n < 0 ? -errno : 0;
 }
 
-/* Only a system call can tell: now and then. */
+/* Only a system call can tell, so the answer is yes only from time to time. */
 static bool fired(const struct bufpipe_set *set, unsigned turn)
 {
 	(void)set;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The circle of a set's hot entries: those that each call looks at. */
+/* The circle of the hot entries of a set, at which each call looks. */
 #include "poll/set.h"
 
 void set_heat(struct bufpipe_set *set, struct entry *e)

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A set that sleeps in one io_uring: a FUTEX_WAIT for each direction of a pipe,
- * a poll of each plain descriptor, and one poll of an epoll in which the sockets
- * of all pipes are, for their hang-ups.  A request would keep such a socket open
- * until it is cancelled; an epoll lets go at once.  While a thread sleeps in the
- * ring it alone touches it; others leave their wishes to it.
+ * A set that sleeps in one io_uring.  The ring has a FUTEX_WAIT for each direction of
+ * a pipe, a poll for each plain descriptor, and one poll of an epoll.  This epoll
+ * contains the sockets of all pipes, for their hang-ups.  A poll request for a socket
+ * would keep the socket open until the request is cancelled; an epoll does not.
+ *
+ * While a thread sleeps in the ring, only this thread uses it.  Other threads leave
+ * their requests in the set and wake it.
  */
 #include "poll/set.h"
 
@@ -26,29 +28,29 @@
 #define CQ_ENTRIES   4096
 #define HUPS         64
 #define NOT_ALL      1
-/* How often in a row the kernel may be short of something before the set goes on without io_uring. */
+/* After more refused submissions in a row than this, the set goes on without io_uring. */
 #define REFUSALS_MOST 16
 
 /*
- * The upper half of user_data is a slot, and the lower half a ticket with what the
- * answer is about in its two lowest bits.  No slot has the number OURS.
+ * user_data: the upper half is a slot.  The lower half is a ticket, and, in its two
+ * lowest bits, what the answer is about.  No slot has the number OURS.
  */
 enum kind { KIND_IN, KIND_OUT, KIND_POLL };
 enum ours { OURS_POKE, OURS_HUPS, OURS_IGNORE };
 
 #define OURS UINT32_MAX
-/* Thirty bits of a ticket travel with a request. */
+/* The bits of a ticket that fit into user_data. */
 #define TICKET 0x3fffffffu
 
 struct inside {
 	struct io_uring ring;
 	int hups;           /* the epoll of the sockets */
-	uint32_t maker;     /* the threads that made it */
-	uint32_t submitter; /* and used it last; others did before */
-	uint32_t waiter;    /* the thread that asked for all that is in the ring; 0: none */
-	uint32_t turn;      /* of how many it is: the ticket of what is ours */
-	bool ask_for_poke;  /* the poll of the eventfd is not in the ring, */
-	bool ask_for_hups;  /* or that of the epoll */
+	uint32_t maker;     /* the thread that made the ring */
+	uint32_t submitter; /* the thread that submitted last */
+	uint32_t waiter;    /* the thread that made all requests in the ring; 0: none */
+	uint32_t turn;      /* counts these threads; the ticket of the requests of the set itself */
+	bool ask_for_poke;  /* the poll of the eventfd must be submitted again */
+	bool ask_for_hups;  /* the poll of the epoll must be submitted again */
 	uint64_t *cancels;
 	unsigned cancel_count;
 	unsigned cancel_room;
@@ -92,10 +94,10 @@ static void cancel_all(struct inside *in)
 }
 
 /*
- * The kernel takes a ring down later, after 12 to 20 ms, and then interrupts each
- * thread that used it: an epoll_wait of the program would end with EINTR, though
- * no handler has run.  So this thread sleeps until then, in a call that only such
- * an interruption ends, as no signal is let in.
+ * Waits until the kernel has taken the ring down.  The kernel does this 12 to 20 ms
+ * after the close, and interrupts each thread that has used the ring.  Without this
+ * wait, an epoll_wait of the program would end with EINTR although no signal handler
+ * ran.  All signals are blocked, so that only this interruption ends the sleep.
  */
 static void await_interruption(void)
 {
@@ -116,8 +118,8 @@ static void close_uring(struct bufpipe_set *set)
 	bool used_here = set_is_ours(set) && (in->maker == id || in->submitter == id);
 
 	/*
-	 * A child may have inherited the ring, and would keep the requests, and what
-	 * they hold, alive.  And each that ends later, by itself, would interrupt as well.
+	 * A child may have inherited the ring, which would keep the requests and their
+	 * files alive.  Also, each request that ended later would interrupt this thread.
 	 */
 	if (set_is_ours(set))
 		cancel_all(in);
@@ -129,23 +131,23 @@ static void close_uring(struct bufpipe_set *set)
 	free(in);
 }
 
-/* liburing keeps the ring's descriptor in two places. */
+/* Moves the descriptor of the ring up, if need be.  liburing keeps it in two places. */
 static int own_ring(struct io_uring *ring)
 {
 	int fd = fd_own(ring->ring_fd);
 
-	/* Also when there is none any more: the number may be another file's. */
+	/* Also on failure: fd_own has closed the descriptor, and its number may belong to another file. */
 	ring->ring_fd = fd;
 	ring->enter_ring_fd = fd;
 	return fd < 0 ? fd : 0;
 }
 
 /*
- * Any thread may change a set, and now this one waits in it, now that one, so the
- * ring has no single issuer: with that flag all others would be refused, even when
- * they want no more than to cancel, and with it goes the deferring of all work to
- * the one that waits.  But whoever waits enters the kernel by itself, so what fires
- * need not interrupt it, and a flag tells one that spins.
+ * The ring has no IORING_SETUP_SINGLE_ISSUER, because any thread may change the set
+ * or wait in it: the kernel would refuse all other threads, even for a cancel.  So
+ * IORING_SETUP_DEFER_TASKRUN is not possible either.  COOP_TASKRUN is enough: the
+ * waiting thread enters the kernel by itself, so completions need not interrupt it,
+ * and TASKRUN_FLAG tells a spinning thread about them.
  */
 static int open_uring(struct bufpipe_set *set)
 {
@@ -183,7 +185,7 @@ static int open_uring(struct bufpipe_set *set)
 	return 0;
 }
 
-/* Room for the three cancels that the leaving of each may take, so that leaving cannot fail. */
+/* Makes room for three cancels of each entry, so that leaving cannot fail. */
 static int make_cancel_room(struct inside *in, uint32_t slot_count)
 {
 	unsigned needed = 3 * slot_count + in->cancel_count;
@@ -222,7 +224,10 @@ static void prepare_cancels(struct inside *in)
 	}
 }
 
-/* One that completes once: another is only asked for by whoever waits, and so becomes that thread's. */
+/*
+ * Polls once, not multishot: each new poll is submitted by the waiting thread, and so completes in
+ * that thread.
+ */
 static void prepare_poll(struct inside *in, int fd, enum ours what, bool *ask)
 {
 	struct io_uring_sqe *sqe = *ask ? next_sqe(&in->ring) : NULL;
@@ -234,7 +239,10 @@ static void prepare_poll(struct inside *in, int fd, enum ours what, bool *ask)
 	*ask = false;
 }
 
-/* By the one that waits: what others have left to it, the eventfd by which they wake it, and the hang-ups. */
+/*
+ * For the waiting thread: the cancels that others have left, and the polls of the eventfd and of
+ * the hang-ups.
+ */
 static void prepare_wishes(struct bufpipe_set *set)
 {
 	struct inside *in = set->inside;
@@ -244,26 +252,32 @@ static void prepare_wishes(struct bufpipe_set *set)
 	prepare_poll(in, in->hups, OURS_HUPS, &in->ask_for_hups);
 }
 
-/* 0; NOT_ALL when the kernel is short of something, so that a sleep must be short; or a negative errno. */
+/*
+ * Submits: 0; NOT_ALL if the kernel is short of something, so that a sleep must be short; or a
+ * negative errno.
+ */
 static int submit(struct bufpipe_set *set)
 {
 	struct inside *in = set->inside;
 	int r = 1;
 
 	in->submitter = thread_id();
-	/* A request with an error in it ends a submission; those behind it go with the next. */
+	/* An invalid request ends a submission.  The requests behind it go with the next submission. */
 	while (r > 0 && io_uring_sq_ready(&in->ring))
 		r = io_uring_submit(&in->ring);
 	if (r > 0) {
 		in->refusals = 0;
 		return 0;
 	}
-	/* Short of something is one thing, and forbidden for good, with whatever errno, another. */
+	/*
+	 * A shortage is temporary, unless it happens too often.  Any other errno means that
+	 * io_uring is forbidden.
+	 */
 	if (r < 0 && ++in->refusals > REFUSALS_MOST)
 		return r;
 	if (r < 0 && r != -EAGAIN && r != -EBUSY && r != -EINTR && r != -ENOMEM)
 		return r;
-	/* Until it takes them, pipes are asleep that nobody watches: each wait looks at them. */
+	/* Some sleeping pipes are not watched now, so each wait must look at all pipes. */
 	set->round_due = 0;
 	return NOT_ALL;
 }
@@ -281,9 +295,10 @@ static void part(struct bufpipe_set *set, struct entry *e)
 	if (e->pipe)
 		epoll_ctl(in->hups, EPOLL_CTL_DEL, e->fd, NULL);
 	/*
-	 * At once, as a poll keeps a descriptor open.  Who sleeps in the ring is poked to
-	 * do it; else it is for us, but no more than that: what we asked for would become
-	 * ours, and come to the one that waits only when we come by in the kernel.
+	 * Cancel at once, because a poll keeps its descriptor open.  If a thread sleeps in
+	 * the ring, it is woken to do this.  Otherwise we do it, but submit nothing else:
+	 * our requests would complete in this thread, so the waiting thread would see the
+	 * answers only after our next system call.
 	 */
 	if (!set->asleep) {
 		prepare_cancels(in);
@@ -292,9 +307,10 @@ static void part(struct bufpipe_set *set, struct entry *e)
 }
 
 /*
- * A request completes in the thread that asked for it, when that comes by in the
- * kernel, and it may take long until it does.  So who waits has asked for all of
- * them: what another thread asked for ends here, and its answers find nobody.
+ * A request completes in the thread that submitted it, at its next system call, which
+ * may be much later.  So the waiting thread must have submitted all requests.  This
+ * cancels the requests of another thread; new tickets make their answers count for
+ * nothing.
  */
 static void begin(struct bufpipe_set *set)
 {
@@ -416,7 +432,7 @@ static void pass_on(struct bufpipe_set *set, const struct io_uring_cqe *cqe)
 			e->watched &= ~(unsigned)(kind == KIND_IN ? BUFPIPE_IN : BUFPIPE_OUT);
 		else if (cqe->res >= 0)
 			set_fired(e, (unsigned)cqe->res);
-		else if (cqe->res != -ECANCELED) /* that is the end of the thread that asked */
+		else if (cqe->res != -ECANCELED) /* ECANCELED: the thread that submitted it has ended */
 			set_fired(e, POLLNVAL);
 		if (kind == KIND_POLL)
 			e->polled = false;
@@ -435,7 +451,7 @@ static void collect(struct bufpipe_set *set)
 	}
 }
 
-/* Only the kernel knows whether a hot plain descriptor is ready again. */
+/* Polls the hot plain descriptors, because only the kernel knows whether they are ready again. */
 static void ask_for_hot(struct bufpipe_set *set)
 {
 	struct entry *e = set->hot;
@@ -473,7 +489,7 @@ static int sleep_in_uring(struct bufpipe_set *set, int64_t until)
 		r = sleep_in_ring(set, until);
 	}
 	collect(set);
-	/* Left to us while we slept; and this thread may not come again soon. */
+	/* Submit what others left for us while we slept, because this thread may not come again soon. */
 	prepare_wishes(set);
 	last = submit(set);
 	if (r >= 0 && last < 0)
@@ -481,7 +497,7 @@ static int sleep_in_uring(struct bufpipe_set *set, int64_t until)
 	return r < 0 && r != -ETIME && r != -EAGAIN && r != -EBUSY ? r : 0;
 }
 
-/* Without a system call: answers are there, or the kernel has some to be asked for. */
+/* Whether there are answers, or the kernel has some for us; found out without a system call. */
 static bool fired(const struct bufpipe_set *set, unsigned turn)
 {
 	const struct io_uring *ring = &((const struct inside *)set->inside)->ring;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* How a set waits: what it looks at, what it puts to sleep, and when it sleeps itself. */
+/* How a set waits: which entries it looks at, which it puts to sleep, and when it sleeps itself. */
 #include "poll/set.h"
 
 #include "sync/spin.h"
@@ -7,25 +7,25 @@
 #include <sys/eventfd.h>
 
 #define LONG_SLEEP (5 * NSEC_PER_SEC)
-/* How many pipes one call looks at, of a round of all. */
+/* How many pipes of a round over all pipes one call looks at. */
 #define ROUND_PART 256
 #define SPIN_MAX   50000ll
-/* So many hot entries may stay, however rarely they are ready: to look at them costs less than a wake-up. */
+/* Up to this many hot entries stay hot, however rarely they are ready: looking costs less than a wake-up. */
 #define HOT_MOST 64
 /*
- * Of more than that, those that were looked at so often in vain go to sleep: by
- * then the looks have cost as much as it costs to be woken.
+ * If there are more, an entry that was not ready in this many looks is put to sleep:
+ * by then the looks have cost as much as a wake-up.
  */
 #define MISSES_MOST 64
-/* How many at a time, as one membarrier and one submission do for all of them; and how many at most. */
+/* How many entries are put to sleep at a time: one membarrier and one submission serve all of them. */
 #define COOL_LEAST 32
 #define COOL_MOST  256
 
-/* Looks in a spin, until the kernel has its turn. */
+/* How many hot entries a spin looks at before it asks the sleeper. */
 #define SPIN_LOOKS 16
-/* How often to look between two looks at the clock. */
+/* How many times a spin does this before it reads the clock. */
 #define LOOKS_A_GLANCE 16
-/* How often, and for how long at a time, to let those go first who want to change the set. */
+/* How often, and for how long at a time, a wait gives way to threads that want to change the set. */
 #define YIELDS 100
 #define AWHILE 50000ll
 
@@ -55,7 +55,7 @@ static unsigned look(struct entry *e)
 	return readiness_look(e->pipe, e->events);
 }
 
-/* Reports hot entries that are ready, in turn; *stale becomes how many should be put to sleep. */
+/* Reports the hot entries that are ready, in turn.  *stale becomes the number of those with MISSES_MOST. */
 static unsigned harvest(struct bufpipe_set *set, struct bufpipe_event *events, unsigned max, unsigned *stale)
 {
 	unsigned n = 0;
@@ -77,7 +77,7 @@ static unsigned harvest(struct bufpipe_set *set, struct bufpipe_event *events, u
 	return n;
 }
 
-/* Looks at so many hot entries at most, and leaves the next turn to the one that is ready. */
+/* Looks at hot entries, at most 'most', until one is ready.  The next look begins at that one. */
 static bool any_ready(struct bufpipe_set *set, unsigned most)
 {
 	if (most > set->hot_count)
@@ -91,7 +91,7 @@ static bool any_ready(struct bufpipe_set *set, unsigned most)
 	return false;
 }
 
-/* Passes on what has fired, or sleeps for it. */
+/* Calls the sleeper, and falls back to epoll if io_uring is refused. */
 static int sleep_now(struct bufpipe_set *set, int64_t until)
 {
 	int r = set->sleeper->sleep(set, until);
@@ -100,8 +100,9 @@ static int sleep_now(struct bufpipe_set *set, int64_t until)
 }
 
 /*
- * A set spins as its own waits taught it, unless all its pipes are told otherwise.
- * *here: one of them is published to from this CPU, where a spin would be in vain.
+ * How long to spin: as the waits of the set have taught it, unless the pipes have a
+ * spin_ns of their own.  *here: a peer last ran on this CPU, so it cannot run while
+ * we spin.
  */
 static int64_t spin_budget(struct bufpipe_set *set, bool *here)
 {
@@ -123,7 +124,7 @@ static int64_t spin_budget(struct bufpipe_set *set, bool *here)
 	return time_sooner(budget, SPIN_MAX);
 }
 
-/* Relaxed: pairs with set_enter, of which it says only that somebody is there. */
+/* Whether a thread waits in set_enter.  Relaxed: no other memory depends on it. */
 static bool wanted(const struct bufpipe_set *set)
 {
 	return atomic_load_explicit(&set->wanting, memory_order_relaxed);
@@ -138,8 +139,8 @@ static int glance(struct bufpipe_set *set, unsigned turn)
 }
 
 /*
- * Looks at the hot entries, and for what the kernel has to tell of the others.
- * With the lock, so it must be short, whatever a pipe was told of spinning.
+ * Spins: looks at the hot entries, and asks the sleeper about the others.  The lock is
+ * held, so the spin is short, whatever the spin_ns of a pipe says.
  */
 static int spin(struct bufpipe_set *set, int64_t begin, int64_t deadline)
 {
@@ -167,7 +168,7 @@ static int spin(struct bufpipe_set *set, int64_t begin, int64_t deadline)
 	return r < 0 ? r : 0;
 }
 
-/* One membarrier for all of them. */
+/* Orders the flags of all entries in the batch by one membarrier. */
 static bool order_batch(struct entry *const *batch, unsigned n)
 {
 	bool ordered = wait_order_all();
@@ -179,7 +180,7 @@ static bool order_batch(struct entry *const *batch, unsigned n)
 	return ordered;
 }
 
-/* Puts these to sleep, but for those that turn out to be ready.  False as in cool_down. */
+/* Puts these entries to sleep, except those that turn out to be ready.  False as in cool_down. */
 static bool cool_batch(struct bufpipe_set *set, struct entry *const *batch, unsigned n)
 {
 	bool ordered = true;
@@ -192,7 +193,8 @@ static bool cool_batch(struct bufpipe_set *set, struct entry *const *batch, unsi
 		fenced &= readiness_raise(batch[i]->pipe, batch[i]->events, set->sleeper->mode);
 	}
 	if (fenced)
-		atomic_thread_fence(memory_order_seq_cst); /* pairs with the fence in wait_ring */
+		/* Pairs with the fence in wait_ring. */
+		atomic_thread_fence(memory_order_seq_cst);
 	else
 		ordered = order_batch(batch, n);
 	for (unsigned i = 0; i < n; i++) {
@@ -211,10 +213,10 @@ static bool cool_batch(struct bufpipe_set *set, struct entry *const *batch, unsi
 }
 
 /*
- * Puts hot entries to sleep that were looked at in vain so often, at most so
- * many; those that turn out to be ready stay hot.  False: the kernel could not be
- * asked, or publishers do not know yet that they must fence, so a sleep must be
- * short.
+ * Puts hot entries with at least 'misses' misses to sleep, but not more than 'most'.
+ * Entries that turn out to be ready stay hot.  False if a sleep must be short, because
+ * the kernel could not watch all of them, or because publishers do not know yet that
+ * they must fence.
  */
 static bool cool_down(struct bufpipe_set *set, unsigned misses, unsigned most)
 {
@@ -238,10 +240,10 @@ static bool cool_down(struct bufpipe_set *set, unsigned misses, unsigned most)
 }
 
 /*
- * Now and then all pipes are looked at: one of several holders of the other end
- * may have died after publishing and before ringing.  By the clock, and
- * not by the length of a sleep, as a busy set never sleeps for long; and in parts,
- * so that no call of a large set takes long.
+ * Looks at all pipes from time to time, because one of several holders of the other
+ * end may have died after it published and before it rang.  The clock decides, not
+ * the length of a sleep, because a busy set never sleeps for long.  Each call looks at
+ * ROUND_PART pipes, so that no call of a large set takes long.
  */
 static void go_round(struct bufpipe_set *set, int64_t now)
 {
@@ -288,7 +290,7 @@ int set_sleep_on(struct bufpipe_set *set, int fd, int64_t until)
 	return r;
 }
 
-/* Without the lock; what fires is hot when it returns. */
+/* Sleeps without the lock.  Entries that fired are hot when it returns. */
 static int sleep_until(struct bufpipe_set *set, int64_t until)
 {
 	int64_t now = time_now();
@@ -302,8 +304,9 @@ static int sleep_until(struct bufpipe_set *set, int64_t until)
 }
 
 /*
- * What was not reported may be true no more.  It is not forgotten, as epoll tells
- * of so many at a time: those for which there is never room would not be heard of.
+ * Events that were not reported by the last call may be out of date, so look asks the
+ * kernel again before it reports them.  They are not dropped: epoll returns a limited
+ * number of events at a time, so some descriptors might never be reported.
  */
 static void doubt_fired(const struct bufpipe_set *set)
 {
@@ -317,7 +320,7 @@ static void doubt_fired(const struct bufpipe_set *set)
 	} while (e != set->hot);
 }
 
-/* Until a hot entry is ready, or the time is up. */
+/* Waits until a hot entry is ready or the time is up. */
 static int await_ready(struct bufpipe_set *set, int64_t deadline)
 {
 	int r = spin(set, time_now(), deadline);
@@ -327,7 +330,10 @@ static int await_ready(struct bufpipe_set *set, int64_t deadline)
 
 		if (any_ready(set, UINT32_MAX) || time_now() >= deadline)
 			break;
-		/* One was ready and is no more, as a co-owner was quicker: nobody watches it, so this is no time to sleep. */
+		/*
+		 * A hot entry was ready during cool_down, but a co-owner was quicker.  It is not
+		 * watched: do not sleep.
+		 */
 		if (ordered && set->hot)
 			continue;
 		r = sleep_until(set, ordered ? deadline : time_sooner(deadline, time_now() + BLIND_SLEEP));
@@ -335,12 +341,12 @@ static int await_ready(struct bufpipe_set *set, int64_t deadline)
 	return r;
 }
 
-/* For bufpipe_set_fd: what comes from here on makes it readable.  How many came meanwhile. */
+/* For bufpipe_set_fd: whatever comes from here on makes it readable.  Reports what came meanwhile. */
 static unsigned put_all_to_sleep(struct bufpipe_set *set, struct bufpipe_event *events, unsigned max)
 {
 	unsigned stale;
 
-	/* Not all of them are watched: have the caller come again. */
+	/* Not all entries are watched: let the program come again. */
 	if (!cool_down(set, 0, UINT32_MAX))
 		eventfd_write(set->poke, 1);
 	return harvest(set, events, max, &stale);
@@ -367,7 +373,7 @@ static int wait_for_any(struct bufpipe_set *set, struct bufpipe_event *events, u
 	if (n || deadline == TIME_TRY)
 		return (int)n;
 	begin = time_now();
-	/* A co-owner may be quicker: then what was ready is no more. */
+	/* Repeat, because a co-owner may take the message of a ready entry first. */
 	do {
 		r = await_ready(set, deadline);
 		if (r < 0)
@@ -378,13 +384,16 @@ static int wait_for_any(struct bufpipe_set *set, struct bufpipe_event *events, u
 	return (int)n;
 }
 
-/* A mutex favours the thread that has just dropped it: with a pipe that is always ready, that is this one. */
+/*
+ * A mutex favours the thread that has just released it: with a pipe that is always ready, this
+ * would be us.
+ */
 static void let_others_in(struct bufpipe_set *set)
 {
 	for (int i = 0; i < YIELDS && wanted(set); i++) {
 		int64_t now = time_now();
 
-		/* Beside a busy program a sleep is shorter.  Nobody wakes us: it is but a sleep. */
+		/* If the CPU is crowded, sleep instead: that is shorter.  Nobody wakes us. */
 		if (!backoff_give_way(TIME_FOREVER, &now))
 			sys_futex_wait(&set->wanting,
 				       atomic_load_explicit(&set->wanting, memory_order_relaxed),

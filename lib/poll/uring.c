@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <sys/utsname.h>
 
-/* What is found out; LIKELY: no ring has been asked yet. */
+/* Whether the kernel has FUTEX_WAIT in io_uring.  LIKELY: no ring was asked yet. */
 enum { UNKNOWN, LIKELY, YES, NO };
 
 static _Atomic int known;
@@ -29,8 +29,9 @@ static int ask(int ring)
 }
 
 /*
- * Without a ring: that would be taken down later, by work that looks like a
- * signal to the next system call of this thread that sleeps.
+ * Looks at the version, not at a probe of a ring made for this purpose: the kernel
+ * takes a ring down later, and that interrupts the next sleep of this thread like a
+ * signal.
  */
 static bool kernel_is_new_enough(void)
 {
@@ -42,7 +43,7 @@ static bool kernel_is_new_enough(void)
 	return major > 6 || (major == 6 && minor >= 7);
 }
 
-/* Where rings may be made, one of no entries is an invalid argument. */
+/* Asks for a ring without entries: EINVAL if rings are allowed, another error if they are forbidden. */
 static bool rings_are_allowed(void)
 {
 	struct io_uring_params params = { 0 };
@@ -62,7 +63,7 @@ bool uring_has_futex(int ring)
 	return state != NO;
 }
 
-/* A no-op completes at once. */
+/* Fills in a no-op, which completes at once. */
 static void prep_nop(struct io_uring_sqe *sqe)
 {
 	memset(sqe, 0, sizeof(*sqe));
@@ -84,8 +85,8 @@ static int prep(struct io_uring_sqe *sqe, bufpipe_t *p, unsigned event)
 	token = wait_events(wait);
 	fenced = readiness_raise(p, event, WAITER_MANY);
 	/*
-	 * Also when the other side is known to be gone; and when publishers do not
-	 * know yet that they must fence, so that the caller comes again.
+	 * Complete at once if something is there, if the other side is gone, or if publishers
+	 * do not know yet that they must fence: then the program looks, and comes again.
 	 */
 	if (!wait_order(wait, fenced) || readiness_look(p, event) || wait_glance(wait) < 0) {
 		readiness_lower(p, event, WAITER_MANY);

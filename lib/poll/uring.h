@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What liburing 2.3 does not know yet of the futex operations. */
+/* The futex operations of io_uring, which liburing 2.3 does not have. */
 #ifndef BUFPIPE_POLL_URING_H
 #define BUFPIPE_POLL_URING_H
 
@@ -12,10 +12,13 @@
 #define URING_OP_FUTEX_WAIT 51 /* IORING_OP_FUTEX_WAIT, from Linux 6.7 */
 #define URING_FUTEX_U32     2  /* FUTEX2_SIZE_U32, shared */
 
-/* Whether io_uring may be used here, and knows futexes.  Found out once: from this ring, or with -1 without one. */
+/*
+ * Whether io_uring may be used here, and knows futexes.  Found out once: from this ring, or with
+ * -1 without one.
+ */
 bool uring_has_futex(int ring);
 
-/* Fills all but user_data. */
+/* Fills in all of the request but user_data. */
 static inline void uring_prep_futex_wait(struct io_uring_sqe *sqe, const _Atomic uint32_t *word,
 					 uint32_t value)
 {
