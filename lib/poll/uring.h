@@ -13,8 +13,8 @@
 #define URING_FUTEX_U32     2  /* FUTEX2_SIZE_U32, shared */
 
 /*
- * Whether io_uring may be used here, and knows futexes.  Found out once: from this ring, or with
- * -1 without one.
+ * Whether io_uring is allowed and has futexes.  Asks the ring once; with -1 it guesses from the
+ * version of the kernel.
  */
 bool uring_has_futex(int ring);
 
