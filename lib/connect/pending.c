@@ -406,8 +406,9 @@ static int answer(struct bufpipe_listener *l, struct pending *p, bufpipe_t **pip
 	unsigned directions;
 	int r = handshake_look(p->socket, &wishes, WISHES, NULL);
 
-	if (r == 0)
-		r = agree_on_offer(&l->options, l->size_limit, &wishes, &o, &directions);
+	if (r < 0)
+		return r;
+	r = agree_on_offer(&l->options, l->size_limit, &wishes, &o, &directions);
 	if (r < 0)
 		return r;
 	if (memory_waiting(l) + agree_memory(&o, directions) > l->memory_limit)

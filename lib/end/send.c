@@ -14,10 +14,7 @@ struct cursor {
 static void gather(char *to, size_t len, struct cursor *from)
 {
 	while (len) {
-		/*
-		 * NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): len is the
-		 * sum of the pieces
-		 */
+		/* NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): len is the sum of the pieces */
 		size_t n = from->piece->iov_len - from->offset;
 
 		if (n > len)

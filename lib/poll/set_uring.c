@@ -193,7 +193,7 @@ static int make_cancel_room(struct inside *in, uint32_t slot_count)
 
 	if (in->cancel_room >= needed)
 		return 0;
-	cancels = realloc(in->cancels, 2 * needed * sizeof(*cancels));
+	cancels = realloc(in->cancels, (size_t)2 * needed * sizeof(*cancels));
 	if (!cancels)
 		return -ENOMEM;
 	in->cancels = cancels;
