@@ -14,6 +14,7 @@ any start method, and any number of processes and threads may use it at once.
 For EOFError to come, each process must close the ends that it does not use.
 """
 
+import collections as _collections
 import numbers as _numbers
 import operator as _operator
 import time as _time
@@ -21,11 +22,14 @@ import time as _time
 from . import _aio
 from . import _core
 from . import _processes
+from . import _stats
 from ._context import get_context
 from ._queues import JoinableQueue, Queue, SimpleQueue
 from ._core import MessageView, __version__
+from ._stats import RingStats, SideStats, Stats
 
 __all__ = [
+    "Client",
     "End",
     "Generic_Pipe",
     "JoinableQueue",
@@ -33,8 +37,11 @@ __all__ = [
     "MessageView",
     "Pipe",
     "Queue",
+    "RingStats",
+    "SideStats",
     "SimpleQueue",
     "Static_Pipe",
+    "Stats",
     "connect",
     "get_context",
     "listen",
@@ -54,6 +61,14 @@ class End(_core.End):
 
     def __reduce_ex__(self, protocol):
         return _processes.reduce_spawning(self) or super().__reduce_ex__(protocol)
+
+    def stats(self):
+        """What goes on in the pipe: how full it is, and what both sides have done since it was made.
+
+        It takes no lock, and any handle may be asked at any moment, also beside other threads that use
+        the end.  What the other side says of itself can only be believed, or not.
+        """
+        return _stats.of_end(self)
 
     async def async_send(self, obj, /):
         """send() for asyncio.  If it is cancelled, the object may have been sent or not.
@@ -85,9 +100,35 @@ class End(_core.End):
         return await _aio.receive(self, False)
 
 
+def _check_policy(policy):
+    if policy is None or callable(policy):
+        return policy
+    raise TypeError(f"policy must be None or callable, not {policy!r}")
+
+
+class Client(_collections.namedtuple("Client", "pid uid gid pidfd waiting")):
+    """Who wants to come in, as a policy of listen() is asked.
+
+    pid, uid and gid are those of the process that connects, as the kernel saw it; a pid of 0 is not
+    visible from here.  pidfd is a descriptor of that process, -1 before Linux 6.5; it is valid during
+    the call.  waiting is how many connections of this user were let in and not accepted yet.
+    """
+
+    __slots__ = ()
+
+
 class Listener(_core.Listener):
     __doc__ = _core.Listener.__doc__
-    __slots__ = ("__weakref__",)
+    __slots__ = ("__weakref__", "_policy")
+
+    @property
+    def policy(self):
+        """What is asked about each Client that wants to come in, as listen() says; None lets all in."""
+        return self._policy
+
+    @policy.setter
+    def policy(self, policy):
+        self._policy = _check_policy(policy)
 
     def close(self):
         super().close()
@@ -97,7 +138,8 @@ class Listener(_core.Listener):
 
     def accept(self, *, timeout=None):
         """Wait for the next program that connects, and return the end that speaks with it."""
-        return self._accept(End, timeout)
+        policy = self._policy
+        return self._accept(End, timeout, policy and (lambda *client: policy(Client(*client))))
 
     async def async_accept(self):
         """accept() for asyncio."""
@@ -176,7 +218,7 @@ def Static_Pipe(object_size, object_count, SMT_recv=16, SMT_send=16, polling=0.1
     )
 
 
-def listen(address, mode=None, *, buffer_size=0, object_size=0, object_count=0):
+def listen(address, mode=None, *, buffer_size=0, object_size=0, object_count=0, size_limit=0, permissions=None, policy=None):
     """A Listener at an address, to which other programs, in any language, connect.
 
     The address is "/path", "./path", "@name" (abstract), "fd:N", "systemd:" or "systemd:NAME".
@@ -184,23 +226,36 @@ def listen(address, mode=None, *, buffer_size=0, object_size=0, object_count=0):
     fits the other side's "r" or "w", and if both have None, the side that accepts receives.  The sizes
     are limits and defaults for those who connect; an object_size makes the pipes static.  close()
     removes a path.
+
+    size_limit is how large a pipe the other side may choose, in bytes, if that is more than the
+    size that is named here.  permissions are those of the socket file of a path, whatever the umask: to
+    connect one must be allowed to write.  policy(client), which is listener.policy from then on, is
+    asked about each Client before anything is made for it, in the thread that accepts; who is not let
+    in gets a PermissionError.  If it raises an exception the client is not let in, and accept() raises
+    it.
     """
-    return _core.listen(
+    _check_policy(policy)
+    listener = _core.listen(
         Listener,
         address,
         mode=mode,
         buffer_size=buffer_size,
         object_size=object_size,
         object_count=object_count,
+        size_limit=size_limit,
+        permissions=permissions,
     )
+    listener._policy = policy
+    return listener
 
 
-def connect(address, mode=None, *, buffer_size=0, object_size=0, object_count=0, timeout=None):
+def connect(address, mode=None, *, buffer_size=0, object_size=0, object_count=0, size_limit=0, wait_for_listener=False, timeout=None):
     """Connect to a program that listens at the address, and return this side's end.
 
-    Waits until the listener accepts, but not for a listener: FileNotFoundError and
-    ConnectionRefusedError say that there is none.  mode is as in listen(), and must fit: "rw" to "rw",
-    "r" to "w" or None, "w" to "r" or None.  A size of 0 takes what the listener has.
+    Waits until the listener accepts, but not for a listener, unless wait_for_listener is true:
+    FileNotFoundError and ConnectionRefusedError say that there is none.  mode is as in listen(), and
+    must fit: "rw" to "rw", "r" to "w" or None, "w" to "r" or None.  A size of 0 takes what the
+    listener has; size_limit is how large a pipe it may choose, in bytes, by default 16 MiB.
     """
     return _core.connect(
         End,
@@ -209,6 +264,8 @@ def connect(address, mode=None, *, buffer_size=0, object_size=0, object_count=0,
         buffer_size=buffer_size,
         object_size=object_size,
         object_count=object_count,
+        size_limit=size_limit,
+        wait_for_listener=wait_for_listener,
         timeout=timeout,
     )
 

@@ -3,7 +3,7 @@ from _typeshed import ReadableBuffer, WriteableBuffer
 from os import PathLike
 from types import GenericAlias, TracebackType
 from multiprocessing.context import BaseContext
-from typing import Any, Generic, Iterable, List, Literal, Optional, Tuple, Type, TypeVar, Union, final
+from typing import Any, Callable, Generic, Iterable, List, Literal, NamedTuple, Optional, Tuple, Type, TypeVar, Union, final
 
 __version__: str
 
@@ -21,6 +21,28 @@ class MessageView:
         exc: Optional[BaseException],
         traceback: Optional[TracebackType],
     ) -> None: ...
+
+class SideStats(NamedTuple):
+    messages: int
+    bytes: int
+    waits: int
+    refusals: int
+    sleeps: int
+    slept: float
+    asleep: float
+    wakeups: int
+
+class RingStats(NamedTuple):
+    size: int
+    used: int
+    messages: int
+    high_water: int
+    sender: SideStats
+    receiver: SideStats
+
+class Stats(NamedTuple):
+    sends: Optional[RingStats]
+    receives: Optional[RingStats]
 
 class End:
     @property
@@ -53,6 +75,7 @@ class End:
     async def async_recv(self) -> Any: ...
     async def async_send_bytes(self, buf: ReadableBuffer, /, offset: int = 0, size: Optional[int] = None) -> None: ...
     async def async_recv_bytes(self) -> bytes: ...
+    def stats(self) -> Stats: ...
     def fileno(self) -> int: ...
     def close(self) -> None: ...
     def shutdown(self, *, timeout: Optional[float] = None) -> None: ...
@@ -69,7 +92,18 @@ class End:
         traceback: Optional[TracebackType],
     ) -> None: ...
 
+class Client(NamedTuple):
+    pid: int
+    uid: int
+    gid: int
+    pidfd: int
+    waiting: int
+
 class Listener:
+    @property
+    def policy(self) -> Optional[Callable[[Client], Any]]: ...
+    @policy.setter
+    def policy(self, policy: Optional[Callable[[Client], Any]]) -> None: ...
     @property
     def closed(self) -> bool: ...
     @property
@@ -91,6 +125,7 @@ class SimpleQueue(Generic[_T]):
     def put(self, obj: _T) -> None: ...
     def get(self) -> _T: ...
     def empty(self) -> bool: ...
+    def stats(self) -> RingStats: ...
     def close(self) -> None: ...
     async def async_put(self, obj: _T, /) -> None: ...
     async def async_get(self) -> _T: ...
@@ -111,6 +146,7 @@ class Queue(Generic[_T]):
     def qsize(self) -> int: ...
     def empty(self) -> bool: ...
     def full(self) -> bool: ...
+    def stats(self) -> RingStats: ...
     def close(self) -> None: ...
     def join_thread(self) -> None: ...
     def cancel_join_thread(self) -> None: ...
@@ -159,6 +195,9 @@ def listen(
     buffer_size: int = 0,
     object_size: int = 0,
     object_count: int = 0,
+    size_limit: int = 0,
+    permissions: Optional[int] = None,
+    policy: Optional[Callable[[Client], Any]] = None,
 ) -> Listener: ...
 def connect(
     address: _Path,
@@ -167,6 +206,8 @@ def connect(
     buffer_size: int = 0,
     object_size: int = 0,
     object_count: int = 0,
+    size_limit: int = 0,
+    wait_for_listener: bool = False,
     timeout: Optional[float] = None,
 ) -> End: ...
 def wait(object_list: Iterable[Any], timeout: Optional[float] = None) -> List[Any]: ...

@@ -9,6 +9,7 @@ from multiprocessing import context
 from . import _aio
 from . import _core  # type: ignore[attr-defined]
 from . import _processes
+from . import _stats
 
 # A ring of a MiB.  A larger one holds its last message back for some microseconds, as it is made for streams.
 BUFFER_SIZE = (1 << 20) - 16
@@ -55,6 +56,10 @@ class Queue(_core.Queue):
             return f"<{name} closed at {id(self):#x}>"
         return f"<{name} of {self.qsize()} items, maxsize {self.maxsize}, at {id(self):#x}>"
 
+    def stats(self):
+        """What goes on in the queue, as RingStats: how full it is, what producers and consumers have done."""
+        return _stats.of_end(self._writer).sends
+
     def join_thread(self):
         """Nothing: there is no thread, and what was put is in the queue."""
         assert self.closed, f"Queue {self!r} not closed"
@@ -72,8 +77,7 @@ class Queue(_core.Queue):
     async def async_get(self):
         """get() for asyncio.  If it is cancelled, nothing was taken.
 
-        An object that is longer than the buffer comes through a thread; if that is cancelled, the
-        object may be lost.
+        What has come of an object that is longer than the buffer is kept for the next call.
         """
         return await _aio.get(self)
 
@@ -172,6 +176,10 @@ class SimpleQueue:
     def empty(self):
         """Whether there is nothing to get."""
         return not self._poll()
+
+    def stats(self):
+        """What goes on in the queue, as RingStats: how full it is, what producers and consumers have done."""
+        return _stats.of_end(self._writer).sends
 
     def close(self):
         """This process lets go of the queue."""

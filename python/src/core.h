@@ -17,6 +17,7 @@
  *   frame.c   objects with buffers          pickle.c  objects
  *   view.c    messages in place             wait.c    waiting for many
  *   end.c     the type End                  listen.c  the type Listener, connect
+ *   stats.c   what goes on in a pipe
  *   queue.c   the type Queue, of queue_put.c, queue_get.c, quick.c and tally.c
  *   module.c  the module
  */
@@ -31,6 +32,7 @@
 #include "send.h"
 #include "view.h"
 
+PyObject *handle_stats(PyObject *self, PyObject *unused);
 PyObject *core_seconds(PyObject *module, PyObject *timeout);
 PyObject *core_wait(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 PyObject *core_listen(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);

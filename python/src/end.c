@@ -437,6 +437,7 @@ static PyMethodDef handle_methods[] = {
 	{ "fork", handle_fork, METH_NOARGS, doc_fork },
 	{ "send_to", handle_send_to, METH_O, doc_send_to },
 	{ "recv_from", handle_take, METH_O | METH_CLASS, doc_recv_from },
+	{ "_stats", handle_stats, METH_NOARGS, NULL },
 	{ "_recv_now", handle_recv_now, METH_O, NULL },
 	{ "_dump", handle_dump, METH_O, NULL },
 	{ "_load", handle_load, METH_O, NULL },

@@ -8,8 +8,9 @@ struct listener {
 	PyObject_HEAD struct state *state;
 	bufpipe_listener_t *listener; /* NULL: closed */
 	PyObject *address;
-	bool busy;        /* a thread is in accept, which then also closes it */
-	unsigned process; /* in which it is busy: in a forked child nobody is there any more */
+	bufpipe_t *accepted; /* while the policy raised an exception for somebody else: for the next call */
+	bool busy;           /* a thread is in accept, which then also closes it */
+	unsigned process;    /* in which it is busy: in a forked child nobody is there any more */
 	bool closing;
 };
 
@@ -36,10 +37,14 @@ static bool mode_flags(PyObject *mode, unsigned *flags)
 	return true;
 }
 
-/* Values: address, mode, buffer_size, object_size, object_count.  The address as the file system has it. */
+/*
+ * Values: address, mode, buffer_size, object_size, object_count, size_limit.  The
+ * address as the file system has it.
+ */
 static bool meeting(PyObject *const *values, struct bufpipe_options *options, PyObject **address)
 {
 	if (!args_options(options, values[2], values[3], values[4]) ||
+	    !args_size(values[5], "size_limit", 0, &options->size_limit) ||
 	    !mode_flags(values[1], &options->flags))
 		return false;
 	return PyUnicode_FSConverter(values[0], address);
@@ -130,6 +135,8 @@ static void listener_shut(struct listener *self)
 		return;
 	bufpipe_listener_close(self->listener);
 	self->listener = NULL;
+	bufpipe_close(self->accepted);
+	self->accepted = NULL;
 }
 
 static void listener_dealloc(PyObject *object)
@@ -151,46 +158,108 @@ static bool listener_open(const struct listener *self)
 	return false;
 }
 
-static int accept_slice(struct listener *self, bufpipe_t **pipe, int64_t slice)
+/* One slice of accept. */
+struct admission {
+	PyObject *policy;      /* borrowed; None lets all in */
+	PyThreadState *thread; /* while the GIL is not ours */
+	PyObject *raised[3];   /* by the policy */
+};
+
+/* With the GIL.  Whether the client may come in; the first exception is kept. */
+static bool ask(struct admission *a, const struct bufpipe_client *client)
 {
+	PyObject *answer = PyObject_CallFunction(a->policy, "lllil", (long)client->pid, (long)client->uid,
+						 (long)client->gid, client->pidfd, (long)client->waiting);
+	int lets_in = answer ? PyObject_IsTrue(answer) : -1;
+
+	Py_XDECREF(answer);
+	if (lets_in < 0 && a->raised[0])
+		PyErr_WriteUnraisable(a->policy);
+	else if (lets_in < 0)
+		PyErr_Fetch(&a->raised[0], &a->raised[1], &a->raised[2]);
+	return lets_in > 0;
+}
+
+static int policy(void *data, const struct bufpipe_client *client)
+{
+	struct admission *a = data;
+	bool lets_in;
+
+	if (a->thread)
+		PyEval_RestoreThread(a->thread);
+	lets_in = ask(a, client);
+	if (a->thread)
+		a->thread = PyEval_SaveThread();
+	return lets_in ? 0 : -EACCES;
+}
+
+static int accept_slice(struct listener *self, struct admission *a, bufpipe_t **pipe, int64_t slice)
+{
+	bool asks = a->policy != Py_None;
 	int r;
 
 	self->busy = true;
 	self->process = this_process();
-	if (slice == 0) {
-		r = bufpipe_accept(self->listener, pipe, 0);
-	} else {
-		WITHOUT_GIL(r = bufpipe_accept(self->listener, pipe, slice));
-	}
+	bufpipe_listener_set_policy(self->listener, asks ? policy : NULL, asks ? a : NULL);
+	if (slice != 0)
+		a->thread = PyEval_SaveThread();
+	r = bufpipe_accept(self->listener, pipe, slice);
+	if (a->thread)
+		PyEval_RestoreThread(a->thread);
+	a->thread = NULL;
 	self->busy = false;
 	if (self->closing)
 		listener_shut(self);
 	return r;
 }
 
-/* _accept(type of the end, timeout) */
+/* What the policy raised is raised here; who came in meanwhile waits for the next call. */
+static PyObject *raise_of_policy(struct listener *self, struct admission *a, bufpipe_t *pipe)
+{
+	if (self->listener)
+		self->accepted = pipe;
+	else
+		bufpipe_close(pipe);
+	PyErr_Restore(a->raised[0], a->raised[1], a->raised[2]);
+	return NULL;
+}
+
+static bufpipe_t *take_accepted(struct listener *self)
+{
+	bufpipe_t *pipe = self->accepted;
+
+	self->accepted = NULL;
+	return pipe;
+}
+
+/* _accept(type of the end, timeout, policy) */
 static PyObject *listener_accept(PyObject *object, PyObject *const *args, Py_ssize_t nargs)
 {
 	struct listener *self = (struct listener *)object;
 	int64_t deadline;
 	int64_t slice = 0;
-	bufpipe_t *pipe;
 	int r;
 
-	if (nargs != 2) {
-		PyErr_SetString(PyExc_TypeError, "_accept() takes a type of End and a timeout");
+	if (nargs != 3) {
+		PyErr_SetString(PyExc_TypeError, "_accept() takes a type of End, a timeout and a policy");
 		return NULL;
 	}
 	if (!check_type(args[0], self->state->end_type) || args_deadline(args[1], &deadline) < 0)
 		return NULL;
 	do {
+		struct admission admission = { .policy = args[2] };
+		bufpipe_t *pipe = NULL;
+
 		if (!listener_open(self))
 			return NULL;
 		if (is_busy(self)) {
 			PyErr_SetString(PyExc_RuntimeError, "another thread is in accept()");
 			return NULL;
 		}
-		r = accept_slice(self, &pipe, slice);
+		pipe = take_accepted(self);
+		r = pipe ? 0 : accept_slice(self, &admission, &pipe, slice);
+		if (admission.raised[0])
+			return raise_of_policy(self, &admission, r == 0 ? pipe : NULL);
 		if (r == 0)
 			return handle_of_pipe((PyTypeObject *)args[0], self->state, pipe);
 		if (r != -EAGAIN && r != -ETIMEDOUT && r != -EINTR)
@@ -264,18 +333,35 @@ static PyObject *listener_repr(PyObject *object)
 	return text;
 }
 
+/* Of a socket file; None: what the umask leaves. */
+static bool permission_bits(PyObject *value, unsigned *mode)
+{
+	size_t bits;
+
+	if (!value || value == Py_None)
+		return true;
+	if (!args_size(value, "permissions", 0, &bits))
+		return false;
+	*mode = (unsigned)bits;
+	if (bits > 0 && bits <= 0777)
+		return true;
+	PyErr_Format(PyExc_ValueError, "permissions are None or from 0o1 to 0o777, not %R", value);
+	return false;
+}
+
 PyObject *core_listen(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
 	static const struct signature signature = {
 		"listen",
 		2,
 		2,
-		{ "type", "address", "mode", "buffer_size", "object_size", "object_count" },
+		{ "type", "address", "mode", "buffer_size", "object_size", "object_count", "size_limit",
+		  "permissions" },
 	};
 	struct state *state = state_of_module(module);
 	struct bufpipe_options options;
 	struct listener *self;
-	PyObject *values[6];
+	PyObject *values[8];
 	PyObject *address;
 	PyTypeObject *type;
 	int r;
@@ -283,6 +369,10 @@ PyObject *core_listen(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
 	if (!args_parse(&signature, args, nargs, kwnames, values) ||
 	    !check_type(values[0], state->listener_type) || !meeting(values + 1, &options, &address))
 		return NULL;
+	if (!permission_bits(values[7], &options.mode)) {
+		Py_DECREF(address);
+		return NULL;
+	}
 	type = (PyTypeObject *)values[0];
 	self = (struct listener *)type->tp_alloc(type, 0);
 	if (!self) {
@@ -305,21 +395,27 @@ PyObject *core_connect(PyObject *module, PyObject *const *args, Py_ssize_t nargs
 		"connect",
 		2,
 		2,
-		{ "type", "address", "mode", "buffer_size", "object_size", "object_count", "timeout" },
+		{ "type", "address", "mode", "buffer_size", "object_size", "object_count", "size_limit",
+		  "wait_for_listener", "timeout" },
 	};
 	struct state *state = state_of_module(module);
 	struct bufpipe_options options;
 	int64_t deadline, left;
-	PyObject *values[7];
+	PyObject *values[9];
 	PyObject *address;
 	PyObject *end = NULL;
 	bufpipe_t *pipe;
+	int waits;
 	int r;
 
 	if (!args_parse(&signature, args, nargs, kwnames, values) ||
-	    !check_type(values[0], state->end_type) || args_deadline(values[6], &deadline) < 0 ||
-	    !meeting(values + 1, &options, &address))
+	    !check_type(values[0], state->end_type) || args_deadline(values[8], &deadline) < 0)
 		return NULL;
+	waits = values[7] ? PyObject_IsTrue(values[7]) : 0;
+	if (waits < 0 || !meeting(values + 1, &options, &address))
+		return NULL;
+	if (waits)
+		options.flags |= BUFPIPE_WAIT_FOR_LISTENER;
 	do {
 		left = deadline_slice(deadline, DEADLINE_NEVER);
 		WITHOUT_GIL(r = bufpipe_connect(&pipe, PyBytes_AS_STRING(address), &options, left));
@@ -327,7 +423,8 @@ PyObject *core_connect(PyObject *module, PyObject *const *args, Py_ssize_t nargs
 	if (r == 0)
 		end = handle_of_pipe((PyTypeObject *)values[0], state, pipe);
 	else if (r == -EAGAIN || r == -ETIMEDOUT)
-		PyErr_SetString(PyExc_TimeoutError, "nobody accepted in time");
+		PyErr_SetString(PyExc_TimeoutError,
+				waits ? "nobody listened and accepted in time" : "nobody accepted in time");
 	else if (r != -EINTR)
 		raise_meeting(of_connect, -r, values[1], address);
 	Py_DECREF(address);

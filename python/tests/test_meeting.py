@@ -120,6 +120,173 @@ class Meeting(TestCase):
                 self.assertRaisesRegex(ValueError, words, call, self.address, **sizes)
             self.assertRaisesRegex(TypeError, "object_size must be", call, self.address, object_size="1")
 
+    def admit(self, policy, connects=1, **options):
+        """What accept gives after each of the connections, or the exception, and what each client gets."""
+        results, clients = [], []
+
+        def connect():
+            for _ in range(connects):
+                try:
+                    clients.append(buffered_pipe.connect(self.address, timeout=LONG))
+                except OSError as failure:
+                    clients.append(failure)
+
+        with buffered_pipe.listen(self.address, policy=policy, **options) as listener:
+            self.assertIs(listener.policy, policy)
+            with thread(connect) as connecting:
+                while connecting.is_alive():
+                    try:
+                        results.append(listener.accept(timeout=0.05))
+                    except TimeoutError:
+                        pass
+                    except Exception as failure:
+                        results.append(failure)
+                # What came in beside an exception.
+                try:
+                    results.append(listener.accept(timeout=0.05))
+                except TimeoutError:
+                    pass
+        return results, clients
+
+    def test_a_policy_lets_in_whom_it_wants(self):
+        asked = []
+
+        def policy(client):
+            asked.append(client)
+            return len(asked) > 1
+
+        accepted, clients = self.admit(policy, connects=2)
+        self.assertEqual(len(accepted), 1)
+        self.assertIsInstance(clients[0], PermissionError)
+        clients[1].send("hello")
+        self.assertEqual(accepted[0].recv(timeout=LONG), "hello")
+        self.assertEqual(len(asked), 2)
+        for client in asked:
+            self.assertIsInstance(client, buffered_pipe.Client)
+            self.assertEqual((client.pid, client.uid, client.gid), (os.getpid(), os.getuid(), os.getgid()))
+            self.assertEqual(client.waiting, 0)
+
+    def test_an_exception_of_the_policy_refuses_and_is_raised_by_accept(self):
+        asked = []
+
+        def policy(client):
+            asked.append(client)
+            if len(asked) == 1:
+                raise LookupError("of the policy")
+            return True
+
+        accepted, clients = self.admit(policy, connects=2)
+        self.assertIsInstance(clients[0], PermissionError)
+        self.assertIsInstance(accepted[0], LookupError)
+        # Whoever came in while it was raised is not lost.
+        clients[1].send("hello")
+        self.assertEqual(accepted[1].recv(timeout=LONG), "hello")
+
+    def test_a_policy_may_be_slow_and_close_the_listener(self):
+        listener = buffered_pipe.listen(self.address)
+        self.assertIsNone(listener.policy)
+        inside, go_on = threading.Event(), threading.Event()
+
+        def policy(client):
+            inside.set()
+            go_on.wait(LONG)
+            self.assertRaisesRegex(RuntimeError, "in accept", listener.accept, timeout=0)
+            listener.close()
+            return True
+
+        listener.policy = policy
+
+        def connect():
+            try:
+                buffered_pipe.connect(self.address, timeout=LONG)
+            except OSError:
+                pass
+
+        def accept():
+            try:
+                listener.accept(timeout=LONG)
+            except OSError:
+                pass
+
+        with thread(connect), thread(accept):
+            # Other threads run meanwhile.
+            self.assertTrue(inside.wait(LONG))
+            go_on.set()
+        self.assertTrue(listener.closed)
+
+    def test_the_permissions_of_the_socket_file(self):
+        before = os.umask(0o077)
+        self.addCleanup(os.umask, before)
+        for permissions, found in (0o666, 0o666), (0o200, 0o200), (None, 0o700):
+            with buffered_pipe.listen(self.address, permissions=permissions):
+                self.assertEqual(os.stat(self.address).st_mode & 0o777, found)
+        for permissions in 0, -1, 0o1000, 1 << 70:
+            self.assertRaisesRegex(
+                ValueError, "permissions", buffered_pipe.listen, self.address, permissions=permissions
+            )
+        self.assertRaises(TypeError, buffered_pipe.listen, self.address, permissions="0o600")
+
+    def test_a_policy_that_cannot_be_called_is_refused(self):
+        self.assertRaisesRegex(TypeError, "policy", buffered_pipe.listen, self.address, policy=5)
+        with buffered_pipe.listen(self.address) as listener:
+            with self.assertRaisesRegex(TypeError, "policy"):
+                listener.policy = "x"
+
+    def test_the_size_that_the_other_side_may_choose(self):
+        with buffered_pipe.listen(self.address, buffer_size=4096, size_limit=1 << 20) as listener:
+            for size, fits in (4096, True), (1 << 20, True), (1 << 21, False), (0, True):
+                connected = []
+
+                def connect():
+                    try:
+                        connected.append(buffered_pipe.connect(self.address, buffer_size=size, timeout=LONG))
+                    except OSError as failure:
+                        connected.append(failure)
+
+                with thread(connect) as connecting:
+                    while connecting.is_alive() and not connected:
+                        try:
+                            listener.accept(timeout=0.05)
+                        except TimeoutError:
+                            pass
+                if fits:
+                    self.assertGreaterEqual(connected[0].buffer_size, size or 4096)
+                else:
+                    self.assertEqual(connected[0].errno, errno.EMSGSIZE)
+        self.assertRaises(ValueError, buffered_pipe.listen, self.address, buffer_size=4096, size_limit=100)
+        self.assertRaises(ValueError, buffered_pipe.listen, self.address, size_limit=-1)
+
+    def test_the_size_that_a_client_takes(self):
+        with buffered_pipe.listen(self.address, buffer_size=1 << 20) as listener:
+
+            def connect():
+                failure = self.failure(buffered_pipe.connect, self.address, size_limit=65536, timeout=LONG)
+                self.assertEqual(failure[0], errno.E2BIG)
+
+            with thread(connect) as connecting:
+                while connecting.is_alive():
+                    try:
+                        listener.accept(timeout=0.05)
+                    except TimeoutError:
+                        pass
+
+    def test_a_client_may_wait_for_a_listener(self):
+        self.assertRaises(
+            TimeoutError, buffered_pipe.connect, self.address, wait_for_listener=True, timeout=0.05
+        )
+        connected = []
+
+        def connect():
+            connected.append(
+                buffered_pipe.connect(self.address, wait_for_listener=True, timeout=LONG)
+            )
+
+        with thread(connect) as connecting:
+            wait_asleep(connecting.native_id)
+            with buffered_pipe.listen(self.address) as listener:
+                listener.accept(timeout=LONG)
+        self.assertEqual(len(connected), 1)
+
     def failure(self, call, address, *args, **options):
         with self.assertRaises(OSError) as caught:
             call(address, *args, **options)
