@@ -46,7 +46,7 @@ static int open_descriptors(struct bufpipe_listener *l)
 		 */
 		r = l->timer;
 		l->timer = -1;
-		return r == -EMFILE || r == -ENFILE || r == -ENOMEM ? r : 0;
+		return r == -EMFILE || r == -ENFILE ? r : 0;
 	}
 	return watch(l, l->timer, &l->timer);
 }
@@ -258,7 +258,11 @@ static void set_timer(struct bufpipe_listener *l, int64_t at)
 	if (at <= 0)
 		when.it_value.tv_nsec = 1;
 	l->armed = at != TIME_FOREVER;
-	timerfd_settime(l->timer, TFD_TIMER_ABSTIME, &when, NULL);
+	if (timerfd_settime(l->timer, TFD_TIMER_ABSTIME, &when, NULL) == 0)
+		return;
+	/* A sandbox refuses it from now on.  Nobody could silence it any more, and accept would spin. */
+	close(l->timer);
+	l->timer = -1;
 }
 
 int bufpipe_accept(bufpipe_listener_t *l, bufpipe_t **pipe, int64_t timeout_ns)

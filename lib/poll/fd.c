@@ -44,24 +44,34 @@ static void ring_self(struct poll_fd *f)
 	f->rung = true;
 }
 
+/* False if there is no timer: the kernel knows none, or a sandbox refuses it, perhaps from now on. */
+static bool set_timer(struct poll_fd *f, int64_t in)
+{
+	const struct itimerspec when = { .it_value = time_spec(in) };
+
+	if (f->timer >= 0 && timerfd_settime(f->timer, 0, &when, NULL) < 0) {
+		/* It may have been set before, and nobody could silence it. */
+		close(f->timer);
+		f->timer = -1;
+	}
+	return f->timer >= 0;
+}
+
 static void ring_self_later(struct poll_fd *f)
 {
-	const struct itimerspec once = { .it_value = time_spec(LOOK_AGAIN) };
-
-	if (f->timer < 0 || timerfd_settime(f->timer, 0, &once, NULL) < 0)
+	/* Without a timer the caller comes again at once, until the other holder is done. */
+	if (!set_timer(f, LOOK_AGAIN))
 		ring_self(f);
 	f->rung = true;
 }
 
 static void quiet_self(struct poll_fd *f)
 {
-	const struct itimerspec never = { 0 };
 	eventfd_t count;
 
 	if (f->rung) {
 		eventfd_read(f->event, &count);
-		if (f->timer >= 0)
-			timerfd_settime(f->timer, 0, &never, NULL);
+		set_timer(f, 0);
 		f->rung = false;
 	}
 	doorbell_take(f->epoll);
@@ -146,7 +156,12 @@ static int open_all(struct poll_fd *f, const bufpipe_t *p)
 	if (r < 0 || !(p->ours.identity.flags & LAYOUT_SHARED))
 		return r;
 	f->timer = fd_own(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
-	return f->timer < 0 ? f->timer : join(f->epoll, f->timer);
+	if (f->timer >= 0)
+		return join(f->epoll, f->timer);
+	r = f->timer;
+	f->timer = -1;
+	/* Too few descriptors are an error; a call that is refused is replaced, see ring_self_later. */
+	return r == -EMFILE || r == -ENFILE ? r : 0;
 }
 
 static void drop(bufpipe_t *p, int which)

@@ -254,6 +254,26 @@ Test(refused, sched_yield)
 	refuse(SYS_sched_yield);
 }
 
+Test(refused, getcpu)
+{
+	refuse(SYS_getcpu);
+}
+
+Test(refused, ioctl)
+{
+	refuse(SYS_ioctl);
+}
+
+Test(refused, timerfd_create)
+{
+	refuse(SYS_timerfd_create);
+}
+
+Test(refused, timerfd_settime)
+{
+	refuse(SYS_timerfd_settime);
+}
+
 /* A set in which others sleep than pipes of its kind: what it watched goes on to be watched. */
 static void lose_io_uring(void *arg)
 {
