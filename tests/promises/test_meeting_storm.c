@@ -62,14 +62,20 @@ static int send_words(bufpipe_t *pipe, int client)
 	return r;
 }
 
-/* Sends, and does not look back. */
+/*
+ * Sends, and does not look back.  On a busy machine it may be silent in its handshake for so long that it is
+ * dropped when the server has no descriptors left: then it learns that, and comes again.
+ */
 static void crowd(void *arg)
 {
 	int first = *(int *)arg;
 	bufpipe_t *pipe;
+	int r;
 
 	for (int i = 0; i < VISITS; i++) {
-		check_eq(bufpipe_connect(&pipe, path, NULL, VERY_LONG), 0);
+		while ((r = bufpipe_connect(&pipe, path, NULL, VERY_LONG)) == -ECONNRESET)
+			;
+		check_eq(r, 0);
 		check_eq(send_words(pipe, first + i), 0);
 		bufpipe_close(pipe);
 	}
@@ -96,8 +102,11 @@ static void idle(void *arg)
 		pause();
 }
 
-/* All descriptors go to another part of the program, for a while. */
-static void run_out(bufpipe_listener_t *listener)
+/*
+ * All descriptors go to another part of the program, for a while.  1 if a client was served nevertheless: with the
+ * descriptor of one that was dropped.
+ */
+static int run_out(bufpipe_listener_t *listener)
 {
 	static int held[1024];
 	struct rlimit before;
@@ -113,7 +122,12 @@ static void run_out(bufpipe_listener_t *listener)
 	while (n > 0)
 		close(held[--n]);
 	setrlimit(RLIMIT_NOFILE, &before);
-	check(r == -EMFILE || r == -ETIMEDOUT);
+	check(r == 0 || r == -EMFILE || r == -ETIMEDOUT);
+	if (r < 0)
+		return 0;
+	check_eq(hear_words(pipe), WORDS);
+	bufpipe_close(pipe);
+	return 1;
 }
 
 Test(meeting_storm, whatever_the_server_does_all_that_was_sent_arrives)
@@ -138,7 +152,7 @@ Test(meeting_storm, whatever_the_server_does_all_that_was_sent_arrives)
 		if (i % (CLIENTS / WORKERS) == 3)
 			workers[i / (CLIENTS / WORKERS)] = child_start(idle, NULL);
 		if (i % 100 == 20)
-			run_out(listener);
+			i += run_out(listener);
 		check_eq(bufpipe_accept(listener, &pipe, PLENTY), 0);
 		check_eq(hear_words(pipe), WORDS);
 		bufpipe_close(pipe);
