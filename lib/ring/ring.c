@@ -43,13 +43,21 @@ static uint64_t backed(const struct sender *s)
 
 slow_path int ring_look(const struct sender *s)
 {
+	uint64_t seen = atomic_load_explicit(&s->own->head_seen, memory_order_relaxed);
 	uint64_t head;
 
+	/* After ring_refuse nothing fits, and it must stay so: the next sender has to find that the stream ends. */
+	if (sender_tail(s) - seen > s->mask)
+		return -EPIPE;
 	if (read_head(s, &head) < 0)
 		return -EPROTO;
 	/* In the first lap head_seen also says how much memory there is, so only take_head may move it. */
-	if (backed(s) > s->mask)
-		atomic_store_explicit(&s->own->head_seen, head, memory_order_relaxed);
+	if (backed(s) <= s->mask)
+		return 0;
+	/* If ring_refuse comes between the load and this exchange, its value stays. */
+	if (!atomic_compare_exchange_strong_explicit(&s->own->head_seen, &seen, head, memory_order_relaxed,
+						     memory_order_relaxed))
+		return -EPIPE;
 	return 0;
 }
 

@@ -141,14 +141,17 @@ static inline uint64_t ring_commit(const struct sender *s, uint64_t len, uint64_
  */
 int ring_make_room(const struct sender *s, uint64_t len);
 
-/* Loads the receiver's head again: 0, or -EPROTO if the head is impossible. */
+/*
+ * Loads the receiver's head again, for a sender that has nothing to send: 0, -EPROTO if
+ * the head is impossible, or -EPIPE after ring_refuse, which this does not undo.
+ */
 int ring_look(const struct sender *s);
 
 /*
  * Makes ring_reserve fail, so that the next send calls ring_make_room.  The caller
- * does not hold the quick lock.  A sender that stores head_seen at this moment may
- * undo this, so after its store, and a fence, it must check whether somebody has
- * called this.
+ * does not hold the quick lock.  A sender that is in ring_make_room at this moment may
+ * undo this, so after that, and a fence, it must check whether somebody has called
+ * this.
  */
 static inline void ring_refuse(const struct sender *s)
 {

@@ -269,6 +269,36 @@ Test(prefetch, touches_no_memory_in_advance_before_it_was_used)
 	rig_close(&rig);
 }
 
+/* An end that is shut down while it sends: the look at the head, for which clearing asks, lets no more through. */
+Test(prefetch, a_look_in_advance_does_not_undo_a_refusal)
+{
+	enum { SIZE = 1 << 16, LEN = 8000 };
+	static char bytes[LEN];
+	char got[LEN];
+
+	for (int refused = 0; refused < 2; refused++) {
+		struct rig rig;
+		uint64_t tail;
+
+		rig_open_used(&rig, SIZE);
+		while (ring_reserve(&rig.s, LEN)) {
+			ring_commit(&rig.s, LEN, RECORD_WHOLE);
+			check_eq(get(&rig, got), LEN);
+		}
+		check(ring_reserve(&rig.s, 8) != NULL);
+		tail = ring_commit(&rig.s, 8, RECORD_WHOLE);
+		check_eq(get(&rig, bytes), 8);
+		atomic_store(&rig.sending.control->tail.settled, tail);
+		let_clear(&rig, false);
+		if (refused)
+			ring_refuse(&rig.s);
+		prefetch_next(&rig.s, tail, 8);
+		check_eq(steps_cleared(&rig, false), !refused);
+		check_eq(ring_reserve(&rig.s, LEN) ? 0 : 1, refused);
+		rig_close(&rig);
+	}
+}
+
 /* Some measurements that are all the same. */
 static void judge(struct waiter_state *waiter, int times, int64_t asked, int64_t cleared, int64_t cached)
 {
