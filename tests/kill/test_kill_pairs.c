@@ -341,20 +341,6 @@ static int run_last(const void *plan, struct trial *t)
 
 /* The campaigns. */
 
-/* Requests do not where io_uring is forbidden or old. */
-static bool works(enum waiter_kind kind)
-{
-	struct waiter w;
-	int r;
-
-	cr_assert_eq(bufpipe_create(ends, NULL), 0);
-	r = waiter_open(&w, kind, ends[IN], false);
-	if (r == 0)
-		waiter_close(&w);
-	close_scene();
-	return r == 0;
-}
-
 /* Each kind of waiter for one of these verbs, on exclusive or shared ends. */
 static void run_kinds(int (*run)(const void *, struct trial *), enum verb verb, bool room, unsigned flags,
 		      const char *what, unsigned long budget)
@@ -366,7 +352,7 @@ static void run_kinds(int (*run)(const void *, struct trial *), enum verb verb, 
 			.name = name, .run = run, .plan = &plan, .workers = 4, .budget = budget
 		};
 
-		if (!works(kind))
+		if (!waiter_works(kind))
 			continue;
 		snprintf(name, sizeof(name), "%s for %s%s, %s%s", waiter_names[kind],
 			 room ? "room" : "a message", flags ? ", shared" : "", verb_names[verb], what);

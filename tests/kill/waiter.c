@@ -155,6 +155,22 @@ void waiter_close(struct waiter *w)
 		close_request(w);
 }
 
+bool waiter_works(enum waiter_kind kind)
+{
+	bufpipe_t *ends[2];
+	struct waiter w;
+	int r;
+
+	if (kind != REQUEST)
+		return true;
+	pipe_open(ends, NULL);
+	r = waiter_open(&w, kind, ends[IN], false);
+	if (r == 0)
+		waiter_close(&w);
+	pipe_close(ends);
+	return r == 0;
+}
+
 bool waiter_looks_again(enum waiter_kind kind)
 {
 	return kind < SET_FD;

@@ -43,6 +43,9 @@ struct waiter {
 #endif
 };
 
+/* Requests do not where io_uring is forbidden, or old. */
+bool waiter_works(enum waiter_kind kind);
+
 /* 0, -ENOSYS where this kind does not work, or another negative errno. */
 int waiter_open(struct waiter *waiter, enum waiter_kind kind, bufpipe_t *end, bool room);
 void waiter_close(struct waiter *waiter);
