@@ -117,11 +117,4 @@ static inline ssize_t sys_send(int socket, const void *buf, size_t len, int flag
 /* Sleeps while *word is value, until an absolute time: 0, -EAGAIN, -ETIMEDOUT, -EINTR. */
 int sys_futex_wait(const _Atomic uint32_t *word, uint32_t value, int64_t deadline);
 
-/*
- * The same, but also ends when *other is not 0.  Without futex_waitv (before Linux
- * 5.16, or in a sandbox) the other word does not end the sleep.
- */
-int sys_futex_wait_two(const _Atomic uint32_t *word, uint32_t value, const _Atomic uint32_t *other,
-		       int64_t deadline);
-
 #endif

@@ -56,6 +56,15 @@ static struct look look_for(const bufpipe_t *p, const struct partial *rest)
 	return look;
 }
 
+/* Called without the lead when a spin was enough.  If another holder has the lead, that one does this. */
+static void unfence(bufpipe_t *p)
+{
+	if (!wait_is_fencing(&p->in.wait) || lock_try(p->lead_lock) < 0)
+		return;
+	wait_unfence(&p->in.wait);
+	lock_drop(p->lead_lock);
+}
+
 int record_wait(bufpipe_t *p, const struct partial *rest, int64_t deadline)
 {
 	struct look look;
@@ -68,8 +77,10 @@ int record_wait(bufpipe_t *p, const struct partial *rest, int64_t deadline)
 	if (!(p->in.state & DIRECTION_SHARED))
 		return wait_until(&p->in.wait, &look, deadline);
 	/* Before taking the lead: dropping the lock would delay the answer to a message that comes soon. */
-	if (wait_briefly(&p->in.wait, &look))
+	if (wait_briefly(&p->in.wait, &look)) {
+		unfence(p);
 		return 0;
+	}
 	r = lock_take(p->lead_lock, &p->lead_habit, deadline);
 	if (r < 0)
 		return r;

@@ -88,10 +88,11 @@ struct waiter_state {
 	_Atomic uint64_t given_up; /* sender: the last long message that it gave up: position | GIVEN_UP */
 	_Atomic int32_t afar;      /* a hint: > 0 if the cache lines of the sender come from afar */
 	_Atomic int32_t clearing;  /* a hint: > 0 if it pays to clear these lines; see prefetch.h */
-	_Atomic uint64_t ended;    /* ENDED_*; its first half is also a futex for the waits of this end */
+	_Atomic uint64_t ended;    /* ENDED_* */
+	_Atomic uint32_t fence_stays; /* a holder cannot issue membarriers: nobody takes WAITER_FENCE back */
 };
 
-/* How this end has shut a direction down.  Each bit is in both halves, so that either can be a futex word. */
+/* How this end has shut a direction down.  Each bit is there twice, because a wait for the word ignores HEAD_HELD. */
 #define ENDED_STOPPED ((uint64_t)1 << 32 | 1) /* the waits of this end return */
 #define ENDED_OVER    ((uint64_t)2 << 32 | 2) /* the other end finds nothing after what is in the ring */
 
@@ -220,7 +221,8 @@ static_assert(offsetof(struct waiter_state, events) == 4 && offsetof(struct wait
 		      offsetof(struct waiter_state, given_up) == 32 &&
 		      offsetof(struct waiter_state, afar) == 40 &&
 		      offsetof(struct waiter_state, clearing) == 44 &&
-		      offsetof(struct waiter_state, ended) == 48,
+		      offsetof(struct waiter_state, ended) == 48 &&
+		      offsetof(struct waiter_state, fence_stays) == 56,
 	      "layout");
 static_assert(offsetof(struct identity, version) == 8 && offsetof(struct identity, data_size) == 32 &&
 		      offsetof(struct identity, limit) == 40,

@@ -198,6 +198,5 @@ slow_path bool wait_briefly(struct wait *wait, const struct look *look)
 	if (!poll_word(look, 64))
 		return false;
 	wait_learn(wait, 0);
-	wait_unfence(wait);
 	return true;
 }

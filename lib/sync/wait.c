@@ -55,12 +55,19 @@ static bool membarrier_usable(void)
 	return state == USABLE;
 }
 
+/* Makes publishers fence for good, even if other holders of this end can issue membarriers. */
+static void keep_fence(struct wait *wait)
+{
+	atomic_store_explicit(&wait->ours->fence_stays, 1, memory_order_relaxed);
+	atomic_fetch_or_explicit(&wait->ours->flags, WAITER_FENCE, memory_order_relaxed);
+}
+
 void wait_init(struct wait *wait)
 {
 	wait->fence = !membarrier_usable();
 	atomic_store_explicit(&wait->expected, SPIN_FIRST_GUESS, memory_order_relaxed);
 	if (wait->fence)
-		atomic_fetch_or_explicit(&wait->ours->flags, WAITER_FENCE, memory_order_relaxed);
+		keep_fence(wait);
 }
 
 static int poll_end(const struct wait *wait)
@@ -73,7 +80,7 @@ static int poll_end(const struct wait *wait)
 /* Acquire pairs with the release in wait_end: what was published before is visible. */
 static bool was_ended(const struct wait *wait)
 {
-	return (atomic_load_explicit(&wait->theirs->ended, memory_order_acquire) & ENDED_OVER) == ENDED_OVER;
+	return atomic_load_explicit(&wait->theirs->ended, memory_order_acquire) & ENDED_OVER;
 }
 
 bool wait_hung_up(const struct wait *wait)
@@ -91,22 +98,37 @@ bool wait_is_left(const struct wait *wait)
 	return was_ended(wait) || poll_end(wait) & POLLHUP;
 }
 
-/* The half of the word ended on which waiters sleep.  Both halves hold the same bits. */
-static const _Atomic uint32_t *ended_futex(const struct wait *wait)
+/*
+ * How often to wake the sleepers of an end that is stopped.  The pause after each wake-up
+ * is twice as long as the last, 16 ms in all.  One wake-up is enough unless a waiter is
+ * between its look at `ended` and its sleep.  If the waiter is held up there for longer,
+ * it notices at the end of that sleep.
+ */
+#define STOP_WAKES 11
+#define STOP_PAUSE 8000ll
+
+/* This end cannot change the event count on which its waiters sleep, so they are woken until their flag is down. */
+static void wake_stopped(const struct wait *wait)
 {
-	return (const _Atomic uint32_t *)(uintptr_t)&wait->ours->ended;
+	uint32_t flags;
+
+	for (int i = 0; i < STOP_WAKES; i++) {
+		sys_futex_wake(&wait->theirs->events, wait->crowd);
+		flags = atomic_load_explicit(&wait->ours->flags, memory_order_relaxed);
+		if (!(flags & WAITER_FUTEX))
+			return;
+		/* Only a pause, since nobody wakes us.  It does not begin if the flags have changed. */
+		sys_futex_wait(&wait->ours->flags, flags, time_now() + (STOP_PAUSE << i));
+	}
 }
 
 void wait_stop(struct wait *wait)
 {
 	/* Release pairs with the acquire in wait_is_stopped. */
 	atomic_fetch_or_explicit(&wait->ours->ended, ENDED_STOPPED, memory_order_release);
-	sys_futex_wake(ended_futex(wait), wait->crowd);
-	/*
-	 * Also wake those that sleep only on the events of the other end: in bufpipe_wait, or
-	 * without futex_waitv.
-	 */
-	sys_futex_wake(&wait->theirs->events, wait->crowd);
+	/* Pairs with order in sleep_once: we see its flag, or it sees that it is stopped. */
+	atomic_thread_fence(memory_order_seq_cst);
+	wake_stopped(wait);
 }
 
 void wait_restart(struct wait *wait)
@@ -288,27 +310,33 @@ static bool is_lonely(struct wait *wait)
 	return lonely == LONELY_RAISES;
 }
 
-slow_path static void take_fence_back(struct wait *wait)
+slow_path void wait_take_fence_back(struct wait *wait)
 {
+	if (atomic_load_explicit(&wait->ours->fence_stays, memory_order_relaxed))
+		return;
 	/* In one step, so that no waiter finds an old WAITER_FENCED beside a new WAITER_FENCE. */
 	atomic_fetch_and_explicit(&wait->ours->flags, ~(uint32_t)(WAITER_FENCE | WAITER_FENCED),
 				  memory_order_relaxed);
-	atomic_store_explicit(&wait->fencing, false, memory_order_relaxed);
+	atomic_store_explicit(&wait->unfenced, false, memory_order_relaxed);
 	atomic_store_explicit(&wait->lonely, 0, memory_order_relaxed);
 }
 
-void wait_unfence(struct wait *wait)
+/* One waiter leads and alone changes WAITER_FENCE.  On a shared end that is the one that sleeps in a call. */
+static bool leads(const struct wait *wait, uint32_t mode)
 {
-	if (unlikely(atomic_load_explicit(&wait->fencing, memory_order_relaxed)) && membarrier_usable())
-		take_fence_back(wait);
+	return wait->sole || mode & WAITER_MODE;
 }
 
 /* Returns WAITER_FENCE if publishers should fence from now on, else 0. */
-static uint32_t fence_wanted(struct wait *wait)
+static uint32_t fence_wanted(struct wait *wait, uint32_t mode)
 {
-	if (!membarrier_usable())
+	if (!membarrier_usable()) {
+		keep_fence(wait);
 		return WAITER_FENCE;
-	if (wait->sole && is_lonely(wait))
+	}
+	if (!leads(wait, mode))
+		return 0;
+	if (is_lonely(wait))
 		return WAITER_FENCE;
 	wait_unfence(wait);
 	return 0;
@@ -321,7 +349,7 @@ static bool is_fenced(uint32_t flags)
 
 bool wait_raise(struct wait *wait, uint64_t wanted, uint32_t mode)
 {
-	uint32_t fence = fence_wanted(wait);
+	uint32_t fence = fence_wanted(wait, mode);
 	uint64_t raises;
 	uint32_t found;
 
@@ -335,11 +363,8 @@ bool wait_raise(struct wait *wait, uint64_t wanted, uint32_t mode)
 	/* Clear the other mode: a leader that was killed left it set, and publishers must use ours. */
 	if (mode & WAITER_MODE && found & WAITER_MODE & ~mode)
 		wait_lower(wait, WAITER_MODE & ~mode);
-	if (fence) {
-		atomic_store_explicit(&wait->fencing, true, memory_order_relaxed);
-		if (!is_fenced(found))
-			atomic_store_explicit(&wait->unfenced, true, memory_order_relaxed);
-	}
+	if (fence && !is_fenced(found))
+		atomic_store_explicit(&wait->unfenced, true, memory_order_relaxed);
 	if (raises % DOORBELL_TRIM_EVERY == DOORBELL_TRIM_EVERY - 1)
 		doorbell_trim(wait->socket, wait->doorbell_lock);
 	return is_fenced(found);
@@ -362,7 +387,8 @@ static bool issue_membarrier(void)
 	return false;
 }
 
-void wait_ordered(struct wait *wait)
+/* The membarrier, or the short sleep, has ordered what comes behind WAITER_FENCE. */
+static void note_fenced(struct wait *wait)
 {
 	if (!atomic_load_explicit(&wait->unfenced, memory_order_relaxed))
 		return;
@@ -371,12 +397,19 @@ void wait_ordered(struct wait *wait)
 	atomic_fetch_or_explicit(&wait->ours->flags, WAITER_FENCED, memory_order_relaxed);
 }
 
-bool wait_order(struct wait *wait, bool fenced)
+void wait_ordered(struct wait *wait)
+{
+	if (wait->sole)
+		note_fenced(wait);
+}
+
+static bool order(struct wait *wait, bool fenced, bool leading)
 {
 	bool known = !membarrier_usable();
 
 	if (!fenced && issue_membarrier()) {
-		wait_ordered(wait);
+		if (leading)
+			note_fenced(wait);
 		return true;
 	}
 	/* Pairs with the fence in wait_ring or in wait_must_ring. */
@@ -385,8 +418,19 @@ bool wait_order(struct wait *wait, bool fenced)
 		return true;
 	/* Without membarriers a short sleep follows, and after it each publisher has seen WAITER_FENCE. */
 	if (known)
-		wait_ordered(wait);
+		note_fenced(wait);
 	return false;
+}
+
+bool wait_order(struct wait *wait, bool fenced)
+{
+	return order(wait, fenced, wait->sole);
+}
+
+/* Raises the mode of the one that leads, and orders it; as wait_order. */
+static bool raise_and_order(struct wait *wait, uint64_t wanted, uint32_t mode)
+{
+	return order(wait, wait_raise(wait, wanted, mode), true);
 }
 
 bool wait_membarrier(void)
@@ -433,15 +477,17 @@ static int futex_sleep(const struct wait *wait, const struct look *look, uint32_
 
 	if (changed(look))
 		return 0;
-	r = sys_futex_wait_two(&wait->theirs->events, events, ended_futex(wait),
-			       time_sooner(until, deadline));
+	/* Pairs with the fence in wait_stop. */
+	if (wait_is_stopped(wait))
+		return -EPIPE;
+	r = sys_futex_wait(&wait->theirs->events, events, time_sooner(until, deadline));
 	return judge(wait, look, r, deadline <= until);
 }
 
 /* Sleeps on the futex once more, until any publication, and then looks whether the other side lives. */
 static int sleep_silently(struct wait *wait, const struct look *look, uint32_t events, int64_t deadline)
 {
-	bool ordered = wait_order(wait, wait_raise(wait, look->value & ~look->ignore, WAITER_FUTEX));
+	bool ordered = raise_and_order(wait, look->value & ~look->ignore, WAITER_FUTEX);
 	int r = futex_sleep(wait, look, events, time_now() + (ordered ? SILENT_SLEEP : BLIND_SLEEP),
 			    deadline);
 
@@ -456,7 +502,7 @@ static int sleep_on_bell(struct wait *wait, const struct look *look, int bell, i
 
 	doorbell_take(bell);
 	/* A second order is needed: a publisher may have read the old flag and used FUTEX_WAKE alone. */
-	ordered = wait_order(wait, wait_raise(wait, look->wanted, WAITER_DOORBELL));
+	ordered = raise_and_order(wait, look->wanted, WAITER_DOORBELL);
 	/* Ask for the hang-up, because doorbell_take may have taken its event. */
 	if (changed(look) || wait_is_stopped(wait) || wait_hung_up(wait))
 		return check_life(wait, look);
@@ -478,7 +524,7 @@ static int socket_sleep(struct wait *wait, const struct look *look, uint32_t eve
 	return r;
 }
 
-/* Sleeps on the futex and then on the socket.  *now becomes the time when the sleep ended. */
+/* Sleeps on the futex and then on the socket.  *now is the time when that begins, and becomes the time when it ended. */
 static int sleep_once(struct wait *wait, const struct look *look, int64_t deadline, int64_t *now)
 {
 	/*
@@ -486,8 +532,8 @@ static int sleep_once(struct wait *wait, const struct look *look, int64_t deadli
 	 * after the look.
 	 */
 	uint32_t events = atomic_load_explicit(&wait->theirs->events, memory_order_acquire);
-	bool ordered = wait_order(wait, wait_raise(wait, look->wanted, WAITER_FUTEX));
-	int64_t begin = time_now();
+	bool ordered = raise_and_order(wait, look->wanted, WAITER_FUTEX);
+	int64_t begin = *now;
 	int r;
 
 	r = futex_sleep(wait, look, events, begin + (ordered ? wait->patience : BLIND_SLEEP), deadline);

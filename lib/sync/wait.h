@@ -45,11 +45,10 @@ struct wait {
 	_Atomic uint32_t pauses; /* the length of the pause before the first look of the last wait */
 	_Atomic uint64_t place;  /* the wanted position of the last wait */
 	bool fence;              /* membarriers do not reach us: fence at each notify */
-	bool sole;               /* nobody else waits in this direction: we may take WAITER_FENCE back */
+	bool sole;               /* nobody else waits in this direction: each of our waiters leads */
 	bool sends;              /* we publish data; false: we publish room */
 	bool silent;             /* never sleep on the socket: its bytes would be taken for news about data */
-	atomic_bool fencing;     /* we have raised WAITER_FENCE */
-	atomic_bool unfenced;    /* and have issued no membarrier since */
+	atomic_bool unfenced;    /* we have raised WAITER_FENCE, and have issued no membarrier since */
 	_Atomic uint32_t raised; /* the value of moved at the last raise */
 	_Atomic uint32_t lonely; /* how many raises in a row had few publications before them */
 	bool interruptible;
@@ -84,6 +83,21 @@ void wait_init(struct wait *wait);
 bool wait_briefly(struct wait *wait, const struct look *look);
 int wait_long(struct wait *wait, const struct look *look, int64_t deadline);
 
+/* Whether publishers are told to fence.  Only the waiter that leads changes that. */
+static inline bool wait_is_fencing(const struct wait *wait)
+{
+	return unlikely(atomic_load_explicit(&wait->ours->flags, memory_order_relaxed) & WAITER_FENCE);
+}
+
+void wait_take_fence_back(struct wait *wait);
+
+/* Called by the waiter that leads when a spin was enough: publishers need not fence any more. */
+static inline void wait_unfence(struct wait *wait)
+{
+	if (wait_is_fencing(wait))
+		wait_take_fence_back(wait);
+}
+
 /*
  * Waits until a word changes or somebody rings; the caller must look again after 0.
  * -ETIMEDOUT at the absolute deadline, -EINTR if interruptible, -EPIPE if the other
@@ -91,7 +105,10 @@ int wait_long(struct wait *wait, const struct look *look, int64_t deadline);
  */
 static inline int wait_until(struct wait *wait, const struct look *look, int64_t deadline)
 {
-	return wait_briefly(wait, look) ? 0 : wait_long(wait, look, deadline);
+	if (!wait_briefly(wait, look))
+		return wait_long(wait, look, deadline);
+	wait_unfence(wait);
+	return 0;
 }
 
 /*
@@ -132,9 +149,6 @@ bool wait_order(struct wait *wait, bool fenced);
 /* The same for many raises at once.  Call wait_ordered for each of them afterwards. */
 bool wait_order_all(void);
 void wait_ordered(struct wait *wait);
-
-/* Called when a spin was enough: publishers need not fence any more. */
-void wait_unfence(struct wait *wait);
 
 /* A fence in this and in each registered process.  False if it was a fence in this thread alone. */
 bool wait_membarrier(void);

@@ -5,9 +5,10 @@
  * publishers to fence, or take that back. It sleeps without bound whenever it believes that its raise is ordered.
  *
  * The claim is that the waiter gets all there is, or Spin finds an invalid end state. A waiter may be killed once,
- * at each step. Of a sole one the next holder of its end goes on from what shared memory says.
+ * at each step. The next holder of its end goes on from what shared memory says.
  *
- *	WAITERS=2	two waiters, which are both to be told of each message; neither asks for fences
+ *	WAITERS=2	two waiters, which are both to be told of each message; the first leads, and it alone asks for
+ *			fences and takes them back, while the other goes by what it finds
  *	WEAK		the waiter's changes of the flags become visible late, as on weaker processors than x86
  *
  * The other names are mutants, each explained where it bites.
@@ -113,6 +114,16 @@ proctype publisher()
 #define fence() skip
 #endif
 
+/*
+ * If both changed FENCE, one could take both bits back and raise FENCE anew, and then the other, whose membarrier came
+ * before all that, would set FENCED. Where both are up no membarrier has been since FENCE went up.
+ */
+#ifdef NOT_SOLE
+#define leads true
+#else
+#define leads (me == 0)
+#endif
+
 #define may_die \
 	if \
 	:: atomic { !dead -> dead = true; goto successor } \
@@ -122,17 +133,13 @@ proctype publisher()
 proctype waiter(byte me)
 {
 	byte got, ev, found;
-	bool fencing, unfenced, want;
+	bool unfenced, want;
 
 	goto try;
 successor:
-#if WAITERS > 1
-	/* The other one is to be told all the same. */
-	goto done;
-#endif
 	/* What the dead one stored becomes visible; what it knew is gone. */
 	fence();
-	atomic { fencing = false; unfenced = false; found = 0; ev = 0 };
+	atomic { unfenced = false; found = 0; ev = 0 };
 try:
 	if
 	:: got == total -> goto done
@@ -142,25 +149,19 @@ try:
 	ev = events;
 	/* How lonely it was is an estimate: each answer must be right. */
 	want = false;
-	/*
-	 * Of two waiters one takes both bits back and raises FENCE anew, and then the other, whose membarrier came
-	 * before all that, sets FENCED. Where both are up no membarrier has been since FENCE went up.
-	 */
-#if WAITERS == 1 || defined(NOT_SOLE)
 	if
-	:: want = true
+	:: leads -> want = true
 	:: skip
 	fi;
-#endif
 	if
-	:: !want && fencing ->
+	:: !want && leads && (see & FENCE) ->
 #ifdef KEEPS_FENCED
 		/* An old FENCED beside a new FENCE: one that dies before its membarrier leaves both up. */
 		change(FENCE, 0);
 #else
 		change(BOTH, 0);
 #endif
-		fencing = false
+		unfenced = false
 	:: else
 	fi;
 	may_die;
@@ -173,7 +174,6 @@ try:
 #else
 		change(0, MODE | (want -> FENCE : 0));
 #endif
-		fencing = fencing || want;
 		unfenced = unfenced || (want && found != BOTH)
 	};
 	may_die;
@@ -224,13 +224,13 @@ take:
 	got++;
 	/* It spins for the next, and needs no fences for that. */
 	if
-	:: fencing ->
+	:: leads && (see & FENCE) ->
 #ifdef KEEPS_FENCED
 		change(FENCE, 0);
 #else
 		change(BOTH, 0);
 #endif
-		fencing = false
+		unfenced = false
 	:: skip
 	fi;
 	goto try;

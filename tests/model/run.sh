@@ -124,6 +124,11 @@ reject fence -DNO_FENCE
 reject fence -DONE_LOAD
 reject fence -DNO_MEMBARRIER
 reject fence -DWAITERS=2 -DN=2 -DNOT_SOLE
+pass stop
+reject stop -DWAKE_ONCE
+reject stop -DLOOKS_FIRST
+reject stop -DNO_WAITER_FENCE
+reject stop -DNO_STOPPER_FENCE
 pass look
 pass look -DROOM
 reject look -DLOOK_ONCE
