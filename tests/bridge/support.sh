@@ -38,7 +38,7 @@ trap 'exit 1' HUP INT TERM
 start_server()
 {
 	{
-		echo 'host: 127.0.0.1'
+		echo "host: ${server_host:-127.0.0.1}"
 		echo "port: ${port:--1}"
 		echo "jetstream { store_dir: \"$dir/jetstream\"${1:+, ${1-}} }"
 		printf '%s\n' "${@:2}"
@@ -111,7 +111,8 @@ counted()
 # expect_received FILE COUNT: exactly the messages 0 to COUNT - 1, in order.
 expect_received()
 {
-	expect_said "$1" "^received $2 first 0 last $(($2 - 1)) missing 0 doubled 0 disordered 0 damaged 0$"
+	grep -q "^received $2 first 0 last $(($2 - 1)) missing 0 doubled 0 disordered 0 damaged 0$" "$1" ||
+		fail "$1: $(cat "$1"), of $2; $(tail -n 5 ./*.err)"
 }
 
 # A random number from $1 to $2, as sleep(1) takes it: hundredths of a second.

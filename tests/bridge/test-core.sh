@@ -153,6 +153,29 @@ back_pressure()
 	[ "$(counted far lost)" = 0 ] || fail "lost: $(cat far.err)"
 }
 
+# Programs without a bridge do not wait for a slow receiver.  What libnats drops then is reported.
+slow_consumer()
+{
+	local _
+
+	bridge far --from "$url/$test" --to "$name-b"
+	program to recv "$name-b" 1000000
+	sleep 1
+	exec 7<>"/dev/tcp/127.0.0.1/$port"
+	printf 'CONNECT {"verbose":false}\r\n' >&7
+	for _ in $(seq 60); do
+		printf 'PUB %s 1000000\r\n' "$test" >&7
+		head -c 1000000 /dev/zero >&7
+		printf '\r\n' >&7
+	done
+	printf 'PING\r\n' >&7
+	eventually grep -q 'messages come faster than the program takes them: [1-9][0-9]* were dropped' far.err
+	exec 7>&-
+	kill -KILL "$to"
+	kill "$far"
+	finish "$far"
+}
+
 # The programs come again, and the bridges serve them.
 programs_again()
 {
@@ -167,6 +190,51 @@ programs_again()
 	done
 	stop_bridge "$near"
 	stop_bridge "$far"
+	[ "$(counted far lost)" = 0 ] || fail "lost: $(cat far.err)"
+}
+
+# What was in its pipe when the receiving program left is lost, and reported; the next program gets the rest.
+program_leaves()
+{
+	local rest lost
+
+	bridge far --from "$url/$test" --to "$name-b"
+	bridge near --from "$name-a" --to "$url/$test"
+	program to recv "$name-b" 0 10
+	program from send "$name-a" 100000 100
+	finish "$to"
+	expect_received to.out 10
+	program to recv "$name-b"
+	finish "$from"
+	finish "$to"
+	stop_bridge "$near"
+	stop_bridge "$far"
+	expect_said to.out ' last 99999 missing 0 doubled 0 disordered 0 damaged 0'
+	rest=$(sed -n 's/^received \([0-9]*\) .*/\1/p' to.out)
+	lost=$(counted far lost)
+	[ $((10 + lost + rest)) -eq 100000 ] || fail "10, then lost $lost, then $rest: $(cat far.err)"
+	[ "$lost" -eq 0 ] || expect_said far.err 'were in the pipe when its program left'
+}
+
+# Of a receiving bridge that dies for good only the sending one can tell that something is missing.
+receiver_dies()
+{
+	local received taken doubtful
+
+	bridge far --from "$url/$test" --to "$name-b"
+	bridge near --from "$name-a" --to "$url/$test" --progress
+	program to recv "$name-b" 1000
+	program from send "$name-a" 1000000 1000
+	eventually grep -q 'sent: [1-9]' near.err
+	# shellcheck disable=SC2046 # words
+	kill -KILL "$far" $(worker_of "$far")
+	finish "$to"
+	eventually grep -q 'it has not confirmed the last' near.err
+	eventually grep -q 'sent: .* [1-9][0-9]* in doubt' near.err
+	received=$(sed -n 's/^received \([0-9]*\) .*/\1/p' to.out)
+	taken=$(counted near messages)
+	doubtful=$(counted near 'in doubt')
+	[ "$doubtful" -ge $((taken - received)) ] || fail "took $taken, of which $received arrived: $(cat near.err)"
 }
 
 # All that was sent before SIGTERM arrives.
@@ -263,5 +331,5 @@ stopped_server()
 
 start_server
 [ $# -le 2 ] || run_tests "${@:3}"
-run_tests many_small lengths long_messages edges empty_stream connects duplex fan_out queue back_pressure \
-	programs_again drains restarted_server killed_workers stopped_server
+run_tests many_small lengths long_messages edges empty_stream connects duplex fan_out queue back_pressure slow_consumer \
+	programs_again program_leaves receiver_dies drains restarted_server killed_workers stopped_server

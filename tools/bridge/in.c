@@ -269,10 +269,30 @@ static int deliver_frame(struct in *in)
 	return 0;
 }
 
+/* What the program had not received when it left is lost with its pipe. */
+static void note_unread(struct in *in)
+{
+	struct bufpipe_stats stats;
+	uint64_t unread;
+
+	if (bufpipe_get_stats(in->port->pipe, &stats) < 0)
+		return;
+	unread = stats.out.messages;
+	/* A message in pieces, of which some are there, comes again. */
+	if (in->sending && unread > 0)
+		unread--;
+	if (unread == 0)
+		return;
+	grumble(&in->grumble, in->line, "%lu messages were in the pipe when its program left: they are lost",
+		unread);
+	in->state->counts.lost += unread;
+}
+
 static void program_left(struct in *in, int error)
 {
 	if (error != -EPIPE)
 		grumble(&in->grumble, in->line, "%s: %s", in->line->pipe, strerror(-error));
+	note_unread(in);
 	in_join(in);
 	/* The message was not delivered, so it waits for the next program. */
 	port_broke(in->port);
@@ -485,6 +505,11 @@ const struct state_counts *in_counts(const struct in *in)
 void in_close(struct in *in)
 {
 	in_join(in);
+	/* Senders without a stream need not wait for us. */
+	if (in->opened && !in->line->nats.stream) {
+		in->way->close(in);
+		link_flush(&in->link);
+	}
 	natsMsg_Destroy(in->msg);
 	in->msg = NULL;
 	natsSubscription_Destroy(in->messages);

@@ -17,16 +17,16 @@
 
 static bool init(struct in *in)
 {
-	char random[8];
+	const uint8_t *random = in->state->in.consumer;
 
 	if (in->line->nats.queue) {
 		snprintf(in->name, sizeof(in->name), "q%s", in->line->nats.queue);
 		return true;
 	}
-	state_random(random, sizeof(random));
+	/* From the state: a worker that takes over from a dead one confirms in the same name. */
 	memcpy(in->name, "b", 2);
-	for (unsigned i = 0; i < sizeof(random); i++)
-		snprintf(in->name + 1 + 2 * i, 3, "%02x", random[i] & 0xffu);
+	for (unsigned i = 0; i < sizeof(in->state->in.consumer); i++)
+		snprintf(in->name + 1 + 2 * i, 3, "%02x", random[i]);
 	return true;
 }
 
@@ -83,8 +83,21 @@ static void done(struct in *in, natsMsg *msg)
 		confirm(in, in->session, sender->heard_ns);
 }
 
+/* Frames that were dropped here are counted by their numbers; messages of programs without a bridge have none. */
+static void tell_dropped(struct in *in)
+{
+	int64_t dropped = 0;
+
+	if (!atomic_exchange_explicit(&in->link.slow, false, memory_order_relaxed))
+		return;
+	natsSubscription_GetDropped(in->messages, &dropped);
+	grumble(&in->grumble, in->line, "messages come faster than the program takes them: %ld were dropped",
+		(long)dropped);
+}
+
 static void tend(struct in *in, int64_t now)
 {
+	tell_dropped(in);
 	for (unsigned i = 0; i < STATE_SESSIONS; i++) {
 		struct in_sender *sender = &in->senders[i];
 

@@ -90,8 +90,11 @@ static void on_error(natsConnection *nc, natsSubscription *sub, natsStatus statu
 	const char *text = NULL;
 
 	(void)sub;
-	/* Messages that were dropped are found by their numbers. */
-	if (status == NATS_SLOW_CONSUMER || atomic_load_explicit(&link->failed, memory_order_acquire))
+	if (status == NATS_SLOW_CONSUMER) {
+		atomic_store_explicit(&link->slow, true, memory_order_relaxed);
+		return;
+	}
+	if (atomic_load_explicit(&link->failed, memory_order_acquire))
 		return;
 	natsConnection_GetLastError(nc, &text);
 	snprintf(link->refusal, sizeof(link->refusal), "%s",
@@ -265,6 +268,11 @@ void link_drop(struct link *link)
 {
 	if (link->state != LINK_UP)
 		return;
+	/*
+	 * If libnats finds anything in its buffer, such as the end of a subscription,
+	 * it waits half a second for an answer, which only this thread could read.
+	 */
+	link_flush(link);
 	natsConnection_Destroy(link->nc);
 	link->nc = NULL;
 	link->fd = -1;

@@ -57,6 +57,7 @@ struct link {
 	char why[300];
 
 	atomic_bool wants_write; /* libnats has something in its buffer; relaxed: the eventfd follows */
+	atomic_bool slow;        /* libnats had to drop messages; relaxed: it is told some time later */
 	atomic_bool failed;      /* the server said so on the connection; release: refusal is written */
 	char refusal[200];
 };

@@ -318,6 +318,26 @@ static bool may_take(const struct out *out)
 	       link_pending(&out->link) < OUT_PENDING && out->way->has_room(out);
 }
 
+/*
+ * While nobody receives, nothing is taken.  But a bridge that drains must know
+ * whether anything is left in the pipe: if nothing is, it can end.
+ */
+static void look_for_rest(struct out *out)
+{
+	const void *data;
+	ssize_t len;
+
+	if (!worker_drains(out->port->worker) || !out->port->pipe || out->port->out_over)
+		return;
+	len = bufpipe_peek(out->port->pipe, &data, 0);
+	if (len >= 0)
+		bufpipe_unpeek(out->port->pipe);
+	else if (len == -EAGAIN)
+		out->empty = true;
+	else if (len != -EMSGSIZE)
+		end(out);
+}
+
 static void take_all(struct out *out)
 {
 	size_t bytes = 0;
@@ -325,6 +345,10 @@ static void take_all(struct out *out)
 	ssize_t len;
 
 	out->empty = false;
+	if (!may_take(out)) {
+		look_for_rest(out);
+		return;
+	}
 	for (unsigned n = 0; n < TURN_MESSAGES && bytes < TURN_BYTES; n++) {
 		if (!may_take(out))
 			break;

@@ -83,6 +83,7 @@ struct out {
 	struct out_sent *sent_frames;
 	uint64_t sent_count, sent_bytes, sent_messages;
 	int64_t probe_ns;
+	int64_t up_ns; /* when the connection came up */
 
 	/* Stream. */
 	uint64_t next; /* the slot to publish */

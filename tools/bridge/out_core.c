@@ -37,6 +37,7 @@ struct out_peer {
 	uint64_t confirmed_bytes;
 	uint64_t confirmed_messages;
 	uint64_t frame; /* a bridge alone: the oldest frame that it has not confirmed */
+	uint64_t next;  /* and the number that it expects next */
 };
 
 struct out_sent {
@@ -167,18 +168,50 @@ static struct out_peer *find_peer(struct out *out, const char *name, int64_t now
 		.confirmed_bytes = out->sent_bytes,
 		.confirmed_messages = out->sent_messages,
 		.frame = out->sent_count,
+		.next = out->state->out.taken,
 	};
 	snprintf(peer->name, sizeof(peer->name), "%s", name);
 	return peer;
 }
 
-/* A bridge whose program is away; other members of its queue are heard again soon. */
+/*
+ * A bridge alone is gone, or cannot be reached.  If it comes back, it counts what
+ * it has missed; if it does not, nobody else can tell that.
+ */
+static void give_up_peer(struct out *out, struct out_peer *peer)
+{
+	uint64_t taken = out->state->out.taken;
+
+	if (peer->next < taken) {
+		grumble(&out->grumble, out->line,
+			"a receiving bridge left, or fell silent: it has not confirmed "
+			"the last %lu messages",
+			taken - peer->next);
+		out->state->counts.doubts += taken - peer->next;
+	}
+	peer->name[0] = 0;
+}
+
+/* A bridge whose program is away, or that ends; other members of its queue are heard again soon. */
 static void forget_peer(struct out *out, const char *name)
 {
 	for (unsigned i = 0; i < PEERS; i++) {
-		if (strcmp(out->peers[i].name, name) == 0)
-			out->peers[i].heard_ns -= FORGET_NS;
+		struct out_peer *peer = &out->peers[i];
+
+		if (strcmp(peer->name, name) != 0)
+			continue;
+		if (peer->queue)
+			peer->heard_ns -= FORGET_NS;
+		else
+			give_up_peer(out, peer);
 	}
+}
+
+/* While our own connection is broken, nobody can be heard. */
+static bool is_silent(const struct out *out, const struct out_peer *peer, int64_t now)
+{
+	return !peer->queue && peer->name[0] && now - peer->heard_ns >= FORGET_NS &&
+	       now - out->up_ns >= FORGET_NS;
 }
 
 static void read_confirmation(struct out *out, const char *text, int64_t now)
@@ -194,6 +227,8 @@ static void read_confirmation(struct out *out, const char *text, int64_t now)
 	}
 	peer = find_peer(out, name, now);
 	peer->heard_ns = now;
+	if (next > peer->next)
+		peer->next = next;
 	if (bytes)
 		peer->moved_ns = now;
 	peer->confirmed_bytes += bytes;
@@ -250,6 +285,8 @@ static void tend(struct out *out, int64_t now)
 	for (unsigned i = 0; i < PEERS; i++) {
 		if (is_heard(&out->peers[i], now))
 			write_off(out, &out->peers[i], now);
+		else if (is_silent(out, &out->peers[i], now))
+			give_up_peer(out, &out->peers[i]);
 	}
 	if (now < out->probe_ns)
 		return;
@@ -262,6 +299,7 @@ static void tend(struct out *out, int64_t now)
 
 static void came_up(struct out *out, int64_t now)
 {
+	out->up_ns = now;
 	/* A long message begins anew, as its first chunks may have been lost. */
 	out->whole.next = 0;
 	probe(out, now);

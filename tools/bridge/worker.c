@@ -51,7 +51,7 @@ struct worker {
 	int64_t drain_ns;  /* when draining ends; 0: it has not begun */
 	bool failed;
 	bool again;
-	uint64_t reported; /* the sum of all messages at the last report */
+	uint64_t reported; /* the sum of all counts at the last report */
 };
 
 void grumble(struct grumble *g, const struct line_config *line, const char *format, ...)
@@ -368,6 +368,11 @@ static void report_lane(const struct line_config *line, const char *way, const s
 		 c->retries);
 }
 
+static uint64_t sum_of(const struct state_counts *c)
+{
+	return c->messages + c->lost + c->duplicates + c->doubts + c->corrupt + c->retries + c->ends;
+}
+
 /* A line for each lane, if anything happened. */
 static void report(struct worker *w, int64_t now, bool last)
 {
@@ -377,8 +382,8 @@ static void report(struct worker *w, int64_t now, bool last)
 	for (unsigned i = 0; i < w->config->n; i++) {
 		const struct port *port = &w->places[i].port;
 
-		sum += port->out ? out_counts(port->out)->messages + out_counts(port->out)->retries : 0;
-		sum += port->in ? in_counts(port->in)->messages + in_counts(port->in)->lost : 0;
+		sum += port->out ? sum_of(out_counts(port->out)) : 0;
+		sum += port->in ? sum_of(in_counts(port->in)) : 0;
 	}
 	if (sum == w->reported && !last)
 		return;
