@@ -132,6 +132,65 @@ passwords()
 	start_server
 }
 
+# Keys, and credentials that an operator has signed.
+nkeys()
+{
+	if ! command -v openssl python3 >/dev/null; then
+		echo "skipped: no openssl(1) or no python3"
+		return
+	fi
+	mkdir keys others
+	for each in keys others; do
+		"$here/nkeys.py" "$each" || fail "no keys"
+	done
+	stop_server
+	start_server '' "authorization { users: [ { nkey: $(cat keys/user.pub) } ] }"
+	refused
+	NATS_NKEY=$(cat keys/user.pub) NATS_SEED=others/user.seed refused
+	NATS_NKEY=$(cat keys/user.pub) NATS_SEED=keys/user.seed transfer nkey
+	printf 'nkey=%s\nseed=%s\n' "$(cat keys/user.pub)" keys/user.seed >auth
+	chmod 600 auth
+	transfer 'nkey in a file' --auth auth
+	stop_server
+	start_server '' "$(cat keys/operator.conf)"
+	refused
+	NATS_CREDS=absent.creds refused
+	NATS_CREDS=others/user.creds refused
+	NATS_CREDS=keys/user.creds transfer credentials
+	! grep -qf keys/user.seed ./*.err || fail "the seed is in a message"
+	stop_server
+	start_server
+}
+
+# A server that is stopped when a bridge connects: it accepts, and says nothing.
+stopped_server()
+{
+	kill -STOP "$server"
+	refused
+	expect_said err '[Tt]imeout'
+	bridge far --from "$url/$test" --to "$name-b"
+	bridge near --from "$name-a" --to "$url/$test"
+	program to recv "$name-b"
+	program from send "$name-a" 100 100
+	eventually grep -q 'trying again' near.err
+	kill -CONT "$server"
+	finish "$from"
+	finish "$to"
+	expect_received to.out 100
+	stop_bridge "$near"
+	stop_bridge "$far"
+}
+
+# A longer message than allowed breaks the pipe of its program, and is not sent.
+too_long()
+{
+	bridge near --from "$name-a" --to "$url/$test?nohold" --longest 1M --buffer 64K
+	program from send "$name-a" 1 1048577
+	eventually grep -q 'a message of 1048577 bytes; --longest allows 1048576' near.err
+	kill -KILL "$from"
+	stop_bridge "$near"
+}
+
 # A user who may not publish is told so, by name of the subject.
 permissions()
 {
@@ -290,4 +349,5 @@ progress()
 
 start_server
 [ $# -le 2 ] || run_tests "${@:3}"
-run_tests mistakes secrets_in_arguments help passwords permissions certificates no_server many_pipes other_users memory progress
+run_tests mistakes secrets_in_arguments help passwords nkeys permissions certificates no_server stopped_server too_long \
+	many_pipes other_users memory progress
