@@ -29,7 +29,7 @@ check()
 	extract "$1" >"$dir/$page.c"
 	if ! [ -s "$dir/$page.c" ]; then
 		case $page in
-		*.1) return 0 ;;
+		*.1 | bufpipe-probes.7) return 0 ;; # commands, no program
 		esac
 		echo "$page: no example"
 		return 1

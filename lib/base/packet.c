@@ -2,6 +2,7 @@
 #include "base/packet.h"
 
 #include "base/fd.h"
+#include "base/probe.h"
 #include "base/stray.h"
 
 #include <poll.h>
@@ -254,7 +255,7 @@ int packet_discard(int socket)
 		return (int)r;
 	if (message.msg_flags & MSG_CTRUNC) {
 		shutdown(socket, SHUT_RDWR);
-		return -EPROTO;
+		return protocol_error("descriptors on the socket");
 	}
 	return (int)sys_recv(socket, &byte, sizeof(byte), MSG_DONTWAIT);
 }
@@ -286,7 +287,7 @@ int packet_clear(int socket)
 		if (r <= 0)
 			return r == -EPROTO ? r : 0;
 	}
-	return -EPROTO;
+	return protocol_error("too many packets on the socket");
 }
 
 bool packet_forbids_rights(int socket)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The connecting side of the handshake in handshake.h. */
 #include "base/packet.h"
+#include "base/probe.h"
 #include "base/stray.h"
 #include "connect/address.h"
 #include "connect/agree.h"
@@ -178,6 +179,7 @@ int bufpipe_connect(bufpipe_t **pipe, const char *address, const struct bufpipe_
 		end_settle(made);
 		*pipe = made;
 	}
+	PROBE(connect, address, r < 0 ? r : made->socket);
 	sleeper_end(&s);
 	return r;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Handing an end to another process: the three descriptors of the end, and the options for waiting. */
 #include "base/packet.h"
+#include "base/probe.h"
 #include "base/stray.h"
 #include "end/end.h"
 
@@ -20,6 +21,7 @@ int bufpipe_send_end(int socket, bufpipe_t *p)
 {
 	struct parcel parcel = { .magic = PARCEL_MAGIC, .version = LAYOUT_VERSION };
 	int fds[FD_COUNT];
+	int r;
 
 	if (!p || socket < 0)
 		return -EINVAL;
@@ -32,7 +34,10 @@ int bufpipe_send_end(int socket, bufpipe_t *p)
 	fds[FD_OURS] = p->ours.fd;
 	fds[FD_THEIRS] = p->theirs.fd;
 	fds[FD_SOCKET] = p->socket;
-	return packet_send(socket, &parcel, sizeof(parcel), fds, FD_COUNT, 0);
+	r = packet_send(socket, &parcel, sizeof(parcel), fds, FD_COUNT, 0);
+	if (r == 0)
+		PROBE(hand_over, p->socket, socket);
+	return r;
 }
 
 static int check(const struct parcel *parcel, struct bufpipe_options *options)
@@ -88,6 +93,8 @@ int bufpipe_recv_end(int socket, bufpipe_t **pipe)
 	r = check(&parcel, &options);
 	if (r == 0)
 		r = unpack(pipe, fds, &options);
+	if (r == 0)
+		PROBE(take_over, (*pipe)->socket, socket);
 	for (int i = 0; r < 0 && i < FD_COUNT; i++) {
 		if (fds[i] >= 0)
 			stray_close(fds[i]);

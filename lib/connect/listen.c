@@ -7,6 +7,7 @@
  */
 #include "base/fd.h"
 #include "base/packet.h"
+#include "base/probe.h"
 #include "base/thread.h"
 #include "connect/agree.h"
 #include "connect/pending.h"
@@ -281,8 +282,10 @@ int bufpipe_accept(bufpipe_listener_t *l, bufpipe_t **pipe, int64_t timeout_ns)
 		r = accept_until(l, &made, &s);
 		set_timer(l, pending_next(l));
 	}
-	if (r == 0)
+	if (r == 0) {
 		*pipe = made;
+		PROBE(accept, l->listening.fd, made->socket);
+	}
 	sleeper_end(&s);
 	return r;
 }

@@ -2,6 +2,8 @@
 /* How the co-owners of a shared end take turns. */
 #include "end/direction.h"
 
+#include "base/probe.h"
+
 int direction_enter_shared(struct direction *direction, int64_t deadline)
 {
 	bool recovered;
@@ -23,8 +25,10 @@ int direction_enter_shared(struct direction *direction, int64_t deadline)
 		return r == -ETIMEDOUT && deadline == TIME_TRY ? -EAGAIN : r;
 	/* If another thread is still noted as the owner, it has died: it does not hold the lock any more. */
 	direction_disown(direction);
-	if (recovered)
+	if (recovered) {
+		PROBE(recovered, direction->wait.socket, direction->wait.sends);
 		wait_ring_again(&direction->wait);
+	}
 	return 0;
 }
 

@@ -3,6 +3,7 @@
 
 #include "base/fd.h"
 #include "base/packet.h"
+#include "base/probe.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -421,6 +422,7 @@ void bufpipe_close(bufpipe_t *pipe)
 {
 	if (!pipe)
 		return;
+	PROBE(close, pipe->socket);
 	if (pipe->leave_set)
 		pipe->leave_set(pipe);
 	/*

@@ -7,6 +7,8 @@
  */
 #include "end/reassembly.h"
 
+#include "base/probe.h"
+
 #include <stdlib.h>
 
 /*
@@ -33,12 +35,12 @@ void reassembly_drop(bufpipe_t *p)
 int reassembly_total(const struct direction *in, const struct record *record, uint64_t *total)
 {
 	if (record->len <= sizeof(*total))
-		return -EPROTO;
+		return protocol_error("first piece too short");
 	/* Read once: the sender may change it. */
 	memcpy(total, record->payload, sizeof(*total));
-	if (*total <= in->span || *total > LAYOUT_MAX)
-		return -EPROTO;
-	return *total > record->len - sizeof(*total) ? 0 : -EPROTO;
+	if (*total <= in->span || *total > LAYOUT_MAX || *total <= record->len - sizeof(*total))
+		return protocol_error("length of a long message");
+	return 0;
 }
 
 /*
@@ -120,7 +122,7 @@ static int add_piece(bufpipe_t *p, char *buf, struct effort *effort)
 	if (record.flags != RECORD_MORE)
 		return 1;
 	if (record.len > part->total - part->have)
-		return -EPROTO;
+		return protocol_error("piece too long");
 	memcpy(buf + part->have, record.payload, record.len);
 	part->have += record.len;
 	record_consume(p, record.len);
@@ -265,7 +267,7 @@ static int await_next_piece(bufpipe_t *p, struct effort *effort)
 	if (record.flags != RECORD_MORE)
 		return 1;
 	if (record.len > part->total - part->have)
-		return -EPROTO;
+		return protocol_error("piece too long");
 	begin_piece(part, &record, 0);
 	return 0;
 }

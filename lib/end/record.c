@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "end/record.h"
 
+#include "base/probe.h"
+
 int effort_spend(struct effort *e, uint64_t units)
 {
 	unsigned before = e->spent;
@@ -24,12 +26,13 @@ int record_look(const bufpipe_t *p, struct record *record)
 	record->flags = header & ~RECORD_LENGTH;
 	record->len = header & RECORD_LENGTH;
 	if (!ring_valid(&p->receiver, header))
-		return -EPROTO;
+		return protocol_error("header of a record");
 	if (record->flags == RECORD_END)
 		return -EPIPE;
 	if (record->flags == RECORD_WHOLE)
-		return record_whole(&p->in, header) ? 0 : -EPROTO;
-	return p->in.shortest || !record->len ? -EPROTO : 0; /* a static pipe has no pieces; none is empty */
+		return record_whole(&p->in, header) ? 0 : protocol_error("length of a record");
+	/* A static pipe has no pieces, and none is empty. */
+	return p->in.shortest || !record->len ? protocol_error("piece") : 0;
 }
 
 /*

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Sending: by copy, gathered, in batches, in place; and long messages in pieces. */
+#include "base/probe.h"
 #include "end/end.h"
 #include "ring/prefetch.h"
 
@@ -145,6 +146,8 @@ static int await_room(bufpipe_t *p, void **room, size_t len, int64_t deadline)
 	}
 	if (r == -EPIPE)
 		end_stream(p);
+	if (r == -EAGAIN || r == -ETIMEDOUT)
+		PROBE(refused, p->socket, len, r);
 	if (r != -EAGAIN)
 		note_refused(p, r == -ETIMEDOUT ? record_size(len) : 0);
 	return r;

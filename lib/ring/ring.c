@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "ring/ring.h"
 
+#include "base/probe.h"
 #include "memory/populate.h"
 
 /*
@@ -32,7 +33,9 @@ static int read_head(const struct sender *s, uint64_t *head)
 	/* Pairs with the release in ring_release; without it we could overwrite what is still being read. */
 	*head = atomic_load_explicit(s->head, memory_order_acquire) & ~HEAD_HELD;
 	/* An honest head is not before the last one and not behind the tail, and it is a multiple of 8. */
-	return *head - seen > sender_tail(s) - seen || *head % 8 ? -EPROTO : 0;
+	if (*head - seen > sender_tail(s) - seen || *head % 8)
+		return protocol_error("head");
+	return 0;
 }
 
 /* The ring has memory up to this position.  In the first lap this is less than the size of the ring. */
@@ -136,7 +139,7 @@ int ring_unread(const struct sender *s, uint64_t *head, uint64_t *unread)
 		return -EPROTO;
 	*unread = sender_tail(s) - *head;
 	/* read_head does not check this after ring_refuse. */
-	return *unread <= s->limit ? 0 : -EPROTO;
+	return *unread <= s->limit ? 0 : protocol_error("head");
 }
 
 void ring_end(const struct sender *s)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "sync/wait.h"
 
+#include "base/probe.h"
 #include "bufpipe.h"
 #include "sync/doorbell.h"
 #include "sync/lock.h"
@@ -83,19 +84,28 @@ static bool was_ended(const struct wait *wait)
 	return atomic_load_explicit(&wait->theirs->ended, memory_order_acquire) & ENDED_OVER;
 }
 
+/* Whether the other side has ended this direction, or the socket shows one of these events. */
+static bool is_gone(const struct wait *wait, int events)
+{
+	if (!was_ended(wait) && !(poll_end(wait) & events))
+		return false;
+	PROBE(peer_gone, wait->socket, wait->sends);
+	return true;
+}
+
 bool wait_hung_up(const struct wait *wait)
 {
-	return was_ended(wait) || poll_end(wait);
+	return is_gone(wait, ~0);
 }
 
 bool wait_is_over(const struct wait *wait)
 {
-	return was_ended(wait) || poll_end(wait) & (POLLHUP | POLLRDHUP);
+	return is_gone(wait, POLLHUP | POLLRDHUP);
 }
 
 bool wait_is_left(const struct wait *wait)
 {
-	return was_ended(wait) || poll_end(wait) & POLLHUP;
+	return is_gone(wait, POLLHUP);
 }
 
 /*
@@ -171,8 +181,10 @@ static int glance(struct wait *wait)
 	uint32_t quiet = atomic_load_explicit(&wait->notify->quiet, memory_order_relaxed);
 	int64_t now = time_of(CLOCK_MONOTONIC_COARSE);
 
-	if (was_ended(wait))
+	if (was_ended(wait)) {
+		PROBE(peer_gone, wait->socket, wait->sends);
 		return -EPIPE;
+	}
 	if ((flags ^ quiet) < WAITER_LEAVE &&
 	    now - atomic_load_explicit(&wait->checked, memory_order_relaxed) < GLANCE)
 		return 0;
@@ -237,6 +249,7 @@ static int ring(struct wait *wait, uint32_t flags, uint64_t position)
 	if (flags & (WAITER_FUTEX | WAITER_MANY))
 		sys_futex_wake(&wait->ours->events, wait->crowd);
 	meter_add(&wait->meter->rings, 1);
+	PROBE(wakeup, wait->socket, wait->sends, position);
 	/* Last: if we die before this, a co-owner rings again. */
 	atomic_store_explicit(&wait->notify->rung, answer, memory_order_relaxed);
 	return 0;
@@ -467,7 +480,7 @@ static int judge(const struct wait *wait, const struct look *look, int r, bool l
 	if (r == 0 || r == -EAGAIN)
 		return check_life(wait, look);
 	/* -EFAULT: the other side punched out the page of the futex word while the kernel read it. */
-	return r == -EFAULT ? -EPROTO : r;
+	return r == -EFAULT ? protocol_error("hole in the control page") : r;
 }
 
 static int futex_sleep(const struct wait *wait, const struct look *look, uint32_t events, int64_t until,
@@ -558,8 +571,10 @@ slow_path int wait_long(struct wait *wait, const struct look *look, int64_t dead
 	if (r == NOTHING) {
 		/* Only one waiter sleeps at a time.  The 1 is set because 0 would mean that nobody sleeps. */
 		atomic_store_explicit(&wait->meter->since, (uint64_t)begin | 1, memory_order_relaxed);
+		PROBE(sleep_begin, wait->socket, wait->sends, look->wanted);
 		while (r == NOTHING)
 			r = sleep_once(wait, look, deadline, &now);
+		PROBE(sleep_end, wait->socket, wait->sends, look->wanted, r, now - begin);
 		atomic_store_explicit(&wait->meter->since, 0, memory_order_relaxed);
 	}
 	/* A hostile peer may ring for ever without publishing anything. */
