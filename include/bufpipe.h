@@ -751,6 +751,8 @@ int bufpipe_fd(bufpipe_t *pipe);
  * The same for BUFPIPE_OUT: readable when there is room, or when nobody will receive
  * any more.  It stops being readable when a sending try (timeout 0) ends in -EAGAIN.
  * On a duplex end, arriving messages make it readable too; then a try finds -EAGAIN.
+ * When another process ends the sending of this end, it becomes readable as well;
+ * of a duplex end only after bufpipe_stop there, and not after bufpipe_shutdown.
  *
  * Errors: -EINVAL; -EBADF: the end does not send; -EMFILE, -ENFILE, -ENOMEM; -ENOSPC:
  *   fs.epoll.max_user_watches.

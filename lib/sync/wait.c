@@ -149,11 +149,11 @@ void wait_restart(struct wait *wait)
 bool wait_is_on_bell(const struct wait *wait)
 {
 	/*
-	 * Pairs with wait_order in sleep_on_bell: either we see the mode of the sleeper, or it
-	 * sees the stop.
+	 * Pairs with wait_order in sleep_on_bell, and in those that arm a set or bufpipe_room_fd:
+	 * either we see the mode of the sleeper, or it sees the stop.
 	 */
 	atomic_thread_fence(memory_order_seq_cst);
-	return atomic_load_explicit(&wait->ours->flags, memory_order_relaxed) & WAITER_DOORBELL;
+	return atomic_load_explicit(&wait->ours->flags, memory_order_relaxed) & (WAITER_DOORBELL | WAITER_FD);
 }
 
 void wait_end(struct wait *wait, uint64_t position)

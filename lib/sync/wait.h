@@ -169,7 +169,7 @@ void wait_stop(struct wait *wait);
 /* Undoes wait_stop. */
 void wait_restart(struct wait *wait);
 
-/* After wait_stop: whether a call of this end may be asleep on the socket. */
+/* After wait_stop: whether a call of this end, a set or a bufpipe_room_fd may be asleep on the socket. */
 bool wait_is_on_bell(const struct wait *wait);
 
 /* Tells the other side that nothing will follow what is in the ring, and wakes it. */

@@ -110,6 +110,51 @@ Test(stop, a_holder_in_another_process_wakes_too)
 	}
 }
 
+/* As a loop does that waits for room; it has been told so far that there is none. */
+static void poll_for_room(void *arg)
+{
+	bufpipe_t *pipe = arg;
+	char object[8] = { 0 };
+	struct pollfd p = { .fd = bufpipe_room_fd(pipe), .events = POLLIN };
+
+	check(p.fd >= 0);
+	check_eq(bufpipe_send(pipe, object, 8, 0), -EAGAIN);
+	check_eq(ppoll(&p, 1, &(struct timespec){ .tv_sec = PLENTY / SEC }, NULL), 1);
+	check_eq(bufpipe_send(pipe, object, 8, 0), -EPIPE);
+}
+
+static void poll_set_for_room(void *arg)
+{
+	bufpipe_set_t *set = set_open(BUFPIPE_NO_URING);
+	struct bufpipe_event event;
+
+	check_eq(bufpipe_set_add(set, arg, BUFPIPE_OUT, set), 0);
+	check_eq(bufpipe_set_wait(set, &event, 1, PLENTY), 1);
+	check(event.events & BUFPIPE_HUP);
+	bufpipe_set_destroy(set);
+}
+
+/* What sleeps on the socket alone, where nothing is written about the own end. */
+Test(stop, a_room_fd_and_a_set_in_another_process_wake_too)
+{
+	/* Of a duplex end nothing tells of the shutdown of one direction, as documented. */
+	for (int i = 0; i < 6; i++) {
+		int64_t begin;
+		struct child child;
+		bufpipe_t *ends[2];
+
+		pipe_open(ends, &kinds[i / 2 % 2 * 2 + 1]);
+		fill_up(ends[OUT], 8);
+		child = child_start(i % 2 ? poll_set_for_room : poll_for_room, ends[OUT]);
+		wait_until_asleep(child.pid, child.pid, i % 2 ? ASLEEP_SET : ASLEEP_SOCKET);
+		begin = clock_ns();
+		check_eq((i < 4 ? bufpipe_stop : bufpipe_shutdown)(ends[OUT]), 0);
+		child_join(&child);
+		check(clock_ns() - begin < PROMPT);
+		pipe_close(ends);
+	}
+}
+
 Test(stop, what_has_arrived_is_received_first)
 {
 	for (int i = 0; i < KINDS; i++) {
