@@ -87,7 +87,7 @@ static int complete(struct bufpipe_listener *l, struct pending *p, bufpipe_t **p
 		stray_close(fd);
 		return r;
 	}
-	if (p->options.flags & BUFPIPE_PREFAULT)
+	if (p->options.flags & (BUFPIPE_PREFAULT | BUFPIPE_LOCKED))
 		r = region_prefault(&p->ours);
 	if (r == 0)
 		r = end_open(pipe, &p->ours, &theirs, p->socket, &p->options);
@@ -375,6 +375,7 @@ static int make_offer(struct pending *p, const struct bufpipe_options *o, unsign
 	 * prefault later.
 	 */
 	lean.flags &= ~(unsigned)BUFPIPE_PREFAULT;
+	lean.flags |= REGION_LOCK_LATER;
 	r = end_make_region(&p->ours, &shared_fd, &id, &lean);
 
 	if (r < 0)

@@ -81,6 +81,17 @@ static char *reserve_space(size_t span, unsigned flags)
 	return aligned;
 }
 
+/* If a sandbox forbids mlock2, all pages are locked at once. */
+static int lock(void *at, size_t len, unsigned flags)
+{
+	if (flags & REGION_LOCK_LATER && mlock2(at, len, MLOCK_ONFAULT) == 0)
+		return 0;
+	if (mlock(at, len) == 0)
+		return 0;
+	/* EAGAIN means out of memory; EPERM means no permission. */
+	return errno == EAGAIN ? -ENOMEM : -errno;
+}
+
 static int map(struct region *region, int fd, int writable, unsigned flags)
 {
 	int protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
@@ -98,10 +109,10 @@ static int map(struct region *region, int fd, int writable, unsigned flags)
 	if (data_size &&
 	    mmap(space + page + data_size, data_size, protection, mode, fd, (off_t)page) == MAP_FAILED)
 		goto fail;
-	if (flags & BUFPIPE_LOCKED && mlock(space, span) < 0) {
-		if (errno == EAGAIN) /* out of memory; EPERM means no permission */
-			errno = ENOMEM;
-		goto fail;
+	r = flags & BUFPIPE_LOCKED ? lock(space, span, flags) : 0;
+	if (r < 0) {
+		munmap(space, span);
+		return r;
 	}
 	if (flags & BUFPIPE_HUGEPAGES)
 		madvise(space, span, MADV_HUGEPAGE);

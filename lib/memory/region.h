@@ -12,6 +12,12 @@
 
 #include "memory/layout.h"
 
+/*
+ * A flag of region_create beside BUFPIPE_LOCKED: each page is locked when it is first
+ * touched.  region_prefault then touches all of them.
+ */
+#define REGION_LOCK_LATER (1u << 31)
+
 struct region {
 	int fd;
 	struct control *control; /* mapped read-only if this is the region of the other end */
@@ -45,8 +51,8 @@ int region_attach(struct region *region, int fd, int writable, unsigned flags,
 		  const struct identity *expected);
 
 /*
- * Allocates all memory of a region before anything is sent, as BUFPIPE_PREFAULT does
- * at creation: 0 or -ENOMEM.
+ * Allocates all memory of a region before anything is sent, as BUFPIPE_PREFAULT and
+ * BUFPIPE_LOCKED do at creation: 0 or -ENOMEM.
  */
 int region_prefault(const struct region *region);
 

@@ -215,6 +215,58 @@ Test(hostile_meeting, an_offer_that_is_not_answered_keeps_little_memory)
 	tally_assert(before, "after the answer");
 }
 
+/* KiB of locked memory that this process has mapped from memfds. */
+static long locked_now(void)
+{
+	FILE *maps = fopen("/proc/self/smaps", "re");
+	char line[512];
+	bool memfd = false;
+	long sum = 0;
+	long kib;
+
+	while (fgets(line, sizeof(line), maps)) {
+		unsigned long from;
+		unsigned long to;
+
+		if (sscanf(line, "%lx-%lx ", &from, &to) == 2)
+			memfd = strstr(line, "memfd:");
+		if (memfd && sscanf(line, "Locked: %ld", &kib) == 1)
+			sum += kib;
+	}
+	fclose(maps);
+	return sum;
+}
+
+/* The same of BUFPIPE_LOCKED: what nobody has answered pins no memory, and whoever answers gets all of it locked. */
+Test(hostile_meeting, an_offer_that_is_not_answered_locks_little_memory)
+{
+	const struct bufpipe_options options = { .flags = BUFPIPE_LOCKED | BUFPIPE_SEND };
+	const struct identity id = honest_identity(LAYOUT_RECEIVES);
+	const long page = sysconf(_SC_PAGESIZE) / 1024;
+	const long ring = (long)(honest_identity(LAYOUT_SENDS).data_size / 1024);
+	struct handshake region = handshake_make(REGION);
+	struct tally before = tally_now();
+	bufpipe_t *probe[2];
+	struct meeting m;
+	bufpipe_t *pipe;
+	int fd;
+
+	if (bufpipe_create(probe, &(struct bufpipe_options){ .flags = BUFPIPE_LOCKED }) < 0)
+		cr_skip_test("memory cannot be locked here");
+	pipe_close(probe);
+	m = meet(&options);
+	fd = forge_region(&id, honest_size(&id), F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+	cr_assert_leq(memory_of(m.offered), 2 * 1024 * (uint64_t)page);
+	cr_assert_leq(locked_now(), 2 * page); /* of a page that is mapped twice each mapping counts half */
+	cr_assert_eq(rogue_send(m.socket, &region, sizeof(region), &fd, 1), (ssize_t)sizeof(region));
+	cr_assert_eq(bufpipe_accept(m.listener, &pipe, 0), 0);
+	cr_assert_geq(locked_now(), ring);
+	bufpipe_close(pipe);
+	close(fd);
+	part(&m);
+	tally_assert(before, "after the answer");
+}
+
 /* An honest client of a listener that sends. */
 static void visit_to_receive(bufpipe_listener_t *listener, const char *address)
 {
