@@ -620,9 +620,10 @@ int bufpipe_recv_end(int socket, bufpipe_t **pipe);
  *     listener has closed it
  *   connect: -ENOENT: no such path; -ECONNREFUSED: nobody listens; -EAGAIN,
  *     -ETIMEDOUT, -EINTR; -EACCES also: the listener refuses this user; -EUSERS: it
- *     refuses, because too many clients of this user wait; -ENOBUFS: the listener has
- *     no memory or descriptors for another pipe; -ECONNRESET: it hung up; -EBADMSG: it
- *     speaks another protocol; -EPROTONOSUPPORT: it has another layout version;
+ *     refuses, because too many clients of this user wait, or because this user left
+ *     too many of its offers unread; -ENOBUFS: the listener has no memory or descriptors
+ *     for another pipe; -ECONNRESET: it hung up; -EBADMSG: it speaks another protocol;
+ *     -EPROTONOSUPPORT: it has another layout version;
  *     -EPROTOTYPE: kind, direction or mode of the pipe differ; -EMSGSIZE: a wish
  *     is larger than the listener's size_limit; -E2BIG: the listener's pipe is
  *     larger than this side's size_limit

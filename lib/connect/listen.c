@@ -123,6 +123,7 @@ static void forget_pending(struct bufpipe_listener *l)
 			region_drop(&p->ours);
 		*p = (struct pending){ .socket = -1 };
 	}
+	unread_forget(&l->unread);
 }
 
 /*
@@ -184,6 +185,7 @@ void bufpipe_listener_close(bufpipe_listener_t *l)
 		forget_pending(l);
 	for (int i = 0; i < PENDING_MAX; i++)
 		pending_drop(l, &l->pending[i]);
+	unread_forget(&l->unread);
 	if (l->owner == process)
 		address_unlisten(&l->listening);
 	else

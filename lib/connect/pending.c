@@ -34,7 +34,9 @@ void pending_drop(struct bufpipe_listener *l, struct pending *p)
 	/* The close would not remove it from the epoll, if a child of fork still has the socket. */
 	if (!p->stalled)
 		epoll_ctl(l->epoll, EPOLL_CTL_DEL, p->socket, NULL);
-	hang_up(p->socket);
+	shutdown(p->socket, SHUT_RDWR);
+	if (!p->offered || !unread_keep(&l->unread, p->socket, p->uid))
+		packet_close(p->socket);
 	if (p->offered)
 		region_drop(&p->ours);
 	*p = (struct pending){ .socket = -1 };
@@ -309,7 +311,7 @@ static int take(struct bufpipe_listener *l, struct pending *p, int socket)
 
 	if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0)
 		return -errno;
-	r = ask_policy(l, socket, &cred);
+	r = unread_too_many(&l->unread, cred.uid) ? -EUSERS : ask_policy(l, socket, &cred);
 	if (r < 0) {
 		handshake_refuse(socket, r);
 		hang_up(socket);
@@ -330,6 +332,8 @@ int pending_admit(struct bufpipe_listener *l, bufpipe_t **pipe)
 	int fd;
 	int r;
 
+	if (shortage < 0 && unread_forget(&l->unread))
+		shortage = descriptors_left(l);
 	if (!p || shortage < 0) {
 		bool evicted;
 

@@ -13,6 +13,7 @@
 
 #include "connect/address.h"
 #include "connect/handshake.h"
+#include "connect/unread.h"
 
 #define PENDING_MAX 64
 /* How long a connector may be silent.  An honest one answers in microseconds, or as soon as it runs again. */
@@ -54,6 +55,7 @@ struct bufpipe_listener {
 	bool armed;       /* the timer is running */
 	int64_t retry;    /* when to look again, while paused or a connector is stalled */
 	char name[256];
+	struct unread unread;
 	struct pending pending[PENDING_MAX];
 };
 

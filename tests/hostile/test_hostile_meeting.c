@@ -2,7 +2,10 @@
 /* How much a stranger may take before it is known: memory, descriptors, places, time. */
 #include "hostile/hostile.h"
 
+#include "connect/unread.h"
+
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -456,4 +459,121 @@ Test(hostile_meeting, a_connection_that_a_fork_inherited_does_no_harm)
 	close(fd);
 	bufpipe_listener_close(listener);
 	tally_assert(before, "after the fork");
+}
+
+#define HOARDER  65534
+#define LISTENER 65533
+
+static void become(uid_t uid, rlim_t descriptors)
+{
+	if (setrlimit(RLIMIT_NOFILE, &(struct rlimit){ descriptors, descriptors }) < 0 || setgid(uid) < 0 ||
+	    setuid(uid) < 0)
+		_exit(1);
+	/* Another user has none of it. */
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+}
+
+/* A server of a user whose descriptors in flight are limited, and who does not know its clients. */
+static pid_t serve_as_nobody(bufpipe_listener_t *listener)
+{
+	pid_t pid = fork();
+	bufpipe_t *pipe;
+	char byte[16];
+
+	if (pid)
+		return pid;
+	become(LISTENER, UNREAD_LEAST_LIMIT);
+	for (;;) {
+		if (bufpipe_accept(listener, &pipe, NSEC_PER_SEC) < 0)
+			continue;
+		bufpipe_recv(pipe, byte, sizeof(byte), NSEC_PER_SEC);
+		bufpipe_close(pipe);
+	}
+}
+
+enum { HOARD = 1300 };
+
+/* Has so many offers made and reads none of them; tells when it is refused, or has them all. */
+static pid_t hoard(const char *address, int tell)
+{
+	static int fds[HOARD];
+	struct handshake g;
+	pid_t pid = fork();
+	int refused = 0;
+
+	if (pid)
+		return pid;
+	become(HOARDER, HOARD + 100);
+	for (int i = 0; i < HOARD && !refused; i++) {
+		struct pollfd p;
+		ssize_t n;
+
+		fds[i] = wish(address, 0);
+		p = (struct pollfd){ .fd = fds[i], .events = POLLIN };
+		if (poll(&p, 1, 20000) != 1)
+			_exit(2);
+		n = recv(fds[i], &g, sizeof(g), MSG_PEEK);
+		/* On a busy machine it may be too slow to say its wishes, and is dropped. */
+		if (n <= 0)
+			close(fds[i--]);
+		else if (g.type == REFUSAL)
+			refused = -g.error;
+	}
+	if (write(tell, &refused, sizeof(refused)) != sizeof(refused))
+		_exit(3);
+	for (;;)
+		pause();
+}
+
+/* A visit as another user to a server that lives elsewhere: what bufpipe_connect says. */
+static int visit_as(uid_t uid, const char *address)
+{
+	bufpipe_t *pipe;
+	int status;
+	pid_t pid = fork();
+
+	if (!pid) {
+		if (setuid(uid) < 0)
+			_exit(1);
+		_exit(-bufpipe_connect(&pipe, address, NULL, 10 * NSEC_PER_SEC));
+	}
+	cr_assert_eq(waitpid(pid, &status, 0), pid);
+	cr_assert(WIFEXITED(status));
+	return -WEXITSTATUS(status);
+}
+
+/* Each unread offer has a descriptor of the listener in flight, of which its user may have so many. */
+Test(hostile_meeting, offers_that_one_user_leaves_unread_keep_no_other_out)
+{
+	bufpipe_listener_t *listener;
+	char address[64];
+	int refused = 0;
+	int64_t end;
+	pid_t server;
+	pid_t rogue;
+	int told[2];
+
+	if (geteuid())
+		cr_skip_test("only root can be somebody else");
+	need_limits();
+	name_address(address);
+	cr_assert_eq(pipe(told), 0);
+	cr_assert_eq(bufpipe_listen(&listener, address, NULL), 0);
+	server = serve_as_nobody(listener);
+	rogue = hoard(address, told[1]);
+	close(told[1]);
+	cr_assert_eq(read(told[0], &refused, sizeof(refused)), (ssize_t)sizeof(refused));
+	/* As one of too many, and not because something has run out. */
+	cr_assert_eq(refused, EUSERS);
+	cr_assert_eq(visit_as(0, address), 0);
+	cr_assert_eq(visit_as(HOARDER + 1, address), 0);
+	cr_assert_eq(visit_as(HOARDER, address), -EUSERS);
+	/* And that is over when they are gone. */
+	flipper_stop(rogue);
+	end = time_now() + SOON;
+	while (visit_as(HOARDER, address) < 0)
+		cr_assert_lt(time_now(), end);
+	flipper_stop(server);
+	bufpipe_listener_close(listener);
+	close(told[0]);
 }

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT */
+#include "connect/unread.h"
+
+#include "base/packet.h"
+
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+/* Whether what we have sent still lies in the queue of the other side. */
+static bool is_unread(int socket)
+{
+	int bytes;
+
+	return ioctl(socket, SIOCOUTQ, &bytes) == 0 && bytes > 0;
+}
+
+static void drop(struct unread *u, int i)
+{
+	packet_close(u->at[i].socket);
+	u->at[i] = u->at[--u->n];
+}
+
+static int count_of(const struct unread *u, uid_t uid)
+{
+	int n = 0;
+
+	for (int i = 0; i < u->n; i++)
+		n += u->at[i].uid == uid;
+	return n;
+}
+
+static bool can_spare_descriptors(void)
+{
+	struct rlimit limit;
+
+	return getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur >= UNREAD_LEAST_LIMIT;
+}
+
+bool unread_keep(struct unread *u, int socket, uid_t uid)
+{
+	/* A process of our own user can do worse to us, and shall keep no honest one of that user out. */
+	if (uid == geteuid() || !is_unread(socket) || !can_spare_descriptors())
+		return false;
+	if (u->n == UNREAD_MAX || count_of(u, uid) > UNREAD_OF_USER)
+		return false;
+	u->at[u->n].socket = socket;
+	u->at[u->n++].uid = uid;
+	return true;
+}
+
+bool unread_too_many(struct unread *u, uid_t uid)
+{
+	if (count_of(u, uid) < UNREAD_OF_USER)
+		return false;
+	for (int i = u->n; i-- > 0;) {
+		if (u->at[i].uid == uid && !is_unread(u->at[i].socket))
+			drop(u, i);
+	}
+	return count_of(u, uid) >= UNREAD_OF_USER;
+}
+
+int unread_forget(struct unread *u)
+{
+	int n = u->n;
+
+	while (u->n)
+		drop(u, u->n - 1);
+	return n;
+}
