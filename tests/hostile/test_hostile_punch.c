@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 TestSuite(hostile_punch, .timeout = 120);
 
@@ -205,5 +206,88 @@ Test(hostile_punch, sleepers_parked_on_a_futex_word)
 	cr_assert_eq(kill(pid, SIGKILL), 0);
 	cr_assert_eq(waitpid(pid, NULL, 0), pid);
 	munmap(parked, sizeof(*parked));
+	duel_end(&d);
+}
+
+/* The kernel may then fail to put a sleep on the word; that must not become a loop of attempts. */
+static void sleep_beside_a_puncher(unsigned set_flags)
+{
+	struct duel d = duel_begin(0, &(struct bufpipe_options){ .spin_ns = BUFPIPE_NO_SPIN });
+	int64_t attack = attack_time();
+	int64_t began = time_now();
+	struct bufpipe_event event;
+	struct rusage before;
+	struct rusage after;
+	bufpipe_set_t *set;
+	int calls = 0;
+	pid_t pid;
+
+	cr_assert_eq(bufpipe_set_create(&set, set_flags), 0);
+	cr_assert_eq(bufpipe_set_add(set, d.victim, BUFPIPE_IN, NULL), 0);
+	pid = flipper_start(&d, punch);
+	getrusage(RUSAGE_SELF, &before);
+	for (; elapsed(began) < attack; calls++)
+		cr_assert_geq(bufpipe_set_wait(set, &event, 1, 50 * MSEC), 0);
+	getrusage(RUSAGE_SELF, &after);
+	/* One sleep a call, and some more for page faults that wait. */
+	cr_assert_leq(after.ru_nvcsw - before.ru_nvcsw, 50 * calls + 50);
+	flipper_stop(pid);
+	bufpipe_set_destroy(set);
+	duel_end(&d);
+}
+
+Test(hostile_punch, a_set_sleeps_beside_a_peer_that_punches)
+{
+	sleep_beside_a_puncher(0);
+	sleep_beside_a_puncher(BUFPIPE_NO_URING);
+}
+
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+#define HUGE ((size_t)2 << 20)
+
+/* Asks for a huge page under each region, its own and the victim's, and makes pages small again in its own. */
+static void collapse(const struct duel *d, uint64_t random)
+{
+	static char *at[2];
+	const struct region *regions[2] = { &d->rogue->ours, &d->rogue->theirs };
+	uintptr_t space;
+
+	for (int i = 0; i < 2; i++) {
+		if (!at[i]) {
+			space = (uintptr_t)mmap(NULL, 2 * HUGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+						0);
+			at[i] = (char *)((space + HUGE - 1) & ~(HUGE - 1));
+			if (mmap(at[i], HUGE, PROT_READ, MAP_SHARED | MAP_FIXED, regions[i]->fd, 0) ==
+			    MAP_FAILED)
+				_exit(1);
+		}
+		madvise(at[i], HUGE, MADV_COLLAPSE);
+	}
+	if (random % 4 == 0)
+		punch(d, random / 4);
+}
+
+/* The calls of its victim take a little longer, and are right as ever. */
+Test(hostile_punch, a_peer_asks_for_huge_pages)
+{
+	struct duel d = duel_begin(0, &(struct bufpipe_options){ .spin_ns = BUFPIPE_NO_SPIN });
+	int64_t attack = attack_time();
+	int64_t began = time_now();
+	bufpipe_set_t *set;
+	bufpipe_t *honest[2];
+	pid_t pid;
+
+	pipe_open(honest, NULL);
+	cr_assert_eq(bufpipe_set_create(&set, 0), 0);
+	cr_assert_eq(bufpipe_set_add(set, d.victim, BUFPIPE_IN, NULL), 0);
+	cr_assert_eq(bufpipe_set_add(set, honest[0], BUFPIPE_IN, NULL), 0);
+	pid = flipper_start(&d, collapse);
+	while (elapsed(began) < attack)
+		call_each(d.victim, honest, set);
+	flipper_stop(pid);
+	bufpipe_set_destroy(set);
+	pipe_close(honest);
 	duel_end(&d);
 }

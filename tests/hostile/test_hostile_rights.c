@@ -487,3 +487,67 @@ Test(hostile_rights, more_clients_bring_lingering_sockets_than_there_may_be_chil
 
 	child_join(&child);
 }
+
+/* Processes that this one has made and that still run. */
+static int children_at_work(void)
+{
+	char path[64];
+	char state;
+	int pid;
+	int n = 0;
+	FILE *list;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/children", getpid());
+	list = fopen(path, "re");
+	if (!list)
+		return -1;
+	while (fscanf(list, "%d", &pid) == 1) {
+		FILE *stat;
+
+		snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+		stat = fopen(path, "re");
+		if (!stat)
+			continue;
+		n += fscanf(stat, "%*d %*s %c", &state) == 1 && state != 'Z' && state != 'X';
+		fclose(stat);
+	}
+	fclose(list);
+	return n;
+}
+
+/* They are told not to linger: else each would keep a child for as long as it likes. */
+static void children_end(void *unused)
+{
+	struct attacker a[4] = { 0 };
+	bufpipe_listener_t *listener = listen_for(&a[0]);
+	bufpipe_t *pipe;
+	int64_t end;
+
+	(void)unused;
+	if (children_at_work() < 0)
+		return;
+	for (int i = 0; i < 4; i++) {
+		memcpy(a[i].address, a[0].address, sizeof(a[i].address));
+		attacker_start(&a[i], offer_lingering);
+		while (readable(a[i].told) == 0)
+			bufpipe_accept(listener, &pipe, 5 * MSEC);
+		check(attacker_has_sent(&a[i]));
+		bufpipe_accept(listener, &pipe, 20 * MSEC);
+	}
+	/* The attackers stay: the last of them that goes would end the lingering. */
+	end = time_now() + SOON;
+	while (children_at_work() > 4)
+		check(time_now() < end);
+	for (int i = 0; i < 4; i++)
+		attacker_stop(&a[i]);
+	bufpipe_listener_close(listener);
+}
+
+Test(hostile_rights, a_child_that_closes_a_lingering_socket_soon_ends)
+{
+	struct child child;
+
+	need_stray_children();
+	child = child_start(children_end, NULL);
+	child_join(&child);
+}

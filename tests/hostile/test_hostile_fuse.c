@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A file in FUSE in place of a region.  Its close asks the one who serves the
+ * file, and waits for an answer that never comes; no signal ends that wait.
+ * The server of such a file is the attacker: it speaks just enough of the protocol.
+ */
+#include "hostile/hostile.h"
+
+#include <fcntl.h>
+#include <linux/fuse.h>
+#include <poll.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+
+TestSuite(hostile_fuse, .timeout = 120);
+
+struct attacker {
+	char directory[64];
+	char address[64];
+	pid_t pid;
+	int told; /* one byte: it has sent its file; end of file: FUSE may not be used here */
+};
+
+union reply {
+	struct fuse_init_out init;
+	struct fuse_attr_out attr;
+	struct fuse_entry_out entry;
+	struct fuse_open_out open;
+};
+
+/* What is in the reply to a request; 0: nothing, and so an error.  All has the attributes of one file or directory. */
+static size_t fill_reply(const struct fuse_in_header *in, union reply *reply)
+{
+	switch (in->opcode) {
+	case FUSE_INIT:
+		reply->init.major = FUSE_KERNEL_VERSION;
+		reply->init.minor = FUSE_KERNEL_MINOR_VERSION;
+		reply->init.max_write = 4096;
+		return sizeof(reply->init);
+	case FUSE_GETATTR:
+		reply->attr.attr.ino = in->nodeid;
+		reply->attr.attr.mode = in->nodeid == FUSE_ROOT_ID ? S_IFDIR | 0755 : S_IFREG | 0644;
+		reply->attr.attr.nlink = 1;
+		return sizeof(reply->attr);
+	case FUSE_LOOKUP:
+		reply->entry.nodeid = 2;
+		reply->entry.attr.ino = 2;
+		reply->entry.attr.mode = S_IFREG | 0644;
+		reply->entry.attr.nlink = 1;
+		return sizeof(reply->entry);
+	case FUSE_OPEN:
+		reply->open.fh = 1;
+		return sizeof(reply->open);
+	default:
+		return 0;
+	}
+}
+
+/* Answers all but what a close asks. */
+static void serve_file(int fuse)
+{
+	static _Alignas(8) char request[65536];
+	const struct fuse_in_header *in = (const struct fuse_in_header *)(const void *)request;
+
+	while (read(fuse, request, sizeof(request)) > 0) {
+		struct {
+			struct fuse_out_header header;
+			union reply reply;
+		} out = { .header.unique = in->unique };
+		size_t len = fill_reply(in, &out.reply);
+
+		if (in->opcode == FUSE_FLUSH || in->opcode == FUSE_FORGET || in->opcode == FUSE_RELEASE)
+			continue;
+		out.header.error = len ? 0 : -ENOSYS;
+		out.header.len = (uint32_t)(sizeof(out.header) + len);
+		if (write(fuse, &out, out.header.len) < 0)
+			break;
+	}
+}
+
+/* Shakes hands as a client and brings the file where a region is due; then stays. */
+static void bring_file(const struct attacker *a, int tell)
+{
+	struct handshake g = handshake_make(WISHES);
+	int offered;
+	int file;
+	int s;
+
+	if (chdir(a->directory) < 0 || (file = open("file", O_RDWR | O_CLOEXEC)) < 0)
+		_exit(1);
+	s = rogue_connect(a->address);
+	g.flags = WISH_ANY;
+	if (rogue_send(s, &g, sizeof(g), NULL, 0) != sizeof(g) ||
+	    rogue_recv(s, &g, sizeof(g), &offered) != sizeof(g))
+		_exit(2);
+	g = handshake_make(REGION);
+	if (rogue_send(s, &g, sizeof(g), &file, 1) != sizeof(g) || write(tell, "", 1) != 1)
+		_exit(3);
+	for (;;)
+		pause();
+}
+
+/*
+ * Serves the file, in a mount that no other process sees, to a child that brings it.
+ * The child has no descriptor of the server's: when the server is killed, the kernel
+ * lets go of all who wait for its answers.
+ */
+static void attack(const struct attacker *a, int tell)
+{
+	char options[80];
+	int fuse = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	snprintf(options, sizeof(options), "fd=%d,rootmode=40000,user_id=%d,group_id=%d", fuse, getuid(),
+		 getgid());
+	if (fuse < 0 || unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+	    mount("bufpipe-test", a->directory, "fuse", MS_NOSUID | MS_NODEV, options) < 0)
+		_exit(1);
+	if (fork() == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		close(fuse);
+		bring_file(a, tell);
+	}
+	close(tell);
+	serve_file(fuse);
+	_exit(0);
+}
+
+static void attacker_start(struct attacker *a)
+{
+	int ends[2];
+
+	strcpy(a->directory, "/tmp/bufpipe-test-fuse-XXXXXX");
+	cr_assert_not_null(mkdtemp(a->directory));
+	cr_assert_eq(pipe2(ends, O_CLOEXEC), 0);
+	a->told = ends[0];
+	a->pid = fork();
+	if (!a->pid)
+		attack(a, ends[1]);
+	close(ends[1]);
+}
+
+static void attacker_stop(struct attacker *a)
+{
+	int status;
+
+	kill(a->pid, SIGKILL);
+	cr_assert_eq(waitpid(a->pid, &status, 0), a->pid);
+	close(a->told);
+	cr_assert_eq(rmdir(a->directory), 0);
+}
+
+/* Accepts until the file has come, and a little longer; false: FUSE may not be used here. */
+static bool meet_attacker(bufpipe_listener_t *listener, const struct attacker *a)
+{
+	struct pollfd told = { .fd = a->told, .events = POLLIN };
+	int64_t begin = time_now();
+	bufpipe_t *pipe;
+	char byte;
+
+	while (poll(&told, 1, 0) == 0)
+		cr_assert_eq(bufpipe_accept(listener, &pipe, 20 * MSEC), -ETIMEDOUT);
+	if (read(a->told, &byte, 1) != 1)
+		return false;
+	cr_assert_eq(bufpipe_accept(listener, &pipe, 100 * MSEC), -ETIMEDOUT);
+	cr_assert_lt(elapsed(begin), SOON);
+	return true;
+}
+
+static bufpipe_listener_t *listen_for(struct attacker *a)
+{
+	static int count;
+	bufpipe_listener_t *listener;
+
+	snprintf(a->address, sizeof(a->address), "@bufpipe-test-fuse-%d-%d", getpid(), count++);
+	cr_assert_eq(bufpipe_listen(&listener, a->address, NULL), 0);
+	return listener;
+}
+
+Test(hostile_fuse, a_client_brings_a_file_whose_close_never_ends)
+{
+	struct tally before = tally_now();
+	struct attacker a;
+	bufpipe_listener_t *listener = listen_for(&a);
+	int64_t begin;
+	bool met;
+
+	need_stray_children();
+	attacker_start(&a);
+	met = meet_attacker(listener, &a);
+	begin = time_now();
+	if (met)
+		honest_visit(listener, a.address, NULL);
+	bufpipe_listener_close(listener);
+	cr_assert_lt(elapsed(begin), SOON);
+	attacker_stop(&a);
+	if (!met)
+		cr_skip_test("FUSE may not be used here");
+	/* Its death has ended the close. */
+	tally_assert(before, "after the attacker's death");
+}
+
+/* Meets the attacker and says so; then it exits, or waits to be killed. */
+static void be_victim(bufpipe_listener_t *listener, const struct attacker *a, int tell, bool exits)
+{
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (meet_attacker(listener, a) && write(tell, "", 1) != 1)
+		_exit(1);
+	while (!exits)
+		pause();
+	_exit(0);
+}
+
+/*
+ * A process with such a descriptor ends at once, as if nothing had been sent to it.
+ * Its other descriptors may stay open in the child that closes the file, but not
+ * longer than the attacker lives.
+ */
+static void end_a_victim(bool exits)
+{
+	struct attacker a;
+	bufpipe_listener_t *listener = listen_for(&a);
+	bufpipe_t *ends[2];
+	int64_t begin;
+	pid_t victim;
+	char byte;
+	int told[2];
+	bool met;
+	ssize_t r;
+
+	attacker_start(&a);
+	pipe_open(ends, NULL);
+	cr_assert_eq(pipe2(told, O_CLOEXEC), 0);
+	victim = fork();
+	if (!victim) {
+		bufpipe_close(ends[IN]);
+		be_victim(listener, &a, told[1], exits);
+	}
+	bufpipe_close(ends[OUT]);
+	close(told[1]);
+	met = read(told[0], &byte, 1) == 1;
+	begin = time_now();
+	if (!exits)
+		cr_assert_eq(kill(victim, SIGKILL), 0);
+	cr_assert_eq(waitpid(victim, NULL, 0), victim);
+	cr_assert_lt(elapsed(begin), SOON);
+	r = bufpipe_recv(ends[IN], &byte, 1, 100 * MSEC);
+	cr_assert(r == -ETIMEDOUT || r == -EPIPE, "%zd", r);
+	attacker_stop(&a);
+	cr_assert_eq(bufpipe_recv(ends[IN], &byte, 1, PLENTY), -EPIPE);
+	bufpipe_close(ends[IN]);
+	bufpipe_listener_close(listener);
+	close(told[0]);
+	if (!met)
+		cr_skip_test("FUSE may not be used here");
+}
+
+Test(hostile_fuse, its_victim_exits)
+{
+	need_stray_children();
+	end_a_victim(true);
+}
+
+Test(hostile_fuse, its_victim_is_killed)
+{
+	need_stray_children();
+	end_a_victim(false);
+}
