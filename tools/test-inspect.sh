@@ -63,8 +63,9 @@ test_both_ends_are_found()
 	expect_status 0 $? 'list'
 	"$bufpipe" ls >listed2 2>ls.err
 	expect_status 0 $? 'ls'
-	expect_said listed "$sender bufpipe *$receiver bufpipe"
-	expect_said listed2 "$receiver bufpipe *$sender bufpipe"
+	# A long number leaves room for the beginning of a name.
+	expect_said listed "$sender bu[a-z]* *$receiver bu"
+	expect_said listed2 "$receiver bu[a-z]* *$sender bu"
 	is_narrow listed
 	"$bufpipe" list --pid $$ >listed
 	expect_status 0 $? 'list --pid'
@@ -81,6 +82,8 @@ test_both_ends_are_found()
 	expect_said shown "held by *$sender (bufpipe)"
 	"$bufpipe" list --stuck --pid $sender >listed
 	expect_status 0 $? 'nothing is stuck'
+	"$bufpipe" list --pid $sender >listed
+	expect_said listed ' generic '
 	printf 'hello' >&9
 	eventually is $sender 'r["receiver"]["messages"] >= 1 and r["messages"]' 0
 	end
@@ -122,6 +125,93 @@ test_top()
 	expect_status 2 $? 'no terminal'
 	timeout --signal=INT 1 "$bufpipe" top -b >tables 2>top.err
 	end
+}
+
+# The feeder of the busiest pipe sends no more than 70,000 bytes in each 50 ms, and something now and then.
+rates_are_right()
+{
+	"$bufpipe" list --json --rate=1 --sort rate --pid $sender >list.json 2>list.err
+	expect_status 0 $? "list --rate: $(cat list.err)"
+	python3 - list.json $sender <<'END'
+import json, sys
+rings = json.load(open(sys.argv[1]))['rings']
+rates = [r['messages_per_second'] for r in rings]
+assert rates == sorted(rates, reverse=True)
+assert any(p['pid'] == int(sys.argv[2]) for p in rings[0]['sender']['processes'])
+assert rings[0]['bytes_per_second'] < 70000 * 25, rings
+sys.exit(not (rings[0]['bytes_per_second'] > 0 and rates[0] > 0))
+END
+}
+
+# The rate is that of the time between the two looks, and the busiest pipe comes first.
+test_rates()
+{
+	local feeder i
+
+	begin rates
+	while printf '%070000d' 0; do sleep 0.05; done >&9 2>/dev/null &
+	feeder=$!
+	eventually rates_are_right 2>python.err || fail "$(cat python.err list.json)"
+	"$bufpipe" list --rate --sort time --pid $sender >listed
+	expect_status 0 $? 'list --rate'
+	expect_said listed 'MSG/S'
+	is_narrow listed
+	kill $feeder
+	wait $feeder 2>/dev/null
+	for i in pipe name fill time; do
+		"$bufpipe" list --sort $i --pid $sender >listed
+		expect_status 0 $? "list --sort $i"
+		[ "$(wc -l <listed)" = 3 ] || fail "list --sort $i: $(cat listed)"
+	done
+	"$bufpipe" list --json --pid $sender | grep -q per_second && fail 'a rate without --rate'
+	end
+}
+
+# It opens no file for writing, makes no mapping of a file that it could write, and does nothing to other processes.
+test_nothing_is_touched()
+{
+	if ! strace -o trace true 2>/dev/null; then
+		echo '---- touch: skipped, strace(1) cannot trace here'
+		return
+	fi
+	begin touch
+	# The tracer is one already, and a search for leaks would want to be the other.
+	ASAN_OPTIONS=detect_leaks=0 timeout 100 strace -f -o trace "$bufpipe" top -b -n 3 -d 0.2 >tables 2>top.err
+	expect_status 0 $? "top: $(cat top.err)"
+	expect_said tables "$sender bu"
+	grep -E 'open(at|at2)?\(' trace | grep -E 'O_(WRONLY|RDWR|CREAT|TRUNC|APPEND)' &&
+		fail 'it opens for writing'
+	grep -E 'mmap\(.*PROT_WRITE.*MAP_SHARED' trace && fail 'it maps for writing'
+	grep -E '(^|[0-9 ])(kill|tkill|tgkill|pidfd_[a-z_]*|ptrace|process_[a-z]*|rt_(tg)?sigqueueinfo|perf_event_open|bpf|futex_wake|connect|sendmsg|sendto)\(' trace &&
+		fail 'it does something to others'
+	end
+}
+
+# Senders and receivers that are killed while somebody watches: each table is whole.
+test_top_through_a_storm()
+{
+	local watcher i pids
+
+	test=storm
+	echo "---- $test"
+	"$bufpipe" top -b -d 0.01 >tables 2>top.err &
+	watcher=$!
+	for i in $(seq 1 30); do
+		"$bufpipe" recv "$name-storm$i" >/dev/null 2>&1 &
+		pids=$!
+		"$bufpipe" send "$name-storm$i" </dev/zero >/dev/null 2>&1 &
+		pids="$pids $!"
+		[ $((i % 3)) -ne 0 ] || sleep 0.05
+		# shellcheck disable=SC2086 # two numbers
+		kill -9 $pids
+	done
+	eventually grep -q 'PIPE' tables
+	kill $watcher
+	finish $watcher
+	expect_status 143 $? "top: $(cat top.err)"
+	awk '!/^[0-9]+ rings, [0-9]+ processes not seen$/ && !/^ +PIPE / && !/^ *[0-9]+ .*%/ { bad = 1; print }
+		END { exit bad }' tables || fail 'a line that is none'
+	LC_ALL=C grep -q '[^ -~]' tables && fail 'it prints what is no text'
 }
 
 # Processes that come and go are no error, and to look at them none of theirs.
@@ -197,6 +287,13 @@ END
 		"$bufpipe" list >listed 2>list.err
 		expect_status 0 $? 'list'
 		LC_ALL=C grep -q '[^ -~]' listed && fail 'it prints what is no text'
+		"$bufpipe" top -b -n 2 -d 0.05 >tables 2>top.err
+		expect_status 0 $? "top: $(cat top.err)"
+		LC_ALL=C grep -q '[^ -~]' tables && fail 'it prints what is no text'
+		is_narrow tables
+		"$bufpipe" list --rate=1 --sort rate >listed 2>list.err
+		expect_status 0 $? 'list --rate'
+		is_narrow listed
 		"$bufpipe" show $liar >shown 2>&1
 		expect_status 0 $? 'show'
 		LC_ALL=C grep -q '[^ -~]' shown && fail 'it prints what is no text'
@@ -213,7 +310,7 @@ test_usage()
 
 	test=usage
 	echo "---- $test"
-	for words in 'list x' 'list --pid' 'list --pid x' 'list --stuck=x' 'list --nonsense' show 'show a b' 'show --x' 'top x' 'top -n 0' 'top -d x'; do
+	for words in 'list x' 'list --pid' 'list --pid x' 'list --stuck=x' 'list --nonsense' 'list --sort x' 'list --rate=x' show 'show a b' 'show --x' 'top x' 'top -n 0' 'top -d x'; do
 		# shellcheck disable=SC2086 # the words are the arguments
 		"$bufpipe" $words >out 2>err
 		expect_status 2 $? "$words"
@@ -231,6 +328,9 @@ test_usage()
 test_both_ends_are_found
 test_a_stopped_receiver
 test_top
+test_rates
+test_nothing_is_touched
+test_top_through_a_storm
 test_races_of_exit
 test_numbers_that_lie
 test_usage

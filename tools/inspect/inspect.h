@@ -87,6 +87,14 @@ enum state {
 	STATE_UNSEEN, /* one side is held by processes that we may not look at, or by none */
 };
 
+/* What a ring did between two looks. */
+struct rates {
+	uint64_t messages; /* a second */
+	uint64_t bytes;
+	unsigned sender_waits; /* per cent of the time asleep */
+	unsigned receiver_waits;
+};
+
 /* A ring: what one end sends and the other receives.  A duplex pipe is two of them. */
 struct ring_view {
 	struct side sender;
@@ -102,6 +110,7 @@ struct ring_view {
 	enum state state;
 	int64_t since; /* for how long, in nanoseconds; 0: not known */
 	bool stuck;
+	struct rates rates; /* filled in by sample_compare */
 };
 
 struct rings {
@@ -118,9 +127,26 @@ struct wish {
 	int64_t patience_ns; /* full for so long is stuck */
 };
 
-/* 0, or -ENOMEM.  The rings point into the scan.  In the order of their senders' inodes. */
+/* 0, or -ENOMEM.  The rings point into the scan.  In no order. */
 int rings_find(struct rings *rings, const struct scan *scan, const struct wish *wish);
 void rings_free(struct rings *rings);
+
+/* One look at the machine. */
+struct sample {
+	struct scan *scan; /* NULL: none */
+	struct rings rings;
+};
+
+/* As the keys of top call them. */
+enum order { BY_PIPE = 'p', BY_NAME = 'n', BY_FILL = 'f', BY_RATE = 'r', BY_SINCE = 's' };
+
+/* 0 or a negative errno; then the sample is empty. */
+int sample_take(struct sample *sample, const struct wish *wish);
+void sample_drop(struct sample *sample);
+/* Fills in the rates since an earlier sample; both are in the order of pipes then. */
+void sample_compare(struct sample *now, struct sample *before);
+/* The largest rate, fill or time first. */
+void sample_sort(struct sample *sample, enum order order);
 
 /* A word or two, as "full 12s". */
 void state_text(char *text, size_t size, const struct ring_view *ring);
@@ -142,6 +168,7 @@ void side_text(char *text, size_t size, const struct side *side);
 unsigned percent(uint64_t part, uint64_t whole);
 void bar_text(char *text, unsigned width, unsigned percent);
 
-void print_json(FILE *file, const struct scan *scan, const struct rings *rings);
+/* with_rates: those of sample_compare, too. */
+void print_json(FILE *file, const struct sample *sample, bool with_rates);
 
 #endif

@@ -56,7 +56,7 @@ static const char *state_name(enum state state)
 	return names[state];
 }
 
-static void print_ring(FILE *file, const struct ring_view *r)
+static void print_ring(FILE *file, const struct ring_view *r, bool with_rates)
 {
 	fputs("  {\n    \"name\": ", file);
 	print_json_string(file, r->name);
@@ -68,14 +68,20 @@ static void print_ring(FILE *file, const struct ring_view *r)
 		r->is_static ? "static" : "generic", r->duplex ? "true" : "false",
 		r->shared ? "true" : "false", r->sender.region->version, r->size, r->used, r->messages,
 		r->high_water, state_name(r->state), r->since, r->stuck ? "true" : "false");
+	if (with_rates)
+		fprintf(file,
+			"    \"messages_per_second\": %" PRIu64 ", \"bytes_per_second\": %" PRIu64 ",\n",
+			r->rates.messages, r->rates.bytes);
 	print_side(file, "sender", &r->sender);
 	fputs(",\n", file);
 	print_side(file, "receiver", &r->receiver);
 	fputs("\n  }", file);
 }
 
-void print_json(FILE *file, const struct scan *scan, const struct rings *rings)
+void print_json(FILE *file, const struct sample *sample, bool with_rates)
 {
+	const struct scan *scan = sample->scan;
+	const struct rings *rings = &sample->rings;
 	unsigned others = 0;
 
 	for (size_t i = 0; i < scan->n; i++)
@@ -86,7 +92,7 @@ void print_json(FILE *file, const struct scan *scan, const struct rings *rings)
 		SCHEMA, scan->unseen, scan->unreadable, others);
 	for (size_t i = 0; i < rings->n; i++) {
 		fputs(i ? ",\n" : "\n", file);
-		print_ring(file, &rings->list[i]);
+		print_ring(file, &rings->list[i], with_rates);
 	}
 	fputs("\n  ]\n}\n", file);
 }

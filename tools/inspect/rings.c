@@ -153,16 +153,6 @@ static bool is_wanted(const struct ring_view *r, const struct wish *wish)
 	return !wish->stuck || r->stuck;
 }
 
-static int by_inode(const void *a, const void *b)
-{
-	const struct ring_view *x = a;
-	const struct ring_view *y = b;
-
-	return x->sender.region->inode < y->sender.region->inode   ? -1
-	       : x->sender.region->inode > y->sender.region->inode ? 1
-								   : 0;
-}
-
 int rings_find(struct rings *rings, const struct scan *scan, const struct wish *wish)
 {
 	*rings = (struct rings){ .list = calloc(scan->n + 1, sizeof(*rings->list)) };
@@ -176,7 +166,6 @@ int rings_find(struct rings *rings, const struct scan *scan, const struct wish *
 		read_ring(&rings->list[rings->n], r, find_peer(scan, r), scan, wish);
 		rings->n += is_wanted(&rings->list[rings->n], wish);
 	}
-	qsort(rings->list, rings->n, sizeof(*rings->list), by_inode);
 	return 0;
 }
 
