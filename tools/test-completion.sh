@@ -41,12 +41,15 @@ expect '' demo --lines
 expect '' nonsense --b
 expect '--any-user --auth' bridge --a
 expect '--keep' recv --k
+expect '--rate' list --ra
+expect 'fill' list --sort f
+expect '' list --pid 1
 expect 'test-completion-command' recv --exec test-completion-c
 cd "$directory"
 expect 'bufpipe.bash' recv bufpipe.b
 
 # Each option that is offered is one that the program knows.
-for command in send recv; do
+for command in send recv list; do
 	for option in $(offers $command --); do
 		if "$program" $command "$option" 2>&1 </dev/null | grep -q 'unrecognized option'; then
 			echo "bufpipe $command does not know $option" >&2

@@ -25,7 +25,11 @@ _bufpipe() {
 			mapfile -t COMPREPLY < <(compgen -c -- "$current")
 			return
 			;;
-		*' SIZE' | *' SECONDS') return ;;
+		*' ORDER')
+			mapfile -t COMPREPLY < <(compgen -W 'pipe name fill rate time' -- "$current")
+			return
+			;;
+		*' SIZE' | *' SECONDS' | *' NAME' | *' PID' | *' COUNT') return ;;
 		esac
 	fi
 	if [[ $current == -* ]]; then

@@ -203,11 +203,11 @@ const struct command command_list = {
 		"\n"
 		"  --name NAME        those of this name\n"
 		"  --pid PID          those that this process holds\n"
-		"  --stuck[=SECONDS]  those that are stuck: full for so long (10), a side that is\n"
-		"                     stopped, or unread messages and no receiver; status 3 if any\n"
+		"  --stuck[=SECONDS]  those that are stuck; status 3 if there are any\n"
+		"                     (full for so long, 10 if not given; a side that is stopped; or\n"
+		"                     unread messages and nobody who receives)\n"
 		"  --rate[=SECONDS]   measure for so long (1), and show messages and bytes a second\n"
-		"  --sort ORDER       by pipe, name, fill, rate or time, as which the other side has\n"
-		"                     been waited for; the largest first\n"
+		"  --sort ORDER       pipe, name, fill, rate or time (of waiting), the largest first\n"
 		"  --json             for programs; the schema is in bufpipe(1)\n",
 	.run = run,
 };

@@ -1,0 +1,49 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# usage: test-manual.sh PROGRAM DIRECTORY-OF-PAGES
+# The manual and the help of each command tell of the same options.
+set -u
+
+program=$(realpath "$1")
+pages=$2
+failed=0
+
+# The options that a help names at the beginning of a line; what explains them comes behind two blanks.
+of_help()
+{
+	"$program" help "$1" | sed -nE 's/^  (-.*)/\1/p' | sed 's/  .*//' | grep -oE -- '--?[a-z-]+' | sort -u
+}
+
+# The options that a page tells of: those that begin an entry, and those of the synopsis.
+of_page()
+{
+	{
+		grep -E '^\*--' "$pages/$1" | grep -oE '\*--[a-z-]+\*'
+		grep -oE '\[\*--?[a-z-]+\*' "$pages/$1"
+	} | grep -oE -- '--?[a-z-]+' | sort -u
+}
+
+# same PAGE COMMAND...: between them, the commands have what the page has.
+same()
+{
+	local page=$1 difference
+
+	shift
+	difference=$(diff <(of_page "$page" | grep -vxE -- '--(help|version)') \
+		<(for command; do of_help "$command"; done | sort -u))
+	[ -z "$difference" ] && return
+	printf '%s (<) and the help of %s (>) differ:\n%s\n' "$page" "$*" "$difference" >&2
+	failed=1
+}
+
+same bufpipe.1.scd send recv list top
+same bufpipe-bridge.1.scd bridge
+
+# The synopsis has every command.
+for command in $("$program" --help | sed -nE 's/^  ([a-z]+) .*/\1/p'); do
+	grep -qE "^\*bufpipe\* \*$command\*" "$pages/bufpipe.1.scd" || {
+		echo "bufpipe.1.scd has no synopsis of $command" >&2
+		failed=1
+	}
+done
+exit $failed
