@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The table at the end of docs/waiting.md, for what the other tests of waiting do not show for
+ * each kind of waiter: the end of the stream, and a holder of the other end that dies after
+ * it has published and before it has rung, while others live on.
+ */
+#include "end/end.h"
+#include "kill/waiter.h"
+#include "support.h"
+
+#include <stdatomic.h>
+#include <sys/mman.h>
+
+/* Waiters that look by themselves do so every 5 s. */
+#define AT_ONCE   (3500 * MSEC)
+#define BY_A_LOOK (12 * SEC)
+enum { LARGE = 1000, SMALL = 8 };
+
+/* Each kind of waiter on a pipe of its own, in a process.  In memory that all share. */
+struct actor {
+	enum waiter_kind kind;
+	bool room;
+	bufpipe_t *ends[2];
+	atomic_int told; /* how often */
+	atomic_int over; /* and that nothing more comes */
+};
+
+static struct actor *actors;
+static struct child children[WAITER_KINDS];
+
+static void act(void *arg)
+{
+	struct actor *a = arg;
+	bufpipe_t *end = a->ends[a->room ? OUT : IN];
+	char bytes[LARGE] = "";
+	struct waiter w;
+	ssize_t r;
+
+	end->in.wait.patience = MSEC;
+	end->out.wait.patience = MSEC;
+	for (int i = 0; i < WAITER_KINDS; i++) {
+		for (int e = IN; e <= OUT; e++) {
+			if (actors[i].ends[e] != end)
+				bufpipe_close(actors[i].ends[e]);
+		}
+	}
+	check_eq(waiter_open(&w, a->kind, end, a->room), 0);
+	while ((r = waiter_transfer(&w, bytes, a->room ? SMALL : sizeof(bytes), -1)) >= 0)
+		atomic_fetch_add(&a->told, 1);
+	check_eq(r, -EPIPE);
+	atomic_store(&a->over, 1);
+	for (;;)
+		pause();
+}
+
+static void fill(bufpipe_t *end)
+{
+	static const char bytes[LARGE];
+
+	for (size_t len = LARGE; len; len = len > SMALL ? SMALL : 0) {
+		while (bufpipe_send(end, bytes, len, 0) == 0)
+			;
+	}
+}
+
+static void start_all(bool room, unsigned flags)
+{
+	const struct bufpipe_options o = { .buffer_size = 1024, .flags = flags };
+
+	actors = mmap(NULL, WAITER_KINDS * sizeof(*actors), PROT_READ | PROT_WRITE,
+		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	check(actors != MAP_FAILED);
+	for (int i = 0; i < WAITER_KINDS; i++) {
+		actors[i].kind = waiter_works((enum waiter_kind)i) ? (enum waiter_kind)i : BLOCKED;
+		actors[i].room = room;
+		pipe_open(actors[i].ends, &o);
+		if (room)
+			fill(actors[i].ends[OUT]);
+	}
+	for (int i = 0; i < WAITER_KINDS; i++)
+		children[i] = child_start(act, &actors[i]);
+	for (int i = 0; i < WAITER_KINDS; i++) {
+		while (sleeping_call(children[i].pid, children[i].pid) < 0)
+			sleep_ns(MSEC);
+	}
+	/* Long enough that those sleep on the socket that do so. */
+	sleep_ns(10 * MSEC);
+}
+
+static void end_all(void)
+{
+	for (int i = 0; i < WAITER_KINDS; i++) {
+		child_kill(&children[i]);
+		pipe_close(actors[i].ends);
+	}
+	munmap(actors, WAITER_KINDS * sizeof(*actors));
+}
+
+static void await(const struct actor *a, const atomic_int *flag, int64_t limit, const char *what)
+{
+	int64_t end = clock_ns() + limit;
+
+	while (!atomic_load(flag)) {
+		if (clock_ns() > end)
+			support_fail(__FILE__, __LINE__, "%s for %s is not told of %s", waiter_names[a->kind],
+				     a->room ? "room" : "a message", what);
+		sleep_ns(MSEC);
+	}
+}
+
+/* A sender that shuts down ends the stream; a receiver that does breaks the pipe. */
+static void end_the_stream(bool room, unsigned flags)
+{
+	start_all(room, flags);
+	for (int i = 0; i < WAITER_KINDS; i++)
+		check_eq(bufpipe_shutdown(actors[i].ends[room ? IN : OUT]), 0);
+	for (int i = 0; i < WAITER_KINDS; i++)
+		await(&actors[i], &actors[i].over, AT_ONCE, "the end");
+	end_all();
+}
+
+static void publish(const struct actor *a)
+{
+	char bytes[LARGE] = "";
+
+	if (a->room)
+		check(bufpipe_recv(a->ends[IN], bytes, sizeof(bytes), 0) > 0);
+	else
+		check_eq(bufpipe_send(a->ends[OUT], bytes, SMALL, 0), 0);
+}
+
+/* As if this were before it rings: to this holder the other side seems awake. */
+static void publish_unheard(void *arg)
+{
+	const struct actor *a = arg;
+	struct bufpipe *in = a->ends[IN];
+	struct bufpipe *out = a->ends[OUT];
+
+	in->in.wait.theirs = &in->ours.control->recv_waiter;
+	out->out.wait.theirs = &out->ours.control->send_waiter;
+	publish(a);
+}
+
+static void publish_and_die(bool room, unsigned flags)
+{
+	start_all(room, flags);
+	for (int i = 0; i < WAITER_KINDS; i++) {
+		struct child child = child_start(publish_unheard, &actors[i]);
+
+		child_join(&child);
+	}
+	for (int i = 0; i < WAITER_KINDS; i++)
+		check(waiter_looks_again(actors[i].kind) || !atomic_load(&actors[i].told));
+	for (int i = 0; i < WAITER_KINDS; i++) {
+		if (waiter_looks_again(actors[i].kind)) {
+			await(&actors[i], &actors[i].told, BY_A_LOOK, "what a dead holder published");
+			continue;
+		}
+		publish(&actors[i]);
+		await(&actors[i], &actors[i].told, AT_ONCE, "what a holder published after another one died");
+	}
+	end_all();
+}
+
+/* For messages and for room, on exclusive and on shared ends. */
+static void run_all(void (*run)(bool, unsigned))
+{
+	for (int i = 0; i < 4; i++)
+		run(i % 2, i / 2 ? BUFPIPE_SHARED : 0);
+}
+
+TestSuite(kill_promise, .init = support_begin, .timeout = 300);
+
+Test(kill_promise, each_waiter_is_told_of_the_end_of_the_stream)
+{
+	run_all(end_the_stream);
+}
+
+Test(kill_promise, what_a_dead_holder_did_not_ring_for_is_found_by_a_look_or_with_the_next)
+{
+	run_all(publish_and_die);
+}
