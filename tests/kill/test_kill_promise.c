@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The table at the end of docs/waiting.md, for what the other tests of waiting do not show for
- * each kind of waiter: the end of the stream, and a holder of the other end that dies after
+ * The table of promises in docs/architecture.md, for what the other tests of waiting do not show
+ * for each kind of waiter: the end of the stream, and a holder of the other end that dies after
  * it has published and before it has rung, while others live on.
  */
 #include "end/end.h"
