@@ -220,6 +220,7 @@ static void sleep_beside_a_puncher(unsigned set_flags)
 	struct rusage after;
 	bufpipe_set_t *set;
 	int calls = 0;
+	int64_t cpu = time_of(CLOCK_PROCESS_CPUTIME_ID);
 	pid_t pid;
 
 	cr_assert_eq(bufpipe_set_create(&set, set_flags), 0);
@@ -231,6 +232,8 @@ static void sleep_beside_a_puncher(unsigned set_flags)
 	getrusage(RUSAGE_SELF, &after);
 	/* One sleep a call, and some more for page faults that wait. */
 	cr_assert_leq(after.ru_nvcsw - before.ru_nvcsw, 50 * calls + 50);
+	cpu = time_of(CLOCK_PROCESS_CPUTIME_ID) - cpu;
+	cr_assert_lt(cpu, attack / 4, "%lld ns of CPU in %lld", (long long)cpu, (long long)attack);
 	flipper_stop(pid);
 	bufpipe_set_destroy(set);
 	duel_end(&d);
