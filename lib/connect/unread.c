@@ -52,10 +52,9 @@ bool unread_keep(struct unread *u, int socket, uid_t uid)
 
 bool unread_too_many(struct unread *u, uid_t uid)
 {
-	if (count_of(u, uid) < UNREAD_OF_USER)
-		return false;
+	/* From the end: drop moves the last one into the place of the one that goes. */
 	for (int i = u->n; i-- > 0;) {
-		if (u->at[i].uid == uid && !is_unread(u->at[i].socket))
+		if (!is_unread(u->at[i].socket))
 			drop(u, i);
 	}
 	return count_of(u, uid) >= UNREAD_OF_USER;

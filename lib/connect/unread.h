@@ -32,7 +32,10 @@ struct unread {
 /* Takes the socket of a connector that is dropped, which was hung up on; false: the caller closes it. */
 bool unread_keep(struct unread *unread, int socket, uid_t uid);
 
-/* Whether this user has left too many offers unread.  Forgets those that have been read meanwhile. */
+/*
+ * Whether this user has left too many offers unread.  Closes all that have been read
+ * meanwhile, or whose reader is gone.
+ */
 bool unread_too_many(struct unread *unread, uid_t uid);
 
 /* Closes all: descriptors have run out, or the listener ends.  How many there were. */
