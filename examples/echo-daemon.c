@@ -7,6 +7,9 @@
  *
  * PIPE-ADDRESS is one for bufpipe_listen.  It says how many it has served at each
  * tick of the timer, and ends at SIGTERM or SIGINT.
+ *
+ * The requests of <bufpipe_uring.h> need Linux 6.7.  Before, it polls the descriptors
+ * of bufpipe_fd and bufpipe_room_fd, which cost more for each message.
  */
 #include <bufpipe.h>
 #include <bufpipe_uring.h>
@@ -133,7 +136,15 @@ static void pipe_leave(struct client *c)
 	c->leaving = true;
 }
 
-static void pipe_wait(struct client *c, int prepare(struct io_uring_sqe *, bufpipe_t *))
+static int prepare_poll(struct io_uring_sqe *sqe, int fd)
+{
+	if (fd < 0)
+		return fd;
+	io_uring_prep_poll_add(sqe, fd, POLLIN);
+	return 0;
+}
+
+static void pipe_wait(struct client *c, bool room)
 {
 	struct io_uring_sqe *sqe;
 	int r;
@@ -141,7 +152,9 @@ static void pipe_wait(struct client *c, int prepare(struct io_uring_sqe *, bufpi
 	if (c->waits)
 		return;
 	sqe = get_sqe();
-	r = prepare(sqe, c->pipe);
+	r = room ? bufpipe_prep_wait_room(sqe, c->pipe) : bufpipe_prep_wait(sqe, c->pipe);
+	if (r == -ENOSYS)
+		r = prepare_poll(sqe, room ? bufpipe_room_fd(c->pipe) : bufpipe_fd(c->pipe));
 	if (r < 0)
 		fail("prep_wait", r);
 	io_uring_sqe_set_data64(sqe, tag(c, PIPE_READY));
@@ -168,7 +181,7 @@ static void pipe_serve(struct client *c)
 	}
 	/* After a whole turn the request completes at once, if there is more. */
 	if (r == -EAGAIN || r >= 0)
-		pipe_wait(c, c->len ? bufpipe_prep_wait_room : bufpipe_prep_wait);
+		pipe_wait(c, c->len);
 	else
 		pipe_leave(c);
 }
@@ -189,6 +202,17 @@ static void pipe_gone(struct client *c)
 	pipe_leave(c);
 }
 
+/* Where there is no such request, the descriptors of the pipe tell that the client is gone. */
+static void pipe_watch(struct client *c)
+{
+	struct io_uring_sqe *sqe = get_sqe();
+
+	c->watched = bufpipe_prep_wait_hup(sqe, c->pipe) == 0;
+	if (!c->watched)
+		io_uring_prep_nop(sqe);
+	io_uring_sqe_set_data64(sqe, c->watched ? tag(c, PIPE_GONE) : NOTHING);
+}
+
 static void pipes_accept(void)
 {
 	struct io_uring_sqe *sqe;
@@ -202,11 +226,7 @@ static void pipes_accept(void)
 			continue;
 		}
 		c->pipe = pipe;
-		sqe = get_sqe();
-		if (bufpipe_prep_wait_hup(sqe, pipe) < 0)
-			fail("prep_wait_hup", -ENOSYS);
-		io_uring_sqe_set_data64(sqe, tag(c, PIPE_GONE));
-		c->watched = true;
+		pipe_watch(c);
 		pipe_serve(c);
 	}
 	sqe = get_sqe();

@@ -2,7 +2,10 @@
 /*
  * The first process of a machine that runs test programs and nothing else: each
  * one in /tests that the command line of the kernel names after "--".  Prints
- * "RESULT name status" for each, and switches the machine off.
+ * "RESULT name status seconds" for each, and switches the machine off.
+ *
+ * The machine promises no more memory than it has, and lets nobody use io_uring
+ * where its kernel can be told so (from Linux 6.6 on).
  */
 #include <dirent.h>
 #include <fcntl.h>
@@ -32,9 +35,11 @@ static void set(const char *path, const char *value)
 
 static void prepare(void)
 {
-	static const char *const mounts[][2] = {
-		{ "proc", "/proc" }, { "sysfs", "/sys" }, { "devtmpfs", "/dev" }, { "tmpfs", "/tmp" }
-	};
+	static const char *const mounts[][2] = { { "proc", "/proc" },
+						 { "sysfs", "/sys" },
+						 { "cgroup2", "/sys/fs/cgroup" },
+						 { "devtmpfs", "/dev" },
+						 { "tmpfs", "/tmp" } };
 
 	for (unsigned i = 0; i < sizeof(mounts) / sizeof(mounts[0]); i++) {
 		mkdir(mounts[i][1], 0755);
@@ -44,9 +49,14 @@ static void prepare(void)
 	mount("tmpfs", "/dev/shm", "tmpfs", 0, "");
 	set("/proc/sys/vm/overcommit_memory", "2");
 	set("/proc/sys/vm/overcommit_ratio", "90");
+	if (access("/proc/sys/kernel/io_uring_disabled", F_OK) == 0)
+		set("/proc/sys/kernel/io_uring_disabled", "2");
+	set("/sys/fs/cgroup/cgroup.subtree_control", "+memory");
 	setrlimit(RLIMIT_NOFILE, &(struct rlimit){ 65536, 65536 });
 	setenv("PATH", "/bin", 1);
 	setenv("HOME", "/tmp", 1);
+	if (access("/examples/echo-daemon", X_OK) == 0)
+		setenv("ECHO_DAEMON", "/examples/echo-daemon", 1);
 }
 
 static int run(const char *name)
@@ -80,10 +90,14 @@ int main(int argc, char **argv)
 	setvbuf(stdout, NULL, _IONBF, 0);
 	prepare();
 	for (int i = 1; i < argc; i++) {
+		time_t begin = time(NULL);
+		int status;
+
 		printf("---- %s\n", argv[i]);
-		printf("RESULT %s %d\n", argv[i], run(argv[i]));
+		status = run(argv[i]);
+		printf("RESULT %s %d %ld\n", argv[i], status, (long)(time(NULL) - begin));
 	}
-	printf("RESULT end 0\n");
+	printf("RESULT end 0 0\n");
 	sync();
 	reboot(RB_POWER_OFF);
 	return 0;

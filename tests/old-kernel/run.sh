@@ -1,14 +1,21 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# Runs test programs under the kernel of Debian 12, in a machine of their own without hardware acceleration:
-#	run.sh BUILD-DIRECTORY PROGRAM...
-# There, memory is not promised beyond what there is.  Prints "ok NAME" or "FAILED NAME" for each; skips all, and says
-# why, where the emulator or the kernel is not to be had.
+# Runs test programs under a kernel of Debian 12, in a machine of their own without hardware acceleration:
+#	run.sh BUILD-DIRECTORY [PROGRAM...]
+# Without names all that are in BUILD-DIRECTORY.  The kernel is 6.1, or that of the backports with OLD_KERNEL=6.12.  There,
+# memory is not promised beyond what there is, and io_uring is forbidden where the kernel can be told so (6.12).
+# Prints "ok NAME" or "FAILED NAME" for each; skips all, and says why, where the emulator or the kernel is not to be had.
+# A program whose tests all skip there is ok.
 set -uo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 build=$(realpath "$1")
 shift
-work=$build/old-kernel
+version=${OLD_KERNEL-6.1}
+work=$build/kernel-$version
+if [ $# -eq 0 ]; then
+	mapfile -t all < <(find "$build/tests" -maxdepth 1 -name 'test_*' -type f -executable -printf '%f\n' | sort)
+	set -- "${all[@]}"
+fi
 
 skip() {
 	echo "old-kernel: skipped: $*"
@@ -22,8 +29,8 @@ mkdir -p "$work"
 kernel=$(find "$work/kernel/boot" -name 'vmlinuz-*' 2>/dev/null | head -1)
 if [ -z "$kernel" ]; then
 	# Only unpacked: to install it would change what this machine boots.
-	kernel_package=$(apt-cache search '^linux-image-6\.1\.0-[0-9]+-cloud-amd64$' 2>/dev/null | awk '{ print $1 }' | sort -V | tail -1)
-	[ -n "$kernel_package" ] || skip "no package of a 6.1 kernel"
+	kernel_package=$(apt-cache search "^linux-image-${version//./\\.}[.][0-9]+[-+][0-9a-z]+-cloud-amd64\$" 2>/dev/null | awk '{ print $1 }' | sort -V | tail -1)
+	[ -n "$kernel_package" ] || skip "no package of a $version kernel"
 	(cd "$work" && apt-get -qq download "$kernel_package") >&2 || skip "$kernel_package cannot be downloaded"
 	dpkg-deb -x "$work/$kernel_package"_*.deb "$work/kernel" || skip "$kernel_package cannot be unpacked"
 	kernel=$(find "$work/kernel/boot" -name 'vmlinuz-*' | head -1)
@@ -31,13 +38,12 @@ fi
 
 # All that is needed, in the memory file system that the kernel starts from.
 rm -rf "$work/root"
-mkdir -p "$work/root"/{tests,bin,proc,sys,dev,tmp}
+mkdir -p "$work/root"/{tests,examples,bin,proc,sys,dev,tmp}
 "${CC:-cc}" -O1 -static -D_GNU_SOURCE -o "$work/root/init" "$root/tests/old-kernel/init.c" || exit 1
-names=()
-for program; do
-	strip -g -o "$work/root/tests/$program" "$build/tests/$program"
-	names+=("$program")
-	LD_LIBRARY_PATH=$build/lib ldd "$build/tests/$program" | grep -oE '/[^ ]+'
+for program in "${@/#/tests/}" examples/echo-daemon; do
+	[ -x "$build/$program" ] || continue
+	strip -g -o "$work/root/$program" "$build/$program"
+	LD_LIBRARY_PATH=$build/lib ldd "$build/$program" | grep -oE '/[^ ]+'
 done | sort -u | while read -r library; do
 	to=$library
 	case $library in
@@ -62,12 +68,12 @@ with open(out, "wb") as f:
             entry(os.path.relpath(path, root), stat.S_IFREG | 0o755, open(path, "rb").read())
     entry("TRAILER!!!", 0)
 END
-timeout -s KILL "${OLD_KERNEL_SECONDS:-1200}" qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m 2048 -nographic \
+timeout -s KILL "${OLD_KERNEL_SECONDS:-3600}" qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m 2048 -nographic \
 	-no-reboot -nodefaults -serial stdio -monitor none -kernel "$kernel" -initrd "$work/initrd" \
-	-append "console=ttyS0 quiet panic=-1 mitigations=off rdinit=/init -- $*" </dev/null | tr -d '\r' >"$work/log"
+	-append "console=ttyS0 quiet panic=-1 mitigations=off rdinit=/init -- $*" </dev/null | sed -u 's/\r//g' >"$work/log"
 failures=0
 for program; do
-	if grep -q "^RESULT $program 0$" "$work/log"; then
+	if grep -q "^RESULT $program 0 " "$work/log"; then
 		echo "ok $program"
 	else
 		sed -n "/^---- $program$/,/^RESULT/p" "$work/log" | tail -40
