@@ -2,6 +2,7 @@
 #include "frame.h"
 
 #include <endian.h>
+#include <pthread.h>
 #include <string.h>
 
 static const char magic[4] = { 'b', 'p', 'F', '1' };
@@ -44,28 +45,25 @@ static uint64_t get64(const char *at)
 /* The reflected polynomial of CRC-32C. */
 #define POLYNOMIAL 0x82f63b78u
 
+/* The sum of one byte after 0. */
+static uint32_t byte_table[256];
+static pthread_once_t tables_once = PTHREAD_ONCE_INIT;
+
 static uint32_t sum_by_table(uint32_t sum, const unsigned char *data, size_t len)
 {
-	static uint32_t table[256];
-	static bool ready;
-
-	/* One thread alone makes sums, so nothing guards the table. */
-	if (!ready) {
-		for (uint32_t i = 0; i < 256; i++) {
-			uint32_t value = i;
-
-			for (int bit = 0; bit < 8; bit++)
-				value = value >> 1 ^ (value & 1 ? POLYNOMIAL : 0);
-			table[i] = value;
-		}
-		ready = true;
-	}
 	while (len--)
-		sum = sum >> 8 ^ table[(sum ^ *data++) & 0xff];
+		sum = sum >> 8 ^ byte_table[(sum ^ *data++) & 0xff];
 	return sum;
 }
 
 #ifdef __x86_64__
+
+/* So many bytes are summed beside two other blocks of the same length. */
+#define BLOCK 4096u
+
+/* What BLOCK zero bytes make of each of the four bytes of a sum. */
+static uint32_t shift_table[4][256];
+
 __attribute__((target("sse4.2"))) static uint32_t sum_by_instruction(uint32_t sum, const unsigned char *data,
 								     size_t len)
 {
@@ -81,13 +79,75 @@ __attribute__((target("sse4.2"))) static uint32_t sum_by_instruction(uint32_t su
 		sum = __builtin_ia32_crc32qi(sum, *data++);
 	return sum;
 }
+
+static uint32_t shift(uint32_t sum)
+{
+	return shift_table[0][sum & 0xff] ^ shift_table[1][sum >> 8 & 0xff] ^
+	       shift_table[2][sum >> 16 & 0xff] ^ shift_table[3][sum >> 24];
+}
+
+/*
+ * The instruction has its result after three cycles, but one can start in each
+ * cycle.  So three blocks are summed side by side; as sums are linear, the sum of
+ * the first two is then moved over the block that follows.
+ */
+__attribute__((target("sse4.2"))) static uint32_t sum_three_blocks(uint32_t sum, const unsigned char *data)
+{
+	uint64_t sums[3] = { sum, 0, 0 };
+	uint64_t word;
+
+	for (size_t at = 0; at < BLOCK; at += sizeof(word)) {
+		memcpy(&word, data + at, sizeof(word));
+		sums[0] = __builtin_ia32_crc32di(sums[0], word);
+		memcpy(&word, data + BLOCK + at, sizeof(word));
+		sums[1] = __builtin_ia32_crc32di(sums[1], word);
+		memcpy(&word, data + (size_t)2 * BLOCK + at, sizeof(word));
+		sums[2] = __builtin_ia32_crc32di(sums[2], word);
+	}
+	return shift(shift((uint32_t)sums[0]) ^ (uint32_t)sums[1]) ^ (uint32_t)sums[2];
+}
+
+static uint32_t sum_fast(uint32_t sum, const unsigned char *data, size_t len)
+{
+	const size_t three = (size_t)3 * BLOCK;
+
+	for (; len >= three; len -= three, data += three)
+		sum = sum_three_blocks(sum, data);
+	return sum_by_instruction(sum, data, len);
+}
+
 #endif
+
+static void make_tables(void)
+{
+	static const unsigned char zeros[64];
+
+	for (uint32_t i = 0; i < 256; i++) {
+		byte_table[i] = i;
+		for (int bit = 0; bit < 8; bit++)
+			byte_table[i] = byte_table[i] >> 1 ^ (byte_table[i] & 1 ? POLYNOMIAL : 0);
+	}
+#ifdef __x86_64__
+	for (uint32_t bit = 0; bit < 32; bit++) {
+		uint32_t *table = shift_table[bit / 8];
+		uint32_t one = 1u << bit % 8;
+		uint32_t sum = 1u << bit;
+
+		for (size_t at = 0; at < BLOCK; at += sizeof(zeros))
+			sum = sum_by_table(sum, zeros, sizeof(zeros));
+		/* Those with the bits below it are there already. */
+		for (uint32_t i = 0; i < one; i++)
+			table[one + i] = sum ^ table[i];
+	}
+#endif
+}
 
 uint32_t frame_sum(uint32_t before, const void *data, size_t len)
 {
+	pthread_once(&tables_once, make_tables);
 #ifdef __x86_64__
 	if (__builtin_cpu_supports("sse4.2"))
-		return ~sum_by_instruction(~before, data, len);
+		return ~sum_fast(~before, data, len);
 #endif
 	return ~sum_by_table(~before, data, len);
 }
