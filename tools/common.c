@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -14,6 +15,28 @@
 #define MAX_SIZE ((size_t)1 << 40)
 
 static volatile sig_atomic_t caught_signal;
+
+/*
+ * A standard descriptor that is closed would become one of the pipe's own.  What
+ * stands in for it fails when it is used, as the closed one would have.
+ */
+static void occupy_standard_descriptors(void)
+{
+	static const int modes[] = { O_WRONLY, O_RDONLY, O_RDONLY };
+
+	for (int fd = 0; fd < 3; fd++) {
+		/* The lowest free number is this one. */
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", modes[fd]) != fd)
+			_exit(STATUS_USAGE);
+	}
+}
+
+void prepare_process(void)
+{
+	occupy_standard_descriptors();
+	/* A reader that went away is an error to report, not a reason to die. */
+	signal(SIGPIPE, SIG_IGN);
+}
 
 static void complain_va(const char *format, va_list args)
 {

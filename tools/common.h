@@ -33,6 +33,9 @@ struct command {
 extern const struct command command_send, command_recv, command_demo, command_bridge, command_list,
 	command_show, command_top;
 
+/* At the very beginning: the standard descriptors are open, and SIGPIPE is ignored. */
+void prepare_process(void);
+
 /* One line on stderr, with the name of the program before it. */
 void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* The same for wrong arguments, and where to read about them; STATUS_USAGE. */

@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "common.h"
 
@@ -71,28 +68,11 @@ static int help(int argc, char **argv)
 	return print(command->help);
 }
 
-/*
- * A standard descriptor that is closed would become one of the pipe's own.  What
- * stands in for it fails when it is used, as the closed one would have.
- */
-static void occupy_standard_descriptors(void)
-{
-	static const int modes[] = { O_WRONLY, O_RDONLY, O_RDONLY };
-
-	for (int fd = 0; fd < 3; fd++) {
-		/* The lowest free number is this one. */
-		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", modes[fd]) != fd)
-			_exit(STATUS_USAGE);
-	}
-}
-
 int main(int argc, char **argv)
 {
 	const struct command *command;
 
-	occupy_standard_descriptors();
-	/* A reader that went away is an error to report, not a reason to die. */
-	signal(SIGPIPE, SIG_IGN);
+	prepare_process();
 	if (argc < 2) {
 		write_overview(stderr);
 		return STATUS_USAGE;

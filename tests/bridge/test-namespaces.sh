@@ -23,6 +23,7 @@ make_host()
 	unshare --net sleep 1000 &
 	host[$1]=$!
 	started+=($!)
+	net[$1]=/proc/${host[$1]}/ns/net
 	eventually has_namespace "$1"
 	ip link add name "cable$1" type veth peer name eth0 netns "${host[$1]}"
 	ip addr add "10.0.$1.1/24" dev "cable$1"
@@ -33,13 +34,13 @@ make_host()
 
 has_namespace()
 {
-	[ "$(readlink "/proc/${host[$1]}/ns/net")" != "$(readlink /proc/self/ns/net)" ]
+	[ "$(readlink "${net[$1]}")" != "$(readlink /proc/self/ns/net)" ]
 }
 
 # on NUMBER COMMAND...: runs it on that host.
 on()
 {
-	nsenter --net="/proc/${host[$1]}/ns/net" "${@:2}"
+	nsenter --net="${net[$1]}" "${@:2}"
 }
 
 # One sends, nine receive everything; cables are pulled out and put back.
@@ -48,17 +49,17 @@ everybody()
 	local i pids=()
 
 	for ((i = 1; i < hosts; i++)); do
-		XDG_STATE_HOME=$dir/state$i on "$i" "$bufpipe" bridge --from "nats://10.0.$i.1:$port/$test$1" --to @far 2>>"far$i.err" &
+		XDG_STATE_HOME=$dir/state$i nsenter --net="${net[i]}" "$bufpipe" bridge --from "nats://10.0.$i.1:$port/$test$1" --to @far 2>>"far$i.err" &
 		started+=($!)
 		far[i]=$!
-		on "$i" "$pump" recv @far >"to$i.out" &
+		nsenter --net="${net[i]}" "$pump" recv @far >"to$i.out" &
 		pids+=($!)
 		started+=($!)
 	done
 	sleep 1
-	on 0 "$bufpipe" bridge --from @near --to "nats://10.0.0.1:$port/$test$1" 2>>near.err &
+	nsenter --net="${net[0]}" "$bufpipe" bridge --from @near --to "nats://10.0.0.1:$port/$test$1" 2>>near.err &
 	near=$!
-	on 0 "$pump" send @near 20000 -1000 100 >from.out &
+	nsenter --net="${net[0]}" "$pump" send @near 20000 -1000 100 >from.out &
 	pids+=($!)
 	started+=("$near" $!)
 	for _ in 1 2 3 4 5; do
@@ -101,6 +102,7 @@ in_core()
 }
 
 host=()
+net=()
 far=()
 ip link set lo up
 for ((i = 0; i < hosts; i++)); do

@@ -188,6 +188,13 @@ static bool take(struct out *out, const void *data, size_t len)
 	return true;
 }
 
+/* A message cannot be taken, so nothing behind it can: the program finds its pipe broken. */
+static void refuse_program(struct out *out)
+{
+	out->port->out_over = true;
+	port_broke(out->port);
+}
+
 /* Longer than the pipe's buffer: it comes in pieces, into memory. */
 static void begin_to_receive(struct out *out)
 {
@@ -200,13 +207,13 @@ static void begin_to_receive(struct out *out)
 		grumble(&out->grumble, out->line,
 			"the program sends a message of %zd bytes; --longest allows %zu", len,
 			out->config->longest);
-		port_broke(out->port);
+		refuse_program(out);
 		return;
 	}
 	out->whole.memory = malloc((size_t)len);
 	if (!out->whole.memory) {
 		grumble(&out->grumble, out->line, "no memory for a message of %zd bytes", len);
-		port_broke(out->port);
+		refuse_program(out);
 		return;
 	}
 	out->adopted = false;
