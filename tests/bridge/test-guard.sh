@@ -86,6 +86,19 @@ help()
 	expect_said out 'bufpipe-bridge(1)'
 }
 
+# Where bufpipe-bridge is missing the command says what to install.
+not_installed()
+{
+	local library
+
+	library=$(ldd "$bufpipe" | sed -n 's/.*=> \(.*libbufpipe[^ ]*\) .*/\1/p')
+	mkdir alone
+	cp "$bufpipe" alone
+	LD_LIBRARY_PATH=$(dirname "$library") PATH=$dir/alone alone/bufpipe bridge --from @a --to "$url/x" 2>err
+	expect_status 1 $?
+	expect_said err 'bufpipe-bridge is not installed; .* package bufpipe-bridge'
+}
+
 # transfer_or_not NAME-OF-CASE OPTION...: a message through two bridges.
 transfer()
 {
@@ -253,6 +266,16 @@ no_server()
 	stop_bridge "$far"
 }
 
+# A directory that is not there yet is missed, and waited for.
+no_directory()
+{
+	bridge near --from ./absent/pipe --to "$url/$test"
+	eventually grep -q 'absent/pipe: No such file or directory; trying again' near.err
+	mkdir absent
+	eventually test -S absent/pipe
+	stop_bridge "$near"
+}
+
 # Many pipes in one process, and one that cannot work does not disturb the others.
 many_pipes()
 {
@@ -349,5 +372,5 @@ progress()
 
 start_server
 [ $# -le 2 ] || run_tests "${@:3}"
-run_tests mistakes secrets_in_arguments help passwords nkeys permissions certificates no_server stopped_server too_long \
-	many_pipes other_users memory progress
+run_tests mistakes secrets_in_arguments help not_installed passwords nkeys permissions certificates no_server stopped_server too_long \
+	no_directory many_pipes other_users memory progress

@@ -198,9 +198,10 @@ static bool meet(struct keeper *k, unsigned i)
 	if (r >= 0 || (line->listener && r == -EAGAIN))
 		return true;
 	line->retry_ns = now_ns() + RETRY_NS;
-	/* A predecessor may still be finishing; and nobody need be there to connect to yet. */
-	if (r == -ENOENT || r == -ECONNREFUSED || r == -ETIMEDOUT || r == -EAGAIN || r == -ECONNRESET ||
-	    r == -EPIPE)
+	/* Nobody need be there to connect to yet, and who has come may be gone. */
+	if ((line->listener || !line->config->listen) &&
+	    (r == -ENOENT || r == -ECONNREFUSED || r == -ETIMEDOUT || r == -EAGAIN || r == -ECONNRESET ||
+	     r == -EPIPE))
 		return true;
 	if (r == -EINVAL || r == -ENAMETOOLONG || r == -EPROTOTYPE || r == -EMSGSIZE || r == -EACCES) {
 		complain("%s: %s: %s", line->config->text, line->config->pipe,
@@ -211,6 +212,7 @@ static bool meet(struct keeper *k, unsigned i)
 		k->status = r == -EINVAL ? STATUS_USAGE : STATUS_FAILED;
 		return false;
 	}
+	/* An address in use may be that of a predecessor that is finishing; a directory may yet be made. */
 	if (!line->said)
 		complain("%s: %s: %s; trying again", line->config->text, line->config->pipe, strerror(-r));
 	line->said = true;
