@@ -207,6 +207,7 @@ static void be_victim(bufpipe_listener_t *listener, const struct attacker *a, in
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (meet_attacker(listener, a) && write(tell, "", 1) != 1)
 		_exit(1);
+	close(tell);
 	while (!exits)
 		pause();
 	_exit(0);
