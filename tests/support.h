@@ -32,10 +32,14 @@ enum { IN, OUT };
 #define USEC 1000ll
 #define MSEC 1000000ll
 #define SEC  1000000000ll
+/* An emulated machine is slower than any busy one: its build says by how much the limits are longer. */
+#ifndef SLOWER
+#define SLOWER 1
+#endif
 /* Longer than anything here takes: a call that would wait for ever fails instead of hanging the test. */
-#define PLENTY (15 * SEC)
+#define PLENTY (15 * SEC * SLOWER)
 /* An upper bound, generous for a busy machine, for what is promised within 100 ms. */
-#define PROMPT (2 * SEC)
+#define PROMPT (2 * SEC * SLOWER)
 
 /*
  * Checks.  A failure ends the test from its own thread, and the whole process
@@ -66,7 +70,7 @@ void support_end(void);
 /* What a suite's own .init may set: called after the test, before the leaks are looked for. */
 extern void (*support_clean_up)(void);
 
-#define SUITE(name) TestSuite(name, .init = support_begin, .timeout = 30)
+#define SUITE(name) TestSuite(name, .init = support_begin, .timeout = 30 * SLOWER)
 
 /* Within the test, because libcriterion lets a test pass whose .fini fails. */
 #undef Test

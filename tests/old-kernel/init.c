@@ -21,7 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SECONDS = 300 };
+enum { SECONDS = 900 };
 
 static void set(const char *path, const char *value)
 {

@@ -27,7 +27,7 @@ static void enter(void)
 	snprintf(path, sizeof(path), "%s/socket", home);
 }
 
-TestSuite(address, .init = enter, .timeout = 30);
+TestSuite(address, .init = enter, .timeout = 30 * SLOWER);
 
 static bool exists(const char *name)
 {

@@ -29,7 +29,7 @@ static void enter(void)
 	snprintf(lock_path, sizeof(lock_path), "%s/.socket.lock", home);
 }
 
-TestSuite(listener, .init = enter, .timeout = 60);
+TestSuite(listener, .init = enter, .timeout = 60 * SLOWER);
 
 static bufpipe_listener_t *listen_at(const char *address)
 {

@@ -16,7 +16,7 @@ static void begin(void)
 	snprintf(address, sizeof(address), "@bufpipe-test-meeting-%d", getpid());
 }
 
-TestSuite(meeting, .init = begin, .timeout = 60);
+TestSuite(meeting, .init = begin, .timeout = 60 * SLOWER);
 
 static bufpipe_listener_t *listen_there(const struct bufpipe_options *options)
 {

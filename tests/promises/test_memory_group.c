@@ -71,7 +71,7 @@ static void enter(void)
 	group[0] = '\0';
 }
 
-TestSuite(memory_group, .init = enter, .timeout = 60);
+TestSuite(memory_group, .init = enter, .timeout = 60 * SLOWER);
 
 static void need_group(void)
 {

@@ -14,7 +14,7 @@ static void begin(void)
 	snprintf(address, sizeof(address), "@bufpipe-test-pending-%d", getpid());
 }
 
-TestSuite(pending, .init = begin, .timeout = 60);
+TestSuite(pending, .init = begin, .timeout = 60 * SLOWER);
 
 static bufpipe_listener_t *listen_there(void)
 {

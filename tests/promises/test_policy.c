@@ -14,7 +14,7 @@ static void begin(void)
 	snprintf(address, sizeof(address), "@bufpipe-test-policy-%d", getpid());
 }
 
-TestSuite(policy, .init = begin, .timeout = 30);
+TestSuite(policy, .init = begin, .timeout = 30 * SLOWER);
 
 /* What the policy answers, and what it saw. */
 struct desk {

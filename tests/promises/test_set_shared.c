@@ -2,8 +2,7 @@
 /* One shared end in the sets of several processes: each message wakes at least one, and a death strands nobody. */
 #include "sets.h"
 
-/* Long enough for an emulated machine. */
-TestSuite(set_shared, .init = support_begin, .timeout = 150);
+SUITE(set_shared);
 
 enum { WORKERS = 4, MANY = 10000 };
 
