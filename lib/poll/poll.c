@@ -146,6 +146,23 @@ static unsigned collect_futexes(const struct crowd *c, struct futex_waitv futexe
 	return count;
 }
 
+/* Whether a peer hung up before the counts were collected.  If it did, the counts do not end a sleep. */
+static bool somebody_hung_up(const struct crowd *c)
+{
+	bool left = false;
+
+	for (unsigned i = 0; i < c->n; i++) {
+		struct wait *wait = readiness_any(c->live[i]->pipe);
+
+		if (!wait_has_leaver(wait))
+			continue;
+		left = true;
+		/* Other holders may be left: takes note, so that the next sleep does not ask again. */
+		(void)wait_glance(wait);
+	}
+	return left && poll_sockets(c, 0, TIME_TRY) > 0;
+}
+
 /* Sleeps until somebody rings.  Returns the result of the kernel; the caller must look again in any case. */
 static int sleep_on_futexes(struct crowd *c, int64_t until)
 {
@@ -159,7 +176,7 @@ static int sleep_on_futexes(struct crowd *c, int64_t until)
 	raise_all(c, WAITER_MANY);
 	if (!order_all(c))
 		r = -ETIMEDOUT;
-	else if (look_at_all(c))
+	else if (look_at_all(c) || somebody_hung_up(c))
 		r = 0;
 	else
 		r = (int)sys_result(syscall(SYS_futex_waitv, futexes, count, 0, &limit, CLOCK_MONOTONIC));

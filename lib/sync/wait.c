@@ -174,9 +174,22 @@ static int check_life(const struct wait *wait, const struct look *look)
 	return changed(look) ? 0 : -EPIPE;
 }
 
+static bool differ_in_leavers(uint32_t flags, uint32_t quiet)
+{
+	return (flags ^ quiet) >= WAITER_LEAVE;
+}
+
+bool wait_has_leaver(const struct wait *wait)
+{
+	/* Acquire as in glance. */
+	return differ_in_leavers(atomic_load_explicit(&wait->theirs->flags, memory_order_acquire),
+				 atomic_load_explicit(&wait->notify->quiet, memory_order_relaxed));
+}
+
 /* -EPIPE if the other side is known to be gone. */
 static int glance(struct wait *wait)
 {
+	/* Acquire pairs with the release in wait_leave: the hang-up is visible. */
 	uint32_t flags = atomic_load_explicit(&wait->theirs->flags, memory_order_acquire);
 	uint32_t quiet = atomic_load_explicit(&wait->notify->quiet, memory_order_relaxed);
 	int64_t now = time_of(CLOCK_MONOTONIC_COARSE);
@@ -185,7 +198,7 @@ static int glance(struct wait *wait)
 		PROBE(peer_gone, wait->socket, wait->sends);
 		return -EPIPE;
 	}
-	if ((flags ^ quiet) < WAITER_LEAVE &&
+	if (!differ_in_leavers(flags, quiet) &&
 	    now - atomic_load_explicit(&wait->checked, memory_order_relaxed) < GLANCE)
 		return 0;
 	if (wait_hung_up(wait))
@@ -270,7 +283,7 @@ slow_path int wait_ring(struct wait *wait, uint64_t position)
 		r = ring(wait, flags, position);
 	if (r < 0)
 		return r;
-	if ((flags ^ quiet) >= WAITER_LEAVE && wait_hung_up(wait))
+	if (differ_in_leavers(flags, quiet) && wait_hung_up(wait))
 		return -EPIPE;
 	atomic_store_explicit(&wait->notify->quiet, flags & QUIET, memory_order_relaxed);
 	return 0;
@@ -547,9 +560,17 @@ static int sleep_once(struct wait *wait, const struct look *look, int64_t deadli
 	uint32_t events = atomic_load_explicit(&wait->theirs->events, memory_order_acquire);
 	bool ordered = raise_and_order(wait, look->wanted, WAITER_FUTEX);
 	int64_t begin = *now;
-	int r;
+	int r = NOTHING;
 
-	r = futex_sleep(wait, look, events, begin + (ordered ? wait->patience : BLIND_SLEEP), deadline);
+	/*
+	 * A holder that left before we loaded events does not end this sleep.  Its flag, which it
+	 * changed first, tells.
+	 */
+	if (glance(wait) < 0)
+		r = changed(look) ? 0 : -EPIPE;
+	if (r == NOTHING)
+		r = futex_sleep(wait, look, events, begin + (ordered ? wait->patience : BLIND_SLEEP),
+				deadline);
 	if (r == NOTHING && ordered)
 		r = socket_sleep(wait, look, events, deadline);
 	wait_lower(wait, WAITER_MODE);

@@ -117,6 +117,9 @@ static inline int wait_until(struct wait *wait, const struct look *look, int64_t
  */
 int wait_glance(struct wait *wait);
 
+/* Whether a holder of the other side may have left since the last glance.  No system call. */
+bool wait_has_leaver(const struct wait *wait);
+
 /* Called after the socket was closed or shut down: tells the other side to look at it. */
 void wait_leave(struct wait *wait);
 

@@ -444,3 +444,48 @@ Test(ending, one_process_may_close_its_two_ends_in_any_order)
 		bufpipe_close(ends[!(i & 1)]);
 	}
 }
+
+/* How a call that may wait ends when the other side has just been closed. */
+static int64_t time_to_notice(unsigned direction, bool of_many)
+{
+	struct bufpipe_options options = { .spin_ns = BUFPIPE_NO_SPIN, .buffer_size = 4096 };
+	struct bufpipe_pollfd asked = { .events = direction == IN ? BUFPIPE_IN : BUFPIPE_OUT };
+	char message[64] = { 0 };
+	bufpipe_t *ends[2];
+	int64_t begin;
+
+	pipe_open(ends, &options);
+	asked.pipe = ends[direction];
+	if (direction == OUT)
+		fill_up(ends[OUT], sizeof(message));
+	else
+		check_eq(bufpipe_recv(ends[IN], message, sizeof(message), 0), -EAGAIN);
+	bufpipe_close(ends[!direction]);
+	begin = clock_ns();
+	if (of_many) {
+		check_eq(bufpipe_wait(&asked, 1, PLENTY), 1);
+		check(asked.revents & BUFPIPE_HUP);
+	} else if (direction == IN) {
+		check_eq(bufpipe_recv(ends[IN], message, sizeof(message), PLENTY), -EPIPE);
+	} else {
+		check_eq(bufpipe_send(ends[OUT], message, sizeof(message), PLENTY), -EPIPE);
+	}
+	begin = clock_ns() - begin;
+	bufpipe_close(ends[direction]);
+	return begin;
+}
+
+/* Only the death of a process may be noticed late, after 100 ms.  One try of many must not be held up by the machine. */
+Test(ending, a_close_just_before_the_wait_is_noticed_at_once)
+{
+	for (int i = 0; i < 4; i++) {
+		int64_t least = PLENTY;
+
+		for (int tries = 0; tries < 50 && least > 50 * MSEC; tries++) {
+			int64_t took = time_to_notice(i % 2, i / 2);
+
+			least = took < least ? took : least;
+		}
+		check(least <= 50 * MSEC);
+	}
+}
