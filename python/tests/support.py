@@ -6,6 +6,7 @@ import ctypes
 import faulthandler
 import gc
 import os
+import queue
 import signal
 import threading
 import time
@@ -150,3 +151,13 @@ def exists(fd):
 def descriptors():
     gc.collect()
     return len(os.listdir("/proc/self/fd"))
+
+
+def collect(items):
+    """Takes all that is in a queue."""
+    found = []
+    try:
+        while True:
+            found.append(items.get_nowait())
+    except queue.Empty:
+        return found

@@ -1,30 +1,24 @@
 # SPDX-License-Identifier: MIT
-"""Queue, JoinableQueue and SimpleQueue, and the contexts that make them."""
+"""Queue, JoinableQueue and SimpleQueue in one process."""
 
-import asyncio
-import concurrent.futures
 import ctypes
-import mmap
 import os
 import pickle
 import queue
 import signal
-import struct
-import threading
 import time
 import unittest
-from multiprocessing import connection, current_process
+from multiprocessing import connection
 
 import buffered_pipe
-from buffered_pipe import JoinableQueue, Queue, SimpleQueue, get_context
-from support import BLINK, LONG, TestCase, asleep, child, descriptors, fork, thread, wait_until
+from buffered_pipe import JoinableQueue, Queue, SimpleQueue
+from support import LONG, TestCase, asleep, child, collect, descriptors, fork, thread, wait_until
 
 try:
     import numpy
 except ImportError:
     numpy = None
 
-METHODS = "fork", "spawn", "forkserver"
 OBJECTS = [
     *(0, 1, 255, 256, 65535, 65536, 2**31 - 1, 2**31, -1, -(2**31), -(2**31) - 1, 2**63 - 1, -(2**63), 2**63, 2**100),
     *(None, True, False, 0.0, -1.5, float("inf"), b"", b"a", b"b" * 255, b"c" * 256, b"d" * 5000, "", "a"),
@@ -44,16 +38,6 @@ class Undumpable:
 
 class Number(int):
     pass
-
-
-def collect(items):
-    """All that is in the queue."""
-    found = []
-    try:
-        while True:
-            found.append(items.get_nowait())
-    except queue.Empty:
-        return found
 
 
 class TestInterface(TestCase):
@@ -381,306 +365,6 @@ class TestJoinable(TestCase):
                 tasks.put(each)
             tasks.put_many([None, None])
             self.assertTrue(tasks.join(LONG))
-
-
-class TestAsyncio(TestCase):
-    def run_in_loop(self, main):
-        asyncio.run(asyncio.wait_for(main, LONG))
-
-    def test_put_and_get(self):
-        async def main():
-            items = JoinableQueue(2, buffer_size=4096)
-            objects = [each if each % 5 else b"x" * 30000 for each in range(20)]
-
-            async def produce():
-                for each in objects:
-                    await items.async_put(each)
-
-            async def consume():
-                for each in objects:
-                    self.assertEqual(await items.async_get(), each)
-                    items.task_done()
-
-            await asyncio.gather(produce(), consume())
-            await items.async_join()
-            self.assertEqual(items.qsize(), 0)
-
-        self.run_in_loop(main())
-
-    def test_many(self):
-        async def main():
-            items = Queue(10)
-            found = []
-            task = asyncio.ensure_future(items.async_put_many(range(50)))
-            while len(found) < 50:
-                found += await items.async_get_many(8)
-            await task
-            self.assertEqual(found, list(range(50)))
-            self.assertEqual(await items.async_get_many(0), [])
-
-        self.run_in_loop(main())
-
-    def test_cancelled_get_takes_nothing(self):
-        async def main():
-            items = Queue()
-            with self.assertRaises(asyncio.TimeoutError):
-                await asyncio.wait_for(items.async_get(), 0.05)
-            items.put(1)
-            self.assertEqual(await items.async_get(), 1)
-
-        self.run_in_loop(main())
-
-    def test_cancelled_put_leaves_the_queue_usable(self):
-        async def main():
-            items = Queue(1)
-            await items.async_put(1)
-            with self.assertRaises(asyncio.TimeoutError):
-                await asyncio.wait_for(items.async_put(2), 0.3)
-            self.assertEqual(items.get(), 1)
-            self.assertLessEqual(len(collect(items)), 1)
-
-        self.run_in_loop(main())
-
-    def test_close_wakes(self):
-        async def main():
-            items = Queue()
-            task = asyncio.ensure_future(items.async_get())
-            await asyncio.sleep(0.05)
-            items.close()
-            with self.assertRaises((OSError, ValueError)):
-                await task
-
-        self.run_in_loop(main())
-
-    def test_simple(self):
-        async def main():
-            items = SimpleQueue()
-            await items.async_put(1)
-            self.assertEqual(await items.async_get(), 1)
-
-        self.run_in_loop(main())
-
-
-def produce(items, name, count):
-    for each in range(count):
-        items.put((name, each))
-
-
-def consume(items, results):
-    for each in iter(items.get, None):
-        results.put(each)
-
-
-def square(number):
-    return number * number
-
-
-def which_queue(items):
-    items.put((type(items).__name__, type(items).__module__, current_process().name))
-
-
-class TestContexts(TestCase):
-    def test_producers_and_consumers(self):
-        for method in METHODS:
-            with self.subTest(method):
-                context = get_context(method)
-                items, results = context.Queue(10), context.SimpleQueue()
-                producers = [context.Process(target=produce, args=(items, name, 50)) for name in "ab"]
-                consumers = [context.Process(target=consume, args=(items, results)) for _ in range(2)]
-                for each in producers + consumers:
-                    each.start()
-                found = sorted(results.get() for _ in range(100))
-                self.assertEqual(found, [(name, each) for name in "ab" for each in range(50)])
-                items.put_many([None, None])
-                for each in producers + consumers:
-                    each.join(LONG)
-                    self.assertEqual(each.exitcode, 0)
-                self.assertEqual(items.qsize(), 0)
-
-    def test_pool(self):
-        for method in METHODS:
-            with self.subTest(method), get_context(method).Pool(2) as pool:
-                self.assertEqual(pool.map(square, range(20)), [square(each) for each in range(20)])
-                self.assertIsInstance(pool._inqueue, SimpleQueue)
-
-    def test_executor(self):
-        for method in METHODS:
-            with self.subTest(method):
-                with concurrent.futures.ProcessPoolExecutor(2, mp_context=get_context(method)) as pool:
-                    self.assertEqual(list(pool.map(square, range(20))), [square(each) for each in range(20)])
-                    self.assertIsInstance(pool._result_queue, SimpleQueue)
-
-    def test_methods(self):
-        for method in METHODS:
-            context = get_context(method)
-            self.assertEqual(context.get_start_method(), method)
-            self.assertIs(context.get_context(), context)
-            self.assertIs(context.get_context("spawn"), get_context("spawn"))
-            self.assertIsInstance(context.Queue(), Queue)
-            self.assertIsInstance(context.JoinableQueue(3), JoinableQueue)
-            self.assertIsInstance(context.SimpleQueue(), SimpleQueue)
-            self.assertIsInstance(context.Pipe()[0], buffered_pipe.End)
-            self.assertTrue(context.Pipe()[0].writable)
-            self.assertFalse(context.Pipe(False)[0].writable)
-            self.assertTrue(context.Lock().acquire(timeout=BLINK))
-        self.assertIn(get_context().get_start_method(), METHODS)
-        with self.assertRaisesRegex(ValueError, "cannot find context"):
-            get_context("nothing")
-
-    def test_subclass(self):
-        for method in METHODS:
-            context = get_context(method)
-            items = Named(3)
-            process = context.Process(target=which_queue, args=(items,))
-            process.start()
-            self.assertEqual(items.get(timeout=LONG)[0], "Named")
-            process.join(LONG)
-
-
-class Named(Queue):
-    pass
-
-
-class Counts:
-    """The words of a queue's counts, to leave them as a death leaves them.  See tally.h."""
-
-    FROM, NEXT, WORD, GETS = 104, 112, 120, 128
-
-    def __init__(self, items):
-        self.memory = mmap.mmap(items._descriptor, 256)
-
-    def __getitem__(self, where):
-        return struct.unpack_from("Q", self.memory, where)[0]
-
-    def __setitem__(self, where, value):
-        struct.pack_into("Q", self.memory, where, value)
-
-    def producer_dies_before_it_sends(self):
-        self[self.FROM] = self[self.NEXT]
-        self[self.WORD] |= 1
-
-    def producer_dies_before_it_counts(self):
-        self[self.WORD] = self[self.WORD] - 2 | 1
-
-    def consumer_dies_before_it_counts(self):
-        self[self.GETS] -= 1
-
-
-class TestDeath(TestCase):
-    def test_of_a_producer_that_had_sent(self):
-        for size in (0, 100, *range(4045, 4070), 5000, 100000):
-            items = JoinableQueue(10, buffer_size=1 << 18)
-            counts = Counts(items)
-            items.put(b"first")
-            items.put(b"x" * size)
-            counts.producer_dies_before_it_counts()
-            self.assertEqual(items.qsize(), 2)
-            items.put(b"last")
-            counts.producer_dies_before_it_counts()
-            items.put(b"very last")
-            self.assertEqual(items.qsize(), 4)
-            self.assertEqual(items._unfinished(), 4)
-            self.assertEqual(collect(items), [b"first", b"x" * size, b"last", b"very last"])
-            self.assertEqual(items.qsize(), 0)
-            for _ in range(4):
-                items.task_done()
-            self.assertTrue(items.join(0))
-
-    def test_of_a_producer_that_had_not(self):
-        items = JoinableQueue(10)
-        counts = Counts(items)
-        for each in range(5):
-            counts.producer_dies_before_it_sends()
-            self.assertEqual(items.qsize(), each)
-            items.put(each)
-            counts.producer_dies_before_it_sends()
-            self.assertEqual(items._unfinished(), each + 1)
-        self.assertEqual(collect(items), [0, 1, 2, 3, 4])
-        self.assertEqual(items.qsize(), 0)
-
-    def test_of_a_producer_in_a_full_buffer(self):
-        items = Queue(buffer_size=4096)
-        counts = Counts(items)
-        count = 0
-        with self.assertRaises(queue.Full):
-            while True:
-                items.put_nowait(count)
-                count += 1
-                place = counts[Counts.FROM]
-        counts[Counts.FROM] = place
-        counts.producer_dies_before_it_counts()
-        with self.assertRaises(queue.Full):
-            items.put_nowait(count)
-        self.assertEqual(items.get(), 0)
-        self.assertEqual(items.qsize(), count - 1)
-        items.put_nowait(count)
-        self.assertEqual(items.qsize(), count)
-        self.assertEqual(collect(items), list(range(1, count + 1)))
-
-    def test_of_a_consumer(self):
-        items = Queue(3)
-        counts = Counts(items)
-        for each in range(3):
-            items.put(each)
-        items.get()
-        counts.consumer_dies_before_it_counts()
-        self.assertEqual(items.qsize(), 2)
-        counts.consumer_dies_before_it_counts()
-        items.put_nowait(3)
-        self.assertTrue(items.full())
-        self.assertEqual(collect(items), [1, 2, 3])
-        counts.consumer_dies_before_it_counts()
-        self.assertEqual(items.qsize(), 0)
-
-    def test_of_a_consumer_of_the_only_item(self):
-        items = Queue(1)
-        items.put(1)
-        items.get()
-        Counts(items).consumer_dies_before_it_counts()
-        items.put(2, timeout=LONG)
-        self.assertEqual(items.get(), 2)
-
-    def test_what_was_put_survives(self):
-        items = Queue()
-
-        def put_and_die():
-            items.put_many(range(100))
-            items.put("last")
-            os.kill(os.getpid(), signal.SIGKILL)
-
-        with self.assertRaises(AssertionError), child(put_and_die):
-            pass
-        self.assertEqual(items.qsize(), 101)
-        self.assertEqual(collect(items), [*range(100), "last"])
-
-    def test_fork_while_others_wait(self):
-        items = Queue(1)
-        items.put(1)
-        with thread(items.put, 2), thread(items.put, 3):
-            time.sleep(0.05)
-
-            def take_all():
-                assert sorted(items.get(timeout=LONG) for _ in range(3)) == [1, 2, 3]
-
-            with child(take_all):
-                pass
-        self.assertEqual(items.qsize(), 0)
-
-    def test_threads(self):
-        items, results = Queue(20), []
-
-        def work():
-            results.extend(iter(items.get, None))
-
-        workers = [threading.Thread(target=work, daemon=True) for _ in range(4)]
-        for each in workers:
-            each.start()
-        with thread(items.put_many, range(2000)), thread(items.put_many, range(2000, 4000)):
-            pass
-        items.put_many([None] * 4)
-        for each in workers:
-            each.join(LONG)
-        self.assertEqual(sorted(results), list(range(4000)))
 
 
 if __name__ == "__main__":
