@@ -227,8 +227,9 @@ int bufpipe_create(bufpipe_t *ends[2], const struct bufpipe_options *options);
  * Any thread may call this at any time.  It wakes all calls that are blocked in this
  * direction of this end, in this process and others: sends, receives, and waits for
  * many pipes.  They return -EPIPE at once; receivers first get what is there.
- * (Within 100 ms before Linux 5.16, and in a wait for many pipes that is just going to
- * sleep; within 200 ms in bufpipe_wait for room.)  On an exclusive end, a send that
+ * (Within 100 ms for a call that is just going to sleep and does not get the CPU for
+ * 16 ms, and for a wait for many pipes that is just going to sleep; within 200 ms in
+ * bufpipe_wait for room.)  On an exclusive end, a send that
  * another thread has begun may be delivered or not.
  *
  * Needs no room and does not wait for the other side.  On a shared end that sends, it
