@@ -8,6 +8,7 @@
 
 #include "connect/sleep.h"
 
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What ends or interrupts a blocking call: signals, other threads, and handles that are closed meanwhile."""
 
+import multiprocessing
 import os
 import signal
 import threading
