@@ -170,7 +170,7 @@ def ratio_panel(picture, results, test, chosen, title):
 
 
 def overview(results):
-    """The picture for README.md: how many times as fast as a Unix pipe, for each size."""
+    """How many times as fast as a Unix pipe, for each size."""
     cells = results.cells(test="trip", placement="two", busy=0, throttle=0)
     chosen = [name for name in IN_OVERVIEW if name in results.transports]
     if len(cells) < 2 or len(results.cells(test="stream", placement="two", busy=0, throttle=0)) < 2:
