@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Static probes (USDT) for bpftrace, perf and the like; bufpipe-probes(7) lists them. A probe is one nop in the
- * code, and a note in the file that tells where it stands and where its arguments are. Probes stand on cold paths
- * only: the compiler has to have the arguments at hand, and on a hot path that could cost more than the nop.
+ * Static probes (USDT) for bpftrace, perf and similar tools; bufpipe-probes(7) lists them.  A probe is one nop in
+ * the code, and a note in the file with its place and its arguments.  Probes are on cold paths only: the compiler
+ * has to keep the arguments available, which on a hot path could cost more than the nop.
  */
 #ifndef BUFPIPE_BASE_PROBE_H
 #define BUFPIPE_BASE_PROBE_H
@@ -17,7 +17,7 @@
 #define PROBE(name, ...) ((void)0)
 #endif
 
-/* Tells what of the peer's memory is impossible, in a few words, and returns -EPROTO. */
+/* Reports through a probe what is impossible in the memory of the peer, and returns -EPROTO. */
 static inline int protocol_error(const char *what)
 {
 	(void)what;

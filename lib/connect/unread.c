@@ -8,7 +8,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-/* Whether what we have sent still lies in the queue of the other side. */
+/* Whether the other side has not read everything that we have sent. */
 static bool is_unread(int socket)
 {
 	int bytes;
@@ -40,7 +40,10 @@ static bool can_spare_descriptors(void)
 
 bool unread_keep(struct unread *u, int socket, uid_t uid)
 {
-	/* A process of our own user can do worse to us, and shall keep no honest one of that user out. */
+	/*
+	 * Not for our own user: its processes could do worse anyway, and the honest ones must not
+	 * be kept out.
+	 */
 	if (uid == geteuid() || !is_unread(socket) || !can_spare_descriptors())
 		return false;
 	if (u->n == UNREAD_MAX || count_of(u, uid) > UNREAD_OF_USER)
@@ -52,7 +55,7 @@ bool unread_keep(struct unread *u, int socket, uid_t uid)
 
 bool unread_too_many(struct unread *u, uid_t uid)
 {
-	/* From the end: drop moves the last one into the place of the one that goes. */
+	/* From the end, because drop moves the last entry into the free place. */
 	for (int i = u->n; i-- > 0;) {
 		if (!is_unread(u->at[i].socket))
 			drop(u, i);

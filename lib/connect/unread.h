@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Connectors that were dropped while the offer to them lay unread in their socket.
+ * Connectors that were dropped before they had read the offer to them.
  *
- * The descriptor in that offer stays in flight until its reader reads it or
- * closes its socket.  The kernel counts such descriptors against the listener's
- * user, and beyond RLIMIT_NOFILE it lets that user send no more.  So a user who
- * leaves many offers unread would keep all others out.  The listener therefore
- * keeps its side of such a connection, which is the only way to ask later
- * whether the offer is still there, and refuses a user with too many of them.
+ * The descriptor in an offer is in flight until the connector reads it or closes
+ * its socket.  The kernel counts such descriptors for the user of the listener.
+ * Beyond RLIMIT_NOFILE, this user cannot send descriptors any more.  So a user who
+ * leaves many offers unread would keep all others out.  To prevent this, the
+ * listener keeps its side of such a connection, because only then can it ask later
+ * whether the offer was read.  It refuses a user with too many unread offers.
  */
 #ifndef BUFPIPE_CONNECT_UNREAD_H
 #define BUFPIPE_CONNECT_UNREAD_H
@@ -15,10 +15,10 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-/* So many offers may one user leave unread, and so many are remembered of all users. */
+/* How many offers one user may leave unread, and how many are remembered for all users. */
 #define UNREAD_OF_USER 64
 #define UNREAD_MAX     256
-/* A listener whose limit of descriptors is lower has none to spare for this. */
+/* With a lower limit of descriptors, a listener has none to spare for this. */
 #define UNREAD_LEAST_LIMIT 1024
 
 struct unread {
@@ -29,16 +29,16 @@ struct unread {
 	} at[UNREAD_MAX];
 };
 
-/* Takes the socket of a connector that is dropped, which was hung up on; false: the caller closes it. */
+/* Takes the socket of a connector that is dropped, after its shutdown.  If false, the caller closes it. */
 bool unread_keep(struct unread *unread, int socket, uid_t uid);
 
 /*
- * Whether this user has left too many offers unread.  Closes all that have been read
- * meanwhile, or whose reader is gone.
+ * Whether this user has left too many offers unread.  Closes the sockets of offers that
+ * have been read since, or whose reader is gone.
  */
 bool unread_too_many(struct unread *unread, uid_t uid);
 
-/* Closes all: descriptors have run out, or the listener ends.  How many there were. */
+/* Closes all, because descriptors have run out or the listener ends.  Returns how many there were. */
 int unread_forget(struct unread *unread);
 
 #endif
