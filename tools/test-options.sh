@@ -331,7 +331,7 @@ EOF
 	expect_said err "process $listener (python3.*) listens there, $3"
 	kill $listener
 	finish $listener 2>/dev/null
-	rm "$path"
+	rm "$path" listening
 }
 
 foreign_listeners()
