@@ -183,8 +183,18 @@ static ssize_t take(struct hold *hold, struct part *part, int64_t slice)
 	part->have += (size_t)r;
 	/* Perhaps of another message than the one that was announced: another receiver was quicker. */
 	part->total = part->have + after;
-	/* The turn is ours: what another thread had begun is over, and so is that thread. */
-	if (hold->part && hold->part != part)
+	/*
+	 * It is whole, and the turn has gone: before we got the GIL another thread may
+	 * have begun the next one, and the hold has that.
+	 */
+	if (!after)
+		return r;
+	/*
+	 * The turn is ours: what another thread had begun is over.  A call that is at
+	 * work on it has only to take the GIL to see that, and then frees it; else its
+	 * thread is over as well.
+	 */
+	if (hold->part && hold->part != part && !hold->part->busy)
 		hold_forget_part(hold);
 	hold->part = part;
 	return r;

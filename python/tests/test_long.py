@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Messages longer than the buffer: what interrupts them, and what they may cost."""
 
+import contextlib
 import functools
 import gc
 import itertools
@@ -10,6 +11,7 @@ import os
 import pickle
 import random
 import signal
+import sys
 import threading
 import time
 import unittest
@@ -120,6 +122,34 @@ class Interrupted(TestCase):
                     got = call()
                     self.assertEqual(got, message)
                     self.assertIs(type(got), bytes)
+
+    def test_several_threads_that_receive_long_messages_do_not_meddle(self):
+        # Longer than the room that a call begins with, so that it takes the message in several steps.
+        length, count, threads = 1100000, 150, 4
+        receiver, sender = Generic_Pipe(1 << 19)
+        got = []
+
+        def send():
+            receiver.close()
+            for number in range(count):
+                sender.send_bytes(bytes([number]) * length)
+
+        def receive():
+            with self.assertRaises(EOFError):
+                while True:
+                    message = receiver.recv_bytes()
+                    got.append((message[0], message == message[:1] * length))
+
+        # One that has its message whole then waits for the GIL, while others begin the next.
+        self.addCleanup(sys.setswitchinterval, sys.getswitchinterval())
+        sys.setswitchinterval(1e-5)
+        with child(send), contextlib.ExitStack() as stack:
+            sender.close()
+            running = [stack.enter_context(thread(receive)) for _ in range(threads)]
+            while any(each.is_alive() for each in running):
+                for _ in range(1000):
+                    pass
+        self.assertEqual(sorted(got), [(number, True) for number in range(count)])
 
     def test_an_array_stays_writable(self):
         class Array:  # as numpy's does, it gives its data out of band
