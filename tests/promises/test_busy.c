@@ -2,14 +2,33 @@
 /* One CPU that others want, and threads of different priority on it: all get on, without wasting turns. */
 #include "support.h"
 
+#include <dlfcn.h>
+#include <stdarg.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
 
 SUITE(busy);
 
+/* What the library does in this process.  The functions below stand in place of the C library's and count it. */
 static int yields;
+static int membarriers;
 
-/* In place of the C library's: counts what the library does in this process. */
+long syscall(long number, ...)
+{
+	static long (*real)(long, ...);
+	va_list list;
+	long a[6];
+
+	if (!real)
+		*(void **)&real = dlsym(RTLD_NEXT, "syscall");
+	va_start(list, number);
+	for (int i = 0; i < 6; i++)
+		a[i] = va_arg(list, long);
+	va_end(list);
+	membarriers += number == SYS_membarrier;
+	return real(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+
 int sched_yield(void)
 {
 	yields++;
@@ -71,27 +90,33 @@ static void answer(void *arg)
 		check_eq(bufpipe_send(echo->ends[IN], message, sizeof(message), -1), 0);
 }
 
-/* So many round trips with a child on this CPU; how often we yielded. */
-static int yields_of(int trips, bool real_time_child)
+/* So many round trips with a child on this CPU; how often we did what *count counts. */
+static int count_of(const int *count, int trips, bool real_time_child, const struct bufpipe_options *options)
 {
-	struct bufpipe_options options = { .flags = BUFPIPE_DUPLEX };
 	struct echo echo = { .real_time = real_time_child };
 	char message[64] = { 0 };
 	struct child child;
 	int before;
 
-	pipe_open(echo.ends, &options);
+	pipe_open(echo.ends, options);
 	child = child_start(answer, &echo);
 	bufpipe_close(echo.ends[IN]);
-	before = yields;
+	before = *count;
 	for (int i = 0; i < trips; i++) {
 		check_eq(bufpipe_send(echo.ends[OUT], message, sizeof(message), PLENTY), 0);
 		check_eq(bufpipe_recv(echo.ends[OUT], message, sizeof(message), PLENTY), sizeof(message));
 	}
-	before = yields - before;
+	before = *count - before;
 	bufpipe_close(echo.ends[OUT]);
 	child_join(&child);
 	return before;
+}
+
+static int yields_of(int trips, bool real_time_child)
+{
+	const struct bufpipe_options options = { .flags = BUFPIPE_DUPLEX };
+
+	return count_of(&yields, trips, real_time_child, &options);
 }
 
 enum { TRIPS = 500 };
@@ -124,6 +149,19 @@ Test(busy, a_normal_waiter_gets_answers_of_a_real_time_peer)
 	hog = child_start(compute, NULL);
 	check(yields_of(TRIPS, true) < TRIPS);
 	child_kill(&hog);
+}
+
+/* It has the other side fence instead, after a few sleeps in a row. */
+Test(busy, a_waiter_that_sleeps_for_each_message_stops_issuing_membarriers)
+{
+	for (int shared = 0; shared < 2; shared++) {
+		const struct bufpipe_options options = {
+			.flags = BUFPIPE_DUPLEX | (shared ? BUFPIPE_SHARED : 0),
+			.spin_ns = BUFPIPE_NO_SPIN,
+		};
+
+		check(count_of(&membarriers, TRIPS, false, &options) < TRIPS / 5);
+	}
 }
 
 /* Many to many. */
