@@ -32,7 +32,7 @@ struct direction {
 	uint64_t shortest;
 	uint64_t span;
 	struct wait wait;
-	pthread_mutex_t *lock;         /* taken if DIRECTION_SHARED */
+	struct lock *lock;             /* taken if DIRECTION_SHARED */
 	struct lock_habit habit;       /* for lock */
 	const struct receiver *held;   /* receiving: ring_hold keeps its head while the lock is held */
 	struct quick_lock *quick_lock; /* sending: claimed while the lock is held */

@@ -113,7 +113,7 @@ static bool regions_fit(const struct identity *ours, const struct identity *thei
 	return out == !!(theirs->flags & LAYOUT_RECEIVES) && in == !!(theirs->flags & LAYOUT_SENDS);
 }
 
-static void direction_init(struct direction *direction, const struct identity *ring, pthread_mutex_t *lock,
+static void direction_init(struct direction *direction, const struct identity *ring, struct lock *lock,
 			   unsigned state)
 {
 	direction->state = state;

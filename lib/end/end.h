@@ -41,7 +41,7 @@ struct bufpipe {
 	struct direction in;
 	struct partial partial;
 	struct outgoing outgoing;
-	pthread_mutex_t *lead_lock;
+	struct lock *lead_lock;
 	struct lock_habit lead_habit;
 	struct region ours;
 	struct region theirs;

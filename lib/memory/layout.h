@@ -104,6 +104,21 @@ struct notify {
 	_Atomic uint64_t rung;  /* the raise that was answered last, and its flags: raises << 8 | flags */
 };
 
+/*
+ * A lock of the co-owners of an end.  What follows the mutex are hints that keep it fair,
+ * see lock.c.  Times are in units of 65,536 ns.
+ */
+struct lock {
+	pthread_mutex_t mutex;
+	_Atomic uint32_t last;    /* the thread that took it last, by its id; written by that thread */
+	_Atomic uint32_t since;   /* when that thread took it from another; written by that thread */
+	_Atomic uint32_t wanted;  /* when a thread last went to sleep for it; written by that one */
+	_Atomic uint32_t changes; /* futex word: grows by 2 when another thread takes it; LOCK_ASIDE */
+};
+
+#define LOCK_ASIDE \
+	((uint32_t)1) /* in changes: the thread that had the lock sleeps until another has taken it */
+
 /* Which co-owner of a shared end may send now; see quick_lock.h. */
 struct quick_lock {
 	_Atomic uint32_t word;    /* futex word */
@@ -164,13 +179,13 @@ struct control {
 	_Alignas(LAYOUT_LINE) struct tail tail;
 	_Alignas(LAYOUT_LINE) struct notify recv_notify;
 	/* In shared ends the owner of send_lock sends or waits for room, */
-	_Alignas(LAYOUT_LINE) pthread_mutex_t send_lock;
+	_Alignas(LAYOUT_LINE) struct lock send_lock;
 	/* the owner of recv_lock receives, */
-	_Alignas(LAYOUT_LINE) pthread_mutex_t recv_lock;
+	_Alignas(LAYOUT_LINE) struct lock recv_lock;
 	/* and the owner of lead_lock waits for messages, for all receivers. */
-	_Alignas(LAYOUT_LINE) pthread_mutex_t lead_lock;
+	_Alignas(LAYOUT_LINE) struct lock lead_lock;
 	/* In all ends the owner of doorbell_lock takes old bytes out of the socket. */
-	_Alignas(LAYOUT_LINE) pthread_mutex_t doorbell_lock;
+	_Alignas(LAYOUT_LINE) struct lock doorbell_lock;
 	_Alignas(LAYOUT_LINE) struct meter send_meter;
 	_Alignas(LAYOUT_LINE) struct meter recv_meter;
 	_Alignas(LAYOUT_LINE) struct about about;
@@ -200,7 +215,7 @@ struct control {
 static_assert(sizeof(struct identity) <= LAYOUT_LINE, "identity is one line");
 static_assert(sizeof(struct waiter_state) <= LAYOUT_LINE, "a waiter is one line");
 static_assert(sizeof(struct tail) <= LAYOUT_LINE, "the tail is one line");
-static_assert(sizeof(pthread_mutex_t) <= LAYOUT_LINE, "a lock is one line");
+static_assert(sizeof(struct lock) <= LAYOUT_LINE, "a lock is one line");
 static_assert(offsetof(struct control, identity) == 0, "layout");
 static_assert(offsetof(struct control, send_waiter) == 64, "layout");
 static_assert(offsetof(struct control, recv_waiter) == 128, "layout");

@@ -56,7 +56,7 @@ int doorbell_sleep(int bell, int64_t timeout_ns)
 	return r < 0 ? r : 0;
 }
 
-void doorbell_trim(int socket, pthread_mutex_t *lock)
+void doorbell_trim(int socket, struct lock *lock)
 {
 	int bytes = 0;
 

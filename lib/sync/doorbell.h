@@ -15,7 +15,8 @@
 #ifndef BUFPIPE_SYNC_DOORBELL_H
 #define BUFPIPE_SYNC_DOORBELL_H
 
-#include <pthread.h>
+#include "memory/layout.h"
+
 #include <stdint.h>
 
 /* The waiter that makes each 64th raise trims the queue, which holds 278 packets. */
@@ -35,6 +36,6 @@ void doorbell_take(int bell);
 int doorbell_sleep(int bell, int64_t timeout_ns);
 
 /* Takes bytes out of the queue and leaves one.  The lock lets one co-owner of this end trim at a time. */
-void doorbell_trim(int socket, pthread_mutex_t *lock);
+void doorbell_trim(int socket, struct lock *lock);
 
 #endif

@@ -8,6 +8,8 @@
 #ifndef BUFPIPE_SYNC_LOCK_H
 #define BUFPIPE_SYNC_LOCK_H
 
+#include "memory/layout.h"
+
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -18,17 +20,17 @@ struct lock_habit {
 	_Atomic uint32_t takes;  /* how many times the lock was found taken */
 };
 
-int lock_init(pthread_mutex_t *lock);
+int lock_init(struct lock *lock);
 
 /* The lock was taken, and its last owner has died.  That owner may have published a record and not rung. */
 #define LOCK_RECOVERED 1
 
 /* Does not wait: 0, LOCK_RECOVERED or -EAGAIN. */
-int lock_try(pthread_mutex_t *lock);
+int lock_try(struct lock *lock);
 
 /* Spins for as long as this pays, then sleeps until the deadline: 0, LOCK_RECOVERED or -ETIMEDOUT. */
-int lock_take(pthread_mutex_t *lock, struct lock_habit *habit, int64_t deadline);
+int lock_take(struct lock *lock, struct lock_habit *habit, int64_t deadline);
 
-void lock_drop(pthread_mutex_t *lock);
+void lock_drop(struct lock *lock);
 
 #endif

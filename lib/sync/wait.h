@@ -36,7 +36,7 @@ struct wait {
 	struct notify *notify;             /* what we have seen of theirs */
 	struct waiter_state *ours;
 	struct meter *meter;              /* ours: statistics of our waits */
-	pthread_mutex_t *doorbell_lock;   /* its owner trims the queue of the socket */
+	struct lock *doorbell_lock;       /* its owner trims the queue of the socket */
 	const struct waiter_state *other; /* ours in the other direction, on the same socket */
 	int socket;
 	_Atomic uint32_t moved;  /* counts publications */

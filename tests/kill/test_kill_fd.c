@@ -162,7 +162,7 @@ static void die_in_its_turn(void)
 	struct control *ours = ends[OUT]->ours.control;
 
 	publish_and_die();
-	pthread_mutex_lock(&ours->send_lock);
+	pthread_mutex_lock(&ours->send_lock.mutex);
 }
 
 Test(kill_fd, whoever_takes_a_lock_from_the_dead_rings)

@@ -12,7 +12,7 @@ SUITE(lock);
 static struct lock_habit habit;
 
 struct shared {
-	pthread_mutex_t lock;
+	struct lock lock;
 	volatile long counter; /* guarded by the lock */
 	_Atomic int inside;
 };
@@ -146,5 +146,49 @@ Test(lock, of_an_owner_who_dies_wakes_who_waits)
 	for (int i = 0; i < 3; i++)
 		child_join(&waiters[i]);
 	check(clock_ns() - begin < PROMPT);
+	munmap(s, 4096);
+}
+
+static void take_and_drop(struct shared *s)
+{
+	check_eq(lock_take(&s->lock, &habit, TIME_FOREVER), 0);
+	lock_drop(&s->lock);
+}
+
+static void take_once(void *arg)
+{
+	take_and_drop(arg);
+}
+
+/* As if this thread had taken it again and again for a second, and another had gone to sleep for it meanwhile. */
+static void go_on_for_long(struct shared *s, bool wanted)
+{
+	s->lock.since -= NSEC_PER_SEC >> 16;
+	s->lock.wanted = s->lock.since + (wanted ? 1 : 0);
+}
+
+static bool stepped_aside(const struct shared *s)
+{
+	return s->lock.changes & LOCK_ASIDE;
+}
+
+Test(lock, one_that_goes_on_for_long_lets_a_sleeper_in_once)
+{
+	struct shared *s = shared_new();
+	struct child child;
+
+	take_and_drop(s);
+	go_on_for_long(s, false);
+	take_and_drop(s);
+	check(!stepped_aside(s));
+	go_on_for_long(s, true);
+	take_and_drop(s);
+	check(stepped_aside(s));
+	child = child_start(take_once, s);
+	child_join(&child);
+	check(!stepped_aside(s));
+	take_and_drop(s);
+	take_and_drop(s);
+	check(!stepped_aside(s));
 	munmap(s, 4096);
 }

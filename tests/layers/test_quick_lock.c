@@ -14,7 +14,7 @@ static struct lock_habit habit;
 
 struct shared {
 	struct quick_lock quick_lock;
-	pthread_mutex_t lock;
+	struct lock lock;
 	volatile long counter; /* guarded by the turn */
 	_Atomic int inside;
 	_Atomic int go;

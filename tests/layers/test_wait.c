@@ -21,8 +21,8 @@ struct page {
 	struct notify waiter_notify;
 	struct notify publisher_notify;
 	struct meter meter; /* of both: nobody asks */
-	pthread_mutex_t waiter_door;
-	pthread_mutex_t publisher_door;
+	struct lock waiter_door;
+	struct lock publisher_door;
 };
 
 struct rig {

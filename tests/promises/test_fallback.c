@@ -245,15 +245,33 @@ Test(fallback, without_memfds_creation_says_so)
 static void echo_in_a_jail(void *arg)
 {
 	static const int calls[] = {
-		SYS_futex,    SYS_futex_waitv,   SYS_membarrier,      SYS_ppoll,
-		SYS_recvfrom, SYS_sendto,        SYS_sched_yield,
+		SYS_futex,
+		SYS_futex_waitv,
+		SYS_membarrier,
+		SYS_ppoll,
+		SYS_recvfrom,
+		SYS_sendto,
+		SYS_sched_yield,
 #ifdef SYS_poll /* not on AArch64, where glibc calls ppoll */
 		SYS_poll,
 #endif
-		SYS_getcpu,   SYS_clock_gettime, SYS_get_robust_list, SYS_gettid,
-		SYS_mmap,     SYS_madvise,       SYS_munmap,          SYS_brk,
-		SYS_close,    SYS_exit_group,    SYS_epoll_create1,   SYS_epoll_ctl,
-		SYS_ioctl,    SYS_epoll_pwait,   SYS_recvmsg,         SYS_flistxattr,
+		SYS_getcpu,
+		SYS_clock_gettime,
+		SYS_get_robust_list,
+		SYS_gettid,
+		SYS_mmap,
+		SYS_madvise,
+		SYS_munmap,
+		SYS_brk,
+		SYS_close,
+		SYS_exit_group,
+		SYS_epoll_create1,
+		SYS_epoll_ctl,
+		SYS_ioctl,
+		SYS_epoll_pwait,
+		SYS_recvmsg,
+		SYS_flistxattr,
+		SYS_sched_getscheduler,
 	};
 
 	allow_only(calls, sizeof(calls) / sizeof(calls[0]));
