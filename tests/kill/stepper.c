@@ -259,7 +259,8 @@ static void step(pid_t victim, struct trial *trial, bool awake)
 
 	for (trial->steps = 0; trial->steps < trial->point; trial->steps++) {
 		place = place_of(victim);
-		naps += place.call == SYS_futex_waitv;
+		/* A futex that is slept on with a time: FUTEX_WAKE has none. */
+		naps += place.call == SYS_futex_waitv || (place.call == SYS_futex && place.fourth);
 		/* Some waits sleep on the futex again and again. */
 		if (awake && (naps > 2 || falls_asleep(victim, &place))) {
 			trial->finished = true;
