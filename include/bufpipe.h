@@ -51,10 +51,10 @@
  *              bufpipe_strerror.
  *   Death      when the last process that holds an end is gone, by
  *              bufpipe_close, exit or SIGKILL, the other end receives what had
- *              been sent and then -EPIPE.  A blocked call notices within 100 ms,
- *              and at once if it has been blocked for longer.  A try, and a send
- *              into free room, may notice a SIGKILL a few milliseconds or one ring
- *              of messages later.
+ *              been sent and then -EPIPE.  A blocked call notices bufpipe_close at
+ *              once, and a death within 100 ms, or at once if it has been blocked for
+ *              longer.  A try, and a send into free room, may notice a SIGKILL a
+ *              few milliseconds or one ring of messages later.
  *   Trust      the other end may be hostile.  The worst that it can cause is
  *              -EPROTO, or garbage in its own messages.  Holders of the *same*
  *              end trust each other.
@@ -393,7 +393,9 @@ int bufpipe_cancel(bufpipe_t *pipe);
  * bufpipe_unpeek leaves it as the next message.  Until one of them, every other
  * receiving call on this end is -EBUSY.  A hostile sender can still change the bytes:
  * copy them before you check them.  A shared end is locked meanwhile: the thread that
- * peeked must finish, and other holders wait.
+ * peeked must finish, and other holders wait.  For bufpipe_wait and sets of those holders
+ * the message stays ready, so a loop around them goes on until it is released: peek at a
+ * shared end for a short time only.
  *
  * Errors of peek: -EINVAL, -EBADF, -EAGAIN, -ETIMEDOUT, -EINTR, -EPIPE, -EBUSY,
  *   -EPROTO; -EMSGSIZE: the message is longer than buffer_size and comes in pieces:
