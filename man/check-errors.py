@@ -16,7 +16,7 @@ import sys
 ALLOWED: dict[tuple[str, str], str] = {}
 
 ERROR = re.compile(r"-(E[A-Z0-9]{3,})\b")
-REFERENCE = re.compile(r"those of (bufpipe_\w+)( but (?:-E\w+(?:, | and )?)+)?")
+REFERENCE = re.compile(r"those of (bufpipe_\w+)( except (?:-E\w+(?:, | and )?)+)?")
 CALL = re.compile(r"^(?:int|ssize_t) (bufpipe_\w+)\(", re.MULTILINE)
 NARROWED = re.compile(r"(?:\*bufpipe_\w+\*\(\)(?:, | and )?)+(?: only)?:")
 # What any call may return, which the overview page says as well.
@@ -45,8 +45,8 @@ def read_paragraph(text: str, calls: list[str], known: dict[str, set[str]]) -> d
     parts = re.split(rf"\b((?:{names})(?:(?:, | and )(?:{names}))*):", text)
     for scope, part in zip([None, *parts[1::2]], parts[0::2]):
         here: set[str] = set()
-        for call, but in REFERENCE.findall(part):
-            here |= known[call] - set(ERROR.findall(but))
+        for call, without in REFERENCE.findall(part):
+            here |= known[call] - set(ERROR.findall(without))
         here |= set(ERROR.findall(REFERENCE.sub("", part)))
         for call in [short[name] for name in re.split(", | and ", scope)] if scope else calls:
             errors[call] |= here
