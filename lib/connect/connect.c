@@ -176,10 +176,12 @@ int bufpipe_connect(bufpipe_t **pipe, const char *address, const struct bufpipe_
 	while (r == -ECONNRESET && for_listener && deadline != TIME_TRY &&
 	       (r = sleep_until(&s, -1, time_now() + PAUSE, -1)) == 0);
 	if (r == 0) {
+		PROBE(connect, address, made->socket);
 		end_settle(made);
 		*pipe = made;
+	} else {
+		PROBE(connect, address, r);
 	}
-	PROBE(connect, address, r < 0 ? r : made->socket);
 	sleeper_end(&s);
 	return r;
 }
