@@ -52,6 +52,7 @@ done | sort -u | while read -r library; do
 	mkdir -p "$work/root$(dirname "$to")"
 	cp -L "$library" "$work/root$to"
 done
+printf '%s\n' "$@" >"$work/root/programs"
 python3 - "$work/root" "$work/initrd" <<'END'
 import os, stat, sys
 root, out = sys.argv[1:]
@@ -70,7 +71,7 @@ with open(out, "wb") as f:
 END
 timeout -s KILL "${OLD_KERNEL_SECONDS:-3600}" qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m 2048 -nographic \
 	-no-reboot -nodefaults -serial stdio -monitor none -kernel "$kernel" -initrd "$work/initrd" \
-	-append "console=ttyS0 quiet panic=-1 mitigations=off rdinit=/init -- $*" </dev/null | sed -u 's/\r//g' >"$work/log"
+	-append "console=ttyS0 quiet panic=-1 mitigations=off rdinit=/init" </dev/null | sed -u 's/\r//g' >"$work/log"
 failures=0
 for program; do
 	if grep -q "^RESULT $program 0 " "$work/log"; then
