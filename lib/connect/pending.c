@@ -311,7 +311,8 @@ static int take(struct bufpipe_listener *l, struct pending *p, int socket)
 
 	if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0)
 		return -errno;
-	r = unread_too_many(&l->unread, cred.uid) ? -EUSERS : ask_policy(l, socket, &cred);
+	r = unread_too_many(&l->unread, cred.uid, waiting_of(l, cred.uid)) ? -EUSERS
+									   : ask_policy(l, socket, &cred);
 	if (r < 0) {
 		handshake_refuse(socket, r);
 		hang_up(socket);

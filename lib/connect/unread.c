@@ -53,14 +53,14 @@ bool unread_keep(struct unread *u, int socket, uid_t uid)
 	return true;
 }
 
-bool unread_too_many(struct unread *u, uid_t uid)
+bool unread_too_many(struct unread *u, uid_t uid, int waiting)
 {
 	/* From the end, because drop moves the last entry into the free place. */
 	for (int i = u->n; i-- > 0;) {
 		if (!is_unread(u->at[i].socket))
 			drop(u, i);
 	}
-	return count_of(u, uid) >= UNREAD_OF_USER;
+	return count_of(u, uid) + waiting >= UNREAD_OF_USER;
 }
 
 int unread_forget(struct unread *u)

@@ -33,10 +33,11 @@ struct unread {
 bool unread_keep(struct unread *unread, int socket, uid_t uid);
 
 /*
- * Whether this user has left too many offers unread.  Closes the sockets of offers that
- * have been read since, or whose reader is gone.
+ * Whether this user has left too many offers unread, together with those that lie in
+ * its waiting connections.  Closes the sockets of offers that have been read since, or
+ * whose reader is gone.
  */
-bool unread_too_many(struct unread *unread, uid_t uid);
+bool unread_too_many(struct unread *unread, uid_t uid, int waiting);
 
 /* Closes all, because descriptors have run out or the listener ends.  Returns how many there were. */
 int unread_forget(struct unread *unread);
