@@ -151,6 +151,10 @@ static int sleep_for(struct lock *lock, int64_t deadline)
 		until = time_spec(slice);
 		r = settle(lock, pthread_mutex_clocklock(&lock->mutex, CLOCK_MONOTONIC, &until));
 	} while (r == -ETIMEDOUT && slice < deadline);
+	/* We want it no more.  Others that sleep for it say so again at their next slice. */
+	if (r < 0)
+		atomic_store_explicit(&lock->wanted, atomic_load_explicit(&lock->since, memory_order_relaxed),
+				      memory_order_relaxed);
 	return r;
 }
 
