@@ -171,10 +171,14 @@ static int reserve_memory(const struct region *region, unsigned flags)
 int region_prefault(const struct region *region)
 {
 	uint64_t data_size = region->identity.data_size;
-	int r = reserve_memory(region, BUFPIPE_PREFAULT);
+	/* Not the control page, which has memory and is in use: populate may store to each page. */
+	int r = data_size ? populate(region->data, 2 * data_size) : 0;
 
-	/* Also fill the page table of the second mapping of the ring. */
-	return r < 0 || !data_size ? r : populate(region->data + data_size, data_size);
+	if (r < 0 || !data_size)
+		return r;
+	atomic_store_explicit((_Atomic uint64_t *)(void *)region->data, 0, memory_order_relaxed);
+	atomic_store_explicit(&region->control->tail.head_seen, 0, memory_order_relaxed);
+	return 0;
 }
 
 /*
