@@ -146,19 +146,28 @@ static unsigned collect_futexes(const struct crowd *c, struct futex_waitv futexe
 	return count;
 }
 
+static bool has_leaver(struct wait *wait)
+{
+	if (!wait_has_leaver(wait))
+		return false;
+	/* Other holders may be left: takes note, so that the next sleep does not ask again. */
+	(void)wait_glance(wait);
+	return true;
+}
+
 /* Whether a peer hung up before the counts were collected.  If it did, the counts do not end a sleep. */
 static bool somebody_hung_up(const struct crowd *c)
 {
 	bool left = false;
 
 	for (unsigned i = 0; i < c->n; i++) {
-		struct wait *wait = readiness_any(c->live[i]->pipe);
+		bufpipe_t *p = c->live[i]->pipe;
 
-		if (!wait_has_leaver(wait))
-			continue;
-		left = true;
-		/* Other holders may be left: takes note, so that the next sleep does not ask again. */
-		(void)wait_glance(wait);
+		/* Each, because bufpipe_stop counts only in the direction in which it receives. */
+		if (!(p->in.state & DIRECTION_NONE))
+			left |= has_leaver(&p->in.wait);
+		if (!(p->out.state & DIRECTION_NONE))
+			left |= has_leaver(&p->out.wait);
 	}
 	return left && poll_sockets(c, 0, TIME_TRY) > 0;
 }
