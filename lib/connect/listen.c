@@ -263,7 +263,11 @@ static void set_timer(struct bufpipe_listener *l, int64_t at)
 	l->armed = at != TIME_FOREVER;
 	if (timerfd_settime(l->timer, TFD_TIMER_ABSTIME, &when, NULL) == 0)
 		return;
-	/* A sandbox refuses it from now on.  Nobody could silence it any more, and accept would spin. */
+	/*
+	 * A sandbox refuses it from now on.  Nobody could silence it any more, and accept would
+	 * spin.  Taken out of the epoll first, because a child of fork may hold it as well.
+	 */
+	epoll_ctl(l->epoll, EPOLL_CTL_DEL, l->timer, NULL);
 	close(l->timer);
 	l->timer = -1;
 }

@@ -50,7 +50,11 @@ static bool set_timer(struct poll_fd *f, int64_t in)
 	const struct itimerspec when = { .it_value = time_spec(in) };
 
 	if (f->timer >= 0 && timerfd_settime(f->timer, 0, &when, NULL) < 0) {
-		/* It may have been set before, and nobody could silence it. */
+		/*
+		 * It may have been set before, and nobody could silence it.  Taken out of the epoll
+		 * first, because a child of fork may hold it as well.
+		 */
+		epoll_ctl(f->epoll, EPOLL_CTL_DEL, f->timer, NULL);
 		close(f->timer);
 		f->timer = -1;
 	}
