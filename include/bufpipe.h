@@ -311,7 +311,8 @@ ssize_t bufpipe_send_part(bufpipe_t *pipe, const void *buf, size_t len, size_t a
  *   beginning if this call gives up; it stays in place.
  *
  * If a call gives up in the middle of a message longer than the ring, it keeps what it
- * has received, and a later call continues.  This takes as much memory as the message;
+ * has received, and a later call continues.  This takes as much memory as the message,
+ * and the call that completes or drops it about 0.5 ms for each MiB of it;
  * bufpipe_recv_part needs none.
  *
  * On a shared end the beginning cannot be kept for other holders.  So the call does

@@ -104,7 +104,7 @@ static int await_piece(bufpipe_t *p, struct record *record, struct effort *effor
 			return 1;
 		r = deadline == TIME_TRY ? record_try_again(p) : record_wait(p, &p->partial, deadline);
 		if (r == 0)
-			r = effort_spend(effort, 1);
+			r = effort_spend(effort, EFFORT_IN_VAIN);
 	} while (r == 0);
 	return r;
 }

@@ -29,6 +29,12 @@ struct effort {
  */
 #define EFFORT_A_TRY 8192
 
+/*
+ * The effort of a look that was told of a record and found none.  With bufpipe_fd each takes
+ * several system calls, and a hostile peer can cause one at every try.
+ */
+#define EFFORT_IN_VAIN 128
+
 /* Adds to the count: 0, or -ETIMEDOUT. */
 int effort_spend(struct effort *effort, uint64_t units);
 

@@ -88,9 +88,6 @@ static int skip_strays(bufpipe_t *p, struct record *record, struct effort *effor
 	return r;
 }
 
-/* The effort of a look that was told of a record and found none. */
-#define LOOK_AGAIN 16
-
 /* The time is up, although there is more to look at. */
 static int give_up(bufpipe_t *p, int64_t deadline)
 {
@@ -135,7 +132,7 @@ static int await_record(bufpipe_t *p, struct record *record, struct effort *effo
 			r = deadline == TIME_TRY ? record_try_again(p) : record_wait(p, NULL, deadline);
 		/* Each look may find nothing although we were woken, so it counts as effort. */
 		if (r == 0)
-			r = effort_spend(effort, LOOK_AGAIN);
+			r = effort_spend(effort, EFFORT_IN_VAIN);
 		if (r < 0)
 			return r == -ETIMEDOUT ? give_up(p, deadline) : r;
 	}

@@ -45,6 +45,7 @@ struct region_view {
 #define BUCKETS 4096
 
 struct scan {
+	dev_t memory; /* the file system of memory files */
 	struct region_view **regions;
 	size_t n;
 	struct region_view *buckets[BUCKETS];

@@ -7,15 +7,14 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "inspect.h"
 
-#define TMPFS_MAGIC 0x01021994
-#define MEMFD       "/memfd:"
+#define MEMFD "/memfd:"
 /* A thread of the kernel, in the flags of /proc/PID/stat. */
 #define PF_KTHREAD 0x00200000u
 
@@ -160,6 +159,30 @@ static int note_hold(struct region_view *r, const struct process *process, bool 
 }
 
 /*
+ * All memory files are on one file system of the kernel.  A name that looks like
+ * theirs may belong to another file, whose maker could let a look at it sleep for ever:
+ * so this asks nobody but the kernel.
+ */
+static bool is_memory_file(const struct scan *scan, int fd, struct statx *file)
+{
+	return statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE | STATX_INO, file) == 0 &&
+	       makedev(file->stx_dev_major, file->stx_dev_minor) == scan->memory && S_ISREG(file->stx_mode);
+}
+
+static int find_file_system(struct scan *scan)
+{
+	int fd = memfd_create("bufpipe-list", MFD_CLOEXEC);
+	struct stat st;
+	int r = fd < 0 || fstat(fd, &st) < 0 ? -errno : 0;
+
+	if (fd >= 0)
+		close(fd);
+	if (r == 0)
+		scan->memory = st.st_dev;
+	return r;
+}
+
+/*
  * One descriptor.  O_PATH opens nothing of the file, whatever it is, and holds
  * it: so what is looked at then is what is opened, also if the process puts
  * another file under this number meanwhile.
@@ -169,9 +192,8 @@ static int look_at_descriptor(struct scan *scan, int dir, const char *number, co
 	char target[64] = "";
 	char path[32];
 	struct region_view *r;
-	struct statfs fs;
+	struct statx file;
 	struct stat link;
-	struct stat st;
 	int result = 0;
 	int fd;
 
@@ -183,13 +205,12 @@ static int look_at_descriptor(struct scan *scan, int dir, const char *number, co
 		return 0;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	memset(target, 0, sizeof(target));
-	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && fstatfs(fd, &fs) == 0 &&
-	    (uint64_t)fs.f_type == TMPFS_MAGIC && readlink(path, target, sizeof(target) - 1) > 0 &&
+	if (is_memory_file(scan, fd, &file) && readlink(path, target, sizeof(target) - 1) > 0 &&
 	    strncmp(target, MEMFD, strlen(MEMFD)) == 0 &&
 	    fstatat(dir, number, &link, AT_SYMLINK_NOFOLLOW) == 0) {
-		r = find_region(scan, st.st_dev, st.st_ino);
+		r = find_region(scan, scan->memory, file.stx_ino);
 		if (!r)
-			r = add_region(scan, st.st_dev, st.st_ino, path);
+			r = add_region(scan, scan->memory, file.stx_ino, path);
 		/* The mode of the link is that with which the descriptor was opened. */
 		result = note_hold(r, process, link.st_mode & S_IWUSR);
 	}
@@ -240,7 +261,8 @@ static int look_at_mapping(struct scan *scan, const char *line, const struct pro
 
 	if (sscanf(line, "%lx-%lx %4s %*x %x:%x %lu %n", &begin, &end, mode, &major, &minor, &inode, &name) <
 		    6 ||
-	    !name || strncmp(line + name, MEMFD, strlen(MEMFD)) != 0 || mode[3] != 's')
+	    !name || strncmp(line + name, MEMFD, strlen(MEMFD)) != 0 || mode[3] != 's' ||
+	    makedev(major, minor) != scan->memory)
 		return 0;
 	r = find_region(scan, makedev(major, minor), inode);
 	if (!r) {
@@ -300,6 +322,8 @@ int scan_pipes(struct scan **result)
 
 	if (!scan)
 		r = -ENOMEM;
+	if (r == 0)
+		r = find_file_system(scan);
 	while (r == 0 && (entry = readdir(proc))) {
 		int dir;
 
