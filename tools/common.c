@@ -75,6 +75,8 @@ int print(const char *text)
 {
 	/* Whoever redirects help into a full disk wants to know. */
 	if (fputs(text, stdout) < 0 || fflush(stdout) < 0) {
+		if (errno == EPIPE)
+			return STATUS_UNREAD;
 		complain("standard output: %s", strerror(errno));
 		return STATUS_FAILED;
 	}

@@ -170,6 +170,8 @@ static int run(int argc, char **argv)
 	r = watch(&top);
 	if (keys)
 		tcsetattr(STDIN_FILENO, TCSANOW, &old);
+	if (r == -EPIPE)
+		return STATUS_UNREAD;
 	if (r < 0) {
 		complain("%s", strerror(-r));
 		return STATUS_FAILED;
