@@ -107,6 +107,9 @@ bool pattern_holds(const void *buf, size_t len, uint64_t seed);
 
 int64_t clock_ns(void);
 
+/* The CPU time of this process so far. */
+double cpu_seconds(void);
+
 /* A child that runs a function and exits with 0, unless a check fails in it.  It dies with this thread. */
 struct child {
 	pid_t pid;

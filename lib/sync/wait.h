@@ -149,6 +149,12 @@ void wait_lower(struct wait *wait, uint32_t mode);
  */
 bool wait_order(struct wait *wait, bool fenced);
 
+/* Raises the mode of the one that leads, and orders it; as wait_order. */
+bool wait_raise_and_order(struct wait *wait, uint64_t wanted, uint32_t mode);
+
+/* Called by wait_init: where membarriers do not work, publishers fence from the beginning. */
+void wait_order_init(struct wait *wait);
+
 /* The same for many raises at once.  Call wait_ordered for each of them afterwards. */
 bool wait_order_all(void);
 void wait_ordered(struct wait *wait);

@@ -413,15 +413,6 @@ Test(hostile_meeting, the_crowd_of_another_user_keeps_nobody_out)
 	bufpipe_listener_close(listener);
 }
 
-static double cpu_seconds(void)
-{
-	struct rusage usage;
-
-	getrusage(RUSAGE_SELF, &usage);
-	return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
-	       (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
-}
-
 /* A worker that was forked while somebody was silent keeps the connection open for as long as it lives. */
 Test(hostile_meeting, a_connection_that_a_fork_inherited_does_no_harm)
 {

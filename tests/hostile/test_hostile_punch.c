@@ -56,7 +56,7 @@ static void call_each(bufpipe_t *victim, bufpipe_t *honest[2], bufpipe_set_t *se
 	cr_assert_lt(elapsed(begin), SOON);
 }
 
-static void receive_from_a_puncher(unsigned set_flags)
+static void receive_beside(flip_step *attack_step, unsigned set_flags)
 {
 	struct duel d = duel_begin(0, &(struct bufpipe_options){ .spin_ns = BUFPIPE_NO_SPIN });
 	int64_t attack = attack_time();
@@ -69,7 +69,7 @@ static void receive_from_a_puncher(unsigned set_flags)
 	cr_assert_eq(bufpipe_set_create(&set, set_flags), 0);
 	cr_assert_eq(bufpipe_set_add(set, d.victim, BUFPIPE_IN, NULL), 0);
 	cr_assert_eq(bufpipe_set_add(set, honest[0], BUFPIPE_IN, NULL), 0);
-	pid = flipper_start(&d, punch);
+	pid = flipper_start(&d, attack_step);
 	while (elapsed(began) < attack)
 		call_each(d.victim, honest, set);
 	flipper_stop(pid);
@@ -80,8 +80,8 @@ static void receive_from_a_puncher(unsigned set_flags)
 
 Test(hostile_punch, a_sender_punches_its_memory)
 {
-	receive_from_a_puncher(0);
-	receive_from_a_puncher(BUFPIPE_NO_URING);
+	receive_beside(punch, 0);
+	receive_beside(punch, BUFPIPE_NO_URING);
 }
 
 static void send_to_a_puncher(const struct bufpipe_options *options)
@@ -276,22 +276,5 @@ static void collapse(const struct duel *d, uint64_t random)
 /* The calls of its victim take a little longer, and are right as ever. */
 Test(hostile_punch, a_peer_asks_for_huge_pages)
 {
-	struct duel d = duel_begin(0, &(struct bufpipe_options){ .spin_ns = BUFPIPE_NO_SPIN });
-	int64_t attack = attack_time();
-	int64_t began = time_now();
-	bufpipe_set_t *set;
-	bufpipe_t *honest[2];
-	pid_t pid;
-
-	pipe_open(honest, NULL);
-	cr_assert_eq(bufpipe_set_create(&set, 0), 0);
-	cr_assert_eq(bufpipe_set_add(set, d.victim, BUFPIPE_IN, NULL), 0);
-	cr_assert_eq(bufpipe_set_add(set, honest[0], BUFPIPE_IN, NULL), 0);
-	pid = flipper_start(&d, collapse);
-	while (elapsed(began) < attack)
-		call_each(d.victim, honest, set);
-	flipper_stop(pid);
-	bufpipe_set_destroy(set);
-	pipe_close(honest);
-	duel_end(&d);
+	receive_beside(collapse, 0);
 }

@@ -370,6 +370,14 @@ void actor_await_sleep(pid_t child, unsigned kinds)
 	}
 }
 
+void end_actor(pid_t pid)
+{
+	int status;
+
+	kill(pid, SIGKILL);
+	trial_assert(waitpid(pid, &status, __WALL) == pid, "waitpid: %s", strerror(errno));
+}
+
 void flag_await(const _Atomic int *flag, const char *what)
 {
 	int64_t limit = now_ms() + STEPPER_PATIENCE_MS;

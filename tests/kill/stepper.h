@@ -78,6 +78,9 @@ void actor_await(pid_t child, const char *who);
 enum { SLEEP_FUTEX = 1 << 0, SLEEP_SOCKET = 1 << 1 };
 void actor_await_sleep(pid_t child, unsigned where);
 
+/* Kills a child, also one that shares our memory, and waits for its end. */
+void end_actor(pid_t pid);
+
 /* Waits until *flag is set. */
 void flag_await(const _Atomic int *flag, const char *what);
 

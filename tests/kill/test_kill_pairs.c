@@ -102,14 +102,6 @@ static void close_scene(void)
 	bufpipe_close(ends[OUT]);
 }
 
-static void end_actor(pid_t pid)
-{
-	int status;
-
-	kill(pid, SIGKILL);
-	trial_assert(waitpid(pid, &status, __WALL) == pid, "waitpid: %s", strerror(errno));
-}
-
 /* The waiter. */
 
 static void prepare_to_wait(void *arg)

@@ -128,15 +128,6 @@ Test(pending, a_child_that_closes_or_uses_it_takes_no_client_from_its_parent)
 	bufpipe_listener_close(listener);
 }
 
-static double cpu_seconds(void)
-{
-	struct rusage usage;
-
-	getrusage(RUSAGE_SELF, &usage);
-	return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
-	       (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
-}
-
 /* All but some descriptors are taken, as by other parts of a program. */
 static int exhaust(int held[])
 {

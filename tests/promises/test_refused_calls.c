@@ -151,15 +151,6 @@ static void listener_without_timer(void *arg)
 	bufpipe_listener_close(listener);
 }
 
-static double cpu_seconds(void)
-{
-	struct rusage usage;
-
-	getrusage(RUSAGE_SELF, &usage);
-	return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
-	       (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
-}
-
 /* Connects and says nothing. */
 static int knock(void)
 {

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The waiter raises its flags, and orders that before its last look: by a membarrier, or
+ * by telling publishers to fence; docs/waiting.md, section 4.
+ */
+#include "sync/doorbell.h"
+#include "sync/wait.h"
+
+/*
+ * After LONELY_RAISES raises in a row, with at most LONELY_MOVES publications before
+ * each, the waiter tells publishers to fence.  Then a fence for each publication
+ * costs less than a membarrier for each sleep.
+ */
+#define LONELY_RAISES 4
+#define LONELY_MOVES  8
+
+/*
+ * Whether membarriers work for this process.  A child of fork inherits both the registration and
+ * this word.
+ */
+enum { UNKNOWN, USABLE, UNUSABLE };
+static _Atomic int membarrier_state;
+
+static bool membarrier_usable(void)
+{
+	int state = atomic_load_explicit(&membarrier_state, memory_order_relaxed);
+
+	if (state == UNKNOWN) {
+		state = sys_membarrier(MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED) ? UNUSABLE : USABLE;
+		atomic_store_explicit(&membarrier_state, state, memory_order_relaxed);
+	}
+	return state == USABLE;
+}
+
+/* Makes publishers fence for good, even if other holders of this end can issue membarriers. */
+static void keep_fence(struct wait *wait)
+{
+	atomic_store_explicit(&wait->ours->fence_stays, 1, memory_order_relaxed);
+	atomic_fetch_or_explicit(&wait->ours->flags, WAITER_FENCE, memory_order_relaxed);
+}
+
+void wait_order_init(struct wait *wait)
+{
+	wait->fence = !membarrier_usable();
+	if (wait->fence)
+		keep_fence(wait);
+}
+
+/* Whether so few publications came before the recent raises that publishers should fence. */
+static bool is_lonely(struct wait *wait)
+{
+	uint32_t moved = atomic_load_explicit(&wait->moved, memory_order_relaxed);
+	uint32_t lonely = atomic_load_explicit(&wait->lonely, memory_order_relaxed);
+
+	/* This is only an estimate, which the threads of a process share.  A lost update does no harm. */
+	if (moved - atomic_load_explicit(&wait->raised, memory_order_relaxed) > LONELY_MOVES)
+		lonely = 0;
+	else if (lonely < LONELY_RAISES)
+		lonely++;
+	atomic_store_explicit(&wait->raised, moved, memory_order_relaxed);
+	atomic_store_explicit(&wait->lonely, lonely, memory_order_relaxed);
+	return lonely == LONELY_RAISES;
+}
+
+slow_path void wait_take_fence_back(struct wait *wait)
+{
+	if (atomic_load_explicit(&wait->ours->fence_stays, memory_order_relaxed))
+		return;
+	/* In one step, so that no waiter finds an old WAITER_FENCED beside a new WAITER_FENCE. */
+	atomic_fetch_and_explicit(&wait->ours->flags, ~(uint32_t)(WAITER_FENCE | WAITER_FENCED),
+				  memory_order_relaxed);
+	atomic_store_explicit(&wait->unfenced, false, memory_order_relaxed);
+	atomic_store_explicit(&wait->lonely, 0, memory_order_relaxed);
+}
+
+/* One waiter leads and alone changes WAITER_FENCE.  On a shared end that is the one that sleeps in a call. */
+static bool leads(const struct wait *wait, uint32_t mode)
+{
+	return wait->sole || mode & WAITER_MODE;
+}
+
+/* Returns WAITER_FENCE if publishers should fence from now on, else 0. */
+static uint32_t fence_wanted(struct wait *wait, uint32_t mode)
+{
+	if (!membarrier_usable()) {
+		keep_fence(wait);
+		return WAITER_FENCE;
+	}
+	if (!leads(wait, mode))
+		return 0;
+	if (is_lonely(wait))
+		return WAITER_FENCE;
+	wait_unfence(wait);
+	return 0;
+}
+
+static bool is_fenced(uint32_t flags)
+{
+	return (flags & (WAITER_FENCE | WAITER_FENCED)) == (WAITER_FENCE | WAITER_FENCED);
+}
+
+bool wait_raise(struct wait *wait, uint64_t wanted, uint32_t mode)
+{
+	uint32_t fence = fence_wanted(wait, mode);
+	uint64_t raises;
+	uint32_t found;
+
+	atomic_store_explicit(&wait->ours->wanted, wanted, memory_order_relaxed);
+	raises = atomic_fetch_add_explicit(&wait->ours->raises, 1, memory_order_relaxed);
+	/*
+	 * Release pairs with the acquire in ring: a publisher that sees the mode also sees raises
+	 * and wanted.
+	 */
+	found = atomic_fetch_or_explicit(&wait->ours->flags, mode | fence, memory_order_release);
+	/* Clear the other mode: a leader that was killed left it set, and publishers must use ours. */
+	if (mode & WAITER_MODE && found & WAITER_MODE & ~mode)
+		wait_lower(wait, WAITER_MODE & ~mode);
+	if (fence && !is_fenced(found))
+		atomic_store_explicit(&wait->unfenced, true, memory_order_relaxed);
+	if (raises % DOORBELL_TRIM_EVERY == DOORBELL_TRIM_EVERY - 1)
+		doorbell_trim(wait->socket, wait->doorbell_lock);
+	return is_fenced(found);
+}
+
+void wait_lower(struct wait *wait, uint32_t mode)
+{
+	atomic_fetch_and_explicit(&wait->ours->flags, ~mode, memory_order_relaxed);
+}
+
+/* False if membarriers do not work, or no longer work because the process has entered a sandbox. */
+static bool issue_membarrier(void)
+{
+	if (!membarrier_usable())
+		return false;
+	if (sys_membarrier(MEMBARRIER_CMD_GLOBAL_EXPEDITED) == 0)
+		return true;
+	/* The next raise tells publishers to fence. */
+	atomic_store_explicit(&membarrier_state, UNUSABLE, memory_order_relaxed);
+	return false;
+}
+
+/* The membarrier, or the short sleep, has ordered what comes behind WAITER_FENCE. */
+static void note_fenced(struct wait *wait)
+{
+	if (!atomic_load_explicit(&wait->unfenced, memory_order_relaxed))
+		return;
+	atomic_store_explicit(&wait->unfenced, false, memory_order_relaxed);
+	/* Relaxed: the membarrier, or the short sleep, comes between WAITER_FENCE and this. */
+	atomic_fetch_or_explicit(&wait->ours->flags, WAITER_FENCED, memory_order_relaxed);
+}
+
+void wait_ordered(struct wait *wait)
+{
+	if (wait->sole)
+		note_fenced(wait);
+}
+
+static bool order(struct wait *wait, bool fenced, bool leading)
+{
+	bool known = !membarrier_usable();
+
+	if (!fenced && issue_membarrier()) {
+		if (leading)
+			note_fenced(wait);
+		return true;
+	}
+	/* Pairs with the fence in wait_ring or in wait_must_ring. */
+	atomic_thread_fence(memory_order_seq_cst);
+	if (fenced)
+		return true;
+	/* Without membarriers a short sleep follows, and after it each publisher has seen WAITER_FENCE. */
+	if (known)
+		note_fenced(wait);
+	return false;
+}
+
+bool wait_order(struct wait *wait, bool fenced)
+{
+	return order(wait, fenced, wait->sole);
+}
+
+bool wait_raise_and_order(struct wait *wait, uint64_t wanted, uint32_t mode)
+{
+	return order(wait, wait_raise(wait, wanted, mode), true);
+}
+
+bool wait_membarrier(void)
+{
+	if (issue_membarrier())
+		return true;
+	atomic_thread_fence(memory_order_seq_cst);
+	return false;
+}
+
+bool wait_order_all(void)
+{
+	bool known = !membarrier_usable();
+
+	if (issue_membarrier())
+		return true;
+	/*
+	 * Pairs as in wait_order.  Publishers were told to fence when the pipes were made, or
+	 * at the last raise.  If one was not told, the limit of the long sleep helps.
+	 */
+	atomic_thread_fence(memory_order_seq_cst);
+	return known;
+}
