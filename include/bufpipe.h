@@ -159,7 +159,7 @@ enum {
  *              length, rounded up to a multiple of 8, plus 8 bytes; the limit for
  *              all of them together is buffer_size + 8.  So one message of
  *              buffer_size bytes fits.  Up to this length a message can be sent by
- *              a try, reserved and peeked; a longer one streams through in pieces.
+ *              a try, reserved and peeked; a longer one streams through in fragments.
  *              If messages are nearly this long, choose twice the size, so that one
  *              can be written while another is read.  0 is 64 KiB; less than 64 is
  *              64.  The memory of the ring is the next power of two above it, at
@@ -269,7 +269,7 @@ void bufpipe_close(bufpipe_t *pipe);
 /*
  * Sends len bytes as one message; buf may be NULL if len is 0.  Blocks while
  * the pipe is full.  A message longer than buffer_size streams through in
- * pieces, so it needs a receiver at the same time.  If the time is up in its middle,
+ * fragments, so it needs a receiver at the same time.  If the time is up in its middle,
  * the receiver never sees any of it.
  *
  * Errors: -EINVAL, -EBADF, -EAGAIN, -ETIMEDOUT, -EINTR, -EPIPE, -EBUSY, -EPROTO;
@@ -399,7 +399,7 @@ int bufpipe_cancel(bufpipe_t *pipe);
  * shared end for a short time only.
  *
  * Errors of peek: -EINVAL, -EBADF, -EAGAIN, -ETIMEDOUT, -EINTR, -EPIPE, -EBUSY,
- *   -EPROTO; -EMSGSIZE: the message is longer than buffer_size and comes in pieces:
+ *   -EPROTO; -EMSGSIZE: the message is longer than buffer_size and comes in fragments:
  *   use bufpipe_recv.
  * Errors of release and unpeek: -EINVAL, also when nothing is peeked.
  */
@@ -457,7 +457,7 @@ int bufpipe_get_info(const bufpipe_t *pipe, struct bufpipe_info *info);
  * end together.  Times are nanoseconds.
  *
  * messages   how many were sent, or received.  A message longer than the buffer
- *            counts when its first piece goes, even if it is given up later.
+ *            counts when its first fragment goes, even if it is given up later.
  * bytes      how many bytes they took in the ring.  Each message takes its length,
  *            rounded up to a multiple of 8, plus 8 bytes, as for buffer_size.
  * waits      how often a call found the ring full (sender) or empty (receiver)

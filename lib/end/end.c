@@ -208,7 +208,7 @@ int end_open(bufpipe_t **pipe, const struct region *ours, const struct region *t
 	init_in(p);
 	for (struct wait *w = &p->out.wait; w; w = w == &p->out.wait ? &p->in.wait : NULL) {
 		w->socket = socket;
-		w->crowd = theirs->identity.flags & LAYOUT_SHARED ? FUTEX_MANY : FUTEX_FEW;
+		w->sleepers = theirs->identity.flags & LAYOUT_SHARED ? FUTEX_MANY : FUTEX_FEW;
 		w->doorbell_lock = &ours->control->doorbell_lock;
 		w->sole = !(ours->identity.flags & LAYOUT_SHARED);
 		w->interruptible = options->flags & BUFPIPE_INTERRUPTIBLE;

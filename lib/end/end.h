@@ -17,19 +17,19 @@ struct partial {
 	uint64_t total;
 	uint64_t have;
 	uint64_t at;       /* the receiver's head when the beginning was kept */
-	uint64_t begin;    /* the position of its first piece */
-	uint64_t given_up; /* the value of record_given_up when the first piece was taken */
-	/* bufpipe_recv_part: what is left of the piece at head, and the length of its record. */
-	const char *piece;
-	uint64_t piece_left;
-	uint64_t piece_len;
+	uint64_t begin;    /* the position of its first fragment */
+	uint64_t given_up; /* the value of record_given_up when the first fragment was taken */
+	/* bufpipe_recv_part: what is left of the fragment at head, and the length of its record. */
+	const char *fragment;
+	uint64_t fragment_left;
+	uint64_t fragment_len;
 };
 
 /* A long message that is being sent. */
 struct outgoing {
 	uint64_t total;
 	uint64_t sent;
-	uint64_t begin; /* the position of its first piece */
+	uint64_t begin; /* the position of its first fragment */
 };
 
 enum { ARM_IN, ARM_OUT };
@@ -58,7 +58,7 @@ struct bufpipe {
 	void (*drop_poll_fds)(struct bufpipe *);    /* closes both descriptors */
 };
 
-/* The least buffer_size of a generic pipe: one piece of a long message must fit. */
+/* The least buffer_size of a generic pipe: one fragment of a long message must fit. */
 #define LEAST_SIZE 64
 
 /* Copies the options and fills in the defaults; NULL gives the defaults.  0 or -EINVAL. */

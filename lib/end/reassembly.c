@@ -35,7 +35,7 @@ void reassembly_drop(bufpipe_t *p)
 int reassembly_total(const struct direction *in, const struct record *record, uint64_t *total)
 {
 	if (record->len <= sizeof(*total))
-		return protocol_error("first piece too short");
+		return protocol_error("first fragment too short");
 	/* Read once: the sender may change it. */
 	memcpy(total, record->payload, sizeof(*total));
 	if (*total <= in->span || *total > LAYOUT_MAX || *total <= record->len - sizeof(*total))
@@ -44,7 +44,7 @@ int reassembly_total(const struct direction *in, const struct record *record, ui
 }
 
 /*
- * Copies the first piece into buf.  In an exclusive end, also allocates the memory in
+ * Copies the first fragment into buf.  In an exclusive end, also allocates the memory in
  * which the beginning is kept if this call gives up.  A shared end seldom needs that
  * memory, and allocates it only then.
  */
@@ -85,7 +85,7 @@ static bool is_given_up(const bufpipe_t *p)
 }
 
 /* Waits for the next record: 0, or 1 if no more of this message will come. */
-static int await_piece(bufpipe_t *p, struct record *record, struct effort *effort)
+static int await_fragment(bufpipe_t *p, struct record *record, struct effort *effort)
 {
 	int64_t deadline = effort->deadline;
 	bool given_up;
@@ -93,7 +93,7 @@ static int await_piece(bufpipe_t *p, struct record *record, struct effort *effor
 
 	do {
 		/*
-		 * Load this before the look, so that the look finds every piece that was sent
+		 * Load this before the look, so that the look finds every fragment that was sent
 		 * before the give-up.
 		 */
 		given_up = is_given_up(p);
@@ -109,24 +109,24 @@ static int await_piece(bufpipe_t *p, struct record *record, struct effort *effor
 	return r;
 }
 
-/* Copies the next piece.  1 if the sender gave the message up. */
-static int add_piece(bufpipe_t *p, char *buf, struct effort *effort)
+/* Copies the next fragment.  1 if the sender gave the message up. */
+static int add_fragment(bufpipe_t *p, char *buf, struct effort *effort)
 {
 	struct partial *part = &p->partial;
 	struct record record;
 	int r;
 
-	r = await_piece(p, &record, effort);
+	r = await_fragment(p, &record, effort);
 	if (r != 0)
 		return r;
 	if (record.flags != RECORD_MORE)
 		return 1;
 	if (record.len > part->total - part->have)
-		return protocol_error("piece too long");
+		return protocol_error("fragment too long");
 	memcpy(buf + part->have, record.payload, record.len);
 	part->have += record.len;
 	record_consume(p, record.len);
-	meter_add(&p->in.wait.meter->pieces, 1);
+	meter_add(&p->in.wait.meter->fragments, 1);
 	/* A complete message is returned even if the time is up. */
 	return part->have == part->total ? 0 : effort_spend(effort, 1 + record.len / EFFORT_BYTES);
 }
@@ -154,7 +154,7 @@ static bool gave_up(int r)
 }
 
 /*
- * Keeps the beginning for a later call.  It is copied only once: later pieces are
+ * Keeps the beginning for a later call.  It is copied only once: later fragments are
  * appended to it.  -ENOMEM in a shared end, which has allocated nothing before.
  */
 static int keep_partial(bufpipe_t *p, const char *buf)
@@ -194,7 +194,7 @@ static ssize_t finish_long(bufpipe_t *p, char *buf, bool kept, struct effort *ef
 	while (r == 0 && part->have < part->total) {
 		if (!can_keep(p))
 			effort->deadline = slowest(part, begin, deadline);
-		r = add_piece(p, to, effort);
+		r = add_fragment(p, to, effort);
 		if (gave_up(r) && can_keep(p) && keep_partial(p, to) == 0)
 			return r;
 		if (r == -EINTR)
@@ -235,12 +235,12 @@ ssize_t reassembly_resume(bufpipe_t *p, char *buf, size_t cap, struct effort *ef
 	return finish_long(p, buf, true, effort, restart);
 }
 
-/* In our turn: begins to take a piece from a record, whose first bytes do not belong to the message. */
-static void begin_piece(struct partial *part, const struct record *record, uint64_t front)
+/* In our turn: begins to take a fragment from a record, whose first bytes do not belong to the message. */
+static void begin_fragment(struct partial *part, const struct record *record, uint64_t front)
 {
-	part->piece = record->payload + front;
-	part->piece_left = record->len - front;
-	part->piece_len = record->len;
+	part->fragment = record->payload + front;
+	part->fragment_left = record->len - front;
+	part->fragment_len = record->len;
 }
 
 int parts_begin(bufpipe_t *p, const struct record *record)
@@ -250,41 +250,41 @@ int parts_begin(bufpipe_t *p, const struct record *record)
 
 	if (r < 0)
 		return r;
-	begin_piece(&begun, record, sizeof(begun.total));
+	begin_fragment(&begun, record, sizeof(begun.total));
 	p->partial = begun;
 	return 0;
 }
 
-/* Like add_piece, but the piece stays in the ring until all its bytes are taken.  Its length is read once. */
-static int await_next_piece(bufpipe_t *p, struct effort *effort)
+/* Like add_fragment, but the fragment stays in the ring until all its bytes are taken.  Its length is read once. */
+static int await_next_fragment(bufpipe_t *p, struct effort *effort)
 {
 	struct partial *part = &p->partial;
 	struct record record;
-	int r = await_piece(p, &record, effort);
+	int r = await_fragment(p, &record, effort);
 
 	if (r != 0)
 		return r;
 	if (record.flags != RECORD_MORE)
 		return 1;
 	if (record.len > part->total - part->have)
-		return protocol_error("piece too long");
-	begin_piece(part, &record, 0);
+		return protocol_error("fragment too long");
+	begin_fragment(part, &record, 0);
 	return 0;
 }
 
-static size_t take_of_piece(bufpipe_t *p, char *buf, size_t cap)
+static size_t take_of_fragment(bufpipe_t *p, char *buf, size_t cap)
 {
 	struct partial *part = &p->partial;
-	size_t n = part->piece_left < cap ? part->piece_left : cap;
+	size_t n = part->fragment_left < cap ? part->fragment_left : cap;
 
-	memcpy(buf, part->piece, n);
-	part->piece += n;
-	part->piece_left -= n;
+	memcpy(buf, part->fragment, n);
+	part->fragment += n;
+	part->fragment_left -= n;
 	part->have += n;
-	if (!part->piece_left) {
+	if (!part->fragment_left) {
 		if (receiver_head(&p->receiver) != part->begin)
-			meter_add(&p->in.wait.meter->pieces, 1);
-		record_consume(p, part->piece_len);
+			meter_add(&p->in.wait.meter->fragments, 1);
+		record_consume(p, part->fragment_len);
 	}
 	return n;
 }
@@ -298,11 +298,11 @@ ssize_t parts_take(bufpipe_t *p, char *buf, size_t cap, struct effort *effort)
 	while (got < cap && part->have < part->total) {
 		size_t n;
 
-		if (!part->piece_left)
-			r = await_next_piece(p, effort);
+		if (!part->fragment_left)
+			r = await_next_fragment(p, effort);
 		if (r != 0)
 			break;
-		n = take_of_piece(p, buf + got, cap - got);
+		n = take_of_fragment(p, buf + got, cap - got);
 		got += n;
 		if (effort_spend(effort, 1 + n / EFFORT_BYTES) < 0)
 			break;

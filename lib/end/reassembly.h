@@ -6,9 +6,9 @@
 #include "end/record.h"
 
 /*
- * Reads the total length of a long message from its first piece: 0 or -EPROTO.  A
- * message that fits into the ring never comes in pieces.  So a receiver that accepts
- * only such messages never waits for a second piece.
+ * Reads the total length of a long message from its first fragment: 0 or -EPROTO.  A
+ * message that fits into the ring never comes in fragments.  So a receiver that accepts
+ * only such messages never waits for a second fragment.
  */
 int reassembly_total(const struct direction *in, const struct record *record, uint64_t *total);
 
@@ -32,7 +32,7 @@ ssize_t reassembly_resume(bufpipe_t *pipe, char *buf, size_t cap, struct effort 
 /* Drops what was kept. */
 void reassembly_drop(bufpipe_t *pipe);
 
-/* In our turn: begins to receive a long message in parts.  record is its first piece.  0 or -EPROTO. */
+/* In our turn: begins to receive a long message in parts.  record is its first fragment.  0 or -EPROTO. */
 int parts_begin(bufpipe_t *pipe, const struct record *record);
 
 /*

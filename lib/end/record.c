@@ -31,8 +31,8 @@ int record_look(const bufpipe_t *p, struct record *record)
 		return -EPIPE;
 	if (record->flags == RECORD_WHOLE)
 		return record_whole(&p->in, header) ? 0 : protocol_error("length of a record");
-	/* A static pipe has no pieces, and none is empty. */
-	return p->in.shortest || !record->len ? protocol_error("piece") : 0;
+	/* A static pipe has no fragments, and none is empty. */
+	return p->in.shortest || !record->len ? protocol_error("fragment") : 0;
 }
 
 /*

@@ -13,7 +13,7 @@ struct record {
 
 /*
  * Counts the work of one call, so that the call ends in time whatever the sender
- * writes.  Records without a message, and pieces of one, are consumed without a wait,
+ * writes.  Records without a message, and fragments of one, are consumed without a wait,
  * so without this count nothing would read the clock.
  */
 struct effort {
@@ -24,7 +24,7 @@ struct effort {
 #define EFFORT_BYTES  512
 #define EFFORT_A_LOOK 1024 /* the clock is read after this much work, about 0.1 ms */
 /*
- * The most that a try may do.  An honest sender leaves far less in a ring, where each piece is an
+ * The most that a try may do.  An honest sender leaves far less in a ring, where each fragment is an
  * eighth of it.
  */
 #define EFFORT_A_TRY 8192
@@ -59,7 +59,7 @@ int record_wait(bufpipe_t *pipe, const struct partial *rest, int64_t deadline);
 /* The last long message that the sender gave up; see layout.h. */
 static inline uint64_t record_given_up(const bufpipe_t *p)
 {
-	/* Acquire pairs with the release in give_up: all pieces that were sent are visible. */
+	/* Acquire pairs with the release in give_up: all fragments that were sent are visible. */
 	return atomic_load_explicit(&p->in.wait.theirs->given_up, memory_order_acquire);
 }
 

@@ -22,7 +22,7 @@ static bool is_lost(const bufpipe_t *p, uint64_t begin, uint64_t at, uint64_t mi
 {
 	const struct receiver *r = &p->receiver;
 	uint64_t end = receiver_head(r) + r->limit;
-	/* Load this before the headers, so that we see every piece that was sent before the give-up. */
+	/* Load this before the headers, so that we see every fragment that was sent before the give-up. */
 	bool given_up = record_given_up(p) == (begin | GIVEN_UP);
 
 	while (at < end) {
@@ -76,7 +76,7 @@ static int skip_strays(bufpipe_t *p, struct record *record, struct effort *effor
 		reassembly_drop(p);
 		record_consume(p, record->len);
 		if (record->flags == RECORD_MORE)
-			meter_add(&p->in.wait.meter->pieces, 1);
+			meter_add(&p->in.wait.meter->fragments, 1);
 		r = effort_spend(effort, 1);
 		if (r == 0)
 			r = glance_after_lap(p, begin);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Sending: by copy, gathered, in batches, in place; and long messages in pieces. */
+/* Sending: by copy, gathered, in batches, in place; and long messages in fragments. */
 #include "base/probe.h"
 #include "end/end.h"
 #include "ring/prefetch.h"
@@ -206,16 +206,16 @@ static int send_whole(bufpipe_t *p, const struct iovec *pieces, size_t len, int6
 	return publish(p, len, RECORD_WHOLE);
 }
 
-/* Tells the receiver, which may have received some pieces and wait for the next one. */
+/* Tells the receiver, which may have received some fragments and wait for the next one. */
 static void give_up(bufpipe_t *p, uint64_t begin)
 {
-	/* Release pairs with the acquire in record_given_up: the receiver sees all pieces that we sent. */
+	/* Release pairs with the acquire in record_given_up: the receiver sees all fragments that we sent. */
 	atomic_store_explicit(&p->out.wait.ours->given_up, begin | GIVEN_UP, memory_order_release);
 	wait_notify(&p->out.wait, behind_end(p));
 }
 
-/* An eighth of the ring, so that several pieces are on their way at once, but not less than LEAST_SIZE. */
-static uint64_t piece_size(uint64_t limit)
+/* An eighth of the ring, so that several fragments are on their way at once, but not less than LEAST_SIZE. */
+static uint64_t fragment_size(uint64_t limit)
 {
 	uint64_t size = limit / 8 & ~(uint64_t)7;
 
@@ -224,14 +224,14 @@ static uint64_t piece_size(uint64_t limit)
 
 /*
  * In our turn: sends the next len bytes of a long message, or as many as it can
- * before the deadline.  A message longer than the ring goes in pieces.  They are small
- * compared with the ring, so that both sides work at the same time.  The first piece
+ * before the deadline.  A message longer than the ring goes in fragments.  They are small
+ * compared with the ring, so that both sides work at the same time.  The first fragment
  * begins with the total length.  If a sender dies in the middle, the receiver notices
  * when the next message begins.
  */
-static int send_pieces(bufpipe_t *p, struct cursor *from, uint64_t len, int64_t deadline)
+static int send_fragments(bufpipe_t *p, struct cursor *from, uint64_t len, int64_t deadline)
 {
-	const uint64_t most = piece_size(p->sender.limit);
+	const uint64_t most = fragment_size(p->sender.limit);
 	struct outgoing *out = &p->outgoing;
 	const uint64_t end = out->sent + len;
 	void *room;
@@ -243,7 +243,7 @@ static int send_pieces(bufpipe_t *p, struct cursor *from, uint64_t len, int64_t 
 
 		/*
 		 * await_room reads no clock while there is room, and there may always be room for
-		 * one more piece.
+		 * one more fragment.
 		 */
 		if (!prefix && is_past(deadline))
 			return -ETIMEDOUT;
@@ -259,7 +259,7 @@ static int send_pieces(bufpipe_t *p, struct cursor *from, uint64_t len, int64_t 
 			break;
 		out->sent += n;
 		if (!prefix)
-			meter_add(&p->out.wait.meter->pieces, 1);
+			meter_add(&p->out.wait.meter->fragments, 1);
 	}
 	return r;
 }
@@ -270,7 +270,7 @@ static int send_long(bufpipe_t *p, const struct iovec *pieces, uint64_t len, int
 	int r;
 
 	p->outgoing = (struct outgoing){ .total = len };
-	r = send_pieces(p, &from, len, deadline);
+	r = send_fragments(p, &from, len, deadline);
 	if (p->outgoing.sent && p->outgoing.sent < len)
 		give_up(p, p->outgoing.begin);
 	return r;
@@ -325,7 +325,7 @@ static int send_in_turn(bufpipe_t *p, const void *buf, size_t len)
 }
 
 /* Called when another holder has the quick lock. */
-slow_path static int send_crowded(bufpipe_t *p, const void *buf, size_t len, int64_t timeout_ns)
+slow_path static int send_contended(bufpipe_t *p, const void *buf, size_t len, int64_t timeout_ns)
 {
 	struct iovec piece = { .iov_base = (void *)(uintptr_t)buf, .iov_len = len };
 	int64_t deadline = time_deadline(timeout_ns);
@@ -353,7 +353,7 @@ int bufpipe_send(bufpipe_t *p, const void *buf, size_t len, int64_t timeout_ns)
 		int r;
 
 		if (unlikely(!quick_lock_try(p->out.quick_lock)))
-			return send_crowded(p, buf, len, timeout_ns);
+			return send_contended(p, buf, len, timeout_ns);
 		r = send_in_turn(p, buf, len);
 		if (likely(r != -EBUSY))
 			return r;
@@ -517,5 +517,5 @@ ssize_t bufpipe_send_part(bufpipe_t *p, const void *buf, size_t len, size_t afte
 		p->outgoing = (struct outgoing){ .total = len + after };
 	}
 	before = p->outgoing.sent;
-	return leave_part(p, before, send_pieces(p, &from, len, deadline));
+	return leave_part(p, before, send_fragments(p, &from, len, deadline));
 }

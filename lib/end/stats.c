@@ -20,12 +20,12 @@ static uint64_t distance(uint64_t a, uint64_t b, uint64_t most)
 
 static uint64_t sent_messages(const struct control *sender)
 {
-	return load(&sender->tail.records) - load(&sender->send_meter.pieces);
+	return load(&sender->tail.records) - load(&sender->send_meter.fragments);
 }
 
 static uint64_t received_messages(const struct control *receiver)
 {
-	return load(&receiver->released) + load(&receiver->taken) - load(&receiver->recv_meter.pieces);
+	return load(&receiver->released) + load(&receiver->taken) - load(&receiver->recv_meter.fragments);
 }
 
 static void count_waits(struct bufpipe_side_stats *side, const struct meter *meter)

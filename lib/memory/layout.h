@@ -86,7 +86,7 @@ struct waiter_state {
 	_Atomic uint32_t cpu;      /* a hint: where this end last waited or rang */
 	_Atomic uint32_t single;   /* a hint for the sender: messages come one at a time, as in a dialogue */
 	_Atomic uint64_t given_up; /* sender: the last long message that it gave up: position | GIVEN_UP */
-	_Atomic int32_t afar;      /* a hint: > 0 if the cache lines of the sender come from afar */
+	_Atomic int32_t remote;    /* a hint: > 0 if the cache lines of the sender are remote */
 	_Atomic int32_t clearing;  /* a hint: > 0 if it pays to clear these lines; see prefetch.h */
 	_Atomic uint64_t ended;    /* ENDED_* */
 	_Atomic uint32_t fence_stays; /* a holder cannot issue membarriers: nobody takes WAITER_FENCE back */
@@ -155,7 +155,7 @@ struct meter {
 	_Atomic uint64_t slept;      /* nanoseconds of these sleeps */
 	_Atomic uint64_t since;      /* CLOCK_MONOTONIC when the current sleep began; 0: nobody sleeps */
 	_Atomic uint64_t rings;      /* wake-ups of the other end */
-	_Atomic uint64_t pieces;     /* records that continue a long message: RECORD_MORE */
+	_Atomic uint64_t fragments;  /* records that continue a long message: RECORD_MORE */
 	_Atomic uint64_t high_water; /* sender: the most bytes found in the ring by a look at the head */
 	_Atomic uint32_t steps;      /* sender: steps of clearing; some are measured, see prefetch.h */
 };
@@ -208,8 +208,8 @@ struct control {
 #define RECORD_HEADER 8
 #define RECORD_LENGTH (((uint64_t)1 << 48) - 1)
 #define RECORD_WHOLE  ((uint64_t)1 << 56) /* a message */
-#define RECORD_FIRST  ((uint64_t)1 << 57) /* the first piece of a long message, after its length (8 bytes) */
-#define RECORD_MORE   ((uint64_t)1 << 58) /* the next piece of a long message, up to its length */
+#define RECORD_FIRST  ((uint64_t)1 << 57) /* a long message begins: 8 bytes of length, the first fragment */
+#define RECORD_MORE   ((uint64_t)1 << 58) /* the next fragment of a long message, up to its length */
 #define RECORD_END    ((uint64_t)1 << 59) /* the end of the stream: no payload, no further record */
 
 static_assert(sizeof(struct identity) <= LAYOUT_LINE, "identity is one line");
@@ -234,7 +234,7 @@ static_assert(offsetof(struct waiter_state, events) == 4 && offsetof(struct wait
 		      offsetof(struct waiter_state, cpu) == 24 &&
 		      offsetof(struct waiter_state, single) == 28 &&
 		      offsetof(struct waiter_state, given_up) == 32 &&
-		      offsetof(struct waiter_state, afar) == 40 &&
+		      offsetof(struct waiter_state, remote) == 40 &&
 		      offsetof(struct waiter_state, clearing) == 44 &&
 		      offsetof(struct waiter_state, ended) == 48 &&
 		      offsetof(struct waiter_state, fence_stays) == 56,

@@ -18,7 +18,7 @@
 #define ROOM_PATIENCE     100000000ll /* for room: no socket tells that our own end was shut down */
 #define BLIND_SLEEP       4000000ll   /* as in sync/wait.c */
 
-struct crowd {
+struct polled {
 	struct bufpipe_pollfd **live; /* the entries that have a pipe */
 	struct pollfd *sockets;       /* the sockets of these pipes */
 	unsigned n;
@@ -37,7 +37,7 @@ static int is_ready(const struct bufpipe_pollfd *e)
  * Counts what the last look found.  A new look might find less, and a wait without a timeout must
  * not return 0.
  */
-static int count_ready(const struct crowd *c)
+static int count_ready(const struct polled *c)
 {
 	int ready = 0;
 
@@ -47,7 +47,7 @@ static int count_ready(const struct crowd *c)
 }
 
 /* Looks at all pipes: how many are ready.  A pipe that has hung up stays ready. */
-static int look_at_all(const struct crowd *c)
+static int look_at_all(const struct polled *c)
 {
 	int ready = 0;
 
@@ -62,7 +62,7 @@ static int look_at_all(const struct crowd *c)
 }
 
 /* If a peer is gone, all events that were asked for are ready, because no call would wait. */
-static void note_hang_ups(const struct crowd *c)
+static void note_hang_ups(const struct polled *c)
 {
 	for (unsigned i = 0; i < c->n; i++) {
 		struct bufpipe_pollfd *e = c->live[i];
@@ -73,7 +73,7 @@ static void note_hang_ups(const struct crowd *c)
 }
 
 /* Polls all sockets: a negative errno, or how many have an event. */
-static int poll_sockets(const struct crowd *c, short events, int64_t until)
+static int poll_sockets(const struct polled *c, short events, int64_t until)
 {
 	int64_t now = until == TIME_TRY ? 0 : time_now();
 	struct timespec left = time_spec(until > now ? until - now : 0);
@@ -91,7 +91,7 @@ static int poll_sockets(const struct crowd *c, short events, int64_t until)
 	return r;
 }
 
-static void raise_all(struct crowd *c, uint32_t mode)
+static void raise_all(struct polled *c, uint32_t mode)
 {
 	c->fenced = true;
 	for (unsigned i = 0; i < c->n; i++)
@@ -99,7 +99,7 @@ static void raise_all(struct crowd *c, uint32_t mode)
 }
 
 /* wait_order for the flags that were raised last: false if a sleep must be short. */
-static bool order_all(const struct crowd *c)
+static bool order_all(const struct polled *c)
 {
 	if (c->fenced) {
 		/* Pairs with the fence in wait_ring. */
@@ -113,7 +113,7 @@ static bool order_all(const struct crowd *c)
 	return true;
 }
 
-static void lower_all(const struct crowd *c, uint32_t mode)
+static void lower_all(const struct polled *c, uint32_t mode)
 {
 	for (unsigned i = 0; i < c->n; i++)
 		readiness_lower(c->live[i]->pipe, (unsigned)c->live[i]->events, mode);
@@ -129,7 +129,7 @@ static struct futex_waitv futex_on(const struct wait *wait)
 }
 
 /* Collects the futexes of all pipes and their current values; 0 if there are too many. */
-static unsigned collect_futexes(const struct crowd *c, struct futex_waitv futexes[FUTEX_WAITV_LIMIT])
+static unsigned collect_futexes(const struct polled *c, struct futex_waitv futexes[FUTEX_WAITV_LIMIT])
 {
 	unsigned count = 0;
 
@@ -156,7 +156,7 @@ static bool has_leaver(struct wait *wait)
 }
 
 /* Whether a peer hung up before the counts were collected.  If it did, the counts do not end a sleep. */
-static bool somebody_hung_up(const struct crowd *c)
+static bool somebody_hung_up(const struct polled *c)
 {
 	bool left = false;
 
@@ -173,7 +173,7 @@ static bool somebody_hung_up(const struct crowd *c)
 }
 
 /* Sleeps until somebody rings.  Returns the result of the kernel; the caller must look again in any case. */
-static int sleep_on_futexes(struct crowd *c, int64_t until)
+static int sleep_on_futexes(struct polled *c, int64_t until)
 {
 	struct futex_waitv futexes[FUTEX_WAITV_LIMIT];
 	struct timespec limit = time_spec(until);
@@ -194,7 +194,7 @@ static int sleep_on_futexes(struct crowd *c, int64_t until)
 }
 
 /* Makes the epoll of all sockets when it is first needed: 0 or a negative errno. */
-static int open_bell(struct crowd *c)
+static int open_bell(struct polled *c)
 {
 	int r = 0;
 
@@ -215,7 +215,7 @@ static int open_bell(struct crowd *c)
 	return r;
 }
 
-static int sleep_on_sockets(struct crowd *c, int64_t until)
+static int sleep_on_sockets(struct polled *c, int64_t until)
 {
 	int bell = open_bell(c);
 	int64_t now;
@@ -242,7 +242,7 @@ static int sleep_on_sockets(struct crowd *c, int64_t until)
 }
 
 /* How long to spin.  *here: a peer last ran on this CPU, so it cannot run while we spin. */
-static int64_t budget_of_all(const struct crowd *c, bool *here)
+static int64_t budget_of_all(const struct polled *c, bool *here)
 {
 	int64_t budget = 0;
 
@@ -258,7 +258,7 @@ static int64_t budget_of_all(const struct crowd *c, bool *here)
 	return budget;
 }
 
-static void learn_from(const struct crowd *c, int64_t took)
+static void learn_from(const struct polled *c, int64_t took)
 {
 	for (unsigned i = 0; i < c->n; i++) {
 		const struct bufpipe_pollfd *e = c->live[i];
@@ -272,7 +272,7 @@ static void learn_from(const struct crowd *c, int64_t took)
  * Looks at the sockets for peers that were killed, even while other pipes are ready.
  * This enters the kernel, so it is not done in each call.
  */
-static int glance_at_sockets(const struct crowd *c)
+static int glance_at_sockets(const struct polled *c)
 {
 	struct wait *first = readiness_any(c->live[0]->pipe);
 	int64_t now = time_of(CLOCK_MONOTONIC_COARSE);
@@ -283,7 +283,7 @@ static int glance_at_sockets(const struct crowd *c)
 	return poll_sockets(c, 0, TIME_TRY);
 }
 
-static int spin_on_all(const struct crowd *c, int64_t begin, int64_t deadline)
+static int spin_on_all(const struct polled *c, int64_t begin, int64_t deadline)
 {
 	bool here = false;
 	int64_t budget = budget_of_all(c, &here);
@@ -308,7 +308,7 @@ static int spin_on_all(const struct crowd *c, int64_t begin, int64_t deadline)
 }
 
 /* One round of sleep.  1 if the caller should return *result. */
-static int sleep_round(struct crowd *c, int64_t deadline, int *result)
+static int sleep_round(struct polled *c, int64_t deadline, int *result)
 {
 	int64_t now = time_now();
 	int r = sleep_on_futexes(c, time_sooner(deadline, now + FUTEX_PATIENCE));
@@ -329,7 +329,7 @@ static int sleep_round(struct crowd *c, int64_t deadline, int *result)
 	return 1;
 }
 
-static int wait_for_all(struct crowd *c, int64_t deadline)
+static int wait_for_all(struct polled *c, int64_t deadline)
 {
 	int64_t begin;
 	int ready = look_at_all(c);
@@ -356,7 +356,7 @@ static int wait_for_all(struct crowd *c, int64_t deadline)
 	return ready;
 }
 
-static int admit(struct crowd *c, struct bufpipe_pollfd *pipes, unsigned n)
+static int admit(struct polled *c, struct bufpipe_pollfd *pipes, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++) {
 		struct bufpipe_pollfd *e = &pipes[i];
@@ -379,7 +379,7 @@ int bufpipe_wait(struct bufpipe_pollfd *pipes, unsigned n, int64_t timeout_ns)
 {
 	struct bufpipe_pollfd *few_live[FEW];
 	struct pollfd few_sockets[FEW];
-	struct crowd c = {
+	struct polled c = {
 		.live = few_live, .sockets = few_sockets, .bell = -1, .patience = SOCKET_PATIENCE
 	};
 	void *memory = NULL;

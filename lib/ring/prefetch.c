@@ -92,17 +92,17 @@ static void vote(_Atomic int32_t *votes, bool yes)
 }
 
 /*
- * Lines come from afar if clearing them takes more than three times as long as in
+ * Lines are remote if clearing them takes more than three times as long as in
  * the cache.  Clearing pays if prefetching and storing takes longer than clearing
  * 1.5 times plus storing twice.  The factor of 1.5 is in favour of prefetching,
  * because the sender need not wait for the lines that it has prefetched.
  */
 void prefetch_judge(struct waiter_state *waiter, int64_t asked, int64_t cleared, int64_t cached)
 {
-	bool afar = cleared > 3 * cached;
+	bool remote = cleared > 3 * cached;
 
-	vote(&waiter->afar, afar);
-	vote(&waiter->clearing, afar && 2 * asked > 3 * cleared + 4 * cached);
+	vote(&waiter->remote, remote);
+	vote(&waiter->clearing, remote && 2 * asked > 3 * cleared + 4 * cached);
 }
 
 static void measure(const struct sender *s, char *at, uint64_t n)

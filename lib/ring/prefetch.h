@@ -16,11 +16,11 @@
  *   processors it is no faster than prefetching.
  *
  * In rings of 32 KiB and more the sender measures from time to time whether its
- * lines come from afar, and whether clearing pays.  One send in many takes up to
+ * lines are remote, and whether clearing pays.  One send in many takes up to
  * three microseconds longer for this.  The results are in the sender's waiter state,
  * because they hold for the receiver too.
  *
- * If the lines come from afar and clearing does not pay, the receiver prefetches as
+ * If the lines are remote and clearing does not pay, the receiver prefetches as
  * well: while it copies a message, it asks for the lines that it will read next.
  */
 #ifndef BUFPIPE_RING_PREFETCH_H
@@ -34,8 +34,8 @@
 #define PREFETCH_ASK 512
 /* All lines of records up to this length are prefetched.  More lines than that delay each other. */
 #define PREFETCH_ASK_MOST 2048
-/* The same if lines come from afar and clearing does not pay: then longer records gain up to a third. */
-#define PREFETCH_ASK_AFAR 6144
+/* The same if lines are remote and clearing does not pay: then longer records gain up to a third. */
+#define PREFETCH_ASK_REMOTE 6144
 /* How far ahead of the tail free space should have been cleared. */
 #define PREFETCH_CLEAR 8192
 /* The receiver prefetches for records of these lengths.  Others gain nothing. */
@@ -56,17 +56,17 @@ static inline void prefetch_line(const char *line)
 #endif
 }
 
-/* Whether the sender's lines come from afar, and prefetching them is better than clearing. */
+/* Whether the sender's lines are remote, and prefetching them is better than clearing. */
 static inline bool prefetch_is_best(const struct waiter_state *waiter)
 {
-	return atomic_load_explicit(&waiter->afar, memory_order_relaxed) > 0 &&
+	return atomic_load_explicit(&waiter->remote, memory_order_relaxed) > 0 &&
 	       atomic_load_explicit(&waiter->clearing, memory_order_relaxed) <= 0;
 }
 
 /* Whether to prefetch all lines of a record of len bytes. */
 static inline bool prefetch_covers(const struct waiter_state *waiter, uint64_t len)
 {
-	return len <= PREFETCH_ASK_MOST || (len <= PREFETCH_ASK_AFAR && prefetch_is_best(waiter));
+	return len <= PREFETCH_ASK_MOST || (len <= PREFETCH_ASK_REMOTE && prefetch_is_best(waiter));
 }
 
 /*

@@ -7,12 +7,12 @@
 #include "sync/wait.h"
 
 /*
- * After LONELY_RAISES raises in a row, with at most LONELY_MOVES publications before
+ * After SPARSE_RAISES raises in a row, with at most SPARSE_PUBLICATIONS publications before
  * each, the waiter tells publishers to fence.  Then a fence for each publication
  * costs less than a membarrier for each sleep.
  */
-#define LONELY_RAISES 4
-#define LONELY_MOVES  8
+#define SPARSE_RAISES       4
+#define SPARSE_PUBLICATIONS 8
 
 /*
  * Whether membarriers work for this process.  A child of fork inherits both the registration and
@@ -47,19 +47,19 @@ void wait_order_init(struct wait *wait)
 }
 
 /* Whether so few publications came before the recent raises that publishers should fence. */
-static bool is_lonely(struct wait *wait)
+static bool is_sparse(struct wait *wait)
 {
-	uint32_t moved = atomic_load_explicit(&wait->moved, memory_order_relaxed);
-	uint32_t lonely = atomic_load_explicit(&wait->lonely, memory_order_relaxed);
+	uint32_t published = atomic_load_explicit(&wait->published, memory_order_relaxed);
+	uint32_t sparse = atomic_load_explicit(&wait->sparse, memory_order_relaxed);
 
 	/* This is only an estimate, which the threads of a process share.  A lost update does no harm. */
-	if (moved - atomic_load_explicit(&wait->raised, memory_order_relaxed) > LONELY_MOVES)
-		lonely = 0;
-	else if (lonely < LONELY_RAISES)
-		lonely++;
-	atomic_store_explicit(&wait->raised, moved, memory_order_relaxed);
-	atomic_store_explicit(&wait->lonely, lonely, memory_order_relaxed);
-	return lonely == LONELY_RAISES;
+	if (published - atomic_load_explicit(&wait->raised, memory_order_relaxed) > SPARSE_PUBLICATIONS)
+		sparse = 0;
+	else if (sparse < SPARSE_RAISES)
+		sparse++;
+	atomic_store_explicit(&wait->raised, published, memory_order_relaxed);
+	atomic_store_explicit(&wait->sparse, sparse, memory_order_relaxed);
+	return sparse == SPARSE_RAISES;
 }
 
 slow_path void wait_take_fence_back(struct wait *wait)
@@ -70,7 +70,7 @@ slow_path void wait_take_fence_back(struct wait *wait)
 	atomic_fetch_and_explicit(&wait->ours->flags, ~(uint32_t)(WAITER_FENCE | WAITER_FENCED),
 				  memory_order_relaxed);
 	atomic_store_explicit(&wait->unfenced, false, memory_order_relaxed);
-	atomic_store_explicit(&wait->lonely, 0, memory_order_relaxed);
+	atomic_store_explicit(&wait->sparse, 0, memory_order_relaxed);
 }
 
 /* One waiter leads and alone changes WAITER_FENCE.  On a shared end that is the one that sleeps in a call. */
@@ -88,7 +88,7 @@ static uint32_t fence_wanted(struct wait *wait, uint32_t mode)
 	}
 	if (!leads(wait, mode))
 		return 0;
-	if (is_lonely(wait))
+	if (is_sparse(wait))
 		return WAITER_FENCE;
 	wait_unfence(wait);
 	return 0;

@@ -47,16 +47,16 @@ static void note_single(const struct wait *wait, uint32_t single)
 }
 
 /*
- * A longer pause, for cache lines that come from afar.  When we catch up with the
+ * A longer pause, for cache lines that are remote.  When we catch up with the
  * publisher, it waits long for the line that we look at, so a longer pause pays.  The
  * pause at most doubles at each wait, and is limited by the number of lines that
  * came, so that the end of a burst does not have to wait.  If the publisher lies
- * about afar, this costs a few microseconds.
+ * about this, it costs a few microseconds.
  */
 static uint32_t longer(uint32_t pauses, uint32_t last, uint64_t bytes)
 {
-	enum { LONGEST_AFAR = 384 }; /* on an EPYC a stream is 1 % faster at 512, and 2 % slower at 256 */
-	uint64_t more = last < LONGEST_AFAR / 2 ? 2 * last : LONGEST_AFAR;
+	enum { LONGEST_REMOTE = 384 }; /* on an EPYC a stream is 1 % faster at 512, and 2 % slower at 256 */
+	uint64_t more = last < LONGEST_REMOTE / 2 ? 2 * last : LONGEST_REMOTE;
 
 	if (more > bytes / LAYOUT_LINE)
 		more = bytes / LAYOUT_LINE;
@@ -75,23 +75,23 @@ static uint32_t longer(uint32_t pauses, uint32_t last, uint64_t bytes)
 static void let_it_grow(struct wait *wait, const struct look *look)
 {
 	enum { MANY = 2, LONG = 16384 + 64, EACH = 16, LONGEST = 128, TRY_EVERY = 512, TRY_FOR = 32 };
-	uint32_t total = atomic_load_explicit(&wait->moved, memory_order_relaxed);
-	uint32_t moved = total - atomic_load_explicit(&wait->waited, memory_order_relaxed);
+	uint32_t total = atomic_load_explicit(&wait->published, memory_order_relaxed);
+	uint32_t came = total - atomic_load_explicit(&wait->waited, memory_order_relaxed);
 	uint32_t waits = atomic_load_explicit(&wait->waits, memory_order_relaxed) + 1;
 	uint32_t last = atomic_load_explicit(&wait->pauses, memory_order_relaxed);
 	uint32_t pauses = last / 2;
 	/* The wanted position moves along with ours, so the difference is what came since the last wait. */
 	uint64_t bytes = look->wanted - atomic_load_explicit(&wait->place, memory_order_relaxed);
 
-	if (moved >= MANY && bytes / moved <= LONG) {
-		pauses = moved < LONGEST / EACH ? moved * EACH : LONGEST;
+	if (came >= MANY && bytes / came <= LONG) {
+		pauses = came < LONGEST / EACH ? came * EACH : LONGEST;
 		if (pauses == LONGEST && wait->may_linger &&
-		    atomic_load_explicit(&wait->theirs->afar, memory_order_relaxed) > 0)
+		    atomic_load_explicit(&wait->theirs->remote, memory_order_relaxed) > 0)
 			pauses = longer(pauses, last, bytes);
 	} else if (waits % TRY_EVERY == 0)
 		pauses = TRY_FOR;
-	if (moved)
-		note_single(wait, moved < MANY && !pauses);
+	if (came)
+		note_single(wait, came < MANY && !pauses);
 	atomic_store_explicit(&wait->waited, total, memory_order_relaxed);
 	atomic_store_explicit(&wait->waits, waits, memory_order_relaxed);
 	atomic_store_explicit(&wait->pauses, pauses, memory_order_relaxed);

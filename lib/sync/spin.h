@@ -14,10 +14,10 @@
 static inline bool changed(const struct look *look)
 {
 	/* Acquire pairs with the release store of the publisher: what it published is visible. */
-	uint64_t moved = (atomic_load_explicit(look->word, memory_order_acquire) ^ look->value) |
-			 (atomic_load_explicit(look->own, memory_order_relaxed) ^ look->own_value);
+	uint64_t difference = (atomic_load_explicit(look->word, memory_order_acquire) ^ look->value) |
+			      (atomic_load_explicit(look->own, memory_order_relaxed) ^ look->own_value);
 
-	return moved & ~look->ignore;
+	return difference & ~look->ignore;
 }
 
 /* How often to yield before sleeping, if both sides run on one CPU. */

@@ -89,7 +89,7 @@ static void wake_stopped(const struct wait *wait)
 	uint32_t flags;
 
 	for (int i = 0; i < STOP_WAKES; i++) {
-		sys_futex_wake(&wait->theirs->events, wait->crowd);
+		sys_futex_wake(&wait->theirs->events, wait->sleepers);
 		flags = atomic_load_explicit(&wait->ours->flags, memory_order_relaxed);
 		if (!(flags & WAITER_FUTEX))
 			return;
@@ -226,7 +226,7 @@ static int ring(struct wait *wait, uint32_t flags, uint64_t position)
 	}
 	/* After the byte: a call that is woken by this and then polls the socket finds the byte. */
 	if (flags & (WAITER_FUTEX | WAITER_MANY))
-		sys_futex_wake(&wait->ours->events, wait->crowd);
+		sys_futex_wake(&wait->ours->events, wait->sleepers);
 	meter_add(&wait->meter->rings, 1);
 	PROBE(wakeup, wait->socket, wait->sends, position);
 	/* Last: if we die before this, a co-owner rings again. */
@@ -281,7 +281,7 @@ void wait_leave(struct wait *wait)
 	 */
 	atomic_fetch_add_explicit(&wait->ours->flags, WAITER_LEAVE, memory_order_release);
 	atomic_fetch_add_explicit(&wait->ours->events, 1, memory_order_release);
-	sys_futex_wake(&wait->ours->events, wait->crowd);
+	sys_futex_wake(&wait->ours->events, wait->sleepers);
 }
 
 /* The waiter: it spins (see spin.c), sleeps on the futex, and then sleeps on the socket. */

@@ -39,21 +39,21 @@ struct wait {
 	struct lock *doorbell_lock;       /* its owner trims the queue of the socket */
 	const struct waiter_state *other; /* ours in the other direction, on the same socket */
 	int socket;
-	_Atomic uint32_t moved;  /* counts publications */
-	_Atomic uint32_t waited; /* the value of moved at the last wait */
-	_Atomic uint32_t waits;  /* counts waits, to try a pause in some of them */
-	_Atomic uint32_t pauses; /* the length of the pause before the first look of the last wait */
-	_Atomic uint64_t place;  /* the wanted position of the last wait */
-	bool fence;              /* membarriers do not reach us: fence at each notify */
-	bool sole;               /* nobody else waits in this direction: each of our waiters leads */
-	bool sends;              /* we publish data; false: we publish room */
+	_Atomic uint32_t published; /* counts publications */
+	_Atomic uint32_t waited;    /* the value of published at the last wait */
+	_Atomic uint32_t waits;     /* counts waits, to try a pause in some of them */
+	_Atomic uint32_t pauses;    /* the length of the pause before the first look of the last wait */
+	_Atomic uint64_t place;     /* the wanted position of the last wait */
+	bool fence;                 /* membarriers do not reach us: fence at each notify */
+	bool sole;                  /* nobody else waits in this direction: each of our waiters leads */
+	bool sends;                 /* we publish data; false: we publish room */
 	bool silent;             /* never sleep on the socket: its bytes would be taken for news about data */
 	atomic_bool unfenced;    /* we have raised WAITER_FENCE, and have issued no membarrier since */
-	_Atomic uint32_t raised; /* the value of moved at the last raise */
-	_Atomic uint32_t lonely; /* how many raises in a row had few publications before them */
+	_Atomic uint32_t raised; /* the value of published at the last raise */
+	_Atomic uint32_t sparse; /* how many raises in a row had few publications before them */
 	bool interruptible;
-	int crowd;                /* how many sleepers of the other side to wake */
-	bool may_linger;          /* may pause for longer if cache lines come from afar */
+	int sleepers;             /* how many sleepers of the other side to wake */
+	bool may_linger;          /* may pause for longer if cache lines are remote */
 	int64_t spin_ns;          /* as in bufpipe_options */
 	int64_t patience;         /* how long to sleep on the futex before the socket */
 	_Atomic int64_t expected; /* an average of how long recent waits took */
@@ -230,9 +230,9 @@ static inline void meter_add(_Atomic uint64_t *count, uint64_t n)
 /* This is only an estimate, which the threads of a process share.  A lost update does no harm. */
 static inline void wait_count(struct wait *wait)
 {
-	uint32_t moved = atomic_load_explicit(&wait->moved, memory_order_relaxed);
+	uint32_t published = atomic_load_explicit(&wait->published, memory_order_relaxed);
 
-	atomic_store_explicit(&wait->moved, moved + 1, memory_order_relaxed);
+	atomic_store_explicit(&wait->published, published + 1, memory_order_relaxed);
 }
 
 /* Called after each publication: whether the flags of the other side need a wait_ring. */

@@ -6,7 +6,7 @@ TestSuite(hostile_memory, .timeout = 30);
 
 /* Capacity of the victim's buffers: on the heap, so that AddressSanitizer sees one byte too many. */
 #define CAP 3000
-/* A message of this length comes in pieces where the ring is the smallest, and fits into the buffers. */
+/* A message of this length comes in fragments where the ring is the smallest, and fits into the buffers. */
 #define TOTAL 2500
 
 enum receiving { RECV, NEXT, PEEK, RECV_MANY, RECEIVING_COUNT };
@@ -191,7 +191,7 @@ Test(hostile_memory, an_announced_terabyte_takes_no_memory)
 	duel_end(&d);
 }
 
-/* What fits into the ring never comes in pieces, so a try of a shared end has nothing to wait for. */
+/* What fits into the ring never comes in fragments, so a try of a shared end has nothing to wait for. */
 Test(hostile_memory, a_beginning_of_a_short_message_holds_nobody)
 {
 	const struct bufpipe_options options = { .flags = BUFPIPE_SHARED };
@@ -228,7 +228,7 @@ static void follow_a_beginning(uint64_t header, ssize_t wanted)
 	duel_end(&d);
 }
 
-Test(hostile_memory, impossible_second_pieces)
+Test(hostile_memory, impossible_second_fragments)
 {
 	follow_a_beginning(0, -ETIMEDOUT);
 	follow_a_beginning(RECORD_MORE, -EPROTO);
@@ -282,7 +282,7 @@ Test(hostile_memory, empty_messages_without_end)
 	fill_and_receive(RECORD_WHOLE, BUFPIPE_SHARED, true);
 }
 
-/* Beginnings without a second piece: each brings 8 bytes. */
+/* Beginnings without a second fragment: each brings 8 bytes. */
 static void begin_without_end(unsigned flags, bool gone)
 {
 	const struct bufpipe_options options = { .buffer_size = 1, .flags = flags };

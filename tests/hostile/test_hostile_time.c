@@ -6,8 +6,8 @@ TestSuite(hostile_time, .timeout = 120);
 
 #define GIB ((size_t)1 << 30)
 
-/* A long message begins at the head, and all else is pieces of one byte, for ever. */
-static void fill_with_small_pieces(const struct duel *d, uint64_t total)
+/* A long message begins at the head, and all else is fragments of one byte, for ever. */
+static void fill_with_small_fragments(const struct duel *d, uint64_t total)
 {
 	uint64_t size = d->rogue->ours.identity.data_size;
 
@@ -22,7 +22,7 @@ static void fill_with_small_pieces(const struct duel *d, uint64_t total)
 /* Of several calls, each of which took 20 s when it looked at no clock; also beside other programs. */
 #define STILL_SOON (10 * NSEC_PER_SEC)
 
-static void receive_small_pieces(const struct bufpipe_options *options, int64_t timeout_ns)
+static void receive_small_fragments(const struct bufpipe_options *options, int64_t timeout_ns)
 {
 	struct duel d = duel_begin(0, options);
 	char *buf = malloc(GIB); /* hardly touched */
@@ -30,7 +30,7 @@ static void receive_small_pieces(const struct bufpipe_options *options, int64_t 
 	size_t after;
 	ssize_t r;
 
-	fill_with_small_pieces(&d, GIB);
+	fill_with_small_fragments(&d, GIB);
 	r = bufpipe_recv(d.victim, buf, GIB, timeout_ns);
 	cr_assert_eq(r, timeout_ns ? -ETIMEDOUT : -EAGAIN, "%zd", r);
 	cr_assert_lt(elapsed(begin), STILL_SOON);
@@ -44,20 +44,20 @@ static void receive_small_pieces(const struct bufpipe_options *options, int64_t 
 	duel_end(&d);
 }
 
-Test(hostile_time, pieces_of_one_byte)
+Test(hostile_time, fragments_of_one_byte)
 {
-	receive_small_pieces(NULL, 0);
-	receive_small_pieces(NULL, 20 * MSEC);
+	receive_small_fragments(NULL, 0);
+	receive_small_fragments(NULL, 20 * MSEC);
 }
 
-Test(hostile_time, pieces_of_one_byte_in_parts)
+Test(hostile_time, fragments_of_one_byte_in_parts)
 {
 	struct duel d = duel_begin(0, NULL);
 	char *buf = malloc(GIB);
 	int64_t begin = time_now();
 	size_t after;
 
-	fill_with_small_pieces(&d, GIB);
+	fill_with_small_fragments(&d, GIB);
 	cr_assert_gt(bufpipe_recv_part(d.victim, buf, GIB, &after, 0), 0);
 	cr_assert_gt(after, 0);
 	cr_assert_gt(bufpipe_recv_part(d.victim, buf, GIB, &after, 20 * MSEC), 0);
@@ -67,14 +67,14 @@ Test(hostile_time, pieces_of_one_byte_in_parts)
 }
 
 /* As a shared end stays longer in a message, but not for ever: the sender is slower than it may be. */
-Test(hostile_time, pieces_of_one_byte_on_a_shared_end)
+Test(hostile_time, fragments_of_one_byte_on_a_shared_end)
 {
 	struct duel d = duel_begin(0, &(struct bufpipe_options){ .flags = BUFPIPE_SHARED });
 	char *buf = malloc(GIB);
 	int64_t begin = time_now();
 
 	/* The ring ends after a lap: there the sender stops. */
-	fill_with_small_pieces(&d, GIB);
+	fill_with_small_fragments(&d, GIB);
 	atomic_store(rogue_header(&d, d.rogue->ours.identity.data_size - 8), 0);
 	cr_assert_lt(bufpipe_recv(d.victim, buf, GIB, 20 * MSEC), 0);
 	cr_assert_lt(elapsed(begin), 2 * SOON);
@@ -82,7 +82,7 @@ Test(hostile_time, pieces_of_one_byte_on_a_shared_end)
 	duel_end(&d);
 }
 
-/* A piece that the victim walks along in vain becomes the beginning of another message. */
+/* A fragment that the victim walks along in vain becomes the beginning of another message. */
 static void rewrite_at_head(const struct duel *d, uint64_t random)
 {
 	uint64_t size = d->rogue->ours.identity.data_size;
@@ -118,7 +118,7 @@ static void skip_strays(int64_t timeout_ns)
 	duel_end(&d);
 }
 
-Test(hostile_time, pieces_that_become_beginnings)
+Test(hostile_time, fragments_that_become_beginnings)
 {
 	skip_strays(0);
 	skip_strays(MSEC);

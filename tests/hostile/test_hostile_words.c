@@ -137,7 +137,7 @@ static void set_bells(const struct duel *d, uint32_t flags, uint64_t raises, uin
 		atomic_store(&bells[i]->raises, raises);
 		atomic_store(&bells[i]->cpu, cpu);
 		atomic_store(&bells[i]->single, cpu);
-		atomic_store(&bells[i]->afar, (int32_t)cpu);
+		atomic_store(&bells[i]->remote, (int32_t)cpu);
 		atomic_store(&bells[i]->clearing, -(int32_t)cpu);
 		atomic_store(&bells[i]->flags, flags);
 	}
@@ -183,7 +183,7 @@ Test(hostile_words, sender_that_claims_to_be_far_away_delays_nobody_for_long)
 	struct duel d = duel_begin(0, &options);
 	static char buf[4096];
 
-	atomic_store(&d.rogue->ours.control->send_waiter.afar, INT32_MAX);
+	atomic_store(&d.rogue->ours.control->send_waiter.remote, INT32_MAX);
 	atomic_store(&d.rogue->ours.control->send_waiter.clearing, INT32_MIN);
 	for (int i = 0; i < 100; i++) {
 		int64_t before = time_now();
@@ -223,7 +223,7 @@ static void flip_bells(const struct duel *d, uint64_t random)
 		break;
 	case 5:
 		atomic_store(&waiter->single, random >> 8 & 1);
-		atomic_store(&waiter->afar, (int32_t)random);
+		atomic_store(&waiter->remote, (int32_t)random);
 		atomic_store(&waiter->clearing, (int32_t)(random >> 32));
 		break;
 	default:

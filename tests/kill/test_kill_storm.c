@@ -330,7 +330,7 @@ static void run_round(struct round *r, const struct bufpipe_options *o, int64_t 
 
 	cr_assert_eq(bufpipe_create(r->ends, o), 0);
 	/* As where no cache is shared: free space is cleared in advance, if the ring is large enough, or asked for. */
-	atomic_store(&r->ends[1]->sender.waiter->afar, INT32_MAX);
+	atomic_store(&r->ends[1]->sender.waiter->remote, INT32_MAX);
 	atomic_store(&r->ends[1]->sender.waiter->clearing, r->clears ? INT32_MAX : INT32_MIN);
 	for (int i = 0; i < 2 * r->crew; i++)
 		start(r, i);

@@ -74,9 +74,9 @@ Test(layout, hints_of_the_sender_reach_the_receiver)
 		bufpipe_t *ends[2];
 
 		check_eq(bufpipe_create(ends, &options), 0);
-		atomic_store(&ends[1]->sender.waiter->afar, 3);
+		atomic_store(&ends[1]->sender.waiter->remote, 3);
 		atomic_store(&ends[1]->sender.waiter->clearing, -2);
-		check_eq(atomic_load(&ends[0]->in.wait.theirs->afar), 3);
+		check_eq(atomic_load(&ends[0]->in.wait.theirs->remote), 3);
 		check_eq(atomic_load(&ends[0]->in.wait.theirs->clearing), -2);
 		check_eq(ends[0]->in.wait.may_linger, large);
 		bufpipe_close(ends[0]);

@@ -9,7 +9,7 @@ SUITE(ahead);
 /* As where no cache is shared: the next step clears, measured or not. */
 static void let_clear(struct rig *rig, bool measured)
 {
-	atomic_store(&rig->s.waiter->afar, INT32_MAX);
+	atomic_store(&rig->s.waiter->remote, INT32_MAX);
 	atomic_store(&rig->s.waiter->clearing, INT32_MAX);
 	atomic_store(&rig->sending.control->send_meter.steps, measured ? 0 : 1);
 }
@@ -127,10 +127,10 @@ static void rig_open_used(struct rig *rig, uint64_t size)
 /* What was asked for before would seem near, so that what is measured lies beyond. */
 Test(prefetch, measures_nothing_that_was_asked_for)
 {
-	static char bytes[PREFETCH_ASK_AFAR];
-	static char got[PREFETCH_ASK_AFAR];
+	static char bytes[PREFETCH_ASK_REMOTE];
+	static char got[PREFETCH_ASK_REMOTE];
 
-	for (uint64_t len = 8; len <= PREFETCH_ASK_AFAR; len += 8) {
+	for (uint64_t len = 8; len <= PREFETCH_ASK_REMOTE; len += 8) {
 		const uint64_t asked = PREFETCH_ASK + 2 * len - LAYOUT_LINE;
 		struct rig rig;
 
@@ -168,7 +168,7 @@ Test(prefetch, goes_on_clearing_however_long_the_records)
 	}
 }
 
-/* Lines from afar are asked for, unless clearing pays. */
+/* Remote lines are asked for, unless clearing pays. */
 Test(prefetch, clears_nothing_where_it_does_not_pay)
 {
 	static char bytes[1024];
@@ -306,9 +306,9 @@ static void judge(struct waiter_state *waiter, int times, int64_t asked, int64_t
 		prefetch_judge(waiter, asked, cleared, cached);
 }
 
-static bool is_afar(const struct waiter_state *waiter)
+static bool is_remote(const struct waiter_state *waiter)
 {
-	return atomic_load(&waiter->afar) > 0;
+	return atomic_load(&waiter->remote) > 0;
 }
 
 static bool pays(const struct waiter_state *waiter)
@@ -316,15 +316,15 @@ static bool pays(const struct waiter_state *waiter)
 	return atomic_load(&waiter->clearing) > 0;
 }
 
-Test(prefetch, lines_come_from_afar_if_clearing_them_is_slow)
+Test(prefetch, lines_are_remote_if_clearing_them_is_slow)
 {
 	struct waiter_state waiter = { 0 };
 
 	judge(&waiter, 1, 10000, 301, 100);
-	check(is_afar(&waiter));
+	check(is_remote(&waiter));
 	waiter = (struct waiter_state){ 0 };
 	judge(&waiter, 1, 10000, 300, 100);
-	check(!is_afar(&waiter));
+	check(!is_remote(&waiter));
 	check(!pays(&waiter));
 }
 
@@ -333,10 +333,10 @@ Test(prefetch, clearing_pays_if_it_beats_asking_by_half)
 	struct waiter_state waiter = { 0 };
 
 	judge(&waiter, 1, 801, 400, 100);
-	check(is_afar(&waiter) && pays(&waiter));
+	check(is_remote(&waiter) && pays(&waiter));
 	waiter = (struct waiter_state){ 0 };
 	judge(&waiter, 1, 800, 400, 100);
-	check(is_afar(&waiter) && !pays(&waiter));
+	check(is_remote(&waiter) && !pays(&waiter));
 }
 
 Test(prefetch, one_wrong_measurement_changes_nothing_that_was_sure)
@@ -346,14 +346,14 @@ Test(prefetch, one_wrong_measurement_changes_nothing_that_was_sure)
 
 	judge(&waiter, 100, slow, 400, 100);
 	judge(&waiter, 3, quick, 200, 100);
-	check(is_afar(&waiter) && pays(&waiter));
+	check(is_remote(&waiter) && pays(&waiter));
 	judge(&waiter, 1, quick, 200, 100);
-	check(!is_afar(&waiter) && !pays(&waiter));
+	check(!is_remote(&waiter) && !pays(&waiter));
 	judge(&waiter, 100, quick, 200, 100);
 	judge(&waiter, 4, slow, 400, 100);
-	check(!is_afar(&waiter) && !pays(&waiter));
+	check(!is_remote(&waiter) && !pays(&waiter));
 	judge(&waiter, 1, slow, 400, 100);
-	check(is_afar(&waiter) && pays(&waiter));
+	check(is_remote(&waiter) && pays(&waiter));
 }
 
 /* Whatever a co-owner has written there. */
@@ -363,10 +363,10 @@ Test(prefetch, votes_go_over_no_end)
 
 	for (int i = 0; i < 2; i++) {
 		for (int64_t cleared = 200; cleared <= 400; cleared += 200) {
-			struct waiter_state waiter = { .afar = ends[i], .clearing = ends[i] };
+			struct waiter_state waiter = { .remote = ends[i], .clearing = ends[i] };
 
 			judge(&waiter, 2, 10000, cleared, 100);
-			check_eq(is_afar(&waiter), i);
+			check_eq(is_remote(&waiter), i);
 			check_eq(pays(&waiter), i);
 		}
 	}
@@ -374,10 +374,10 @@ Test(prefetch, votes_go_over_no_end)
 
 Test(prefetch, receiver_asks_where_the_sender_does)
 {
-	for (int32_t afar = -1; afar <= 1; afar++) {
+	for (int32_t remote = -1; remote <= 1; remote++) {
 		for (int32_t clearing = -1; clearing <= 1; clearing++) {
-			const struct waiter_state waiter = { .afar = afar, .clearing = clearing };
-			bool asks = afar > 0 && clearing <= 0;
+			const struct waiter_state waiter = { .remote = remote, .clearing = clearing };
+			bool asks = remote > 0 && clearing <= 0;
 
 			check_eq(prefetch_is_best(&waiter), asks);
 			check_eq(prefetch_reads(&waiter, 1024), asks);

@@ -41,7 +41,7 @@ static void rig_open(struct rig *rig, int64_t spin_ns, int64_t patience)
 	check_eq(lock_init(&page->publisher_door), 0);
 	sockets_open(rig->sockets, SOCK_SEQPACKET);
 	rig->page = page;
-	rig->waiter = (struct wait){ .crowd = FUTEX_FEW,
+	rig->waiter = (struct wait){ .sleepers = FUTEX_FEW,
 				     .theirs = &page->publisher_state,
 				     .ours = &page->waiter_state,
 				     .notify = &page->waiter_notify,
@@ -51,7 +51,7 @@ static void rig_open(struct rig *rig, int64_t spin_ns, int64_t patience)
 				     .socket = rig->sockets[0],
 				     .spin_ns = spin_ns,
 				     .patience = patience };
-	rig->publisher = (struct wait){ .crowd = FUTEX_FEW,
+	rig->publisher = (struct wait){ .sleepers = FUTEX_FEW,
 					.theirs = &page->waiter_state,
 					.ours = &page->publisher_state,
 					.notify = &page->publisher_notify,
@@ -249,21 +249,21 @@ Test(waiting, knows_of_a_stream_and_of_a_long_way_without_a_wait)
 }
 
 /* How long it lets a stream grow, at last. */
-static uint32_t pauses_after(int waits, int each, int bytes, bool may_linger, int afar)
+static uint32_t pauses_after(int waits, int each, int bytes, bool may_linger, int remote)
 {
 	uint32_t pauses;
 	struct rig rig;
 
 	rig_open(&rig, BUFPIPE_SPIN_ALWAYS, MSEC);
 	rig.waiter.may_linger = may_linger;
-	atomic_store(&rig.page->publisher_state.afar, afar);
+	atomic_store(&rig.page->publisher_state.remote, remote);
 	consume(&rig, waits, each, bytes);
 	pauses = atomic_load(&rig.waiter.pauses);
 	rig_close(&rig);
 	return pauses;
 }
 
-Test(waiting, is_longer_only_in_a_long_stream_of_much_from_afar)
+Test(waiting, is_longer_only_in_a_long_stream_of_much_that_is_remote)
 {
 	const uint32_t usual = pauses_after(20, 16, 4096, false, 0);
 	const uint32_t longest = pauses_after(20, 16, 4096, true, 1);

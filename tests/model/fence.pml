@@ -147,7 +147,7 @@ try:
 	:: got < total && word <= got
 	fi;
 	ev = events;
-	/* How lonely it was is an estimate: each answer must be right. */
+	/* Whether publications are sparse is an estimate: each answer must be right. */
 	want = false;
 	if
 	:: leads -> want = true

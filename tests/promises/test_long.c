@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Messages longer than the ring stream through in pieces: whole or not at all. */
+/* Messages longer than the ring stream through in fragments: whole or not at all. */
 #include "support.h"
 
 SUITE(longer);

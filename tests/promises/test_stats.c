@@ -111,7 +111,7 @@ static void *send_long(void *end)
 	return NULL;
 }
 
-/* Its pieces are not messages: in a call, and in parts. */
+/* Its fragments are not messages: in a call, and in parts. */
 Test(stats, count_a_long_message_once)
 {
 	static const unsigned flags[] = { 0, BUFPIPE_SHARED };

@@ -83,7 +83,7 @@ static void read_ring(struct ring_view *r, const struct region_view *from, const
 {
 	const struct control *s = &from->control;
 	uint64_t tail = WORD(s->tail.tail);
-	uint64_t sent = WORD(s->tail.records) - WORD(s->send_meter.pieces);
+	uint64_t sent = WORD(s->tail.records) - WORD(s->send_meter.fragments);
 
 	*r = (struct ring_view){
 		.sender.region = from,
@@ -101,7 +101,7 @@ static void read_ring(struct ring_view *r, const struct region_view *from, const
 	if (to) {
 		const struct control *c = &to->control;
 		uint64_t head = WORD(c->head) & ~HEAD_HELD;
-		uint64_t received = WORD(c->released) + WORD(c->taken) - WORD(c->recv_meter.pieces);
+		uint64_t received = WORD(c->released) + WORD(c->taken) - WORD(c->recv_meter.fragments);
 
 		count_holders(&r->receiver);
 		read_meter(&r->receiver, &c->recv_meter, &c->recv_waiter, scan->when);
