@@ -31,7 +31,7 @@ int main(int argc, char **argv)
 	};
 	struct sample sample = { .state = 1 };
 	bufpipe_listener_t *listener;
-	bufpipe_t *pipe;
+	bufpipe_t *pipe = NULL;
 	int r;
 
 	if (argc != 3) {

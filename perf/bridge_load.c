@@ -112,12 +112,14 @@ static int by_time(const void *a, const void *b)
 
 static void report(const struct tally *t, const struct load *load)
 {
+	size_t middle = t->seen / 2;
+
 	if (!load->slow) {
 		printf("%.0f\n", (double)t->seen * 1e9 / (double)(now_ns() - t->first_ns));
 		return;
 	}
 	qsort(t->times, t->seen, sizeof(*t->times), by_time);
-	printf("%.1f\n", (double)t->times[t->seen / 2] / 1e3);
+	printf("%.1f\n", (double)t->times[middle] / 1e3);
 }
 
 static void stamp(const struct load *load)

@@ -212,7 +212,7 @@ static bool ended_well(pid_t pid)
 /* One round of one transport: nanoseconds a message, or < 0 after a complaint. */
 static double run_round(enum transport transport, const struct measure *measure)
 {
-	struct channel channels[2];
+	struct channel channels[2] = { 0 };
 	double ns;
 	pid_t pid;
 	int result = open_channels(channels, transport);
@@ -279,7 +279,7 @@ static bool check_side(struct channel *channel, bool sends)
 /* Real messages of all lengths, every byte compared. */
 static bool check(void)
 {
-	struct channel channels[2];
+	struct channel channels[2] = { 0 };
 	bool sent;
 	pid_t pid;
 	int result = open_channels(channels, BUFPIPE);

@@ -208,9 +208,10 @@ static void be_victim(bufpipe_listener_t *listener, const struct attacker *a, in
 	if (meet_attacker(listener, a) && write(tell, "", 1) != 1)
 		_exit(1);
 	close(tell);
-	while (!exits)
+	if (exits)
+		_exit(0);
+	for (;;)
 		pause();
-	_exit(0);
 }
 
 /*

@@ -214,12 +214,12 @@ int __wrap_openat64(int fd, const char *path, int flags, ...);
 long __real_syscall(long number, ...);
 long __wrap_syscall(long number, ...);
 
-#define LAST_ARGUMENT(after, to)         \
-	do {                             \
-		va_list list;            \
-		va_start(list, after);   \
-		to = va_arg(list, long); \
-		va_end(list);            \
+#define LAST_ARGUMENT(after, to)           \
+	do {                               \
+		va_list list;              \
+		va_start(list, after);     \
+		(to) = va_arg(list, long); \
+		va_end(list);              \
 	} while (0)
 
 int __wrap_fcntl(int fd, int command, ...)

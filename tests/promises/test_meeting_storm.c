@@ -85,9 +85,8 @@ static int hear_words(bufpipe_t *pipe)
 {
 	struct word word;
 	int n = 0;
-	ssize_t r;
 
-	while (n < WORDS && (r = bufpipe_recv(pipe, &word, sizeof(word), PLENTY)) == sizeof(word)) {
+	while (n < WORDS && bufpipe_recv(pipe, &word, sizeof(word), PLENTY) == sizeof(word)) {
 		check(word.client >= 0 && word.client < CLIENTS && word.number == n);
 		check_eq(ledger->received[word.client][n]++, 0);
 		n++;

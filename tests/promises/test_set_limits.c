@@ -178,7 +178,7 @@ BOTH(set_limits, says_so_when_there_are_no_descriptors_left_and_recovers)
 	close(first);
 	limit = old;
 	for (int spare = 0; spare < 3; spare++) {
-		limit.rlim_cur = (rlim_t)(first + spare);
+		limit.rlim_cur = (rlim_t)first + (rlim_t)spare;
 		check_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
 		if (bufpipe_set_create(&set, flags) == 0) {
 			bufpipe_set_destroy(set);

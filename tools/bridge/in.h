@@ -10,6 +10,7 @@
 #define BRIDGE_IN_H
 
 #include "lane.h"
+#include "position.h"
 
 /* A long message that comes in chunks. */
 struct in_whole {

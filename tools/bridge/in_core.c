@@ -25,7 +25,7 @@ static bool init(struct in *in)
 	}
 	/* From the state: a worker that takes over from a dead one confirms in the same name. */
 	memcpy(in->name, "b", 2);
-	for (unsigned i = 0; i < sizeof(in->state->in.consumer); i++)
+	for (size_t i = 0; i < sizeof(in->state->in.consumer); i++)
 		snprintf(in->name + 1 + 2 * i, 3, "%02x", random[i]);
 	return true;
 }

@@ -11,7 +11,8 @@
 #define BRIDGE_LANE_H
 
 #include "link.h"
-#include "worker.h"
+#include "port.h"
+#include "state.h"
 
 struct out *out_new(struct port *port, const struct bridge_config *config, struct state *state, int wake);
 void out_run(struct out *out, int64_t now);

@@ -10,6 +10,7 @@
 #define BRIDGE_OUT_H
 
 #include "lane.h"
+#include "position.h"
 
 /* A frame of several messages is no longer than this, so that a message waits for few others. */
 #define OUT_BATCH ((size_t)60 << 10)

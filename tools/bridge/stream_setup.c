@@ -13,11 +13,11 @@
 /* The server knows so long what it has stored. */
 #define DUPLICATES_NS (120 * SECOND_NS)
 /* A consumer that nobody asks is forgotten; where to go on is in our state. */
-#define FORGOTTEN_NS (7 * 24 * 3600 * SECOND_NS)
+#define FORGOTTEN_NS (SECOND_NS * 3600 * 24 * 7)
 /* Messages that are not acknowledged come again to a queue after this. */
 #define QUEUE_WAIT_NS (30 * SECOND_NS)
 /* To one bridge alone never: it asks anew instead. */
-#define ALONE_WAIT_NS (24 * 3600 * SECOND_NS)
+#define ALONE_WAIT_NS (SECOND_NS * 3600 * 24)
 
 /* What bounds the memory is how much is asked for; a message of a GiB has so many chunks and more. */
 #define MOST_PENDING 100000

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "worker.h"
 #include "lane.h"
+#include "port.h"
 
 #include <errno.h>
 #include <poll.h>

@@ -8,7 +8,6 @@
 #define BRIDGE_WORKER_H
 
 #include "config.h"
-#include "position.h"
 #include "state.h"
 
 #include <bufpipe.h>
@@ -26,27 +25,6 @@ struct note {
 	uint64_t generation;
 };
 
-struct worker;
-struct out;
-struct in;
-
-/* The near side of a line. */
-struct port {
-	struct worker *worker;
-	const struct line_config *config;
-	unsigned index;
-	bufpipe_t *pipe; /* NULL: nobody is there */
-	uint64_t generation;
-	bool watched;
-	bool hung_up;
-	unsigned events;
-	/* Either may be NULL. */
-	struct out *out;
-	struct in *in;
-	bool out_over, in_over; /* that direction of this pipe has ended */
-	bool failed;
-};
-
 /* What the keeper hands to a worker that it starts. */
 struct inherited {
 	bufpipe_t *pipe;
@@ -57,26 +35,5 @@ struct inherited {
 
 /* Returns the status to exit with. */
 int worker_run(const struct bridge_config *config, const struct inherited *inherited, int control);
-
-/* A lane is through with its direction of the pipe. */
-void port_over(struct port *port, bool outward);
-/* The pipe broke, or its program left: nothing will go either way. */
-void port_broke(struct port *port);
-/* SIGTERM came, or the keeper is gone: finish what has begun. */
-bool worker_drains(const struct worker *worker);
-/* A lane gave up; the reason has been told.  When all pipes have, the bridge ends. */
-void worker_fail(struct port *port);
-/* Run the lanes of this port in the next round, without waiting. */
-void worker_again(struct port *port);
-/* Run them at that time, if not before. */
-void worker_at(struct worker *worker, int64_t when_ns);
-
-/* One line about a lane on standard error; the same text again only after a minute. */
-struct grumble {
-	char last[400];
-	int64_t said_ns;
-};
-void grumble(struct grumble *grumble, const struct line_config *line, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
 
 #endif

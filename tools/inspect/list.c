@@ -26,6 +26,7 @@ static bool parse_order(enum order *order, const char *word)
 	};
 
 	for (unsigned i = 0; i < sizeof(orders) / sizeof(orders[0]); i++) {
+		/* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): --sort has an argument */
 		if (strcmp(word, orders[i].word) == 0) {
 			*order = orders[i].order;
 			return true;

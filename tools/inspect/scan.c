@@ -172,13 +172,14 @@ static bool is_memory_file(const struct scan *scan, int fd, struct statx *file)
 static int find_file_system(struct scan *scan)
 {
 	int fd = memfd_create("bufpipe-list", MFD_CLOEXEC);
-	struct stat st;
-	int r = fd < 0 || fstat(fd, &st) < 0 ? -errno : 0;
+	struct stat st = { 0 };
+	int r;
 
-	if (fd >= 0)
-		close(fd);
-	if (r == 0)
-		scan->memory = st.st_dev;
+	if (fd < 0)
+		return -errno;
+	r = fstat(fd, &st) < 0 ? -errno : 0;
+	close(fd);
+	scan->memory = st.st_dev;
 	return r;
 }
 
@@ -324,7 +325,7 @@ int scan_pipes(struct scan **result)
 		r = -ENOMEM;
 	if (r == 0)
 		r = find_file_system(scan);
-	while (r == 0 && (entry = readdir(proc))) {
+	while (r == 0 && proc && (entry = readdir(proc))) {
 		int dir;
 
 		if (!isdigit((unsigned char)entry->d_name[0]))

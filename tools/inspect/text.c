@@ -51,9 +51,9 @@ void short_time(char text[8], int64_t ns)
 
 	if (seconds < 100)
 		snprintf(text, 8, "%us", (unsigned)seconds);
-	else if (seconds < 100 * 60)
+	else if (seconds < 100ul * 60)
 		snprintf(text, 8, "%um", (unsigned)(seconds / 60));
-	else if (seconds < 100 * 3600)
+	else if (seconds < 100ul * 3600)
 		snprintf(text, 8, "%uh", (unsigned)(seconds / 3600));
 	else
 		snprintf(text, 8, "%ud", (unsigned)(seconds / 86400) % 1000000);
