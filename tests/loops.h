@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What pipes do in the loop of somebody else, whichever loop that is. */
+/* Pipes in the event loop of another library. The three tests of loops share this file. */
 #ifndef BUFPIPE_TESTS_LOOPS_H
 #define BUFPIPE_TESTS_LOOPS_H
 
@@ -12,7 +12,7 @@ struct station {
 	bufpipe_t *ends[2];
 	void *source; /* what the loop has of it */
 	unsigned next;
-	bool one_each; /* takes one message per wake-up, not all */
+	bool one_each; /* takes one message per wake-up, and not all that have come */
 };
 
 struct speakers {
@@ -54,7 +54,7 @@ static inline void speakers_end(struct speakers *all)
 	child_join(&all->child);
 }
 
-/* The pipe is said to be readable.  False at the end of its stream. */
+/* Called when the pipe is readable. False at the end of its stream. */
 static inline bool station_take(struct station *s)
 {
 	unsigned number;
@@ -69,7 +69,7 @@ static inline bool station_take(struct station *s)
 	return n != -EPIPE;
 }
 
-/* All of them in one set, which is one source of the loop. */
+/* All pipes in one set, which is one source of the loop. */
 struct crowd {
 	struct speakers speakers;
 	bufpipe_set_t *set;
@@ -93,7 +93,7 @@ static inline void crowd_end(struct crowd *c)
 	speakers_end(&c->speakers);
 }
 
-/* The set is said to have something.  False when all streams have ended. */
+/* Called when the set's descriptor is readable. False when all streams have ended. */
 static inline bool crowd_serve(struct crowd *c)
 {
 	struct bufpipe_event events[PIPES / 2];
@@ -153,7 +153,7 @@ static inline void talker_end(struct talker *t)
 	child_join(&t->child);
 }
 
-/* There is said to be room.  False when everything has been sent. */
+/* Called when there is room. False when everything has been sent. */
 static inline bool talker_send(struct talker *t)
 {
 	for (; t->next < MESSAGES; t->next++) {

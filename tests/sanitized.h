@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* SANITIZED is defined where a sanitizer is in the program. */
+/* SANITIZED is defined if the program was built with a sanitizer. */
 #ifndef TESTS_SANITIZED_H
 #define TESTS_SANITIZED_H
 

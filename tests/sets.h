@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the tests of sets share: each runs in both ways in which a set can sleep. */
+/* What the tests of sets share. Each test runs twice, once for each of the two ways in which a set sleeps. */
 #ifndef TESTS_SETS_H
 #define TESTS_SETS_H
 
@@ -9,7 +9,7 @@
 #include <stdatomic.h>
 #include <sys/socket.h>
 
-/* A test with a parameter: what to give to bufpipe_set_create. */
+/* A test with a parameter: the flags for bufpipe_set_create. */
 #define BOTH(suite, name)                 \
 	static void name(unsigned flags); \
 	Test(suite, name##_by_uring)      \
@@ -22,7 +22,10 @@
 	}                                 \
 	static void name(unsigned flags)
 
-/* Long enough to be asleep in it; what is not to come does not come before. */
+/*
+ * Long enough for the waiter to fall asleep in the set. An event that must not come has not come in that
+ * time.
+ */
 #define MOMENT (20 * MSEC)
 
 static inline bufpipe_set_t *set_open(unsigned flags)
@@ -33,7 +36,7 @@ static inline bufpipe_set_t *set_open(unsigned flags)
 	return set;
 }
 
-/* The one event that there is. */
+/* The only event that the set reports. */
 static inline unsigned set_expect(bufpipe_set_t *set, const void *user, int64_t timeout_ns)
 {
 	struct bufpipe_event events[4] = { 0 };
@@ -43,7 +46,10 @@ static inline unsigned set_expect(bufpipe_set_t *set, const void *user, int64_t 
 	return events[0].events;
 }
 
-/* Where a set was destroyed before: the taking down of its io_uring may look like a signal. */
+/*
+ * For use after a set was destroyed. The kernel takes its io_uring down later, and that can look like a
+ * signal.
+ */
 static inline void set_expect_nothing_for(bufpipe_set_t *set, int64_t timeout_ns)
 {
 	struct bufpipe_event events[4];
@@ -63,7 +69,9 @@ static inline void set_expect_nothing(bufpipe_set_t *set)
 	set_expect_nothing_for(set, MOMENT);
 }
 
-/* Waits until one of these events comes for this user; others may come before it.  0: none came. */
+/*
+ * Waits until one of these events is reported for this user. Others may be reported before it. 0 if none was.
+ */
 static inline unsigned set_await(bufpipe_set_t *set, const void *user, unsigned wanted, int64_t timeout_ns)
 {
 	struct bufpipe_event events[8];
@@ -81,7 +89,7 @@ static inline unsigned set_await(bufpipe_set_t *set, const void *user, unsigned 
 	return 0;
 }
 
-/* How many descriptors of this process are rings of io_uring. */
+/* How many descriptors of this process belong to an io_uring. */
 static inline int rings_open(void)
 {
 	int n = 0;
@@ -97,7 +105,7 @@ static inline int rings_open(void)
 	return n;
 }
 
-/* A child that keeps one end of a pipe, lets go of the other, and waits to be killed. */
+/* A child that keeps one end of a pipe, closes the other one, and waits until it is killed. */
 static inline void sit_on(void *arg)
 {
 	bufpipe_close(arg);

@@ -18,7 +18,7 @@
 #define SYS_futex_waitv 449
 #endif
 
-/* Where a check reports: the test itself, or the pipe to the parent. */
+/* Where a failed check is reported: in the test itself, or through a pipe to the parent. */
 static pid_t test_thread;
 static int report_fd = -1;
 void (*support_clean_up)(void);
@@ -26,8 +26,8 @@ void (*support_clean_up)(void);
 int __lsan_do_recoverable_leak_check(void) __attribute__((weak));
 
 /*
- * LeakSanitizer asks this at the end of each process.  libcriterion leaks a
- * little in the one that runs the tests, and that one never begins a test.
+ * LeakSanitizer calls this at the end of each process. libcriterion leaks a little in the process that runs
+ * the tests. That process never begins a test itself.
  */
 int __lsan_is_turned_off(void);
 int __lsan_is_turned_off(void)
@@ -60,7 +60,7 @@ void support_fail(const char *file, int line, const char *format, ...)
 	abort();
 }
 
-/* What this process holds. */
+/* What this process has open and mapped. */
 
 enum { FDS_MAX = 256 };
 
@@ -113,7 +113,7 @@ int memfds_mapped(void)
 void support_begin(void)
 {
 	test_thread = thread_id();
-	memfds_mapped(); /* whatever stdio and sanitizers set up, they do it now */
+	memfds_mapped(); /* stdio and the sanitizers allocate what they need now, and not between the two counts */
 	before.count = list_descriptors(before.fds, FDS_MAX);
 	before.memfds = memfds_mapped();
 }
@@ -141,7 +141,7 @@ static void name_new_descriptors(char *text, size_t size)
 	}
 }
 
-/* The library leaves what strangers sent to a child to close, and does not wait for that. */
+/* The library lets a child close descriptors that strangers sent, and does not wait for that child. */
 static int settle_descriptors(int wanted)
 {
 	int count;
@@ -172,7 +172,7 @@ void support_end(void)
 			     fresh);
 	}
 	check_eq(memfds_mapped(), before.memfds);
-	/* Here, because libcriterion does not look at what the sanitizer makes of the exit status. */
+	/* The check is here because libcriterion ignores the exit status that a sanitizer changes. */
 	if (__lsan_do_recoverable_leak_check)
 		check_eq(__lsan_do_recoverable_leak_check(), 0);
 }
@@ -281,7 +281,7 @@ struct child child_start(void (*run)(void *), void *arg)
 	if (child.pid == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		close(report[0]);
-		/* Out of the way of tests that want low numbers. */
+		/* A high number, because some tests need the low ones. */
 		report_fd = fcntl(report[1], F_DUPFD_CLOEXEC, 100);
 		close(report[1]);
 		run(arg);
@@ -296,7 +296,10 @@ static void fail_for_child(const struct child *child, int status)
 	char text[600];
 	ssize_t n;
 
-	/* A grandchild may hold the other side open, so what is there must do. */
+	/*
+	 * A grandchild may hold the other side open. So read what is there, and do not wait for the end of
+	 * file.
+	 */
 	fcntl(child->report, F_SETFL, O_NONBLOCK);
 	n = read(child->report, text, sizeof(text) - 1);
 	if (WIFSIGNALED(status))
@@ -383,7 +386,10 @@ long sleeping_call(pid_t pid, pid_t tid)
 	call = strtol(text, &end, 10);
 	if (end == text)
 		return -1; /* it is running */
-	/* One that was woken and has yet to get to its CPU still shows the call, but no longer the state. */
+	/*
+	 * A thread that was woken but has no CPU yet still shows its system call, but no longer the state of
+	 * a sleeper.
+	 */
 	if (!read_proc(pid, tid, "stat", text, sizeof(text)))
 		return -1;
 	state = strrchr(text, ')');

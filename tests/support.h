@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What all tests share: checks that work in any thread and process, a fixture
- * that finds leaks, children, and ways to know what another process does
- * without guessing at times.
+ * What all tests share: checks that work in any thread and process, a fixture that finds leaks, children, and
+ * ways to learn what another process does without guessing at times.
  */
 #ifndef TESTS_SUPPORT_H
 #define TESTS_SUPPORT_H
@@ -32,18 +31,20 @@ enum { IN, OUT };
 #define USEC 1000ll
 #define MSEC 1000000ll
 #define SEC  1000000000ll
-/* An emulated machine is slower than any busy one: its build says by how much the limits are longer. */
+/* An emulated machine is slower than a busy real one. Its build defines by how much the limits are longer. */
 #ifndef SLOWER
 #define SLOWER 1
 #endif
-/* Longer than anything here takes: a call that would wait for ever fails instead of hanging the test. */
+/*
+ * Longer than anything in the tests takes. A call that would wait for ever fails, and does not hang the test.
+ */
 #define PLENTY (15 * SEC * SLOWER)
-/* An upper bound, generous for a busy machine, for what is promised within 100 ms. */
+/* An upper bound for what is promised within 100 ms, generous enough for a busy machine. */
 #define PROMPT (2 * SEC * SLOWER)
 
 /*
- * Checks.  A failure ends the test from its own thread, and the whole process
- * from any other thread; in a child it becomes the child's report.
+ * Checks. In the main thread a failure ends the test, in any other thread the process. In a child it becomes
+ * the child's report.
  */
 #define check(condition)                                                    \
 	do {                                                                \
@@ -63,16 +64,19 @@ enum { IN, OUT };
 void support_fail(const char *file, int line, const char *format, ...)
 	__attribute__((noreturn, format(printf, 3, 4)));
 
-/* Before each test: notes descriptors and mappings.  After it: there are no others, and no memory is lost. */
+/*
+ * Before each test: counts descriptors and mappings. After it: there must be no more of them, and no memory
+ * may be lost.
+ */
 void support_begin(void);
 void support_end(void);
 
-/* What a suite's own .init may set: called after the test, before the leaks are looked for. */
+/* A suite's own .init may set this. It is called after the test and before the search for leaks. */
 extern void (*support_clean_up)(void);
 
 #define SUITE(name) TestSuite(name, .init = support_begin, .timeout = 30 * SLOWER)
 
-/* Within the test, because libcriterion lets a test pass whose .fini fails. */
+/* Called within the test, because libcriterion lets a test pass if its .fini fails. */
 #undef Test
 #define Test(Suite, Name, ...)                                              \
 	static void Suite##_##Name##_inside(void);                          \
@@ -87,18 +91,21 @@ extern void (*support_clean_up)(void);
 int descriptors_open(void);
 int memfds_mapped(void);
 
-/* Waits until no more descriptors are open than this, or fails: a child of the library may be closing some. */
+/*
+ * Waits until at most so many descriptors are open, or fails. A child of the library may still be closing
+ * some.
+ */
 void wait_for_descriptors(int before);
 
-/* A pipe, or the test fails. */
+/* Makes a pipe, or fails the test. */
 void pipe_open(bufpipe_t *ends[2], const struct bufpipe_options *options);
 void pipe_close(bufpipe_t *ends[2]);
 
-/* Sends or receives one message, a text without its final 0, or fails. */
+/* Sends or receives one message, a text without its final 0, or fails the test. */
 void say(bufpipe_t *pipe, const char *text);
 void hear(bufpipe_t *pipe, const char *text);
 
-/* Sends tiny or object-sized messages until a try says -EAGAIN; how many there were. */
+/* Sends messages, tiny or of the object's size, until a try says -EAGAIN. Returns how many it sent. */
 unsigned fill_up(bufpipe_t *pipe, size_t len);
 
 /* Bytes that depend on their position and on a seed. */
@@ -110,16 +117,18 @@ int64_t clock_ns(void);
 /* The CPU time of this process so far. */
 double cpu_seconds(void);
 
-/* A child that runs a function and exits with 0, unless a check fails in it.  It dies with this thread. */
+/*
+ * Starts a child that runs a function and exits with 0, unless a check fails in it. It dies with this thread.
+ */
 struct child {
 	pid_t pid;
 	int report;
 };
 
 struct child child_start(void (*run)(void *), void *arg);
-/* Waits for it, and fails if it failed. */
+/* Waits for the child, and fails if the child failed. */
 void child_join(struct child *child);
-/* SIGKILL, and waits until it is gone. */
+/* Kills the child by SIGKILL, and waits until it is gone. */
 void child_kill(struct child *child);
 
 /* A thread, and its id in the kernel. */
@@ -134,29 +143,32 @@ struct thread {
 void thread_start(struct thread *thread, void (*run)(void *), void *arg);
 void thread_join(struct thread *thread);
 
-/* How a thread sleeps, seen from outside. */
+/* How a thread sleeps, as seen from outside. */
 enum asleep {
-	ASLEEP_SOCKET, /* in poll, where a call goes after some 100 ms: nothing but the other side ends that */
-	ASLEEP_ANY,    /* on a futex or in poll: perhaps only for a moment */
-	ASLEEP_SET,    /* in a set, for many pipes at once */
-	ASLEEP_PAUSE,  /* in pause, until a signal comes */
+	ASLEEP_SOCKET, /* in poll, where a blocked call goes after some 100 ms; only the other side can wake it there */
+	ASLEEP_ANY,   /* on a futex or in poll, perhaps only for a moment */
+	ASLEEP_SET,   /* in a set, for many pipes at once */
+	ASLEEP_PAUSE, /* in pause, until a signal arrives */
 };
 
-/* The system call in which a thread of a process (of this one: 0) sleeps, or -1: it does not, or has been woken. */
+/*
+ * The system call in which a thread of a process (0: of this one) sleeps. -1 if it does not sleep, or has
+ * been woken.
+ */
 long sleeping_call(pid_t pid, pid_t tid);
 
-/* Returns when a thread of a process (of this one: 0) sleeps so.  Fails if it does not come to that. */
+/* Waits until a thread of a process (0: of this one) sleeps in this way. Fails if it never does. */
 void wait_until_asleep(pid_t pid, pid_t tid, enum asleep how);
 
-/* Voluntary context switches so far. */
+/* The number of voluntary context switches so far. */
 long sleeps_so_far(pid_t pid, pid_t tid);
 
 void sleep_ns(int64_t ns);
 void pin_to_cpu(int cpu);
 
 /*
- * From now on this process gets an error from a system call: always, or, with
- * a mask, if an argument has one of these bits.
+ * Makes a system call fail in this process from now on: always, or, with a mask, if an argument has one of
+ * these bits.
  */
 struct forbidden {
 	int call;
@@ -167,13 +179,13 @@ struct forbidden {
 
 void forbid(const struct forbidden *rules, int n);
 
-/* From now on any other system call kills this process.  For tests that begin with need_jail. */
+/* Makes any other system call kill this process from now on. For tests that begin with need_jail. */
 void allow_only(const int *calls, int n);
 
 /* Skips the test where sanitizers or valgrind make system calls of their own. */
 void need_jail(void);
 
-/* Skips the test where valgrind keeps limits of descriptors to itself. */
+/* Skips the test under valgrind, which hides the limits of descriptors from the program. */
 void need_limits(void);
 
 /* Skips the test where the library cannot leave a stranger's descriptor to a child. */

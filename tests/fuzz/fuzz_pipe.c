@@ -18,9 +18,9 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
-/* How much longer than its timeout a call may take, without the time in which it waits for a CPU. */
+/* How much longer than its timeout a call may take, not counting the time in which it waits for a CPU. */
 #define SOON (NSEC_PER_SEC / 10)
-/* Where the kernel does not tell that time, as the machine may be busy. */
+/* The same where the kernel does not report that time, because the machine may be busy. */
 #define SOON_BLIND (2 * NSEC_PER_SEC)
 #define CAP        400000
 
@@ -52,7 +52,7 @@ static void fail(const char *what, long long result)
 static void check_result(const char *what, int64_t r, int64_t most)
 {
 	switch (r) {
-	case -EINTR: /* of a set: libFuzzer has a timer whose handler runs now and then */
+	case -EINTR: /* of a set: libFuzzer has a timer, whose handler runs now and then */
 	case -EAGAIN:
 	case -ETIMEDOUT:
 	case -EPIPE:
@@ -88,7 +88,7 @@ static int64_t time_queued(void)
 	return sscanf(text, "%lld %lld", &ran, &queued) == 2 ? queued : -1;
 }
 
-/* Numbers at which something changes, or any. */
+/* A number at which something changes, or any number. */
 static uint64_t number(struct input *in)
 {
 	uint64_t kind = take(in, 1);
@@ -139,7 +139,7 @@ static void write_as_peer(bufpipe_t *peer, struct input *in)
 		*(_Atomic uint64_t *)(void *)(peer->ours.data + at) =
 			take(in, 1) & 1 ? header(in) : number(in);
 		break;
-	case 3: /* the same record everywhere */
+	case 3: /* the same record at every place */
 		at = header(in);
 		for (uint64_t i = 0; i <= mask; i += 8)
 			*(_Atomic uint64_t *)(void *)(peer->ours.data + i) = at;
@@ -160,7 +160,7 @@ static void call_many(bufpipe_t *victim, bufpipe_set_t *set, uint64_t kind, int6
 		check_result("bufpipe_set_wait", bufpipe_set_wait(set, events, 2, timeout), 2);
 }
 
-/* The calls that are not about one message. */
+/* The calls that do not move a single message. */
 static void call_rarely(bufpipe_t *victim, struct input *in, char *buf, size_t len, int64_t timeout)
 {
 	struct bufpipe_stats stats;
@@ -269,7 +269,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	bufpipe_set_t *set;
 	bufpipe_t *ends[2];
 
-	/* Not a shared one: in a long message it stays longer than its timeout, as documented. */
+	/* Not on a shared end, where a receive stays in a long message beyond its timeout, as documented. */
 	if (bufpipe_create(ends, &o) < 0 || bufpipe_set_create(&set, BUFPIPE_NO_URING) < 0)
 		return 0;
 	if (!buf)
@@ -298,7 +298,7 @@ static uint64_t next_random(uint64_t *state)
 	return x ^ x >> 32;
 }
 
-/* The file as it is, and then mutants of it until the time is up. */
+/* Runs the file as it is, and then mutants of it until the time is up. */
 static void replay(const char *path, int64_t until)
 {
 	uint8_t seed[LONGEST];

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Random packets and random rings: nothing but documented results, nothing
- * left behind.  The same numbers at each run; BUFPIPE_TEST_SECONDS and
- * BUFPIPE_TEST_SEED make it longer and other.
+ * Random packets and random rings give documented results and leave nothing behind. Every run uses the same
+ * numbers. BUFPIPE_TEST_SECONDS makes it longer, and BUFPIPE_TEST_SEED gives other numbers.
  */
 #include "hostile/hostile.h"
 
@@ -26,7 +25,7 @@ static int64_t fuzz_time(void)
 	return getenv("BUFPIPE_TEST_SECONDS") ? attack_time() : 2 * NSEC_PER_SEC;
 }
 
-/* Numbers at which something changes. */
+/* A number at which something changes. */
 static uint64_t odd_number(uint64_t *state)
 {
 	uint64_t r = random_next(state);
@@ -48,7 +47,7 @@ static uint64_t odd_number(uint64_t *state)
 	}
 }
 
-/* Bytes, words of 4 or 8, here and there; often none. */
+/* Changes bytes, and words of 4 or 8 bytes, at several places, or often at none. */
 static void mutate(void *bytes, size_t len, uint64_t *state)
 {
 	for (uint64_t n = random_next(state) % 4; n; n--) {
@@ -60,7 +59,7 @@ static void mutate(void *bytes, size_t len, uint64_t *state)
 	}
 }
 
-/* A region that is nearly good, or another thing; the caller closes it. */
+/* A region that is nearly right, or something else. The caller closes it. */
 static int random_fd(unsigned directions, uint64_t *state)
 {
 	struct identity id = honest_identity(directions);
@@ -91,7 +90,7 @@ static void send_randomly(int socket, const void *bytes, size_t len, const int *
 	rogue_send(socket, copy, len, fds, n);
 }
 
-/* What works with any end that came of this: a few calls, each with an end. */
+/* Makes a few calls that work with any end, on each end that came of this. */
 static void use(bufpipe_t *pipe)
 {
 	struct bufpipe_info info;
@@ -238,7 +237,7 @@ Test(fuzz, parcels)
 	tally_assert(before, "parcels");
 }
 
-/* A ring of records that nearly fit together, read to the end with every call. */
+/* A ring of records that nearly fit together. Every call reads it to the end. */
 static void fill_randomly(const struct duel *d, uint64_t *state)
 {
 	static const uint64_t flags[] = { RECORD_WHOLE, RECORD_WHOLE, RECORD_FIRST, RECORD_MORE,
@@ -312,11 +311,11 @@ Test(fuzz, rings)
 {
 	read_random_rings(NULL);
 	read_random_rings(&(struct bufpipe_options){ .buffer_size = 1024 });
-	/* A shared end would wait for the rest of each message that begins: one lap is enough. */
+	/* A shared end would wait for the rest of each message that begins, so one lap is enough. */
 	read_random_rings(&(struct bufpipe_options){ .object_size = 100 });
 }
 
-/* Any word of what the peer owns, and bytes on the socket. */
+/* Changes any word of what the peer owns, and sends bytes on the socket. */
 static void scribble(const struct duel *d, uint64_t random)
 {
 	uint64_t state = random;
@@ -349,7 +348,7 @@ static bool is_documented(ssize_t r)
 	return r >= 0;
 }
 
-/* One call of the victim, with a timeout of a millisecond or none. */
+/* One call of the victim, with a timeout of a millisecond or of 0. */
 static ssize_t call_one(bufpipe_t *victim, bufpipe_set_t *set, uint64_t random, char *buf, size_t cap)
 {
 	int64_t timeout = random % 2 * MSEC;
@@ -423,7 +422,7 @@ Test(fuzz, a_scribbling_process)
 	suffer_scribbling(&(struct bufpipe_options){ .buffer_size = 2000, .flags = duplex }, 60000, false);
 	suffer_scribbling(&(struct bufpipe_options){ .buffer_size = 2000, .flags = duplex }, 60000, true);
 	suffer_scribbling(&(struct bufpipe_options){ .object_size = 100, .flags = duplex }, 100, false);
-	/* A shared end stays in a long message beyond its timeout: so no buffer is long. */
+	/* A shared end stays in a long message beyond its timeout, so these calls have no room for one. */
 	suffer_scribbling(&(struct bufpipe_options){ .buffer_size = 2000, .flags = duplex | BUFPIPE_SHARED },
 			  1000, true);
 }

@@ -16,7 +16,7 @@ void tally_assert(struct tally before, const char *what)
 	int64_t begin = time_now();
 	struct tally now;
 
-	/* What a stranger sent is closed by a child, and nobody waits for that. */
+	/* A child closes what a stranger sent, and nobody waits for that. */
 	while ((now = tally_now()).fds > before.fds && elapsed(begin) < SOON)
 		sched_yield();
 	cr_assert_eq(now.fds, before.fds, "%s: %d descriptors before, %d after", what, before.fds, now.fds);
@@ -243,7 +243,7 @@ void honest_visit(bufpipe_listener_t *listener, const char *address, const struc
 	memset(buf, 0, sizeof(buf));
 	cr_assert_gt(bufpipe_recv(pipe, buf, sizeof(buf), 10 * NSEC_PER_SEC), 0);
 	cr_assert_str_eq(buf, "hello");
-	/* Only then: a send that meets our close may be delivered and say -EPIPE. */
+	/* Not earlier, because a send that meets our close may be delivered and still return -EPIPE. */
 	cr_assert_eq(waitpid(pid, &status, 0), pid);
 	bufpipe_close(pipe);
 	cr_assert_eq(status, 0, "the honest client: %x", status);

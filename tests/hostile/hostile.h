@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the tests of hostile peers share.  A rogue is an end whose holder knows
- * the layout of its own region and writes into it what it likes, from this
- * process before a call of its victim, from another during it.
+ * What the tests of hostile peers share. A rogue is an end whose holder knows the layout of its own region
+ * and writes what it likes into it: from this process before a call of its victim, or from another process
+ * during the call.
  */
 #ifndef TESTS_HOSTILE_H
 #define TESTS_HOSTILE_H
@@ -11,7 +11,7 @@
 #include "end/end.h"
 #include "support.h"
 
-/* Descriptors and shared mappings of this process: what a leak would add to. */
+/* Descriptors and shared mappings of this process. A leak would increase them. */
 struct tally {
 	int fds;
 	int maps;
@@ -20,7 +20,7 @@ struct tally {
 struct tally tally_now(void);
 void tally_assert(struct tally before, const char *what);
 
-/* A pipe that nobody attacks; bystander_assert closes it after it has proved to be as it was. */
+/* A pipe that nobody attacks. bystander_assert checks that it still works as before, and closes it. */
 struct bystander {
 	bufpipe_t *ends[2];
 };
@@ -40,14 +40,14 @@ struct duel {
 struct duel duel_begin(int victim, const struct bufpipe_options *options);
 void duel_end(struct duel *duel);
 
-/* The rogue's ring, where the victim will read next or at a position. */
+/* The rogue's ring, at the place where the victim will read next, or at a position. */
 _Atomic uint64_t *rogue_header(const struct duel *duel, uint64_t position);
 uint64_t victim_head(const struct duel *duel);
 void rogue_put(const struct duel *duel, uint64_t header);
-/* The same word at each place where a record can begin. */
+/* Writes the same word at each place where a record can begin. */
 void rogue_fill(const struct duel *duel, uint64_t word);
 
-/* Runs a step without end in another process, which has let go of the victim's end; until flipper_stop. */
+/* Repeats a step in another process, which has closed the victim's end, until flipper_stop. */
 typedef void flip_step(const struct duel *duel, uint64_t random);
 pid_t flipper_start(const struct duel *duel, flip_step *step);
 void flipper_stop(pid_t pid);
@@ -57,28 +57,31 @@ uint64_t random_next(uint64_t *state);
 
 /* Nanoseconds since begin. */
 int64_t elapsed(int64_t begin);
-/* What any call with a timeout of at most 50 ms may take, on a busy machine. */
+/* How long any call with a timeout of at most 50 ms may take on a busy machine. */
 #define SOON (3 * NSEC_PER_SEC)
 
-/* How long to attack: a moment, or as many seconds as BUFPIPE_TEST_SECONDS says. */
+/* How long to attack: for a moment, or for as many seconds as BUFPIPE_TEST_SECONDS says. */
 int64_t attack_time(void);
 
-/* A sequenced socket, bound to an abstract name that nobody else has; name becomes an address for bufpipe_connect. */
+/*
+ * A SOCK_SEQPACKET socket with an abstract name that nobody else has. name becomes an address for
+ * bufpipe_connect.
+ */
 int rogue_listen(char name[64]);
 int rogue_connect(const char *name);
 
-/* One packet with descriptors, whatever they are; what sendmsg says. */
+/* Sends one packet with any descriptors. Returns what sendmsg returns. */
 ssize_t rogue_send(int socket, const void *bytes, size_t len, const int *fds, int n);
-/* One packet, with at most one descriptor (-1 for none). */
+/* Sends one packet with at most one descriptor (-1 for none). */
 ssize_t rogue_recv(int socket, void *bytes, size_t len, int *fd);
 
-/* An identity as an honest end of default size would have it. */
+/* An identity as an honest end of the default size has it. */
 struct identity honest_identity(unsigned layout_flags);
 /* A memfd with this identity, of size bytes, sealed with seals. */
 int forge_region(const struct identity *identity, off_t size, int seals);
 off_t honest_size(const struct identity *identity);
 
-/* A listener and somebody who has got its offer: what comes next is a region. */
+/* A listener and a connector that has got its offer. What comes next is a region. */
 struct meeting {
 	bufpipe_listener_t *listener;
 	char address[64];
@@ -90,10 +93,12 @@ struct meeting {
 struct meeting meet(const struct bufpipe_options *options);
 void part(struct meeting *meeting);
 
-/* An honest client in another process connects and sends "hello"; the listener accepts it and hears that. */
+/*
+ * An honest client in another process connects and sends "hello". The listener accepts it and receives that.
+ */
 void honest_visit(bufpipe_listener_t *listener, const char *address, const struct bufpipe_options *options);
 
-/* The bytes of the packet in which an end travels, as bufpipe_send_end would send them for this end. */
+/* The bytes of the packet in which bufpipe_send_end would send this end. */
 size_t parcel_bytes(bufpipe_t *pipe, char bytes[64]);
 
 #endif

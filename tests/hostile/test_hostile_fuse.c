@@ -19,7 +19,7 @@ struct attacker {
 	char directory[64];
 	char address[64];
 	pid_t pid;
-	int told; /* one byte: it has sent its file; end of file: FUSE may not be used here */
+	int told; /* one byte says that it has sent its file; end of file says that FUSE may not be used here */
 };
 
 union reply {
@@ -29,7 +29,10 @@ union reply {
 	struct fuse_open_out open;
 };
 
-/* What is in the reply to a request; 0: nothing, and so an error.  All has the attributes of one file or directory. */
+/*
+ * The reply to a request; 0 means nothing, which is an error. Everything has the attributes of one file or
+ * directory.
+ */
 static size_t fill_reply(const struct fuse_in_header *in, union reply *reply)
 {
 	switch (in->opcode) {
@@ -57,7 +60,7 @@ static size_t fill_reply(const struct fuse_in_header *in, union reply *reply)
 	}
 }
 
-/* Answers all but what a close asks. */
+/* Answers all requests except those that a close makes. */
 static void serve_file(int fuse)
 {
 	static _Alignas(8) char request[65536];
@@ -79,7 +82,7 @@ static void serve_file(int fuse)
 	}
 }
 
-/* Shakes hands as a client and brings the file where a region is due; then stays. */
+/* Makes a handshake as a client, with the file in place of a region. Then stays. */
 static void bring_file(const struct attacker *a, int tell)
 {
 	struct handshake g = handshake_make(WISHES);
@@ -102,9 +105,9 @@ static void bring_file(const struct attacker *a, int tell)
 }
 
 /*
- * Serves the file, in a mount that no other process sees, to a child that brings it.
- * The child has no descriptor of the server's: when the server is killed, the kernel
- * lets go of all who wait for its answers.
+ * Serves the file, in a mount that no other process sees, to a child that sends it. The child has no
+ * descriptor of the server's. So when the server is killed, the kernel releases everybody who waits for its
+ * answers.
  */
 static void attack(const struct attacker *a, int tell)
 {
@@ -151,7 +154,7 @@ static void attacker_stop(struct attacker *a)
 	cr_assert_eq(rmdir(a->directory), 0);
 }
 
-/* Accepts until the file has come, and a little longer; false: FUSE may not be used here. */
+/* Accepts until the file has come, and a little longer. False if FUSE may not be used here. */
 static bool meet_attacker(bufpipe_listener_t *listener, const struct attacker *a)
 {
 	struct pollfd told = { .fd = a->told, .events = POLLIN };
@@ -201,7 +204,7 @@ Test(hostile_fuse, a_client_brings_a_file_whose_close_never_ends)
 	tally_assert(before, "after the attacker's death");
 }
 
-/* Meets the attacker and says so; then it exits, or waits to be killed. */
+/* Accepts the attacker and says so. Then it exits, or waits to be killed. */
 static void be_victim(bufpipe_listener_t *listener, const struct attacker *a, int tell, bool exits)
 {
 	prctl(PR_SET_PDEATHSIG, SIGKILL);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* How much a stranger may take before it is known: memory, descriptors, places, time. */
+/* How much a stranger can take before it is accepted: memory, descriptors, places, time. */
 #include "hostile/hostile.h"
 
 #include "connect/unread.h"
@@ -24,7 +24,7 @@ static void name_address(char address[64])
 	snprintf(address, 64, "@bufpipe-test-meeting-%d-%d", getpid(), count++);
 }
 
-/* Bytes of memfds that this process has mapped; a ring counts twice. */
+/* Bytes of memfds that this process has mapped. A ring counts twice. */
 static size_t memfd_bytes(void)
 {
 	FILE *maps = fopen("/proc/self/maps", "re");
@@ -60,7 +60,7 @@ struct proposal {
 };
 
 static const struct proposal proposals[] = {
-	/* What a listener may offer to a connector that wishes for nothing. */
+	/* What a listener may offer to a connector that has no wishes. */
 	{ { .buffer_size = GIB << 9 }, { 0 }, -E2BIG },
 	{ { .buffer_size = GIB << 9 }, { .flags = BUFPIPE_PREFAULT }, -E2BIG },
 	{ { .buffer_size = 16 * MIB }, { 0 }, 0 },
@@ -104,7 +104,7 @@ static void *accept_or_not(void *arg)
 	return NULL;
 }
 
-/* Neither side makes more than it allows, and says so at once. */
+/* Neither side makes more than it allows, and each says so at once. */
 Test(hostile_meeting, each_side_has_a_limit_for_what_the_other_chooses)
 {
 	struct tally before = tally_now();
@@ -198,7 +198,10 @@ static uint64_t memory_of(int fd)
 	return (uint64_t)st.st_blocks * 512;
 }
 
-/* An offer that stays unread keeps the listener's memory for as long as its reader likes: so it is little until the answer. */
+/*
+ * An offer keeps the listener's memory for as long as its reader leaves it unread. So little is allocated
+ * before the answer.
+ */
 Test(hostile_meeting, an_offer_that_is_not_answered_keeps_little_memory)
 {
 	const struct bufpipe_options options = { .flags = BUFPIPE_PREFAULT | BUFPIPE_SEND };
@@ -241,7 +244,10 @@ static long locked_now(void)
 	return sum;
 }
 
-/* The same of BUFPIPE_LOCKED: what nobody has answered pins no memory, and whoever answers gets all of it locked. */
+/*
+ * The same holds for BUFPIPE_LOCKED: an offer without an answer locks no memory, and after the answer all of
+ * it is locked.
+ */
 Test(hostile_meeting, an_offer_that_is_not_answered_locks_little_memory)
 {
 	const struct bufpipe_options options = { .flags = BUFPIPE_LOCKED | BUFPIPE_SEND };
@@ -261,7 +267,7 @@ Test(hostile_meeting, an_offer_that_is_not_answered_locks_little_memory)
 	m = meet(&options);
 	fd = forge_region(&id, honest_size(&id), F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
 	cr_assert_leq(memory_of(m.offered), 2 * 1024 * (uint64_t)page);
-	cr_assert_leq(locked_now(), 2 * page); /* of a page that is mapped twice each mapping counts half */
+	cr_assert_leq(locked_now(), 2 * page); /* each of the two mappings of a page counts half */
 	cr_assert_eq(rogue_send(m.socket, &region, sizeof(region), &fd, 1), (ssize_t)sizeof(region));
 	cr_assert_eq(bufpipe_accept(m.listener, &pipe, 0), 0);
 	cr_assert_geq(locked_now(), ring);
@@ -293,7 +299,10 @@ static void visit_to_receive(bufpipe_listener_t *listener, const char *address)
 	bufpipe_close(pipe);
 }
 
-/* Many that each wish for what is allowed, and then say nothing, do not get it all at once. */
+/*
+ * Many clients each wish for as much as is allowed, and then say nothing. They do not get it all at the same
+ * time.
+ */
 Test(hostile_meeting, what_is_kept_for_all_that_wait_is_bounded)
 {
 	const struct bufpipe_options sends = { .flags = BUFPIPE_SEND }; /* so the rings are the listener's */
@@ -308,7 +317,7 @@ Test(hostile_meeting, what_is_kept_for_all_that_wait_is_bounded)
 	for (int i = 0; i < 60; i++)
 		fds[i] = wish(address, 16 * MIB);
 	cr_assert_eq(bufpipe_accept(listener, &pipe, 300 * MSEC), -ETIMEDOUT);
-	/* Four rings each way of at most four times the size, each mapped twice. */
+	/* Four rings each way of at most four times the size, each of them mapped twice. */
 	cr_assert_leq(memfd_bytes(), 4 * 2 * 2 * 65 * MIB);
 	cr_assert_gt(memfd_bytes(), 0);
 	visit_to_receive(listener, address);
@@ -382,7 +391,7 @@ Test(hostile_meeting, silent_ones_keep_nobody_out_though_descriptors_are_few)
 			bufpipe_t *pipe;
 
 			cr_assert_eq(bufpipe_connect(&pipe, address, NULL, 10 * NSEC_PER_SEC), 0);
-			/* Less than the five seconds that a silent one may take. */
+			/* Less than the five seconds for which a client may be silent. */
 			cr_assert_lt(elapsed(begin), SOON);
 			cr_assert_eq(bufpipe_send(pipe, "hello", 5, NSEC_PER_SEC), 0);
 			bufpipe_close(pipe);
@@ -413,7 +422,7 @@ Test(hostile_meeting, the_crowd_of_another_user_keeps_nobody_out)
 	bufpipe_listener_close(listener);
 }
 
-/* A worker that was forked while somebody was silent keeps the connection open for as long as it lives. */
+/* A worker that was forked while somebody was silent keeps that connection open for as long as it lives. */
 Test(hostile_meeting, a_connection_that_a_fork_inherited_does_no_harm)
 {
 	struct tally before = tally_now();
@@ -437,13 +446,13 @@ Test(hostile_meeting, a_connection_that_a_fork_inherited_does_no_harm)
 		for (;;)
 			pause();
 	}
-	/* What makes the listener drop it, and more, which nobody reads. */
+	/* Something that makes the listener drop it, and more, which nobody reads. */
 	for (int i = 0; i < 3; i++)
 		rogue_send(fd, &bad, sizeof(bad), NULL, 0);
 	cpu = cpu_seconds();
 	cr_assert_eq(bufpipe_accept(listener, &pipe, NSEC_PER_SEC), -ETIMEDOUT);
 	cr_assert_lt(cpu_seconds() - cpu, 0.3);
-	/* It learns at once: after the refusal comes the end. */
+	/* It learns that at once: after the refusal comes the end of the stream. */
 	cr_assert_eq(recv(fd, &bad, sizeof(bad), MSG_DONTWAIT), (ssize_t)sizeof(bad));
 	cr_assert_eq(recv(fd, &byte, 1, MSG_DONTWAIT), 0);
 	honest_visit(listener, address, NULL);
@@ -461,11 +470,11 @@ static void become(uid_t uid, rlim_t descriptors)
 	if (setrlimit(RLIMIT_NOFILE, &(struct rlimit){ descriptors, descriptors }) < 0 || setgid(uid) < 0 ||
 	    setuid(uid) < 0)
 		_exit(1);
-	/* Another user has none of it. */
+	/* Another user has none of the places. */
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 }
 
-/* A server of a user whose descriptors in flight are limited, and who does not know its clients. */
+/* A server of a user whose descriptors in flight are limited. It does not know its clients. */
 static pid_t serve_as_nobody(bufpipe_listener_t *listener)
 {
 	pid_t pid = fork();
@@ -485,7 +494,7 @@ static pid_t serve_as_nobody(bufpipe_listener_t *listener)
 
 enum { HOARD = 1300 };
 
-/* Has so many offers made and reads none of them; tells when it is refused, or has them all. */
+/* Asks for so many offers and reads none of them. Reports when it is refused, or when it has all of them. */
 static pid_t hoard(const char *address, int tell)
 {
 	static int fds[HOARD];
@@ -505,7 +514,7 @@ static pid_t hoard(const char *address, int tell)
 		if (poll(&p, 1, 20000) != 1)
 			_exit(2);
 		n = recv(fds[i], &g, sizeof(g), MSG_PEEK);
-		/* On a busy machine it may be too slow to say its wishes, and is dropped. */
+		/* On a busy machine it may be too slow to send its wishes. Then it is dropped. */
 		if (n <= 0)
 			close(fds[i--]);
 		else if (g.type == REFUSAL)
@@ -517,7 +526,7 @@ static pid_t hoard(const char *address, int tell)
 		pause();
 }
 
-/* A visit as another user to a server that lives elsewhere: what bufpipe_connect says. */
+/* Connects as another user to a server in another process. Returns what bufpipe_connect returns. */
 static int visit_as(uid_t uid, const char *address)
 {
 	bufpipe_t *pipe;
@@ -549,7 +558,10 @@ static int descriptors_of(pid_t pid)
 	return n;
 }
 
-/* Each unread offer has a descriptor of the listener in flight, of which its user may have so many. */
+/*
+ * Each unread offer keeps a descriptor of the listener in flight, and the number of those is limited for its
+ * user.
+ */
 Test(hostile_meeting, offers_that_one_user_leaves_unread_keep_no_other_out)
 {
 	bufpipe_listener_t *listener;
@@ -576,12 +588,12 @@ Test(hostile_meeting, offers_that_one_user_leaves_unread_keep_no_other_out)
 	rogue = hoard(address, told[1]);
 	close(told[1]);
 	cr_assert_eq(read(told[0], &refused, sizeof(refused)), (ssize_t)sizeof(refused));
-	/* As one of too many, and not because something has run out. */
+	/* Refused because this user has too many, and not because anything has run out. */
 	cr_assert_eq(refused, EUSERS);
 	cr_assert_eq(visit_as(0, address), 0);
 	cr_assert_eq(visit_as(HOARDER + 1, address), 0);
 	cr_assert_eq(visit_as(HOARDER, address), -EUSERS);
-	/* And that is over when they are gone, but for a pipe or two that the server has at the moment. */
+	/* This ends when they are gone, except for a pipe or two that the server has at the moment. */
 	flipper_stop(rogue);
 	end = time_now() + SOON;
 	while (visit_as(HOARDER, address) < 0 || descriptors_of(server) > before + 20)

@@ -12,10 +12,10 @@
 #include <time.h>
 #include <unistd.h>
 
-/* The ring is one page; of up to 64 KiB. */
+/* The ring is one page, which has at most 64 KiB. LONGEST is longer than that. */
 enum { BUFFER = 4072, LONGEST = 82000, BATCH = 3, EXTRA = 24 };
 
-/* Who wrote a message. */
+/* Which process wrote a message. */
 enum { BASE, VICTIM, CO_OWNER, WRITERS };
 
 struct message {
@@ -26,13 +26,13 @@ struct message {
 /* In memory that all processes of a trial share. */
 struct scene {
 	const struct plan *plan;
-	int result;             /* of the victim's call, when it has returned */
+	int result;             /* of the victim's call, once it has returned */
 	uint32_t sent[WRITERS]; /* messages that the worker prepared */
-	uint32_t next[WRITERS]; /* the reader: what should come next */
-	uint32_t missing;       /* the reader: how many did not come */
+	uint32_t next[WRITERS]; /* the reader: the number that should come next */
+	uint32_t missing;       /* the reader: how many messages did not come */
 	int reader_error;
 	int writer_error;
-	atomic_int reader_done; /* the last message has come, or the end */
+	atomic_int reader_done; /* the last message has come, or the end of the stream */
 };
 
 /* Each process has its own. */
@@ -43,7 +43,7 @@ static bool sends(const struct plan *p)
 	return p->verb <= CLOSE_SENDER;
 }
 
-/* How many messages the victim sends, or takes at most. */
+/* How many messages the victim sends or takes at most. */
 static uint32_t batch(const struct plan *p)
 {
 	if (p->verb == SEND_MANY || p->verb == RECV_MANY)
@@ -55,7 +55,7 @@ static uint32_t batch(const struct plan *p)
 		       : 1;
 }
 
-/* The marks at the end; more than the victim could take, so that the co-owner sees one. */
+/* The marks at the end. There are more than the victim could take, so the co-owner sees at least one. */
 static bool is_mark(const struct plan *p, const struct message *m)
 {
 	if (sends(p))
@@ -90,7 +90,10 @@ static size_t compose(const struct plan *p, char *to, uint32_t writer, uint32_t 
 	return len;
 }
 
-/* Each writer's messages come whole and in order; what the victim may have taken may be missing. */
+/*
+ * The messages of each writer come whole and in order. Messages that the victim may have taken may be
+ * missing.
+ */
 static void inspect(struct scene *s, const char *buf, ssize_t len)
 {
 	char wanted[LONGEST];
@@ -108,7 +111,7 @@ static void inspect(struct scene *s, const char *buf, ssize_t len)
 		atomic_store(&s->reader_done, 1);
 }
 
-/* Until the end of the stream; or, as a co-owner, until a mark. */
+/* Reads until the end of the stream, or, as a co-owner, until a mark. */
 static void read_all(struct scene *s)
 {
 	char buf[LONGEST];
@@ -148,7 +151,7 @@ static void peer_role(void *arg)
 		write_messages(s, VICTIM, 0, 1);
 	write_messages(s, BASE, s->sent[BASE], EXTRA);
 	write_messages(s, CO_OWNER, 0, batch(p) + 1);
-	/* Nobody will read: the ring may take some, but not for ever. */
+	/* Nobody will receive. The ring may take some messages, but not for ever. */
 	if (p->last)
 		write_messages(s, CO_OWNER, 0, UINT32_MAX);
 }
@@ -217,7 +220,7 @@ static int victim_receive(const struct scene *s, bufpipe_t *end)
 			pieces[i] = (struct iovec){ victim_buf[i], sizeof(victim_buf[i]) };
 		return (int)bufpipe_recv_many(end, pieces, BATCH, -1);
 	case PEEK:
-		/* The message that is left may be another's then: the second is the one that counts. */
+		/* Another process may have taken the message that was left, so the second one counts. */
 		r = bufpipe_peek(end, &at, -1);
 		if (r >= 0)
 			r = bufpipe_unpeek(end);
@@ -272,7 +275,7 @@ static void fill_ring(struct scene *s)
 		s->sent[BASE]++;
 }
 
-/* Moves the positions to some place in the ring, and each side's knowledge of the other up to date. */
+/* Moves the positions to another place in the ring, and updates what each side knows of the other. */
 static void prepare_ring(struct scene *s, struct trial *t)
 {
 	int laps = 1 + rand_r(&t->seed) % 60;
@@ -294,14 +297,14 @@ static void start_peer(const struct plan *p, pid_t peer)
 	if (p->peer == STOPPED)
 		return;
 	actor_continue(peer);
-	/* For room it sleeps on the futex for a moment only. */
+	/* A peer that waits for room sleeps on the futex for a moment only. */
 	if (p->peer == ON_FUTEX)
 		actor_await_sleep(peer, sends(p) ? SLEEP_FUTEX : SLEEP_FUTEX | SLEEP_SOCKET);
 	else if (p->peer == ON_SOCKET)
 		actor_await_sleep(peer, SLEEP_SOCKET);
 }
 
-/* The receiving end had been shut down before the victim sent. */
+/* The receiving end was shut down before the victim sent. */
 static void check_nobody_was_heard(const struct scene *s, const struct trial *t)
 {
 	const struct plan *p = s->plan;
@@ -312,7 +315,7 @@ static void check_nobody_was_heard(const struct scene *s, const struct trial *t)
 	trial_assert(p->last || s->writer_error == -EPIPE, "the co-owner got %d", s->writer_error);
 	/* The peer may be about to receive what the co-owner takes back. */
 	trial_assert(s->next[CO_OWNER] <= 1, "the co-owner was heard %u times", s->next[CO_OWNER]);
-	/* A call that did not return may have sent something. */
+	/* A call that did not return may nevertheless have sent something. */
 	if (t->finished)
 		trial_assert(s->result == -EPIPE && s->next[VICTIM] == 0,
 			     "the call returned %d, %u messages came", s->result, s->next[VICTIM]);
@@ -363,7 +366,7 @@ static void check_receiver_died(const struct scene *s, const struct trial *t)
 			     "%u messages are missing", s->missing);
 }
 
-/* After the victim's death: the others go on, and come to their end. */
+/* After the victim's death the others go on and finish. */
 static void survive(struct scene *s, pid_t co_owner, pid_t peer)
 {
 	const struct plan *p = s->plan;
@@ -398,7 +401,7 @@ static void open_scene(struct scene *s, const struct plan *p, struct trial *t)
 	prepare_ring(s, t);
 }
 
-/* How many messages the victim has sent or consumed, where only its own steps decide that. */
+/* How many messages the victim has sent or consumed, in trials where its own steps alone decide that. */
 static int reached(const struct scene *s)
 {
 	const struct plan *p = s->plan;
@@ -429,7 +432,7 @@ int scene_run(const void *plan, struct trial *t)
 	peer = actor_start(peer_role, s);
 	if (!p->last)
 		co_owner = actor_start(co_owner_role, s);
-	/* The victim is not to find that somebody left, which would take it another way. */
+	/* The victim must not find that a holder left, because its call would then take another path. */
 	if (p->fill < NEARLY_FULL) {
 		prepare_one(s, true);
 		prepare_one(s, false);

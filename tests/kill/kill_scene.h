@@ -39,7 +39,7 @@ struct plan {
 	unsigned delay_ms; /* of a busy peer */
 	bool last;         /* the victim is the only holder of its end */
 	bool crowd;        /* the co-owner uses the end at the same time */
-	bool deaf;         /* the victim sends, and finds the receiving end shut down */
+	bool deaf;         /* the victim sends, and finds that the receiving end was shut down */
 	size_t object_size;
 };
 

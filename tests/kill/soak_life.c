@@ -5,7 +5,7 @@
 
 #include <stdarg.h>
 
-/* Where nobody looks by itself: what a caller who cares does, as docs/waiting.md says. */
+/* Some waiters do not look by themselves. These do what docs/waiting.md advises their callers to do. */
 #define TIMER (6 * SEC)
 
 static struct soak *soak;
@@ -44,7 +44,7 @@ static char byte_at(uint32_t number, size_t i)
 	return (char)(i * 13 + number * 31);
 }
 
-/* On an end that is told nothing more by one who died. */
+/* How long to wait before a look, in case a dead holder did not ring. */
 static int64_t patience_of(enum waiter_kind kind)
 {
 	return waiter_looks_again(kind) ? -1 : TIMER;
@@ -64,7 +64,7 @@ static ssize_t transfer(struct soak_flow *f, struct soak_place *place, struct wa
 	return r;
 }
 
-/* False: nobody is there any more. */
+/* False if nobody is there any more. */
 static bool send_next(struct soak_flow *f, struct soak_place *place, struct waiter *w, unsigned *state,
 		      uint32_t *number)
 {
@@ -103,7 +103,7 @@ static void await_received(struct soak_flow *f, uint32_t number)
 	}
 }
 
-/* For as long as a spin, a short sleep, or longer than a short sleep takes. */
+/* Pauses for as long as a spin or a short sleep takes, or for longer than a short sleep. */
 static void rest(unsigned *state)
 {
 	switch (soak_random(state, 16)) {
@@ -158,7 +158,7 @@ static void inspect(struct soak_flow *f, const struct waiter *w, char *hand, ssi
 	atomic_fetch_add(&f->received, 1);
 }
 
-/* Keeps the next message from the others for a moment; then it is put back, or taken. */
+/* Keeps the next message from the others for a moment. Then it puts the message back or takes it. */
 static void peek(struct soak_flow *f, struct soak_place *place, const struct waiter *w, unsigned *state)
 {
 	const void *at;
@@ -195,7 +195,7 @@ static void receive_for_life(struct soak_flow *f, struct soak_place *place, stru
 	}
 }
 
-/* Where io_uring is forbidden, a request is none. */
+/* Where io_uring is forbidden, there is no request. */
 static void open_waiter(struct waiter *w, struct soak_place *place, bufpipe_t *end, bool sends,
 			unsigned *state)
 {

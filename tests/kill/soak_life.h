@@ -8,7 +8,7 @@
 #include <stdatomic.h>
 
 enum {
-	SOAK_FLOWS = 6,          /* a direction of a pipe each */
+	SOAK_FLOWS = 6,          /* one for each direction of a pipe */
 	SOAK_CREW = 5,           /* senders and receivers of a flow, at most */
 	SOAK_MESSAGES = 1 << 16, /* of a flow */
 	SOAK_LONGEST = 300,
@@ -41,8 +41,8 @@ struct soak_flow {
 
 /* In memory that all processes share. */
 struct soak {
-	atomic_int stop; /* senders end after what they are at, */
-	atomic_int fill; /* or send until nobody is there */
+	atomic_int stop; /* senders finish what they have begun and end, */
+	atomic_int fill; /* or send until nobody receives */
 	atomic_int failed;
 	char text[256];
 	struct soak_flow flows[SOAK_FLOWS];
@@ -54,7 +54,7 @@ bool soak_is_head(const struct soak_message *message);
 /* A number below n. */
 uint32_t soak_random(unsigned *state, uint32_t n);
 
-/* A process's life; random decides how it waits. */
+/* The life of one process. random decides how it waits. */
 _Noreturn void soak_live(struct soak *soak, int flow, int place, bufpipe_t *end, bool sends, unsigned random);
 
 #endif

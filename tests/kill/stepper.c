@@ -30,26 +30,26 @@
 
 #define WORKERS_MAX  64
 #define POINTS_MAX   65536
-#define WORKER_LIMIT 30 /* seconds for one trial, whatever it waits for */
+#define WORKER_LIMIT 30 /* seconds for one trial, whatever it does */
 
 /* What workers and their children tell the test. */
 struct report {
 	atomic_int failed;
 	char text[1024];
 	atomic_ulong next;  /* the next point to try */
-	atomic_uint early;  /* how many calls had returned before their point */
+	atomic_uint early;  /* how many calls had returned before they reached their point */
 	atomic_ulong tried; /* points at which a victim was killed */
 	struct trial trials[WORKERS_MAX];
-	int16_t reached[POINTS_MAX]; /* by point: what the trial returned, plus one */
+	int16_t reached[POINTS_MAX]; /* by point: what the trial returned, plus 1 */
 };
 
 static struct report *report;
 static struct trial *current;
 static const char *campaign_name;
-/* One for all points: the victims of a campaign take the same way. */
+/* One counter for all points, because the victims of a campaign follow the same path. */
 static unsigned campaign_seed;
 
-/* A module and an offset in it that addr2line understands. */
+/* Prints a module and an offset in it, for addr2line. */
 static void describe_place(char *to, size_t len, uintptr_t ip)
 {
 	char program[256] = "";
@@ -57,7 +57,7 @@ static void describe_place(char *to, size_t len, uintptr_t ip)
 	Dl_info info;
 
 	if (ip && dladdr((void *)ip, &info) && info.dli_fname) {
-		/* The program's own name is what it was called by. */
+		/* The name of the program itself is the one by which it was called. */
 		file = info.dli_fname;
 		if (!strchr(file, '/') && readlink("/proc/self/exe", program, sizeof(program) - 1) > 0 &&
 		    !strstr(file, "vdso"))
@@ -92,8 +92,8 @@ void trial_fail(const char *format, ...)
 
 #ifndef SANITIZED
 /*
- * Instead of the one that reads the kernel's clock page: that starts again
- * whenever the page changes in between, which under a tracer may be for ever.
+ * Replaces the function that reads the kernel's clock page. That function starts again whenever the page
+ * changes meanwhile, which under a tracer may never stop.
  */
 int clock_gettime(clockid_t clock, struct timespec *now)
 {
@@ -188,8 +188,7 @@ pid_t victim_start(void (*prepare)(void *), void (*call)(void *), void *arg)
 	return pid;
 }
 
-/* The next instruction, and the system call that it makes if it is one, with
- * its arguments; else -1. */
+/* The next instruction's system call with its arguments, or -1 if the instruction is none. */
 struct place {
 	uintptr_t ip;
 	long call;
@@ -227,8 +226,7 @@ static struct place place_of(pid_t pid)
 	return place;
 }
 
-/* Whether it is about to sleep until somebody else ends that: not for no time
- * at all. */
+/* Whether the system call is about to sleep until somebody else wakes it, and not merely to look. */
 static bool falls_asleep(pid_t pid, const struct place *place)
 {
 	switch (place->call) {
@@ -259,9 +257,9 @@ static void step(pid_t victim, struct trial *trial, bool awake)
 
 	for (trial->steps = 0; trial->steps < trial->point; trial->steps++) {
 		place = place_of(victim);
-		/* A futex that is slept on with a time: FUTEX_WAKE has none. */
+		/* A call of futex that sleeps has a time limit; FUTEX_WAKE has none. */
 		naps += place.call == SYS_futex_waitv || (place.call == SYS_futex && place.fourth);
-		/* Some waits sleep on the futex again and again. */
+		/* Some waits sleep on the futex several times. */
 		if (awake && (naps > 2 || falls_asleep(victim, &place))) {
 			trial->finished = true;
 			break;
@@ -358,8 +356,10 @@ void actor_await_sleep(pid_t child, unsigned kinds)
 
 	for (;;) {
 		call = sleeping_call(child, child);
-		/* On a busy machine it may be past the futex before we look; on the socket
-     * it stays. */
+		/*
+		 * On a busy machine the victim may have left the futex before we look. On the socket it
+		 * stays.
+		 */
 		if (kind_of_sleep(call) & (kinds | SLEEP_SOCKET))
 			return;
 		trial_assert(waitpid(child, &status, WNOHANG) == 0,
@@ -425,8 +425,9 @@ static void run_trial(const struct campaign *c, unsigned long point)
 		report->reached[point] = (int16_t)(reached + 1);
 }
 
-/* Up to the end of the call, and some points more if it takes another way than
- * when it was measured. */
+/*
+ * Up to the end of the call, and a few points more in case it takes a longer path than when it was measured.
+ */
 static void run_worker(const struct campaign *c, unsigned n, unsigned long stride, unsigned long length)
 {
 	unsigned long point;
@@ -443,7 +444,7 @@ static void run_worker(const struct campaign *c, unsigned n, unsigned long strid
 	_exit(0);
 }
 
-/* How many instructions the call takes, when it is left alone. */
+/* How many instructions the call executes if it is not disturbed. */
 static unsigned long measure(const struct campaign *c)
 {
 	pid_t pid = fork_mortal();
@@ -462,9 +463,8 @@ static unsigned long measure(const struct campaign *c)
 }
 
 /*
- * What an instruction has done is not undone by later ones.  Not by the very
- * next: a trial may take a few hundred more than another, when it finds that it
- * is time to look at the socket.
+ * Later instructions do not undo what an instruction has done. The very next ones may seem to: one trial may
+ * execute a few hundred more than another, when it finds that it is time to look at the socket.
  */
 static void check_monotone(const struct campaign *c)
 {

@@ -13,22 +13,24 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* How long survivors may take for what they do at once; more is a hang. */
+/* How long the survivors may take for what they do at once. Longer counts as a hang. */
 #define STEPPER_PATIENCE_MS 8000
 
 /* One death, in memory that the worker shares with all its children. */
 struct trial {
 	unsigned long point; /* how many instructions the victim may execute */
-	unsigned long steps; /* how many it did */
-	bool finished;       /* the call returned before that, */
-	bool returned;       /* and did not only fall asleep */
+	unsigned long steps; /* how many it executed */
+	bool finished;       /* the call returned before so many */
+	bool returned;       /* and did not merely fall asleep */
 	uintptr_t ip;        /* where the victim was killed */
 	unsigned seed;       /* for rand_r */
 };
 
 struct campaign {
 	const char *name;
-	/* Runs in a worker.  Returns how far the victim got as others see it, or -1 if that is not to be judged. */
+	/*
+	 * Runs in a worker. Returns how far the victim got as others see it, or -1 if that cannot be judged.
+	 */
 	int (*run)(const void *plan, struct trial *trial);
 	const void *plan;
 	unsigned workers;

@@ -217,7 +217,7 @@ Test(kill_blocked, who_has_slept_for_long_notices)
 	kill_after(400);
 }
 
-/* One of three that wait leads the others; each death of a leader hands the lead on. */
+/* One of three waiters leads the others. When a leader dies, the next one gets the lead. */
 Test(kill_blocked, when_leaders_die_the_last_co_owner_gets_the_message)
 {
 	struct bufpipe_options o = { .flags = BUFPIPE_SHARED };
@@ -263,7 +263,10 @@ static pid_t start_flood(bufpipe_t *ends[2], bool send)
 	}
 }
 
-/* What goes on with one side stopped: as much as is in the ring, then the time is up, never more. */
+/*
+ * While one side is stopped, the other one can use what is in the ring. Then its time is up, and it never
+ * uses more.
+ */
 static void freeze(unsigned flags, bool send)
 {
 	struct bufpipe_options o = { .buffer_size = 1000, .flags = flags };
@@ -319,7 +322,10 @@ Test(kill_blocked, a_stopped_receiver_is_a_full_ring)
 	freeze(BUFPIPE_SHARED, false);
 }
 
-/* It may be stopped with the turn in its hands: a try of another is not held up, and all goes on after it. */
+/*
+ * The holder may be stopped while it has the turn. The try of another is not delayed, and everything goes on
+ * afterwards.
+ */
 Test(kill_blocked, a_stopped_co_owner_holds_up_no_try)
 {
 	struct bufpipe_options o = { .buffer_size = 1000, .flags = BUFPIPE_SHARED };

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One socket rings for both directions of an end.  A waiter that was woken and has not run
- * yet does not lose its news to one of the other direction that runs first, takes what came
- * for itself, and arms again and again: for each two kinds of waiters.
+ * One socket rings for both directions of an end. A waiter was woken and has not run yet. A waiter of the
+ * other direction runs first, takes what came for itself, and arms again and again. The first waiter must not
+ * lose its news. Each two kinds of waiters are tested together.
  */
 #include "end/end.h"
 #include "kill/waiter.h"
@@ -11,9 +11,9 @@
 #include <stdatomic.h>
 #include <sys/mman.h>
 
-/* The looks that waiters take now and then come after 5 s. */
+/* Waiters look by themselves every 5 s. The news must come sooner. */
 #define AT_ONCE (3500 * MSEC)
-/* So often the quick one arms: more often than it takes until somebody trims the queue of the socket. */
+/* How often the quick waiter arms: so often that somebody trims the queue of the socket. */
 enum { TURNS = 70, LARGE = 1000, SMALL = 8 };
 
 /* In memory that all processes share. */
@@ -39,7 +39,7 @@ static void fill(bufpipe_t *end)
 	}
 }
 
-/* What the actor waits for, and what it does not take: a ring that has become full, or empty. */
+/* What the actor waits for and does not take: a full ring, or an empty one. */
 static void use_up(const struct actor *a)
 {
 	char bytes[LARGE] = "";
@@ -74,7 +74,7 @@ static void act(void *arg)
 	ssize_t r;
 
 	bufpipe_close(ends[OUT]);
-	/* The sleep on the socket is the one that lasts. */
+	/* Without patience the waiter goes to its longest sleep at once, which is on the socket. */
 	ends[IN]->in.wait.patience = MSEC;
 	ends[IN]->out.wait.patience = MSEC;
 	check_eq(waiter_open(&w, a->kind, ends[IN], a->room), 0);
@@ -112,7 +112,7 @@ static void await(const struct actor *a, const atomic_int *flag, int64_t limit)
 	}
 }
 
-/* Long enough that it sleeps on the socket, if it does that. */
+/* Long enough for the waiter to sleep on the socket, if it does that. */
 static void await_sleep(const struct child *child)
 {
 	int64_t end = clock_ns() + PLENTY;

@@ -14,7 +14,10 @@
 
 enum { IN, OUT };
 
-/* What the victim does: its first bufpipe_fd, or with a descriptor that it has, a try, or a look at it. */
+/*
+ * The victim's call: its first bufpipe_fd, or, if it has a descriptor already, a try or a look at the
+ * descriptor.
+ */
 enum verb { OPEN, TRY, LOOK };
 
 static bufpipe_t *ends[2];
@@ -62,7 +65,7 @@ static void expect_one(int fd, const char *when)
 	char word[8];
 	ssize_t n;
 
-	/* Sooner than the look that each holder takes now and then. */
+	/* Sooner than each holder looks by itself. */
 	trial_assert(readable(fd, 1000), "nobody tells of a message %s", when);
 	n = bufpipe_recv(ends[IN], word, sizeof(word), 0);
 	trial_assert(n == 8, "recv %s: %zd", when, n);
@@ -129,12 +132,12 @@ static void publish_and_die(void)
 {
 	struct control *ours = ends[OUT]->ours.control;
 
-	/* As if this were between the publication and the bell. */
+	/* As if the sender died between publishing and ringing. */
 	ends[OUT]->out.wait.theirs = &ours->send_waiter;
 	bufpipe_send(ends[OUT], "message", 8, 0);
 }
 
-/* Nobody rings for the dead before the next message; nothing pretends that somebody did. */
+/* Nobody rings for the dead sender before the next message, and nothing pretends that somebody did. */
 Test(kill_fd, a_message_for_which_nobody_rang_comes_with_the_next)
 {
 	struct bufpipe_options o = { .flags = BUFPIPE_SHARED };
@@ -177,7 +180,7 @@ Test(kill_fd, whoever_takes_a_lock_from_the_dead_rings)
 	fd = bufpipe_fd(ends[IN]);
 	cr_assert(waitpid(child_that(die_in_its_turn), &status, 0) > 0 && status == 0);
 	cr_assert(!readable(fd, 0), "the bell was rung: nothing is tested");
-	/* It takes the lock, and sends nothing. */
+	/* It takes the lock and sends nothing. */
 	cr_assert_eq(bufpipe_reserve(ends[OUT], &room, 8, -1), 0);
 	cr_assert(readable(fd, 20000));
 	cr_assert_eq(bufpipe_cancel(ends[OUT]), 0);

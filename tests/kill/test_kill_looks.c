@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Looks of one holder while another one is held up between two instructions, or has
- * died there: none of them shows what never was, and none hides what is there.
+ * One holder looks while another one is held up between two instructions, or has died there. A look never
+ * shows what was not there, and never hides what is.
  */
 #include "end/end.h"
 #include "kill/stepper.h"
@@ -10,7 +10,7 @@
 #include <poll.h>
 #include <sys/mman.h>
 
-/* The looks that waiters take now and then come after 5 s. */
+/* Waiters look by themselves every 5 s. The news must come sooner. */
 enum { AT_ONCE_MS = 3500 };
 
 /* In memory that the processes of one trial share. */
@@ -58,7 +58,7 @@ static void look_once(void *arg)
 	atomic_store(&scene->done, 1);
 }
 
-/* Each word of the payload looks like the end of the stream to whoever takes it for a header. */
+/* Each word of the payload would be the end of the stream if it were taken for a header. */
 static int run_lap(const void *plan, struct trial *t)
 {
 	struct bufpipe_options o = { .flags = BUFPIPE_SHARED, .buffer_size = 1024 };
@@ -91,7 +91,7 @@ static void send_one(void *arg)
 	trial_assert(bufpipe_send(ends[OUT], "message", 8, -1) == 0, "send");
 }
 
-/* It may die between the header and its tail, and the receiver may then be in front of the tail. */
+/* The sender may die between the header and its tail. The receiver may then be ahead of the tail. */
 static int run_tail(const void *plan, struct trial *t)
 {
 	struct bufpipe_options o = { .flags = *(const unsigned *)plan, .buffer_size = 1024 };
@@ -118,8 +118,8 @@ static void send_twice(void *arg)
 }
 
 /*
- * An exclusive end is shut down beside a holder that sends, and that also looks at the
- * receiver's head as it clears space in advance.  For the next send the stream has ended.
+ * An exclusive end is shut down while another holder sends. That holder also looks at the receiver's head,
+ * because it clears space in advance. For its next send the stream must have ended.
  */
 static int run_shutdown(const void *plan, struct trial *t)
 {
@@ -137,7 +137,10 @@ static int run_shutdown(const void *plan, struct trial *t)
 		trial_assert(bufpipe_send(ends[OUT], large, sizeof(large), 0) == 0, "send");
 		take_all();
 	}
-	/* So much is unread that the sender looks at the head, and then clears nothing, which would take long. */
+	/*
+	 * So much is unread that the sender looks at the head, and then has nothing to clear, which would
+	 * take long.
+	 */
 	atomic_store(&s->own->head_seen, sender_tail(s));
 	for (int i = 0; i < 8; i++)
 		trial_assert(bufpipe_send(ends[OUT], large, sizeof(large), 0) == 0, "send");
@@ -199,7 +202,7 @@ static void peek_for_a_while(void *arg)
 	check_eq(bufpipe_unpeek(ends[IN]), 0);
 }
 
-/* A try that finds nothing because another holder has the turn arms as any other. */
+/* A try that finds nothing because another holder has the turn arms the descriptor as any other try does. */
 Test(kill_looks, a_loop_is_told_of_a_message_that_another_holder_put_back)
 {
 	struct pollfd p = { .events = POLLIN };
@@ -218,7 +221,7 @@ Test(kill_looks, a_loop_is_told_of_a_message_that_another_holder_put_back)
 		poll(&p, 1, (int)((until - clock_ns()) / MSEC) + 1);
 		check_eq(bufpipe_recv(ends[IN], word, sizeof(word), 0), -EAGAIN);
 	}
-	/* Every 20 ms; without that it spins, a hundred thousand times. */
+	/* It wakes every 20 ms. Without the timer it would spin, a hundred thousand times. */
 	check(tries < 1000);
 	atomic_store(&scene->done, 1);
 	while (bufpipe_recv(ends[IN], word, sizeof(word), 0) < 0)

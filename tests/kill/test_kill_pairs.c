@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Stop and go.  One process is held up or killed between any two instructions, another
- * one acts, and the first goes on: a waiter of each kind is told of a message, of room
- * and of a hang-up all the same, and at once, not by a look that it takes now and then.
+ * One process is held up or killed between any two instructions, another one acts, and the first goes on. A
+ * waiter of each kind is still told of a message, of room and of a hang-up, and at once: not by a look that
+ * it takes by itself now and then.
  */
 #include "end/end.h"
 #include "kill/stepper.h"
@@ -11,10 +11,10 @@
 
 #include <sys/mman.h>
 
-/* The looks that waiters take now and then come after 5 s. */
+/* Waiters look by themselves every 5 s. The news must come sooner. */
 enum { AT_ONCE_MS = 3500, LARGE = 1000, SMALL = 8 };
 
-/* What the one does that is held up: it publishes a message, or room; or it waits. */
+/* What the process does that is held up: it publishes a message, or room, or it waits. */
 enum verb { SEND, COMMIT, RECV, RELEASE, UNPEEK, WAITS };
 static const char *const verb_names[] = { "send", "commit", "recv", "release", "unpeek", "a wait" };
 
@@ -37,7 +37,7 @@ static struct scene *scene;
 static bufpipe_t *ends[2];
 static struct waiter waiter;
 
-/* What happens to the victim, by its point: all of it over some points. */
+/* What happens to the victim. The number of its point selects one, so that a few points cover all. */
 static unsigned variant(const struct trial *t)
 {
 	return (unsigned)(t->point * 2654435761u >> 16) % 4;
@@ -68,7 +68,7 @@ static int act(enum verb verb, int64_t timeout_ns)
 	return r < 0 ? r : 0;
 }
 
-/* The ring is full of one message, and of some more. */
+/* The ring is filled by one large message and some small ones. */
 static void fill(void)
 {
 	static const char bytes[LARGE];
@@ -89,7 +89,7 @@ static void open_scene(const struct plan *plan)
 	*scene = (struct scene){ .plan = *plan };
 	r = bufpipe_create(ends, &o);
 	trial_assert(r == 0, "create: %d", r);
-	/* The sleep on the socket is the one that lasts. */
+	/* Without patience the waiter goes to its longest sleep at once, which is on the socket. */
 	for (int i = IN; i <= OUT; i++) {
 		ends[i]->in.wait.patience = MSEC;
 		ends[i]->out.wait.patience = MSEC;
@@ -150,7 +150,7 @@ static void await_told(int times)
 	await(&scene->told, times, scene->plan.room ? "room" : "a message");
 }
 
-/* Until the waiter sleeps, for the first time or for longer; or has been told already. */
+/* Waits until the waiter sleeps, for the first time or for longer, or has been told already. */
 static void await_rest(pid_t pid, bool longer)
 {
 	struct timespec little = { .tv_nsec = 200000 };
@@ -173,8 +173,8 @@ static void publish_as_planned(void *arg)
 }
 
 /*
- * The waiter falls asleep while the publisher is held up, and that goes on; or it is
- * killed, and another holder of its end publishes next.
+ * The waiter falls asleep while the publisher is held up. Then the publisher goes on; or it is killed, and
+ * another holder of its end publishes next.
  */
 static int run_publisher(const void *plan, struct trial *t)
 {
@@ -210,7 +210,7 @@ static int run_publisher(const void *plan, struct trial *t)
 	return -1;
 }
 
-/* The waiter is held up on its way to sleep, something is published, and it goes on. */
+/* The waiter is held up on its way to sleep. Something is published, and it goes on. */
 static int run_waiter(const void *plan, struct trial *t)
 {
 	pid_t victim;
@@ -245,8 +245,8 @@ static void act_as_planned(void *arg)
 }
 
 /*
- * It waits as the waiter does, or has a message or some room and does something with
- * it.  There is enough for both in the end.
+ * The co-owner waits as the waiter does; or it has a message or some room, and uses it. In the end there is
+ * enough for both.
  */
 static int run_co_owner(const void *plan, struct trial *t)
 {
@@ -265,7 +265,10 @@ static int run_co_owner(const void *plan, struct trial *t)
 	if (how % 2)
 		victim_kill(victim);
 	actor_continue(pid);
-	/* It need not sleep: beside a message that another holder looks at it comes again and again. */
+	/*
+	 * The waiter need not sleep: while another holder looks at a message, it is woken for that message
+	 * again and again.
+	 */
 	sleep_ns(how / 2 ? 5 * MSEC : 0);
 	if (how % 2 == 0)
 		victim_go_on(victim, t);
@@ -333,7 +336,7 @@ static int run_last(const void *plan, struct trial *t)
 
 /* The campaigns. */
 
-/* Each kind of waiter for one of these verbs, on exclusive or shared ends. */
+/* Runs each kind of waiter for one of these verbs, on exclusive or shared ends. */
 static void run_kinds(int (*run)(const void *, struct trial *), enum verb verb, bool room, unsigned flags,
 		      const char *what, unsigned long budget)
 {

@@ -11,18 +11,18 @@
 #include <stdatomic.h>
 #include <sys/mman.h>
 
-/* Waiters that look by themselves do so every 5 s. */
+/* Some waiters look by themselves every 5 s. */
 #define AT_ONCE   (3500 * MSEC)
 #define BY_A_LOOK (12 * SEC)
 enum { LARGE = 1000, SMALL = 8 };
 
-/* Each kind of waiter on a pipe of its own, in a process.  In memory that all share. */
+/* One kind of waiter, in a process of its own, on a pipe of its own. In memory that all share. */
 struct actor {
 	enum waiter_kind kind;
 	bool room;
 	bufpipe_t *ends[2];
 	atomic_int told; /* how often */
-	atomic_int over; /* and that nothing more comes */
+	atomic_int over; /* and that nothing more will come */
 };
 
 static struct actor *actors;
@@ -83,7 +83,7 @@ static void start_all(bool room, unsigned flags)
 		while (sleeping_call(children[i].pid, children[i].pid) < 0)
 			sleep_ns(MSEC);
 	}
-	/* Long enough that those sleep on the socket that do so. */
+	/* Long enough for those waiters to sleep on the socket that do so. */
 	sleep_ns(10 * MSEC);
 }
 
@@ -108,7 +108,7 @@ static void await(const struct actor *a, const atomic_int *flag, int64_t limit, 
 	}
 }
 
-/* A sender that shuts down ends the stream; a receiver that does breaks the pipe. */
+/* A sender that shuts down ends the stream. A receiver that shuts down breaks the pipe. */
 static void end_the_stream(bool room, unsigned flags)
 {
 	start_all(room, flags);
@@ -129,7 +129,7 @@ static void publish(const struct actor *a)
 		check_eq(bufpipe_send(a->ends[OUT], bytes, SMALL, 0), 0);
 }
 
-/* As if this were before it rings: to this holder the other side seems awake. */
+/* As if the holder died before it rings: to it the other side seems to be awake. */
 static void publish_unheard(void *arg)
 {
 	const struct actor *a = arg;

@@ -90,7 +90,7 @@ static void victim_call(void *arg)
 	}
 }
 
-/* Takes what it is offered, and hears whoever has something to say, until it hears the last word. */
+/* Takes what it is offered, and receives from everybody, until it receives the last word. */
 static void listener_role(void *arg)
 {
 	struct scene *s = arg;
@@ -110,7 +110,7 @@ static void listener_role(void *arg)
 	bufpipe_listener_close(listener);
 }
 
-/* A connector whom the victim may accept, and forsake. */
+/* A connector that the victim may accept and then leave alone. */
 static void connector_role(void *arg)
 {
 	bufpipe_t *end;
@@ -153,7 +153,7 @@ static void meet(struct scene *s, bool listens)
 	}
 }
 
-/* One that a listener only borrows: it does not end for others when one of them closes it. */
+/* An end that a listener only borrows. It does not end for others when one of them closes it. */
 static int listening_socket(void)
 {
 	struct sockaddr_un at = { .sun_family = AF_UNIX };
@@ -209,7 +209,7 @@ static void meet_after_connector(struct scene *s, struct trial *t)
 		trial_assert(s->result == 0 && atomic_load(&s->accepted), "the call returned %d", s->result);
 }
 
-/* The end is in the hands of others, or was in flight and went with the victim. */
+/* Others hold the end; or it was in flight, and was lost with the victim. */
 static void check_handed(struct scene *s, const struct trial *t)
 {
 	int word;
@@ -241,7 +241,7 @@ static void hand_over(struct scene *s, struct trial *t)
 	trial_assert(r == 0 && socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) == 0,
 		     "prepare: %d", r);
 	if (gone) {
-		/* So that the victim does not have it already. */
+		/* So that the victim does not have this end already. */
 		r = bufpipe_send_end(sockets[0], ends[OUT]);
 		bufpipe_close(ends[OUT]);
 		ends[OUT] = NULL;
@@ -318,9 +318,9 @@ static void sleeper_role(void *arg)
 }
 
 /*
- * Three want to send.  The victim has the lock and dies while it gives it up;
- * one sleeps for it; the third takes it just before the victim dies, so that
- * the kernel finds it taken and wakes nobody for the victim.
+ * Three processes want to send. The victim has the lock and dies while it gives the lock up. One process
+ * sleeps for the lock. The third takes it just before the victim dies, so that the kernel finds the lock
+ * taken and wakes nobody for the victim.
  */
 static int run_lock_race(const void *plan, struct trial *t)
 {
@@ -376,8 +376,8 @@ static void victim_send(void *arg)
 }
 
 /*
- * The sender dies before it could wake the receiver, a co-owner lives on and
- * is silent: nothing tells the receiver, but in the end it looks by itself.
+ * The sender dies before it could wake the receiver. A co-owner lives on and sends nothing, so nothing tells
+ * the receiver. In the end the receiver looks by itself.
  */
 static int run_silent(const void *plan, struct trial *t)
 {

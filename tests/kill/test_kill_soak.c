@@ -24,8 +24,8 @@
 
 enum {
 	PIPES = SOAK_FLOWS / 2,
-	SENDERS = 2, /* of the crew of a flow */
-	LOOKS = 50,  /* that must find all asleep, LOOK_NS apart at least */
+	SENDERS = 2, /* processes of one flow */
+	LOOKS = 50,  /* how many looks must find all of them asleep, at least LOOK_NS apart */
 };
 #define ROUND_NS     (4 * SEC)
 #define LOOK_NS      (10 * MSEC)
@@ -40,8 +40,8 @@ struct watch {
 	unsigned moved;
 	int64_t since;    /* when it moved last */
 	int asleep;       /* in how many looks in a row all were asleep that should have moved it */
-	bool excused;     /* what keeps it from moving may be a death: counted once */
-	unsigned died[2]; /* how far it had moved when a receiver died, or a sender, */
+	bool excused;     /* a death may be what keeps it from moving: this counts once */
+	unsigned died[2]; /* how far it had moved when a receiver or a sender died, */
 	bool dead[2];     /* if any did */
 };
 
@@ -92,7 +92,7 @@ static void start(int flow, int n)
 	watches[flow].pids[n] = pid;
 }
 
-/* The parent keeps both ends: no pipe hangs up before the end of a round. */
+/* The parent keeps both ends, so that no pipe hangs up before the end of a round. */
 static const struct sender *sender_of(int flow)
 {
 	return &ends[flow / 2][flow % 2 ? IN : OUT]->sender;
@@ -136,7 +136,7 @@ static _Noreturn void abandon(int flow, const char *why)
 	support_fail(__FILE__, __LINE__, "%s", soak->failed ? soak->text : why);
 }
 
-/* What a dead receiver had in its hands may have been taken out of the pipe. */
+/* Messages that a dead receiver held may be missing from the pipe. */
 static void bury(int flow, int n)
 {
 	struct soak_flow *f = &soak->flows[flow];
@@ -163,7 +163,7 @@ static void kill_one(int flow, int n)
 	watches[flow].died[side] = atomic_load(&soak->flows[flow].moved);
 }
 
-/* All of these that are there sleep in a wait; and there is one, if one is enough. */
+/* Whether all of these processes that are alive sleep in a wait. There must be one, if one is enough. */
 static bool all_asleep(int flow, int first, int last)
 {
 	const struct watch *w = &watches[flow];
@@ -176,7 +176,10 @@ static bool all_asleep(int flow, int first, int last)
 			continue;
 		if (doing == SOAK_WAITS && sleeping_call(w->pids[i], w->pids[i]) < 0)
 			return false;
-		/* Senders that wait for an answer may be in between; a receiver that has a message goes on with it. */
+		/*
+		 * Senders that wait for an answer may be between two messages. A receiver that has a message
+		 * goes on with it.
+		 */
 		if (doing != SOAK_WAITS && i >= w->senders)
 			return false;
 		waiting += doing == SOAK_WAITS;
@@ -184,13 +187,13 @@ static bool all_asleep(int flow, int first, int last)
 	return waiting > 0;
 }
 
-/* A holder that should have rung died, and few steps were made since. */
+/* Whether a holder that should have rung died, and few steps were made since. */
 static bool may_be_unrung(const struct watch *w, bool message)
 {
 	return w->dead[message] && w->moved - w->died[message] <= 2 * SOAK_CREW;
 }
 
-/* Whether it stands still.  Fails if somebody sleeps for too long who has something to do. */
+/* Whether the flow stands still. Fails if a process sleeps too long while it has something to do. */
 static bool look_at(int flow)
 {
 	struct watch *w = &watches[flow];
@@ -264,7 +267,7 @@ static void strike(void)
 	kills++;
 }
 
-/* Until these have ended by themselves.  They may sleep for so long, and no longer. */
+/* Waits until these have ended by themselves. They may sleep for a limited time. */
 static void await_end(int flow, int first, int last, int64_t limit, const char *why)
 {
 	struct watch *w = &watches[flow];
@@ -306,7 +309,7 @@ static void check_all_came(int flow)
 	}
 }
 
-/* The senders end, then the stream; nobody has died. */
+/* The senders end, and then the stream. Nobody has died. */
 static void end_in_order(int pipe)
 {
 	for (int i = 2 * pipe; i < 2 * pipe + 2; i++) {
@@ -322,7 +325,10 @@ static void end_in_order(int pipe)
 	}
 }
 
-/* All holders of one end are killed: those of the other get what was sent, and learn it. */
+/*
+ * All holders of one end are killed. The holders of the other end receive what was sent, and learn of the
+ * end.
+ */
 static void end_suddenly(int pipe)
 {
 	int end = (int)soak_random(&seed, 2);
@@ -416,7 +422,7 @@ Test(kill_soak, nobody_sleeps_beside_what_it_waits_for)
 	check(soak != MAP_FAILED);
 	for (unsigned i = 0; clock_ns() < end; i++)
 		run_round(seconds && i % 2);
-	/* The window between publishing and ringing is some instructions long. */
+	/* The time between publishing and ringing is only a few instructions. */
 	check(excuses <= 2 + kills / 20);
 	munmap(soak, sizeof(*soak));
 }

@@ -34,10 +34,10 @@ static void run(struct plan plan)
 	char name[128];
 	struct campaign c = { .name = name, .run = scene_run, .plan = &plan, .budget = 8000 };
 
-	/* The many ways of waiting are worth more. */
+	/* Trying the many ways of waiting is worth more than more points. */
 	if (plan.peer == BUSY)
 		c.budget = 30000;
-	/* Those that wait for a sleeper's patience can wait together. */
+	/* Trials in which a sleeper's patience must run out can wait at the same time. */
 	c.workers = plan.peer == ON_SOCKET || plan.delay_ms >= 40 ? 32 : 6;
 	snprintf(name, sizeof(name), "%s%s%s, ring %s, peer %s%s%s%s", verb_names[plan.verb],
 		 plan.flags & BUFPIPE_SHARED ? ", shared" : "", plan.object_size ? ", static" : "",
@@ -78,7 +78,7 @@ Test(kill_step, sender_while_the_receiver_sleeps)
 	run((struct plan){ .verb = SEND, .peer = ON_SOCKET });
 }
 
-/* The receiver has some of it or nothing, and sleeps in the middle. */
+/* The receiver has a part of the message or nothing, and sleeps in the middle. */
 Test(kill_step, sender_that_gives_up)
 {
 	run_all_modes((struct plan){ .verb = GIVE_UP });

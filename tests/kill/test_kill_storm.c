@@ -24,11 +24,11 @@
 
 enum {
 	LIVES = 2048,    /* processes in one round */
-	MESSAGES = 8192, /* of one sender's life */
+	MESSAGES = 8192, /* in the life of one sender */
 	CREW = 4,        /* at most, on each side */
 	LONGEST = 20000,
 	ROUND_MS = 2500,
-	PATIENCE_MS = 10000, /* more is a hang */
+	PATIENCE_MS = 10000, /* longer counts as a hang */
 };
 
 struct message {
@@ -108,7 +108,7 @@ static bool is_head(const struct message *m)
 	return m->check == check_of(m) && m->life < LIVES && m->number < MESSAGES && m->len <= LONGEST;
 }
 
-/* In one of three ways. */
+/* Receives in one of three ways. */
 static int send_somehow(bufpipe_t *end, char *buf, const struct message *m)
 {
 	struct iovec pieces[] = { { buf, sizeof(*m) }, { buf + sizeof(*m), m->len - sizeof(*m) } };
@@ -160,7 +160,7 @@ static void inspect(struct ledger *l, const char *buf, ssize_t n, int32_t last[L
 		if (buf[i] != byte_at(&m, i))
 			fail(l, "a message of %zd bytes is torn at %zu", n, i);
 	}
-	/* last counts from 1. */
+	/* last counts from 1, so 0 is none. */
 	if ((int32_t)m.number < last[m.life])
 		fail(l, "message %u of %u came after %d", m.number, m.life, last[m.life] - 1);
 	last[m.life] = (int32_t)m.number + 1;
@@ -183,7 +183,7 @@ static ssize_t receive_somehow(bufpipe_t *end, char *hand, unsigned turn)
 	return bufpipe_release(end) < 0 ? -EINVAL : n;
 }
 
-/* What is in its hands is in the ledger; an empty head there says that nothing is. */
+/* The ledger has what this receiver holds. An empty head there means that it holds nothing. */
 static void receive_for_life(const struct round *r, int place)
 {
 	static int32_t last[LIVES];
@@ -233,7 +233,7 @@ static void abandon(const struct round *r)
 	cr_assert(false, "%s", r->ledger->failed ? r->ledger->text : "somebody hangs");
 }
 
-/* What a dead receiver had in its hands may have been taken out of the pipe, whole or in part. */
+/* Messages that a dead receiver held may be missing from the pipe, whole or in part. */
 static void bury(struct round *r, int place)
 {
 	struct message m;
@@ -244,7 +244,7 @@ static void bury(struct round *r, int place)
 		r->ledger->lives[m.life].seen[m.number] |= TAKEN;
 }
 
-/* SIGKILL for one, or a moment of SIGSTOP.  A sender may have come to its end by itself. */
+/* SIGKILL for one process, or SIGSTOP for a moment. A sender may have ended by itself. */
 static void strike(struct round *r, unsigned *seed)
 {
 	int place = rand_r(seed) % (2 * r->crew);
@@ -329,7 +329,10 @@ static void run_round(struct round *r, const struct bufpipe_options *o, int64_t 
 	int64_t progress = now_ms();
 
 	cr_assert_eq(bufpipe_create(r->ends, o), 0);
-	/* As where no cache is shared: free space is cleared in advance, if the ring is large enough, or asked for. */
+	/*
+	 * As where no cache is shared: free space is cleared in advance if the ring is large enough, and
+	 * otherwise asked for.
+	 */
 	atomic_store(&r->ends[1]->sender.waiter->remote, INT32_MAX);
 	atomic_store(&r->ends[1]->sender.waiter->clearing, r->clears ? INT32_MAX : INT32_MIN);
 	for (int i = 0; i < 2 * r->crew; i++)

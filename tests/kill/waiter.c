@@ -49,7 +49,7 @@ static int open_fd(struct waiter *w)
 #ifdef HAVE_LIBURING
 enum { EVENT, HANG_UP };
 
-/* What is out already is not asked for twice. */
+/* What was requested already is not requested again. */
 static int ask(struct waiter *w, int what)
 {
 	struct io_uring_sqe *sqe;
@@ -176,7 +176,7 @@ bool waiter_looks_again(enum waiter_kind kind)
 	return kind < SET_FD;
 }
 
-/* Until the descriptor is readable.  Edges: until something comes that was not there before. */
+/* Waits until the descriptor is readable. Edges: until something comes that was not there before. */
 static int sleep_on_fd(const struct waiter *w, int64_t timeout_ns)
 {
 	int ms = timeout_ns < 0 ? -1 : (int)(timeout_ns / MSEC);
@@ -189,7 +189,7 @@ static int sleep_on_fd(const struct waiter *w, int64_t timeout_ns)
 	return r ? 0 : -ETIMEDOUT;
 }
 
-/* 0 when it has reported something, -ETIMEDOUT if not. */
+/* 0 if it has reported something, -ETIMEDOUT if not. */
 static int ask_set(const struct waiter *w, int64_t timeout_ns)
 {
 	struct bufpipe_event event;
@@ -210,7 +210,7 @@ int waiter_sleep(struct waiter *w, int64_t timeout_ns)
 	case SET_EPOLL:
 		return ask_set(w, timeout_ns);
 	case SET_FD:
-		/* It turns quiet only by a wait that finds nothing. */
+		/* The descriptor turns quiet only by a wait that finds nothing. */
 		r = ask_set(w, 0);
 		return r == -ETIMEDOUT ? sleep_on_fd(w, timeout_ns) : r;
 	case LEVEL:
@@ -236,7 +236,10 @@ ssize_t waiter_transfer(struct waiter *w, void *buf, size_t len, int64_t timeout
 		if (r != -EAGAIN || w->kind == BLOCKED)
 			return r;
 		slept = waiter_sleep(w, timeout_ns);
-		/* Also when the kernel takes the io_uring of another process down, or a process is stopped. */
+		/*
+		 * EINTR also comes when the kernel takes the io_uring of another process down, or when a
+		 * process is stopped.
+		 */
 		if (slept < 0 && slept != -EINTR)
 			return slept;
 	}

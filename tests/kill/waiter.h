@@ -19,9 +19,9 @@
 enum waiter_kind {
 	BLOCKED,   /* a call with a timeout */
 	WAIT,      /* bufpipe_wait */
-	SET,       /* a set with io_uring, */
-	SET_EPOLL, /* without, */
-	SET_FD,    /* and one in somebody else's loop */
+	SET,       /* a set with io_uring */
+	SET_EPOLL, /* a set without */
+	SET_FD,    /* a set whose descriptor is in another loop */
 	LEVEL,     /* bufpipe_fd or bufpipe_room_fd in poll, */
 	EDGE,      /* and edge-triggered in an epoll */
 	REQUEST,   /* bufpipe_prep_wait or bufpipe_prep_wait_room, beside bufpipe_prep_wait_hup */
@@ -37,23 +37,26 @@ struct waiter {
 	bufpipe_set_t *set;
 	int fd;
 	int epoll;
-	bool asked[2]; /* requests that are out: for the event, for the hang-up */
+	bool asked[2]; /* requests that are under way: for the event, and for the hang-up */
 #ifdef HAVE_LIBURING
 	struct io_uring ring;
 #endif
 };
 
-/* Requests do not where io_uring is forbidden, or old. */
+/* Requests do not work where io_uring is forbidden or old. */
 bool waiter_works(enum waiter_kind kind);
 
 /* 0, -ENOSYS where this kind does not work, or another negative errno. */
 int waiter_open(struct waiter *waiter, enum waiter_kind kind, bufpipe_t *end, bool room);
 void waiter_close(struct waiter *waiter);
 
-/* Whether this kind looks again every five seconds at the latest, and does not depend on being told. */
+/* Whether this kind looks again at least every five seconds, and does not depend on being told. */
 bool waiter_looks_again(enum waiter_kind kind);
 
-/* After a try that ended with -EAGAIN: 0 when it is told, perhaps of nothing; -ETIMEDOUT; or another negative errno. */
+/*
+ * Waits after a try that ended with -EAGAIN. 0 if it is told, perhaps of nothing; -ETIMEDOUT; or another
+ * negative errno.
+ */
 int waiter_sleep(struct waiter *waiter, int64_t timeout_ns);
 
 /* One message: receives it, and returns its length, or sends it, and returns 0.  Errors as bufpipe_recv and bufpipe_send. */

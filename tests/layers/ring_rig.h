@@ -28,7 +28,7 @@ static inline void attach(struct region *ours, struct region *theirs, const stru
 	check_eq(region_attach(theirs, fd, 0, 0, NULL), 0);
 }
 
-/* A ring whose positions begin at start, as if that much had gone through it. */
+/* Makes a ring whose positions begin at start, as if so many bytes had gone through it. */
 static inline void rig_open_sized(struct rig *rig, uint64_t start, uint64_t data_size, uint64_t limit)
 {
 	struct identity id = {
@@ -93,7 +93,7 @@ static inline int put(struct rig *rig, const void *bytes, uint64_t len)
 	return 0;
 }
 
-/* The length of the next record, consumed; -EAGAIN when there is none. */
+/* Consumes the next record and returns its length. -EAGAIN if there is none. */
 static inline int64_t get(struct rig *rig, void *bytes)
 {
 	const char *payload;

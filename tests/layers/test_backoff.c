@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Giving way: not where another program wants the CPU, and tested again rarely. */
+/* Yielding the CPU: not where another program wants the CPU, and such a CPU is tested again only rarely. */
 #include "support.h"
 
 #include "base/backoff.h"
@@ -9,7 +9,7 @@ SUITE(backoff);
 static int yields;
 static int64_t yield_takes;
 
-/* In place of the C library's: the kernel's scheduler does as we say. */
+/* Replaces the C library's function, so that the test plays the kernel's scheduler. */
 int sched_yield(void)
 {
 	int64_t end = clock_ns() + yield_takes;
@@ -27,7 +27,7 @@ static void forget(void)
 	yield_takes = 0;
 }
 
-/* How often it gave way in so many tries. */
+/* How often it yielded in so many steps. */
 static int give_way(int tries, int64_t deadline)
 {
 	int before = yields;
@@ -66,7 +66,7 @@ Test(backoff, pauses_without_giving_way_where_another_program_wants_the_cpu)
 	check(!backoff_pause(clock_ns() - 1));
 }
 
-/* Time passes only in the arguments from here. */
+/* From here on, time passes only in the arguments. */
 
 Test(backoff, learns_from_one_late_step_and_from_no_quick_one)
 {
@@ -80,7 +80,7 @@ Test(backoff, learns_from_one_late_step_and_from_no_quick_one)
 	check(this_backoff.until > now + 100 * MSEC);
 }
 
-/* A busy program that never ends: each test costs a millisecond. */
+/* A busy program that never ends. Each test of the CPU costs a millisecond. */
 Test(backoff, tests_less_than_once_in_ten_seconds_beside_a_program_that_stays)
 {
 	int64_t now = SEC;
@@ -108,7 +108,7 @@ Test(backoff, forgets_after_as_long_as_it_believed_it_and_not_sooner)
 		now = this_backoff.until;
 	}
 	last = this_backoff.lesson;
-	/* From here on all is quick. */
+	/* From here on every yield returns quickly. */
 	for (int64_t end = now + last / 2; now < end; now += MSEC)
 		backoff_learn(now, now + USEC);
 	check_eq(this_backoff.lesson, last);

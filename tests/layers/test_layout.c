@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The shared memory is an interface between processes of different builds: it stays where it is. */
+/*
+ * The shared memory is an interface between processes of different builds, so everything stays where it is.
+ */
 #include "support.h"
 
 #include "end/end.h"
@@ -52,7 +54,7 @@ Test(layout, record_has_a_header_and_is_aligned)
 	check(record_size(LAYOUT_MAX) > LAYOUT_MAX);
 }
 
-/* A header of any kind is never 0, and its length never runs into its flags. */
+/* A header of any kind is never 0, and its length never reaches its flags. */
 Test(layout, flags_and_length_of_a_header_are_apart)
 {
 	static const uint64_t flags[] = { RECORD_WHOLE, RECORD_FIRST, RECORD_MORE, RECORD_END };
@@ -66,7 +68,10 @@ Test(layout, flags_and_length_of_a_header_are_apart)
 	check(LAYOUT_MAX <= RECORD_LENGTH);
 }
 
-/* What the sender finds of its cache lines the receiver can see; in a large ring alone it waits longer for it. */
+/*
+ * The receiver sees what the sender finds out about cache lines. It waits longer for that only in a large
+ * ring.
+ */
 Test(layout, hints_of_the_sender_reach_the_receiver)
 {
 	for (int large = 0; large < 2; large++) {

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The lock of co-owners: one inside, a bound for waiting, and on with the next when its owner dies. */
+/*
+ * The lock of co-owners: it admits one, a wait for it has a limit, and the next one gets it when its owner
+ * dies.
+ */
 #include "support.h"
 
 #include "base/sys.h"
@@ -160,7 +163,9 @@ static void take_once(void *arg)
 	take_and_drop(arg);
 }
 
-/* As if this thread had taken it again and again for a second, and another had gone to sleep for it meanwhile. */
+/*
+ * As if this thread had taken the lock again and again for a second, while another one went to sleep for it.
+ */
 static void go_on_for_long(struct shared *s, bool wanted)
 {
 	s->lock.since -= NSEC_PER_SEC >> 16;

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* Free space that is cleared in advance; what is made of the times that cache lines take, and of what a sender says. */
+/*
+ * Free space that is cleared in advance, and what is concluded from the times of cache lines and from what a
+ * sender says.
+ */
 #include "layers/ring_rig.h"
 
 #include <sys/mman.h>
 
 SUITE(ahead);
 
-/* As where no cache is shared: the next step clears, measured or not. */
+/* As where no cache is shared. The next step clears, whether or not clearing was measured. */
 static void let_clear(struct rig *rig, bool measured)
 {
 	atomic_store(&rig->s.waiter->remote, INT32_MAX);
@@ -24,7 +27,7 @@ static uint64_t nth_length(uint64_t i)
 	return i * 37 % (i % 1000 < 500 ? 100 : 9000);
 }
 
-/* After how many more records the receiver is to be behind, at most: from none to as many as fit. */
+/* The receiver is at most so many records behind: from none to as many as fit. */
 static uint64_t nth_backlog(uint64_t i)
 {
 	return i / 250 % 3 == 0 ? 0 : i / 250 % 3 == 1 ? i * 7 % 60 : UINT64_MAX;
@@ -39,7 +42,7 @@ static void take(struct rig *rig, uint64_t *taken)
 	check(pattern_holds(got, nth_length(i), i));
 }
 
-/* However far the receiver is behind, and although now and then a co-owner dies before it moves the tail. */
+/* However far the receiver is behind, and although a co-owner sometimes dies before it moves the tail. */
 static uint32_t clear_under_way(uint64_t start, uint64_t size, bool measured)
 {
 	enum { RECORDS = 5000 };
@@ -79,7 +82,7 @@ Test(prefetch, clears_in_advance_only_what_is_free)
 	}
 }
 
-/* A record that ends anywhere around where it leaves room for just one step. */
+/* A record that ends around the place where it leaves room for just one step. */
 Test(prefetch, clears_nothing_of_a_record_that_is_in_the_way)
 {
 	enum { SIZE = 32768, STEP = SIZE / 4, AROUND = 256 };
@@ -106,7 +109,7 @@ Test(prefetch, clears_nothing_of_a_record_that_is_in_the_way)
 	check(cleared > 0 && cleared < AROUND);
 }
 
-/* How many bytes of free space hold something: of those between two distances from the tail. */
+/* How many bytes between two distances from the tail are not 0. The space there is free. */
 static uint64_t used_ahead(const struct rig *rig, uint64_t from, uint64_t to)
 {
 	uint64_t used = 0;
@@ -116,7 +119,7 @@ static uint64_t used_ahead(const struct rig *rig, uint64_t from, uint64_t to)
 	return used;
 }
 
-/* A ring in its second lap, with nothing in it, and no byte of its free space cleared. */
+/* A ring in its second lap that holds nothing. No byte of its free space is cleared. */
 static void rig_open_used(struct rig *rig, uint64_t size)
 {
 	rig_open_sized(rig, size, size, size - RECORD_HEADER);
@@ -124,7 +127,7 @@ static void rig_open_used(struct rig *rig, uint64_t size)
 	memset(rig->sending.data, 0, RECORD_HEADER);
 }
 
-/* What was asked for before would seem near, so that what is measured lies beyond. */
+/* Lines that were asked for before would seem near, so the measured lines lie beyond them. */
 Test(prefetch, measures_nothing_that_was_asked_for)
 {
 	static char bytes[PREFETCH_ASK_REMOTE];
@@ -146,7 +149,7 @@ Test(prefetch, measures_nothing_that_was_asked_for)
 	}
 }
 
-/* Also in the smallest ring that is cleared at all, and with a receiver that is always a record behind. */
+/* This also holds in the smallest ring that is cleared, with a receiver that is always one record behind. */
 Test(prefetch, goes_on_clearing_however_long_the_records)
 {
 	static char bytes[8192];
@@ -168,7 +171,7 @@ Test(prefetch, goes_on_clearing_however_long_the_records)
 	}
 }
 
-/* Remote lines are asked for, unless clearing pays. */
+/* Remote lines are asked for where clearing does not pay. */
 Test(prefetch, clears_nothing_where_it_does_not_pay)
 {
 	static char bytes[1024];
@@ -185,7 +188,7 @@ Test(prefetch, clears_nothing_where_it_does_not_pay)
 	}
 }
 
-/* How many of the bytes that were free hold something, when a second lap has begun. */
+/* How many bytes that were free are not 0 when a second lap has begun. */
 static uint64_t used_after_a_lap(uint64_t size)
 {
 	char bytes[1016];
@@ -258,7 +261,7 @@ Test(prefetch, touches_no_memory_in_advance_before_it_was_used)
 	long used;
 
 	rig_open_sized(&rig, 0, SIZE, SIZE - RECORD_HEADER);
-	/* The first touches a page, or all if the system likes huge ones. */
+	/* The first send touches one page, or all of them if the system uses huge pages. */
 	check_eq(put(&rig, "12345678", 8), 0);
 	used = pages_used(&rig, SIZE);
 	for (int i = 0; i < 8; i++) {
@@ -269,7 +272,9 @@ Test(prefetch, touches_no_memory_in_advance_before_it_was_used)
 	rig_close(&rig);
 }
 
-/* An end that is shut down while it sends: the look at the head, for which clearing asks, lets no more through. */
+/*
+ * An end is shut down while it sends. The look at the head, which clearing needs, must not admit more sends.
+ */
 Test(prefetch, a_look_in_advance_does_not_undo_a_refusal)
 {
 	enum { SIZE = 1 << 16, LEN = 8000 };
@@ -299,7 +304,7 @@ Test(prefetch, a_look_in_advance_does_not_undo_a_refusal)
 	}
 }
 
-/* Some measurements that are all the same. */
+/* Several measurements with the same result. */
 static void judge(struct waiter_state *waiter, int times, int64_t asked, int64_t cleared, int64_t cached)
 {
 	while (times--)
@@ -356,7 +361,7 @@ Test(prefetch, one_wrong_measurement_changes_nothing_that_was_sure)
 	check(is_remote(&waiter) && pays(&waiter));
 }
 
-/* Whatever a co-owner has written there. */
+/* This holds whatever a co-owner has written there. */
 Test(prefetch, votes_go_over_no_end)
 {
 	const int32_t ends[] = { INT32_MIN, INT32_MAX };

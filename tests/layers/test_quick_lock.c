@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The turn of a shared end: one has it, a claim waits for it and gets it, and no death keeps it. */
+/*
+ * The turn of a shared end: one thread has it, a claim waits for it and gets it, and a death does not keep
+ * it.
+ */
 #include "support.h"
 
 #include "sync/lock.h"
@@ -29,7 +32,7 @@ static struct shared *shared_new(void)
 	return s;
 }
 
-/* As an end does it: for long, with its lock. */
+/* As an end does for a longer time: with the lock of the end. */
 static int claim(struct shared *s, int64_t deadline)
 {
 	int r;
@@ -102,7 +105,7 @@ Test(quick_lock, is_had_by_one_of_many_threads_and_processes)
 	munmap(s, 4096);
 }
 
-/* Has the turn until it is told to go on. */
+/* Keeps the turn until it is told to go on. */
 static void have(void *arg)
 {
 	struct shared *s = arg;
@@ -129,7 +132,7 @@ static void claim_and_leave(void *arg)
 	leave(arg);
 }
 
-/* One that claims the turn and sleeps for it. */
+/* Claims the turn and sleeps until it gets it. */
 static struct child sleeper_for(struct shared *s)
 {
 	struct child child = child_start(claim_and_leave, s);
@@ -158,7 +161,7 @@ Test(quick_lock, is_not_taken_again_while_somebody_waits_for_it)
 	struct child owner = owner_of(s);
 	struct child waiter = sleeper_for(s);
 
-	/* The one that waits is held up as well: nobody else comes first. */
+	/* The waiter is held up as well. Nobody else gets the turn before it. */
 	check_eq(kill(waiter.pid, SIGSTOP), 0);
 	s->go = 1;
 	child_join(&owner);
@@ -177,7 +180,7 @@ Test(quick_lock, of_a_dead_owner_goes_to_the_next)
 
 	child_kill(&owner);
 	check(!quick_lock_try(&s->quick_lock));
-	/* And says so: what the dead published it may not have rung for. */
+	/* The result says so, because the dead owner may have published something without ringing. */
 	check_eq(lock_take(&s->lock, &habit, TIME_TRY), 0);
 	check_eq(quick_lock_claim(&s->quick_lock, TIME_TRY), LOCK_RECOVERED);
 	leave(s);
@@ -241,13 +244,13 @@ Test(quick_lock, is_free_again_when_the_one_that_waited_has_died)
 	munmap(s, 4096);
 }
 
-/* A child of fork is not the thread that its parent's was, however it was made. */
+/* A child of fork is not the thread that its parent was, however the child was made. */
 static int die_in_a_copy(struct shared *s, pid_t pid)
 {
 	int status;
 
 	if (pid == 0) {
-		/* No check: its way out is the test's. */
+		/* No check here: the child leaves in the way that the test wants to see. */
 		if (quick_lock_try(&s->quick_lock))
 			kill(getpid(), SIGKILL);
 		_exit(1);
@@ -266,14 +269,14 @@ Test(quick_lock, of_a_forked_copy_ends_with_its_death)
 	check(quick_lock_try(&s->quick_lock));
 	quick_lock_release(&s->quick_lock, false);
 	check(WIFSIGNALED(die_in_a_copy(s, fork())));
-	/* This one has no list of locks, as the C library does not know of it. */
+	/* The C library does not know this child, so it has no list of locks. */
 	check(WIFEXITED(die_in_a_copy(s, (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0))));
 	check(quick_lock_try(&s->quick_lock));
 	quick_lock_release(&s->quick_lock, false);
 	munmap(s, 4096);
 }
 
-/* Where the kernel does not say how it would free a turn, nobody takes one without the lock. */
+/* If the kernel does not say how it would free a turn, nobody takes a turn without the lock. */
 static void live_without(void *arg)
 {
 	struct shared *s = arg;
@@ -293,7 +296,10 @@ Test(quick_lock, is_claimed_where_it_cannot_be_taken)
 	munmap(s, 4096);
 }
 
-/* Without membarriers the owner, which does not fence, may not see that somebody waits: so that one looks again. */
+/*
+ * Without membarriers the owner does not fence, and may not see that somebody waits. So the waiter looks
+ * again.
+ */
 static void claim_without_membarriers(void *arg)
 {
 	forbid(&(struct forbidden){ .call = SYS_membarrier, .error = ENOSYS }, 1);
@@ -308,14 +314,17 @@ Test(quick_lock, is_found_free_without_a_wake_up_where_there_are_no_membarriers)
 	check(quick_lock_try(&s->quick_lock));
 	waiter = child_start(claim_without_membarriers, s);
 	wait_until_asleep(waiter.pid, waiter.pid, ASLEEP_ANY);
-	/* As one ends it that has not seen the waiter. */
+	/* Ends a turn as an owner that has not seen the waiter. */
 	atomic_store(&s->quick_lock.word, 0);
 	child_join(&waiter);
 	thread_release(&this_thread);
 	munmap(s, 4096);
 }
 
-/* What the kernel refuses is not asked for again: each time would cost more than the message. */
+/*
+ * A system call that the kernel refuses is not made again, because each attempt would cost more than the
+ * message.
+ */
 static void ask_once(void *arg)
 {
 	static const int calls[] = { SYS_exit_group, SYS_mmap, SYS_munmap, SYS_brk, SYS_futex, SYS_write };
@@ -342,7 +351,9 @@ Test(quick_lock, is_not_asked_for_twice_where_it_cannot_be_taken)
 	munmap(s, 4096);
 }
 
-/* Who has little time keeps its CPU: with others it would come back only after their turns. */
+/*
+ * A waiter with little time keeps its CPU. If it yielded, it would come back only after the turns of others.
+ */
 static void come_in_vain(void *arg)
 {
 	static const int calls[] = { SYS_exit_group,      SYS_mmap,   SYS_munmap,      SYS_brk,

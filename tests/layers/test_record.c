@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Several who wait at one end: who has the lead, and who waits but briefly. */
+/* Several threads wait on one end: one of them has the lead, and others wait only briefly. */
 #include "end/record.h"
 
 #include "support.h"
@@ -45,7 +45,7 @@ Test(record, comes_to_who_waits_briefly_whoever_has_the_lead)
 	pipe_close(ends);
 }
 
-/* It may have been seen and lost to others, who are quicker again and again. */
+/* The waiter may have seen the message and lost it to others, which are quicker again and again. */
 Test(record, is_not_awaited_beyond_the_deadline)
 {
 	for (unsigned flags = 0; flags <= BUFPIPE_SHARED; flags += BUFPIPE_SHARED) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The memfd under an end: sealed, mapped twice over, read-only to the other side, and checked on arrival. */
+/* The memfd under an end: sealed, mapped twice, read-only for the other side, and checked when it arrives. */
 #include "support.h"
 
 #include "memory/region.h"
@@ -159,7 +159,7 @@ Test(region, dropped_leaves_nothing_and_none_can_be_dropped)
 	region_drop(&region);
 }
 
-/* A memfd with this identity and size, sealed so; what attaching it gives. */
+/* Makes a memfd with this identity, size and seals. Returns what attaching to it returns. */
 static int attach_forged(const struct identity *identity, uint64_t size, int seals)
 {
 	int before = memfds_mapped();
@@ -175,7 +175,7 @@ static int attach_forged(const struct identity *identity, uint64_t size, int sea
 	if (r == 0) {
 		region_drop(&region);
 	} else {
-		check(fcntl(fd, F_GETFD) >= 0); /* not taken */
+		check(fcntl(fd, F_GETFD) >= 0); /* the attach has not taken it */
 		check_eq(close(fd), 0);
 	}
 	check_eq(memfds_mapped(), before);
@@ -207,7 +207,7 @@ Test(region, with_a_seal_missing_or_of_another_size_is_refused)
 	check_eq(attach_forged(&silent, 2 * PAGE, SEALS), -EBADMSG);
 }
 
-/* One field of a good identity changed; the size of the file agrees where it can. */
+/* Changes one field of a good identity. The size of the file agrees with it where it can. */
 struct forgery {
 	size_t offset;
 	size_t size;
@@ -230,7 +230,7 @@ static const struct forgery forgeries[] = {
 	FIELD(version, UINT32_MAX, -EPROTONOSUPPORT),
 	FIELD(flags, 0, -EBADMSG),
 	FIELD(flags, LAYOUT_SHARED, -EBADMSG),
-	FIELD(flags, LAYOUT_RECEIVES, -EBADMSG), /* sizes of a ring that it has not */
+	FIELD(flags, LAYOUT_RECEIVES, -EBADMSG), /* sizes of a ring that this region does not have */
 	FIELD(flags, LAYOUT_SENDS | LAYOUT_ALL << 1, -EBADMSG),
 	FIELD(flags, UINT32_MAX, -EBADMSG),
 	FIELD(flags, LAYOUT_ALL, 0),
@@ -257,7 +257,7 @@ static const struct forgery forgeries[] = {
 	FIELD(data_size, 32768, 0),
 	FIELD(data_size, (uint64_t)1 << 63, -EBADMSG),
 	FIELD(data_size, UINT64_MAX, -EBADMSG),
-	FIELD(data_size, UINT64_MAX - PAGE + 1, -EBADMSG), /* with the page it is 0 */
+	FIELD(data_size, UINT64_MAX - PAGE + 1, -EBADMSG), /* with the page added it is 0 */
 	FIELD(limit, 0, -EBADMSG),
 	FIELD(limit, RECORD_HEADER - 1, -EBADMSG),
 	FIELD(limit, 8192 + RECORD_HEADER - 1, -EBADMSG),

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The data path alone, in one thread: full, empty, around the wrap, near the ends of its counters, after a death. */
+/*
+ * The data path alone, in one thread: full, empty, around the wrap, near the ends of its counters, and after
+ * a death.
+ */
 #include "layers/ring_rig.h"
 
 #include <sys/mman.h>
@@ -74,7 +77,7 @@ Test(ring, keeps_records_whole_wherever_they_begin)
 	}
 }
 
-/* Payload of a lap ago that looks like headers must not be taken for one. */
+/* Payload of the previous lap that looks like headers must not be taken for headers. */
 Test(ring, never_shows_what_was_there_a_lap_ago)
 {
 	uint64_t liar[100];
@@ -94,7 +97,7 @@ Test(ring, never_shows_what_was_there_a_lap_ago)
 	rig_close(&rig);
 }
 
-/* A co-owner died between the commit word and the tail: as if the store of the tail had not been. */
+/* A co-owner died between the commit word and the tail, so the tail was never stored. */
 Test(ring, catches_up_with_a_tail_that_was_left_behind)
 {
 	for (const uint64_t *start = starts; start < starts + STARTS; start++) {
@@ -118,7 +121,7 @@ Test(ring, catches_up_with_a_tail_that_was_left_behind)
 	}
 }
 
-/* He died before the commit word, and has left some of a payload: nothing was sent. */
+/* A co-owner died before the commit word and left part of a payload. Nothing was sent. */
 Test(ring, goes_on_where_nothing_was_published)
 {
 	for (const uint64_t *start = starts; start < starts + STARTS; start++) {
@@ -139,7 +142,7 @@ Test(ring, goes_on_where_nothing_was_published)
 	}
 }
 
-/* Its lines are the receiver's until they are written to. */
+/* These lines belong to the receiver until the sender writes them. */
 Test(ring, is_not_read_by_who_reserves)
 {
 	struct rig rig;
@@ -184,7 +187,7 @@ Test(ring, ends_in_the_header_that_is_kept)
 				n++;
 			check_eq(put(&rig, "", 0) == 0, DATA % 16 == 0 && (DATA - 8) % 16 >= 8);
 			n += (DATA - 8) % 16 >= 8;
-			if (behind) /* its last sender died before he moved the tail */
+			if (behind) /* its last sender died before it moved the tail */
 				atomic_fetch_sub(&rig.sending.control->tail.tail,
 						 (DATA - 8) % 16 >= 8 ? 8 : 16);
 			ring_end(&rig.s);
@@ -208,7 +211,7 @@ Test(ring, ends_with_room_left)
 		struct rig rig;
 
 		rig_open(&rig, *start, DATA - RECORD_HEADER);
-		/* Somebody died who was about to end it. */
+		/* A co-owner died when it was about to end the stream. */
 		atomic_store(&rig.sending.control->tail.next, *start + RECORD_HEADER);
 		check_eq(put(&rig, "last", 4), 0);
 		ring_end(&rig.s);
@@ -264,7 +267,10 @@ Test(ring, refuses_a_head_that_cannot_be)
 			while (put(&rig, "12345678", 8) == 0)
 				;
 			tail = sender_tail(&rig.s);
-			/* Beyond the tail, before what was seen, or in the middle of a record's alignment. */
+			/*
+			 * Beyond the tail, before what was seen, or not a multiple of the alignment of
+			 * records.
+			 */
 			atomic_store(&rig.receiving.control->head,
 				     (lies[i] > 0 && lies[i] != 3 ? tail : *start) + (uint64_t)lies[i]);
 			check_eq(ring_make_room(&rig.s, 8), -EPROTO);

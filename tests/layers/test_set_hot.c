@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What a set looks at in each call: what is busy, and not all that once was. */
+/* What a set looks at in each call: the ends that are busy, and not all that once were. */
 #include "poll/set.h"
 #include "sets.h"
 
@@ -68,7 +68,7 @@ BOTH(set_hot, a_burst_in_all_pipes_does_not_burden_later_calls_while_one_is_alwa
 	for (int i = 0; i < 1000; i++)
 		check_eq(bufpipe_set_wait(set, events, EVENTS, PLENTY), 1);
 	check(hot_in(set) <= FEW);
-	/* They sleep, and are not forgotten. */
+	/* These ends sleep, and are not forgotten. */
 	hear(pipes[0][IN], "x");
 	for (int i = 0; i < PIPES; i++)
 		say(pipes[i][OUT], "x");
@@ -110,9 +110,9 @@ BOTH(set_hot, pipes_that_are_used_by_turns_are_heard_and_few_are_looked_at)
 }
 
 /*
- * A message comes to a shared end as it is put to sleep, so it stays hot, and a
- * co-owner takes it before the set looks again.  A sleeper that stands before the
- * real one does both, at just these steps.
+ * A message arrives at a shared end while the end is put to sleep, so the end stays hot. A co-owner takes the
+ * message before the set looks again. The test's own sleeper stands before the real one and does both at
+ * these steps.
  */
 static const struct sleeper *real;
 static bufpipe_t *shared[2];
@@ -168,14 +168,14 @@ BOTH(set_hot, nothing_that_a_co_owner_was_quicker_to_take_leaves_an_end_unwatche
 }
 
 /*
- * A message for which nobody rings: its sender, one of several holders, died before
- * it could.  A descriptor that is always ready keeps the set from ever sleeping.
+ * Nobody rings for a message, because its sender, one of several holders, died before it could. A descriptor
+ * that is always ready keeps the set from ever sleeping.
  */
 static void publish_and_do_not_ring(bufpipe_t *p)
 {
 	const struct waiter_state *theirs = p->out.wait.theirs;
 
-	/* Nobody sleeps by the flags that it sees. */
+	/* For this sender nobody sleeps, according to the flags that it sees. */
 	p->out.wait.theirs = &p->ours.control->send_waiter;
 	say(p, "x");
 	p->out.wait.theirs = theirs;
@@ -201,7 +201,7 @@ BOTH(set_hot, a_message_for_which_nobody_rings_is_found_although_the_set_never_s
 	close(fd);
 }
 
-/* No call looks at all pipes of a large set, but several that follow do. */
+/* No call looks at all pipes of a large set, but several calls together do. */
 BOTH(set_hot, the_look_at_all_pipes_is_spread_over_several_calls)
 {
 	bufpipe_set_t *set = set_open(flags);

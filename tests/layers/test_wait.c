@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Sleeping and waking alone, without a ring: a word is published and a waiter sees it, whichever way it sleeps. */
+/*
+ * Sleeping and waking alone, without a ring. A word is published, and a waiter sees it in whichever way it
+ * sleeps.
+ */
 #include "support.h"
 
 #include "sync/lock.h"
@@ -20,7 +23,7 @@ struct page {
 	struct waiter_state unused; /* of the other direction, in which nothing happens */
 	struct notify waiter_notify;
 	struct notify publisher_notify;
-	struct meter meter; /* of both: nobody asks */
+	struct meter meter; /* of both; nobody reads it */
 	struct lock waiter_door;
 	struct lock publisher_door;
 };
@@ -71,7 +74,7 @@ static void rig_close(struct rig *rig)
 	munmap(rig->page, 4096);
 }
 
-/* Until the word is no longer value, as often as somebody rang for nothing. */
+/* Waits until the word is no longer value, however often somebody rings in vain. */
 static int await(struct rig *rig, uint64_t value, int64_t deadline)
 {
 	struct look look = {
@@ -170,7 +173,7 @@ Test(waiting, loses_no_wake_up_in_a_hundred_thousand)
 		struct child child;
 		struct rig rig;
 
-		/* Without patience each sleep is on the socket at once: every kind of sleep has its turn. */
+		/* Without patience each sleep is on the socket at once. Every kind of sleep gets its turn. */
 		rig_open(&rig, modes[i], i == 1 ? 0 : 100 * MSEC);
 		waiter.rig = &rig;
 		child = child_start(wait_in_child, &waiter);
@@ -201,7 +204,7 @@ Test(waiting, publisher_that_nobody_waits_for_makes_no_call)
 	rig_close(&rig);
 }
 
-/* Waits as often as that, and consumes so many of so many bytes each time. */
+/* Waits so many times, and consumes so many messages of so many bytes each time. */
 static void consume(struct rig *rig, int waits, int each, int bytes)
 {
 	while (waits--) {
@@ -248,7 +251,7 @@ Test(waiting, knows_of_a_stream_and_of_a_long_way_without_a_wait)
 	rig_close(&rig);
 }
 
-/* How long it lets a stream grow, at last. */
+/* How long the receiver's pause becomes in the end. */
 static uint32_t pauses_after(int waits, int each, int bytes, bool may_linger, int remote)
 {
 	uint32_t pauses;
@@ -274,11 +277,11 @@ Test(waiting, is_longer_only_in_a_long_stream_of_much_that_is_remote)
 	check_eq(pauses_after(20, 16, 64, true, 1), usual);
 	check_eq(pauses_after(1, 16, 4096, true, 1), usual);
 	check(pauses_after(2, 16, 4096, true, 1) < longest);
-	/* A dialogue of two messages at a time. */
+	/* A dialogue in which two messages go each way. */
 	check_eq(pauses_after(20, 2, 8192, true, 1), pauses_after(20, 2, 8192, false, 1));
 }
 
-/* Who waits briefly is not known to wait, so others of its end may do it at the same time. */
+/* A brief waiter does not say that it waits, so others may wait on its end in the same way. */
 Test(waiting, is_brief_without_telling_anybody)
 {
 	for (int i = 0; i < 2; i++) {
@@ -310,7 +313,7 @@ Test(waiting, leaves_no_flag_up)
 	}
 }
 
-/* A futex word of 32 bits repeats at last; what counts is only whether it changed. */
+/* A futex word of 32 bits repeats in the end. Only a change of it counts. */
 Test(waiting, counter_of_events_goes_over_its_end)
 {
 	for (int i = 0; i < 2; i++) {
@@ -348,7 +351,8 @@ Test(waiting, notices_that_the_other_side_has_gone)
 		begin = clock_ns();
 		shutdown(rig.sockets[1], SHUT_RDWR);
 		if (i & 1)
-			wait_leave(&rig.publisher); /* as one that closes; else as one that was killed */
+			wait_leave(
+				&rig.publisher); /* the other side closes the pipe; otherwise it was killed */
 		thread_join(&thread);
 		check_eq(waiter.result, -EPIPE);
 		check(clock_ns() - begin < PROMPT);
@@ -356,7 +360,7 @@ Test(waiting, notices_that_the_other_side_has_gone)
 	}
 }
 
-/* What was published just before the end comes first. */
+/* The waiter sees what was published just before the end. */
 Test(waiting, sees_the_last_word_before_the_end)
 {
 	struct rig rig;

@@ -17,7 +17,7 @@
 
 #define ERRORS_MAX 8
 
-/* What may fail, and how: the errnos that the manual pages name, as far as a program without a bug can meet them. */
+/* What may fail, and how: the errnos in the manual pages that a program without a bug can get. */
 static const struct {
 	const char *name;
 	int errors[ERRORS_MAX];
@@ -138,7 +138,10 @@ static bool strikes(const char *name)
 	return true;
 }
 
-/* Both halves of a wrapped function; its 64-bit name, if large-file support chose that, leads to the same. */
+/*
+ * The two halves of a wrapped function. Support of large files may choose its 64-bit name, which leads to the
+ * same code.
+ */
 #define WRAP(type, failure, name, parameters, ...) \
 	type __real_##name parameters;             \
 	type __wrap_##name parameters;             \
@@ -201,7 +204,10 @@ WRAP(int, -1, timerfd_settime, (int fd, int flags, const struct itimerspec *to, 
      flags, to, old)
 WRAP(int, -1, unlinkat, (int fd, const char *path, int flags), fd, path, flags)
 
-/* The four with a variable number of arguments: on the machines we know, one too many is passed and ignored. */
+/*
+ * These four have a variable number of arguments. One argument too many is passed and ignored on the machines
+ * that we know.
+ */
 int __real_fcntl(int fd, int command, ...);
 int __wrap_fcntl(int fd, int command, ...);
 int __wrap_fcntl64(int fd, int command, ...);
@@ -270,7 +276,7 @@ int __wrap_openat64(int fd, const char *path, int flags, ...)
 	return __wrap_openat(fd, path, flags, mode);
 }
 
-/* Some are known by their own names; the others may not be there at all. */
+/* Some have wrappers in the C library; others may be missing in the kernel. */
 static const char *name_of(long number)
 {
 	switch (number) {
@@ -300,7 +306,7 @@ long __wrap_syscall(long number, ...)
 	for (int i = 0; i < 6; i++)
 		a[i] = va_arg(list, long);
 	va_end(list);
-	/* A close that fails has closed nonetheless. */
+	/* A close that fails has closed the descriptor nonetheless. */
 	if (number == SYS_close)
 		return __real_syscall(number, a[0]);
 	return strikes(name_of(number)) ? -1 : __real_syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Strangers meet: every form of address, who may listen, who is refused, who delays nobody. */
+/*
+ * Two programs meet at an address: every form of address, who may listen, who is refused, and that nobody is
+ * delayed by others.
+ */
 #include "support.h"
 
 #include <fcntl.h>
@@ -15,7 +18,7 @@ static void leave(void)
 {
 	unlink(path);
 	check_eq(chdir("/"), 0);
-	check_eq(rmdir(home), 0); /* nothing else has been left there */
+	check_eq(rmdir(home), 0); /* nothing else has been left in the directory */
 }
 
 static void enter(void)
@@ -58,7 +61,7 @@ static void visit(void *arg)
 	bufpipe_close(end);
 }
 
-/* A child comes to the address, says hello and goes. */
+/* A child connects to the address, sends "hello", and leaves. */
 static void receive_visit(bufpipe_listener_t *listener, const char *address)
 {
 	struct child child = child_start(visit, (void *)(uintptr_t)address);
@@ -114,7 +117,7 @@ Test(address, an_abstract_name)
 	bufpipe_listener_close(listener);
 }
 
-/* A socket that listens at the path, as a service manager makes it. */
+/* A socket that already listens at the path, as a service manager makes it. */
 static int listening_socket(int type)
 {
 	struct sockaddr_un at = { .sun_family = AF_UNIX };
@@ -182,7 +185,7 @@ Test(address, a_child_that_closes_its_copy_of_the_listener_leaves_the_address)
 	check(!exists(path));
 }
 
-/* In a child: what a service manager does between fork and exec. */
+/* Runs in a child: what a service manager does between fork and exec. */
 static void be_a_service(void *arg)
 {
 	bufpipe_listener_t *listener;
@@ -212,7 +215,7 @@ static void be_a_service(void *arg)
 	hear(end, "hello");
 	bufpipe_close(end);
 	bufpipe_listener_close(listener);
-	/* The first one, without a name. */
+	/* The first descriptor, without a name. */
 	check(dup2(fd, 3) == 3);
 	check_eq(bufpipe_listen(&listener, "systemd:", NULL), 0);
 	check_eq(bufpipe_accept(listener, &end, PLENTY), 0);
@@ -231,7 +234,7 @@ Test(address, what_a_service_manager_passed)
 		int r = bufpipe_connect(&end, path, NULL, PLENTY);
 
 		check(clock_ns() < patience);
-		if (r < 0) { /* it is not there yet */
+		if (r < 0) { /* the directory is not there yet */
 			check(r == -ENOENT || r == -ECONNREFUSED);
 			sleep_ns(MSEC);
 			continue;
@@ -290,7 +293,7 @@ Test(address, a_live_one_and_what_is_no_socket_are_not)
 	int fd;
 
 	check_eq(bufpipe_listen(&second, path, NULL), -EADDRINUSE);
-	receive_visit(listener, path); /* the question did it no harm */
+	receive_visit(listener, path); /* the attempt did the other listener no harm */
 	bufpipe_listener_close(listener);
 	fd = open(path, O_CREAT | O_WRONLY, 0600);
 	close(fd);
@@ -306,7 +309,7 @@ Test(address, a_file_that_is_no_longer_ours_stays)
 	bufpipe_listener_t *listener = listen_at(path);
 
 	unlink(path);
-	close(listening_socket(SOCK_SEQPACKET)); /* somebody else's */
+	close(listening_socket(SOCK_SEQPACKET)); /* this file belongs to somebody else */
 	bufpipe_listener_close(listener);
 	check(exists(path));
 }
@@ -331,7 +334,7 @@ Test(address, a_listener_that_says_nothing_takes_the_connector_s_time_only)
 	check_eq(bufpipe_connect(&end, path, NULL, 1), -ETIMEDOUT);
 	check_eq(bufpipe_connect(&end, path, NULL, 50 * MSEC), -ETIMEDOUT);
 	check(clock_ns() - start >= 50 * MSEC && clock_ns() - start < PROMPT);
-	/* The backlog of 5 is full at last. */
+	/* The backlog of 5 is full now. */
 	for (int i = 0; i < 10; i++)
 		check_eq(bufpipe_connect(&end, path, NULL, 10 * MSEC), -ETIMEDOUT);
 	check_eq(bufpipe_connect(&end, path, NULL, 0), -EAGAIN);
@@ -351,7 +354,7 @@ Test(address, a_listener_that_closes_refuses_who_waits)
 	struct thread thread;
 	int result = 0;
 
-	/* A thread: a child would hold the listening socket too. */
+	/* A thread, because a child would hold the listening socket as well. */
 	thread_start(&thread, connect_blocked, &result);
 	wait_until_asleep(0, thread.tid, ASLEEP_ANY);
 	bufpipe_listener_close(listener);
@@ -379,7 +382,7 @@ Test(address, accept_keeps_its_time)
 	bufpipe_listener_close(NULL);
 }
 
-/* An event loop: accept is tried only when the descriptor is readable. */
+/* As in an event loop, accept is called only when the descriptor is readable. */
 Test(address, the_listener_s_descriptor_tells_when_to_accept)
 {
 	bufpipe_listener_t *listener = listen_at(path);

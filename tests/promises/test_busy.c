@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* One CPU that others want, and threads of different priority on it: all get on, without wasting turns. */
+/*
+ * One CPU that other programs want, and threads of different priority on it. Each side gets on, and none
+ * wastes its time slices.
+ */
 #include "support.h"
 
 #include <dlfcn.h>
@@ -9,7 +12,7 @@
 
 SUITE(busy);
 
-/* What the library does in this process.  The functions below stand in place of the C library's and count it. */
+/* Counts what the library does in this process. The functions below replace those of the C library. */
 static int yields;
 static int membarriers;
 
@@ -35,7 +38,7 @@ int sched_yield(void)
 	return (int)syscall(SYS_sched_yield);
 }
 
-/* This process, and the children that it starts from now on. */
+/* Limits this process, and the children that it starts from now on, to one CPU. */
 static void stay_on_one_cpu(void)
 {
 	cpu_set_t one;
@@ -90,7 +93,7 @@ static void answer(void *arg)
 		check_eq(bufpipe_send(echo->ends[IN], message, sizeof(message), -1), 0);
 }
 
-/* So many round trips with a child on this CPU; how often we did what *count counts. */
+/* Makes so many round trips with a child on this CPU. Returns by how much *count has grown. */
 static int count_of(const int *count, int trips, bool real_time_child, const struct bufpipe_options *options)
 {
 	struct echo echo = { .real_time = real_time_child };
@@ -131,7 +134,10 @@ Test(busy, a_waiter_beside_a_busy_program_stops_yielding)
 	child_kill(&hog);
 }
 
-/* A yield does not let the peer run, so there are two at most for each answer; send waits for nothing here. */
+/*
+ * A yield does not let a peer of lower priority run. So two yields for each answer are the most; send never
+ * waits here.
+ */
 Test(busy, a_real_time_waiter_sleeps_for_a_normal_peer)
 {
 	stay_on_one_cpu();
@@ -151,7 +157,7 @@ Test(busy, a_normal_waiter_gets_answers_of_a_real_time_peer)
 	child_kill(&hog);
 }
 
-/* It has the other side fence instead, after a few sleeps in a row. */
+/* After a few sleeps in a row it asks the other side to fence instead. */
 Test(busy, a_waiter_that_sleeps_for_each_message_stops_issuing_membarriers)
 {
 	for (int shared = 0; shared < 2; shared++) {
@@ -172,8 +178,8 @@ struct crowd {
 	bufpipe_t *ends[2];
 	_Atomic uint64_t sent[SIDES];
 	_Atomic uint64_t received[SIDES];
-	bool real_time; /* the first sender, and the first receiver */
-	uint64_t most;  /* messages of each sender */
+	bool real_time; /* the first sender and the first receiver */
+	uint64_t most;  /* the messages of each sender */
 	int64_t until;
 };
 
@@ -252,7 +258,7 @@ Test(busy, holders_of_different_priority_do_not_keep_each_other_waiting)
 	munmap(c, 4096);
 }
 
-/* A share that shows that each had its turns: what is fair is twenty times as much. */
+/* A share that shows that each holder got turns. A fair share is twenty times as much. */
 Test(busy, nobody_starves_beside_a_busy_program)
 {
 	struct child hog;

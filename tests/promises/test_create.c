@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Making a pipe: options, defaults, what it says of itself, and what is refused. */
+/* Making a pipe: options, defaults, what it reports about itself, and what is refused. */
 #include "support.h"
 
 #include <fcntl.h>
@@ -67,7 +67,7 @@ Test(create, a_buffer_is_as_large_as_was_asked_for)
 		pipe_open(ends, &options);
 		check_eq(info_of(ends[IN]).buffer_size, sizes[i]);
 		check_eq(info_of(ends[OUT]).buffer_size, sizes[i]);
-		/* One message of that length, and then not even an empty one. */
+		/* One message of that length fits, and then not even an empty one. */
 		check_eq(bufpipe_send(ends[OUT], message, sizes[i] + 1, 0), -EMSGSIZE);
 		check_eq(bufpipe_send(ends[OUT], message, sizes[i], 0), 0);
 		check_eq(bufpipe_send(ends[OUT], NULL, 0, 0), -EAGAIN);
@@ -235,7 +235,7 @@ Test(create, every_descriptor_is_close_on_exec)
 		check(flags & FD_CLOEXEC);
 		fresh++;
 	}
-	check_eq(fresh, 6); /* what a user has to count on: three for each end */
+	check_eq(fresh, 6); /* the documented number: three for each end */
 	pipe_close(ends);
 }
 

@@ -50,7 +50,7 @@ static void block_both(struct both *both, bufpipe_t *end, int64_t timeout, int s
 		wait_until_asleep(0, both->receiver.tid, ASLEEP_SOCKET);
 		thread_start(&both->sender, run_send, &both->sending);
 	}
-	/* Long enough that each sleeps as it would for hours. */
+	/* Long enough for each of them to be in its longest kind of sleep. */
 	sleep_ns(250 * MSEC);
 	wait_until_asleep(0, both->sender.tid, ASLEEP_ANY);
 	wait_until_asleep(0, both->receiver.tid, ASLEEP_ANY);
@@ -128,7 +128,7 @@ Test(duplex, two_sleepers_of_an_end_both_notice_its_peer_killed)
 		pipe_open(ends, &options);
 		child = child_start(hold, NULL);
 		bufpipe_close(ends[1]);
-		/* The child holds our end too, but that does not keep the other one alive. */
+		/* The child holds our end too. That does not keep the other end alive. */
 		block_both(&both, ends[0], -1, i);
 		begin = clock_ns();
 		child_kill(&child);

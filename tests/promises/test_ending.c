@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* How a stream ends: shutdown, close and death; what had been sent is received first. */
+/* How a stream ends: by shutdown, close or death. What was sent before is received first. */
 #include "support.h"
 
 #include <fcntl.h>
@@ -35,7 +35,7 @@ Test(ending, shutdown_lets_the_receiver_drain_and_then_says_so)
 
 Test(ending, shutdown_needs_no_room)
 {
-	struct bufpipe_options options = { .object_size = 8, .object_count = 511 }; /* just a page */
+	struct bufpipe_options options = { .object_size = 8, .object_count = 511 }; /* exactly a page */
 	bufpipe_t *ends[2];
 	char object[8];
 
@@ -104,7 +104,7 @@ static int send_in_pieces(bufpipe_t *out)
 	return bufpipe_send(out, message, sizeof(message), -1);
 }
 
-/* Also the first, whose sender learns of it only afterwards. */
+/* This holds for the first message too, although its sender learns of the end only afterwards. */
 Test(ending, nothing_is_delivered_after_the_receiver_has_shut_down)
 {
 	static int (*const sends[])(bufpipe_t *) = { send_copy, send_reserved, send_one_of_many,
@@ -141,7 +141,7 @@ static void count_until_broken(void *arg)
 	check_eq(r, -EPIPE);
 }
 
-/* The only doubt is about the one that was being received when its send failed. */
+/* Only one message may be either delivered or not: the one that was being received when its send failed. */
 Test(ending, shutdown_of_the_receiver_amid_a_stream)
 {
 	for (int round = 0; round < 200; round++) {
@@ -196,7 +196,7 @@ static void send_without_descriptors(void *arg)
 			return;
 }
 
-/* A mistake of one holder is not the end for the others. */
+/* One holder closes its descriptors by mistake. For the others the stream goes on. */
 Test(ending, who_closed_its_descriptors_does_not_end_the_stream_for_all)
 {
 	struct bufpipe_options options = { .flags = BUFPIPE_SHARED };
@@ -272,7 +272,7 @@ static void hold(void *arg)
 		_exit(1);
 }
 
-/* A blocked call on one end learns that the other one has gone in some way. */
+/* A blocked call on one end learns that the other end is gone, in one of several ways. */
 static void notices(struct job job, unsigned flags, enum how how, enum asleep asleep)
 {
 	struct bufpipe_options options = { .object_size = 8, .object_count = 4, .flags = flags };
@@ -301,7 +301,7 @@ static void notices(struct job job, unsigned flags, enum how how, enum asleep as
 		check_eq(bufpipe_shutdown(ends[!us]), 0);
 	else if (how == CHILD_KILLED)
 		child_kill(&child);
-	/* hold() waits for its own copy of the writing side too, so a byte it is. */
+	/* hold() waits for its own copy of the writing side too, so send it a byte. */
 	else if (write(line[1], "", 1) == 1)
 		child_join(&child);
 	thread_join(&thread);
@@ -321,10 +321,10 @@ static void notices_in_all_ways(int sends)
 	for (unsigned i = 0; i < 3 * 4 * 2; i++) {
 		enum how how = i / 3 % 4;
 
-		/* A duplex shutdown ends what it sends, and goes on receiving. */
+		/* A duplex shutdown ends what this end sends. It goes on receiving. */
 		if (sends && how == SHUTDOWN && flags[i % 3] == BUFPIPE_DUPLEX)
 			continue;
-		/* A sender that waits for room on a duplex end stays on the futex. */
+		/* On a duplex end, a sender that waits for room stays on the futex. */
 		notices((struct job){ .sends = sends }, flags[i % 3], how,
 			i / 12 && !(sends && flags[i % 3] == BUFPIPE_DUPLEX) ? ASLEEP_SOCKET : ASLEEP_ANY);
 	}
@@ -376,7 +376,7 @@ Test(ending, what_was_sent_before_sigkill_is_received_after_it)
 	}
 }
 
-/* Tries alone find out too, some milliseconds later. */
+/* Calls that only try find out as well, some milliseconds later. */
 Test(ending, tries_notice_a_killed_peer)
 {
 	for (int sends = 0; sends < 2; sends++) {
@@ -408,7 +408,7 @@ Test(ending, tries_notice_a_killed_peer)
 	}
 }
 
-/* Nobody ever reads: the ring is full after at most one lap. */
+/* Nobody receives, so the ring is full after at most one lap. */
 Test(ending, sends_into_free_room_notice_a_killed_peer_within_one_ring)
 {
 	struct bufpipe_options options = { .object_size = 8, .object_count = 1000 };
@@ -445,7 +445,7 @@ Test(ending, one_process_may_close_its_two_ends_in_any_order)
 	}
 }
 
-/* How a call that may wait ends when the other side has just been closed. */
+/* How a call that may wait ends if the other side was closed just before. */
 static int64_t time_to_notice(unsigned direction, bool of_many)
 {
 	struct bufpipe_options options = { .spin_ns = BUFPIPE_NO_SPIN, .buffer_size = 4096 };
@@ -475,7 +475,10 @@ static int64_t time_to_notice(unsigned direction, bool of_many)
 	return begin;
 }
 
-/* Only the death of a process may be noticed late, after 100 ms.  One try of many must not be held up by the machine. */
+/*
+ * A death may be noticed 100 ms late, a close may not. One of many attempts must be quick; the machine may
+ * hold up the others.
+ */
 Test(ending, a_close_just_before_the_wait_is_noticed_at_once)
 {
 	for (int i = 0; i < 4; i++) {

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* What must also work: an older kernel, a sandbox, one CPU, no /proc.  Each in a child that is made to lack something. */
+/*
+ * What must also work: an old kernel, a sandbox, one CPU, no /proc. Each is tested in a child that is made to
+ * lack something.
+ */
 #include "support.h"
 
 #include <linux/membarrier.h>
@@ -44,7 +47,7 @@ static void question_and_answer(bufpipe_t *pipe, int64_t pause)
 		say(pipe, "question");
 		hear(pipe, "question");
 	}
-	/* Late enough that the other side sleeps, first on its futex and then on the socket. */
+	/* Late enough for the other side to sleep, first on its futex and then on the socket. */
 	for (int i = 0; i < 3; i++) {
 		sleep_ns(pause);
 		say(pipe, "question");
@@ -103,7 +106,7 @@ static void use_pipes(const struct lack *lack, int64_t spin_ns, unsigned flags)
 	bufpipe_close(ends[0]);
 }
 
-/* In a child of the test, because nothing imposed can be taken back. */
+/* Runs in a child of the test, because a restriction cannot be lifted again. */
 static void live_with(void *arg)
 {
 	use_pipes(arg, 0, 0);
@@ -188,7 +191,7 @@ Test(fallback, one_cpu)
 	lacking((struct lack){ .also = one_cpu });
 }
 
-/* One side in the sandbox, the other not: each must know what the other lacks. */
+/* One side is in the sandbox and the other one is not. Each must know what the other one lacks. */
 struct mixed {
 	struct lack lack;
 	bufpipe_t *end;
@@ -201,7 +204,7 @@ static void echo_with(void *arg)
 	int sockets[2];
 
 	impose(&mixed->lack);
-	/* Handed to itself, so that it is opened as a sandboxed process opens it. */
+	/* The end is handed to this process itself, so that a sandboxed process opens it. */
 	sockets_open(sockets, SOCK_STREAM);
 	check_eq(bufpipe_send_end(sockets[0], mixed->end), 0);
 	check_eq(bufpipe_recv_end(sockets[1], &landed), 0);
@@ -241,7 +244,7 @@ Test(fallback, without_memfds_creation_says_so)
 	check_eq(bufpipe_create(ends, NULL), -ENOSYS);
 }
 
-/* The system calls that bufpipe(7) names for a sandbox, and what a process ends with. */
+/* The system calls that bufpipe(7) lists for a sandbox, and those with which a process ends. */
 static void echo_in_a_jail(void *arg)
 {
 	static const int calls[] = {
@@ -306,7 +309,7 @@ Test(fallback, the_documented_system_calls_are_enough)
 	}
 }
 
-/* An empty directory for a root, so no /proc. */
+/* The root becomes an empty directory, so there is no /proc. */
 static char jail[] = "/tmp/bufpipe-jail-XXXXXX";
 
 static void enter_jail(void)

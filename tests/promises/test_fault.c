@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Each system call and each allocation of the library fails in turn, in each way that it can. */
+/* Each system call and each allocation of the library fails in turn, with each error that it can have. */
 #include "hostile/hostile.h"
 #include "promises/fault_wrap.h"
 
@@ -10,7 +10,7 @@
 
 TestSuite(fault, .timeout = 60);
 
-/* What to try at each call, and what it gives: 0 or more, or the error of the call under test. */
+/* The call under test. Returns 0 or more, or the error of that call. */
 typedef int scenario(void);
 
 static int strike_n;
@@ -18,7 +18,7 @@ static int strike_choice;
 static bool strike_all;
 static struct fault struck;
 
-/* Around the call under test alone, so that only the library's own calls are counted. */
+/* These surround the call under test alone, so that only the library's own calls are counted. */
 static void fail_from_here(void)
 {
 	(strike_all ? fault_arm_all : fault_arm)(strike_n, strike_choice);
@@ -32,7 +32,7 @@ static void fail_no_more(void)
 		struck = f;
 }
 
-/* A failing call says what the kernel said, or what the header promises besides. */
+/* A failing call returns the errno of the kernel, or another one that the header promises. */
 static void assert_documented(int r, const int *besides)
 {
 	if (r >= 0 || r == -struck.error)
@@ -45,7 +45,7 @@ static void assert_documented(int r, const int *besides)
 		       strerrorname_np(-r));
 }
 
-/* Runs a scenario once for each call that it makes and each error that this call may have. */
+/* Runs a scenario once for each call that it makes and for each error that this call can have. */
 static void fail_each(scenario *run, const int *besides, int most)
 {
 	for (strike_n = 1; strike_n <= most; strike_n++) {
@@ -91,7 +91,7 @@ static int create(void)
 	return r;
 }
 
-/* What can be wrong with a descriptor that is our own: nothing but what a fault makes of it. */
+/* The errors of a descriptor that is our own: only those that the fault made. */
 static const int create_besides[] = { EBADMSG, ENOMEM, 0 };
 
 Test(fault, wrapping_reaches_the_library)
@@ -194,7 +194,7 @@ Test(fault, listen_on_descriptor)
 
 static const int accept_besides[] = { EAGAIN, 0 };
 
-/* Both halves of a handshake, with the other side played by hand. */
+/* The two halves of a handshake. The test plays the other side by hand. */
 static int accept_one(void)
 {
 	struct handshake wishes = handshake_make(WISHES);
@@ -272,7 +272,9 @@ Test(fault, connect)
 	pid = fork();
 	if (!pid) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		/* Until each client is gone: a send that meets our close may say -EPIPE. */
+		/*
+		 * Waits until each client is gone, because a send that meets our close may end with -EPIPE.
+		 */
 		while (bufpipe_accept(listener, &pipe, -1) == 0) {
 			while (bufpipe_recv(pipe, byte, sizeof(byte), -1) >= 0)
 				;
@@ -308,7 +310,9 @@ static int send_end(void)
 	return r;
 }
 
-/* A fault in recvmsg leaves the parcel where it is; a later one loses it, with all that was in it. */
+/*
+ * If recvmsg itself fails, the parcel stays in the socket. A later failure loses it, with all that was in it.
+ */
 static int recv_end(void)
 {
 	bufpipe_t *ends[2];
@@ -372,7 +376,7 @@ Test(fault, get_info)
 	fail_each(get_info, (const int[]){ 0 }, 1000);
 }
 
-/* Neither can fail: the other side hears of it. */
+/* Neither call can fail, so the other side learns of the end. */
 static int shut_down(void)
 {
 	bufpipe_t *ends[2];
@@ -395,7 +399,7 @@ Test(fault, shutdown_and_close)
 	fail_each(shut_down, (const int[]){ 0 }, 1000);
 }
 
-/* Sends back what it gets, each time after a while: the other side has fallen asleep. */
+/* Sends back what it receives, each time after a while, so that the other side has fallen asleep. */
 static void echo(bufpipe_t *pipe, size_t cap, int64_t delay)
 {
 	char *buf = malloc(cap);
@@ -413,7 +417,10 @@ static size_t echo_len;
 static unsigned echo_flags;
 static int64_t echo_delay;
 
-/* A call that fails in a wait has done nothing: repeated, it goes on, and every message comes once and whole. */
+/*
+ * A call that fails in a wait has done nothing. When it is repeated it goes on, and every message arrives
+ * once and whole.
+ */
 static int exchange(void)
 {
 	const struct bufpipe_options options = { .buffer_size = 1024,
@@ -466,7 +473,7 @@ Test(fault, blocking_exchange)
 	fail_each(exchange, (const int[]){ 0 }, 30);
 }
 
-/* So late that the wait has moved to the socket. */
+/* The answer is so late that the wait has moved to the socket. */
 Test(fault, blocking_exchange_by_doorbell)
 {
 	echo_len = 64;
@@ -480,7 +487,10 @@ Test(fault, long_messages)
 	fail_each(exchange, (const int[]){ 0 }, 40);
 }
 
-/* What a peer can do that bumps the word on which we sleep, without end: the kernel never lets us fall asleep. */
+/*
+ * A peer can increment the word on which we sleep again and again, so that the kernel never lets us fall
+ * asleep.
+ */
 Test(fault, a_sleep_that_never_begins_does_not_stretch_a_timeout)
 {
 	struct fault f = { .name = "" };
@@ -491,7 +501,7 @@ Test(fault, a_sleep_that_never_begins_does_not_stretch_a_timeout)
 	for (int n = 1; n < 20 && (!f.struck || strcmp(f.name, "syscall")); n++) {
 		int64_t begin = time_now();
 
-		fault_arm_all(n, 4); /* of a system call: EAGAIN */
+		fault_arm_all(n, 4); /* the system call's EAGAIN */
 		cr_assert_eq(bufpipe_recv(ends[0], &byte, 1, 50 * MSEC), -ETIMEDOUT);
 		f = fault_disarm();
 		cr_assert_lt(elapsed(begin), SOON);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* bufpipe_fd under epoll, poll and select: readable while something is there, quiet otherwise. */
+/* bufpipe_fd under epoll, poll and select: readable while there is something to receive, quiet otherwise. */
 #include "sets.h"
 
 #include <poll.h>
@@ -27,7 +27,7 @@ static int fd_of(bufpipe_t *pipe)
 	return fd;
 }
 
-/* A receiving try that finds nothing. */
+/* A receive that finds nothing. */
 static void find_nothing(bufpipe_t *pipe)
 {
 	check_eq(bufpipe_recv(pipe, NULL, 0, 0), -EAGAIN);
@@ -116,7 +116,7 @@ Test(fd, becomes_readable_when_the_other_process_is_killed)
 	bufpipe_close(ends[IN]);
 }
 
-/* Other ways of waiting in between do not make it deaf. */
+/* Other ways of waiting in between do not stop the descriptor from being rung. */
 Test(fd, still_works_after_the_end_was_waited_for_otherwise)
 {
 	static const unsigned flags[] = { 0, BUFPIPE_NO_URING };
@@ -164,14 +164,14 @@ Test(fd, has_others_behind_it_that_a_close_gives_back)
 		pipe_open(ends, &options);
 		before = descriptors_open();
 		fd_of(ends[IN]);
-		/* A shared end has a timer behind it too. */
+		/* A shared end also has a timer behind it. */
 		check_eq(descriptors_open(), before + 2 + i);
 		pipe_close(ends);
 		check_eq(descriptors_open(), none);
 	}
 }
 
-/* A sender that numbers its messages and pauses now and then, so that both sides fall asleep. */
+/* Sends numbered messages, with a pause now and then in which both sides fall asleep. */
 enum { MESSAGES = 30000 };
 
 static void send_numbers(void *arg)
@@ -268,8 +268,11 @@ Test(fd, select_gets_all)
 	bufpipe_close(ends[IN]);
 }
 
-/* While nobody is about to sleep on it, messages cost no system call: no byte comes for each. */
-/* The end's own socket, among those that the kernel says an epoll watches. */
+/*
+ * While nobody is about to sleep on the descriptor, a message costs no system call, because no byte is sent
+ * for it.
+ */
+/* The end's own socket, found among those that the kernel says an epoll watches. */
 static int socket_behind(int epoll)
 {
 	char path[64], line[256];
@@ -361,7 +364,7 @@ Test(fd, each_message_to_a_shared_end_is_taken_by_one_of_several_processes)
 	bufpipe_close(c.done[IN]);
 }
 
-/* A set takes the doorbell for itself, and gives it back, however the end leaves it. */
+/* A set takes the doorbell over, and gives it back however the end leaves the set. */
 static void come_back_from_a_set(unsigned flags, bool remove)
 {
 	bufpipe_set_t *set;

@@ -15,7 +15,7 @@ struct job {
 	int end; /* which one comes */
 };
 
-/* Takes an end and nothing else, and uses it. */
+/* Receives one end, which is all that it has, and uses it. */
 static void use_what_comes(void *arg)
 {
 	const struct job *job = arg;
@@ -27,7 +27,9 @@ static void use_what_comes(void *arg)
 
 		hear(end, "before");
 		hear(end, "after");
-		/* Until the sender is out of its call, or that might end with -EPIPE. */
+		/*
+		 * Waits until the sender has returned from its call, which might otherwise end with -EPIPE.
+		 */
 		check_eq(recv(job->socket, &byte, 1, 0), 1);
 	} else {
 		say(end, "before");
@@ -45,7 +47,7 @@ static void hand_over(int type, int end, const struct bufpipe_options *options)
 
 	sockets_open(sockets, type);
 	child = child_start(use_what_comes, &(struct job){ .socket = sockets[1], .end = end });
-	/* Made after the fork: the child has it from the socket alone. */
+	/* Made after the fork, so the child has it only from the socket. */
 	pipe_open(ends, options);
 	if (end == IN)
 		say(ends[OUT], "before");
@@ -116,7 +118,7 @@ Test(handover, what_was_handed_over_knows_what_it_is)
 	check_eq(info.object_count, 5);
 	check_eq(info.flags, BUFPIPE_INTERRUPTIBLE);
 	check(info.can_send && !info.can_recv);
-	/* The original and the copy are one end: they take turns, and both count. */
+	/* The original and the copy are the same end. They take turns, and both count as holders. */
 	say(copy, "0123456789abcdef");
 	bufpipe_close(ends[OUT]);
 	say(copy, "fedcba9876543210");
@@ -144,7 +146,7 @@ Test(handover, an_end_in_flight_lives)
 	say(landed, "alive");
 	hear(ends[IN], "alive");
 	bufpipe_close(landed);
-	/* One that is never received dies with the socket. */
+	/* An end that is never received dies with the socket. */
 	check_eq(bufpipe_send_end(sockets[0], ends[IN]), 0);
 	bufpipe_close(ends[IN]);
 	sockets_close(sockets);
@@ -238,7 +240,7 @@ Test(handover, garbage_is_no_end_and_leaks_no_descriptor)
 		sockets_open(sockets, types[i % 3]);
 		before = descriptors_open();
 		send_bytes(sockets[0], bytes, lengths[i / 3 % 6], fds, counts[i / 18]);
-		/* So that a stream does not wait for the rest. */
+		/* Closes the writing side, so that a stream does not wait for the rest. */
 		shutdown(sockets[0], SHUT_WR);
 		check_eq(bufpipe_recv_end(sockets[1], &landed), -EBADMSG);
 		wait_for_descriptors(before);
@@ -247,7 +249,7 @@ Test(handover, garbage_is_no_end_and_leaks_no_descriptor)
 	}
 }
 
-/* Receives with so many descriptors free. */
+/* Receives an end while only so many descriptors are free. */
 static int take_with_room(int socket, int room, bufpipe_t **landed)
 {
 	struct rlimit tight;
@@ -255,7 +257,7 @@ static int take_with_room(int socket, int room, bufpipe_t **landed)
 	int limit = 0;
 	int r;
 
-	/* There may be gaps. */
+	/* The free numbers may have gaps. */
 	for (int left = room; left || fcntl(limit, F_GETFD) >= 0; limit++)
 		left -= fcntl(limit, F_GETFD) < 0;
 	check_eq(getrlimit(RLIMIT_NOFILE, &was), 0);
@@ -285,7 +287,7 @@ Test(handover, without_descriptors_fails_and_leaks_none)
 			check_eq(take_with_room(sockets[1], room, &landed), -EMFILE);
 			check(landed == (void *)1);
 			wait_for_descriptors(before);
-			/* With room again, the next one comes. */
+			/* When there are enough descriptors again, the next end arrives. */
 			check_eq(bufpipe_send_end(sockets[0], ends[OUT]), 0);
 		}
 		check_eq(take_with_room(sockets[1], 3, &landed), 0);
@@ -320,7 +322,7 @@ Test(handover, too_many_descriptors_are_no_end_however_few_have_room)
 	}
 }
 
-/* What send_end says, caught on its way. */
+/* What bufpipe_send_end sends, caught on its way. */
 struct caught {
 	char bytes[256];
 	size_t len;
@@ -417,9 +419,9 @@ Test(handover, every_changed_word_is_noticed_or_harmless)
 		r = replay(&changed, caught.fds);
 		check(r == 0 || r == -EBADMSG || r == -EPROTONOSUPPORT);
 		if (i < 8)
-			check_eq(r, -EBADMSG); /* it begins with what it is */
+			check_eq(r, -EBADMSG); /* the packet begins with the magic number */
 		else if (i < 12)
-			check_eq(r, -EPROTONOSUPPORT); /* and of which version */
+			check_eq(r, -EPROTONOSUPPORT); /* and then the version */
 	}
 	say(ends[OUT], "unharmed");
 	hear(ends[IN], "unharmed");
@@ -435,7 +437,7 @@ Test(handover, the_peer_s_region_cannot_be_written_through_what_arrives)
 
 	pipe_open(ends, NULL);
 	catch_end(ends[OUT], &caught);
-	/* The second descriptor is that of the other end: read-only for its peer. */
+	/* The second descriptor is the other end's region, which this end may only read. */
 	check(mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, caught.fds[1], 0) == MAP_FAILED);
 	check_eq(errno, EACCES);
 	check(write(caught.fds[1], "x", 1) < 0);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Who has an address: starters that race, strangers that lock, and processes that fork. */
+/*
+ * Who owns an address: servers that start at the same time, strangers that hold a lock, and processes that
+ * fork.
+ */
 #include "support.h"
 
 #include <fcntl.h>
@@ -16,7 +19,7 @@ static char lock_path[64];
 static void leave(void)
 {
 	check_eq(chdir("/"), 0);
-	check_eq(rmdir(home), 0); /* nothing has been left there */
+	check_eq(rmdir(home), 0); /* nothing has been left in the directory */
 }
 
 static void enter(void)
@@ -59,7 +62,7 @@ static void receive_visit(bufpipe_listener_t *listener, const char *address)
 	child_join(&child);
 }
 
-/* A socket file on which nobody listens. */
+/* Makes a socket file on which nobody listens. */
 static void leave_stale(void)
 {
 	struct sockaddr_un at = { .sun_family = AF_UNIX };
@@ -79,7 +82,7 @@ struct race {
 	_Atomic int heard;
 };
 
-/* All listen at once; whoever wins serves one client. */
+/* All of them listen at once. The one that succeeds serves one client. */
 static void start(void *arg)
 {
 	struct race *race = arg;
@@ -101,7 +104,7 @@ static void start(void *arg)
 	hear(pipe, "hello");
 	race->heard++;
 	bufpipe_close(pipe);
-	/* Not before all others have tried, or a second may win in good right. */
+	/* Only after all others have tried, or a second one might rightly succeed. */
 	while (race->losers < STARTERS - 1)
 		sched_yield();
 	bufpipe_listener_close(listener);
@@ -162,7 +165,7 @@ static void listen_interruptibly(void *arg)
 	check(r == -EINTR || r == -EADDRINUSE);
 }
 
-/* Another one of us that has been stopped while it begins to listen. */
+/* Another process of the same program was stopped while it began to listen. */
 Test(listener, a_lock_that_is_kept_is_not_waited_for_for_long)
 {
 	int fd = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
@@ -177,7 +180,7 @@ Test(listener, a_lock_that_is_kept_is_not_waited_for_for_long)
 	wait_until_asleep(child.pid, child.pid, ASLEEP_ANY);
 	kill(child.pid, SIGUSR1);
 	child_join(&child);
-	/* One that was killed leaves the file, unlocked. */
+	/* A process that was killed leaves the lock file, unlocked. */
 	close(fd);
 	listener = listen_at(path);
 	check_eq(access(lock_path, F_OK), -1);
@@ -220,7 +223,7 @@ Test(listener, the_socket_file_goes_also_after_a_chdir)
 	receive_visit(listener, path);
 	bufpipe_listener_close(listener);
 	check_eq(access(path, F_OK), -1);
-	/* A slash makes a path, wherever it is. */
+	/* An address with a slash anywhere is a path. */
 	check_eq(chdir(home), 0);
 	check_eq(mkdir("sub", 0700), 0);
 	listener = listen_at("sub/socket");
@@ -235,7 +238,7 @@ Test(listener, the_socket_file_goes_also_after_a_chdir)
 	check_eq(bufpipe_listen(&listener, "./", NULL), -EINVAL);
 }
 
-/* As long as the kernel takes them. */
+/* The longest addresses that the kernel takes. */
 Test(listener, the_longest_addresses)
 {
 	for (int abstract = 0; abstract < 2; abstract++) {
@@ -365,7 +368,7 @@ Test(listener, several_processes_may_accept)
 		child_join(&visitors[i]);
 	while (*w.served < VISITS)
 		sleep_ns(MSEC);
-	/* The parent has the listener as before; its close ends it for all. */
+	/* The parent still has the listener. Its close ends the listener for all. */
 	bufpipe_listener_close(w.listener);
 	for (int i = 0; i < WORKERS; i++)
 		child_join(&workers[i]);

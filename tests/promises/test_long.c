@@ -40,7 +40,7 @@ static void recv_job(bufpipe_t *pipe, size_t len, int64_t timeout)
 	free(message);
 }
 
-/* A child that has begun a message and stands still in the middle of it, asleep for want of room. */
+/* A child that has begun to send a message and stopped in the middle of it, asleep for want of room. */
 static struct child stuck_sender(struct job *job)
 {
 	struct child child = child_start(send_in_child, job);
@@ -170,7 +170,7 @@ Test(longer, a_receive_whose_time_is_up_goes_on_later)
 	check_eq(bufpipe_recv(ends[IN], buf, sizeof(buf), PLENTY), -EMSGSIZE);
 	check_eq(bufpipe_peek(ends[IN], &there, PLENTY), -EMSGSIZE);
 	check_eq(bufpipe_send_end(sockets[0], ends[IN]), -EBUSY);
-	memset(message, 0, job.len); /* what came before is not in the caller's keeping */
+	memset(message, 0, job.len); /* the end keeps what came before, and not in this buffer */
 	check_eq(bufpipe_recv(ends[IN], message, job.len, PLENTY), job.len);
 	check(pattern_holds(message, job.len, job.len));
 	child_join(&sender);
@@ -230,7 +230,7 @@ Test(longer, a_sender_whose_time_is_up_drops_it_before_it_was_seen)
 
 static const unsigned kinds[] = { 0, BUFPIPE_SHARED, BUFPIPE_SHARED | BUFPIPE_INTERRUPTIBLE };
 
-/* What a sender has given up is nothing, at once and not only when another message follows. */
+/* A message that its sender gave up is gone at once, and not only when another message follows. */
 Test(longer, a_sender_whose_time_is_up_leaves_nothing_to_receive)
 {
 	static char message[200000];
@@ -251,14 +251,14 @@ Test(longer, a_sender_whose_time_is_up_leaves_nothing_to_receive)
 				 -EAGAIN);
 			check_eq(bufpipe_next(ends[IN], 1 * MSEC), -ETIMEDOUT);
 		}
-		/* All of the room is there again. */
+		/* All of its room is free again. */
 		check_eq(bufpipe_send(ends[OUT], message, 4096, 0), 0);
 		check_eq(bufpipe_recv(ends[IN], message, 4096, 0), 4096);
 		pipe_close(ends);
 	}
 }
 
-/* Several of them one after another: each is seen to be nothing by what follows it. */
+/* Several of them follow each other. Each is recognized by what follows it. */
 Test(longer, several_that_were_given_up_are_no_message_either)
 {
 	static char message[300000];
@@ -286,7 +286,7 @@ Test(longer, several_that_were_given_up_are_no_message_either)
 
 enum { HUGE = 64 << 20 };
 
-/* A try has received the beginning of a huge message; then its sender gave it up. */
+/* A try has received the beginning of a huge message. Then its sender gives it up. */
 static void receive_half(bufpipe_t *ends[2], char *message)
 {
 	struct job job = { .pipe = ends[OUT], .len = HUGE, .timeout = 300 * MSEC };
@@ -296,7 +296,7 @@ static void receive_half(bufpipe_t *ends[2], char *message)
 	do {
 		thread_start(&sender, send_job, &job);
 		check_eq(bufpipe_next(ends[IN], PLENTY), HUGE);
-		/* Ends when the sender is slower for a moment. */
+		/* The loop ends when the sender is slower for a moment. */
 		r = bufpipe_recv(ends[IN], message, HUGE, 0);
 		thread_join(&sender);
 	} while (r == HUGE);
@@ -306,7 +306,7 @@ static void receive_half(bufpipe_t *ends[2], char *message)
 
 Test(longer, what_was_kept_of_one_that_is_given_up_is_no_message_either)
 {
-	char *message = malloc(HUGE); /* hardly touched */
+	char *message = malloc(HUGE); /* its pages were hardly touched */
 	int sockets[2];
 
 	sockets_open(sockets, SOCK_STREAM);
@@ -358,7 +358,7 @@ static void recv_next(void *arg)
 	free(buf);
 }
 
-/* The sender gives up while the receiver sleeps in the middle, or races with it. */
+/* The sender gives up while the receiver sleeps in the middle of the message, or races with it. */
 Test(longer, what_is_given_up_beside_a_receiver_does_not_stop_it)
 {
 	static char message[100000];
@@ -372,7 +372,7 @@ Test(longer, what_is_given_up_beside_a_receiver_does_not_stop_it)
 		pipe_open(ends, &options);
 		job.pipe = ends[IN];
 		thread_start(&receiver, recv_next, &job);
-		/* It may be quick enough, but seldom that often. */
+		/* The receiver may be quick enough, but not that often. */
 		for (int n = 0; n < 20; n++) {
 			if (bufpipe_send(ends[OUT], message, sizeof(message), 1 + i * 2 * USEC) < 0)
 				break;
@@ -400,7 +400,7 @@ Test(longer, a_sender_whose_time_is_up_drops_what_was_half_received)
 	check_eq(bufpipe_recv(ends[IN], message, 4096, 0), -EMSGSIZE);
 	thread_join(&sender);
 	check_eq(job.result, -ETIMEDOUT);
-	check_eq(bufpipe_recv(ends[IN], message, sizeof(message), 0), -EAGAIN); /* takes up the beginning */
+	check_eq(bufpipe_recv(ends[IN], message, sizeof(message), 0), -EAGAIN); /* takes the beginning */
 	job.len = 60000;
 	job.timeout = PLENTY;
 	thread_start(&sender, send_job, &job);

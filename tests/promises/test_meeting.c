@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Nothing is lost and nobody is stuck where two programs meet, however busy, stopped or gone one of them is. */
+/* Two programs meet, and one of them is busy, stopped or gone: nothing is lost, and nobody hangs. */
 #include "support.h"
 
 #include <fcntl.h>
@@ -69,7 +69,10 @@ static void accept_all(bufpipe_listener_t *listener, int n)
 /* Longer than a connector may be silent. */
 #define AWAY (5500 * MSEC)
 
-/* The server deals with its first client while all the others finish, then is away for long. */
+/*
+ * The server accepts its first client while all others finish their handshakes. Then it is away for a long
+ * time.
+ */
 Test(meeting, what_was_sent_while_the_server_was_away_arrives)
 {
 	bufpipe_listener_t *listener = listen_there(NULL);
@@ -84,13 +87,16 @@ Test(meeting, what_was_sent_while_the_server_was_away_arrives)
 	accept_all(listener, CLIENTS - 1);
 	for (int i = 0; i < CLIENTS; i++)
 		child_join(&children[i]);
-	/* The one that only was silent has been sent away by then. */
+	/* By then the client that was only silent has been sent away. */
 	check_eq(recv(silent, &byte, 1, MSG_DONTWAIT), 0);
 	close(silent);
 	bufpipe_listener_close(listener);
 }
 
-/* An event loop that nothing calls learns of time as well: the silent are sent away. */
+/*
+ * An event loop may call nothing for a long time. The descriptor wakes it so that silent clients are sent
+ * away.
+ */
 Test(meeting, the_descriptor_tells_that_somebody_was_silent_for_too_long)
 {
 	bufpipe_listener_t *listener = listen_there(NULL);
@@ -133,7 +139,7 @@ Test(meeting, what_was_sent_while_the_server_was_stopped_arrives)
 	bufpipe_listener_close(listener);
 }
 
-/* A client that has a pipe, in a child, which shall learn that the listener has gone. */
+/* A client in a child. It has a pipe, and must learn that the listener is gone. */
 static void learn(void *arg)
 {
 	bufpipe_t *pipe;
@@ -196,7 +202,7 @@ static void call(void *arg)
 		check_eq(bufpipe_connect(&pipe, address, &options, c->timeout), c->expected);
 }
 
-/* A plain socket, on which nobody ever accepts. */
+/* A plain socket on which nobody ever accepts. */
 static int listen_deafly(int backlog)
 {
 	struct sockaddr_un at;
@@ -217,7 +223,7 @@ static void interrupt(struct call c)
 	child_join(&child);
 }
 
-/* A handler that ends nothing, and a stop and continue: the call takes its time nevertheless. */
+/* Neither a signal handler that only runs nor a stop and continue ends a call before its time. */
 static void do_not_interrupt(struct call c)
 {
 	struct child child = child_start(call, &c);
@@ -336,7 +342,7 @@ Test(meeting, a_client_may_wait_until_somebody_listens)
 	check_eq(rmdir(directory), 0);
 }
 
-/* A listener that goes while a client waits for its answer may come again. */
+/* A listener that disappears while a client waits for its answer may come back. */
 Test(meeting, a_patient_client_outlasts_a_restart)
 {
 	char directory[] = "/tmp/bufpipe-test-XXXXXX";
@@ -411,6 +417,6 @@ Test(meeting, a_cancelled_thread_leaves_nothing_behind)
 	fd = listen_deafly(0);
 	cancel(connect_for_ever, NULL); /* waits for an answer */
 	cancel(connect_for_ever,
-	       NULL); /* waits for a place: the one before has left its own in the backlog */
+	       NULL); /* waits for a place in the backlog, which the call before has filled */
 	close(fd);
 }

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A thousand clients against a server that sleeps, forks, runs out of
- * descriptors and restarts: what a client sent after a successful connect is
- * received, or the client learns that it may not have been.
+ * A thousand clients and a server that sleeps, forks, runs out of descriptors and restarts. What a client
+ * sent after a successful connect is received, or the client learns that it may not have been.
  */
 #include "support.h"
 
@@ -29,7 +28,10 @@ static char directory[] = "/tmp/bufpipe-test-XXXXXX";
 static char path[64];
 static char lock_path[64];
 
-/* A server that was killed leaves its socket, and one that was just about to listen its lock file as well. */
+/*
+ * A server that was killed leaves its socket file. One that was just about to listen leaves its lock file as
+ * well.
+ */
 static void leave(void)
 {
 	unlink(path);
@@ -63,8 +65,8 @@ static int send_words(bufpipe_t *pipe, int client)
 }
 
 /*
- * Sends, and does not look back.  On a busy machine it may be silent in its handshake for so long that it is
- * dropped when the server has no descriptors left: then it learns that, and comes again.
+ * Connects, sends and leaves. On a busy machine a handshake may be silent for so long that a server without
+ * descriptors drops the client. The client then learns it and comes again.
  */
 static void crowd(void *arg)
 {
@@ -102,8 +104,8 @@ static void idle(void *arg)
 }
 
 /*
- * All descriptors go to another part of the program, for a while.  1 if a client was served nevertheless: with the
- * descriptor of one that was dropped.
+ * Another part of the program takes all descriptors for a while. 1 if a client was served nevertheless, with
+ * the descriptor of a client that was dropped.
  */
 static int run_out(bufpipe_listener_t *listener)
 {
@@ -165,7 +167,7 @@ Test(meeting_storm, whatever_the_server_does_all_that_was_sent_arrives)
 
 static const struct bufpipe_options duplex = { .flags = BUFPIPE_DUPLEX };
 
-/* Waits for the answer: it has been heard, or the server is gone. */
+/* Waits for the answer: either the server has received the message, or the server is gone. */
 static void careful_crowd(void *arg)
 {
 	const struct bufpipe_options patient = { .flags = BUFPIPE_DUPLEX | BUFPIPE_WAIT_FOR_LISTENER };
@@ -189,7 +191,7 @@ static void careful_crowd(void *arg)
 	ledger->crowds_done++;
 }
 
-/* A worker that has nothing to do with the clients lets go of what it inherited. */
+/* A worker that has nothing to do with the clients closes what it inherited. */
 static void fork_worker(bufpipe_listener_t *listener, bufpipe_t *pipe)
 {
 	pid_t parent = getpid();
@@ -204,7 +206,7 @@ static void fork_worker(bufpipe_listener_t *listener, bufpipe_t *pipe)
 	_exit(0);
 }
 
-/* A worker of the server before may not have let go of the listener yet. */
+/* A worker of the former server may not have closed the listener yet. */
 static bufpipe_listener_t *listen_after_another(void)
 {
 	int64_t end = clock_ns() + PLENTY;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Memory that is refused: strict overcommit, a full control group, a limit of
- * file sizes.  An error that leaves everything as it was, and never a signal.
+ * Memory is refused: by strict overcommit, a full control group, or a limit of file sizes. The result is an
+ * error that leaves everything as it was, and never a signal.
  */
 #include "support.h"
 
@@ -12,7 +12,7 @@ SUITE(memory);
 
 enum { PAGE = 4096 };
 
-/* As the kernel answers when there is no memory, to each of the ways in which the library asks for it. */
+/* Refuses memory as the kernel does, in each of the ways in which the library asks for it. */
 static void refuse_memory(void)
 {
 	static const struct forbidden rules[] = {
@@ -69,7 +69,7 @@ static void fill(char *message, uint64_t i)
 	pattern_fill(message, 100, i);
 }
 
-/* Messages until one is refused; how many went out. */
+/* Sends messages until one is refused. Returns how many were sent. */
 static uint64_t send_all(bufpipe_t *pipe, int64_t timeout_ns)
 {
 	char message[100];
@@ -110,7 +110,7 @@ static void send_without(void *arg)
 	pipe_open(ends, options);
 	refuse_memory();
 	sent = send_all(ends[OUT], 0);
-	/* What is reserved at creation has room for some. */
+	/* The memory that is reserved at creation has room for some messages. */
 	check(sent > 0 && sent < PAGE / 100);
 	for (int i = 0; i < 2; i++) {
 		check_eq(send_all(ends[OUT], PLENTY), 0);
@@ -133,7 +133,7 @@ Test(memory, refused_to_a_send)
 	run_each(send_without);
 }
 
-/* A batch gets so far as there is memory. */
+/* A batch goes as far as there is memory. */
 static void batch_without(void *arg)
 {
 	static char text[100];
@@ -159,7 +159,10 @@ Test(memory, refused_in_a_batch)
 	run_each(batch_without);
 }
 
-/* A long message that has begun: the receiver sees none of it, and what comes later. */
+/*
+ * A long message has begun when memory is refused. The receiver sees nothing of it, and receives what comes
+ * later.
+ */
 static void long_without(void *arg)
 {
 	static char large[4 << 20];
@@ -184,7 +187,7 @@ Test(memory, refused_in_a_long_message)
 	child_join(&child);
 }
 
-/* Two laps, so that memory was needed everywhere, with the call refused in each way in which one can be. */
+/* Two laps, so that memory was needed everywhere. The call is refused with each of its errors. */
 static void stream_with(void *arg)
 {
 	const struct forbidden *rules = arg;
@@ -227,8 +230,8 @@ Test(memory, provided_where_the_advice_is_refused)
 }
 
 /*
- * Where memory is really scarce: the hog takes all but some.  Under other settings the kernel would rather kill than
- * refuse; the test command has a machine of its own for this one.
+ * Where memory is really scarce: another process takes nearly all of it. With other settings the kernel would
+ * kill a process rather than refuse, so the test command has a machine of its own for this test.
  */
 static void scarce(void *arg)
 {
@@ -283,7 +286,7 @@ Test(memory, really_scarce)
 	}
 }
 
-/* Its default action would end the process. */
+/* The default action of the signal would end the process. */
 static void create_beyond_file_size(void *arg)
 {
 	struct rlimit limit = { PAGE, PAGE };

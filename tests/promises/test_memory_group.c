@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A control group whose memory is full.  The kernel kills a process of it, unless
- * it has been told not to: then a send is an error, and goes on when there is
- * memory again.  In a group of the test's own, where one may be made.
+ * A control group whose memory is full. The kernel kills a process of the group, unless it was told not to.
+ * If it was, a send ends with an error, and succeeds when there is memory again. The test makes a group of
+ * its own where it may.
  */
 #include "sanitized.h"
 #include "support.h"
@@ -37,7 +37,10 @@ static bool limit_to(size_t bytes)
 	char text[32];
 
 	snprintf(text, sizeof(text), "%zu", bytes);
-	/* Nor may the memory go to a disk, where there is one for it.  The sum of both cannot be the smaller one. */
+	/*
+	 * Memory must not be swapped to a disk either, where there is one for that. The limit of both
+	 * together cannot be the smaller one.
+	 */
 	if (second)
 		write_to(group, "memory.swap.max", "0");
 	else
@@ -51,7 +54,7 @@ static bool limit_to(size_t bytes)
 
 static void leave(void)
 {
-	/* A process that has ended may be in the group for a moment more. */
+	/* A process that has ended may stay in the group for a moment. */
 	for (int i = 0; i < 5000 && group[0] && rmdir(group) < 0 && errno == EBUSY; i++)
 		sleep_ns(MSEC);
 }
@@ -80,7 +83,10 @@ static void need_group(void)
 		cr_skip_test("no control group for memory may be made here");
 }
 
-/* Shared with a child; what it says goes through memory, since a write to a pipe would take some. */
+/*
+ * Shared with a child. The child answers through this memory, because a write to a pipe would take some of
+ * the group's.
+ */
 struct hog {
 	_Atomic int may_begin;
 	_Atomic int full;
@@ -92,7 +98,7 @@ static struct hog *hog_make(void)
 	struct hog *hog = mmap(NULL, sizeof(*hog), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
 	check(hog != MAP_FAILED);
-	hog->may_begin = 0; /* and the page is there */
+	hog->may_begin = 0; /* now the page is there */
 	return hog;
 }
 
@@ -116,7 +122,7 @@ static void put_into_group(pid_t pid)
 
 static char message[50000];
 
-/* Memory of the child's own that it will need, while there is some. */
+/* Memory that the child will need, taken while there is some. */
 static void get_ready(struct hog *hog, bufpipe_t *ends[2])
 {
 	wait_for(&hog->may_begin);
@@ -149,7 +155,7 @@ static void fill_the_group(void *arg)
 	pipe_close(ends);
 }
 
-/* Whether the kernel will not kill in the group. */
+/* Whether the kernel does not kill in the group. */
 static bool spare(pid_t pid)
 {
 	char path[64];
@@ -193,7 +199,7 @@ static void fill_until_killed(void *arg)
 		;
 }
 
-/* By the kernel, as any program: what must not come is a SIGBUS. */
+/* The kernel kills the process as it would any program. There must be no SIGBUS. */
 Test(memory_group, full_and_the_kernel_kills)
 {
 	struct child child;

@@ -63,7 +63,7 @@ Test(message, static_pipe_holds_exactly_its_count)
 		bufpipe_t *ends[2];
 
 		pipe_open(ends, &options);
-		/* Twice, so that the second filling goes over the end of the ring. */
+		/* Twice, so that the second filling crosses the end of the ring. */
 		for (int lap = 0; lap < 2; lap++) {
 			check_eq(fill_up(ends[OUT], size), count);
 			for (size_t n = 0; n < count; n++)
@@ -74,7 +74,10 @@ Test(message, static_pipe_holds_exactly_its_count)
 	}
 }
 
-/* With 8 bytes and a multiple of 8 for each message: so many of them as fit, no fewer and no more. */
+/*
+ * Each message counts 8 bytes and its length, rounded up to a multiple of 8. As many fit as this allows, no
+ * fewer and no more.
+ */
 Test(message, generic_pipe_holds_its_bytes)
 {
 	static const size_t sizes[] = { 100, 4096, 5461, 10000, 65536, 1 << 20 };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What two strangers agree on: sizes, kinds and directions, as a table. */
+/* What two programs that meet agree on: sizes, kinds and directions, as a table. */
 #include "support.h"
 
 SUITE(negotiate);
@@ -19,7 +19,7 @@ static void visit(void *arg)
 	visitor->result = bufpipe_connect(&visitor->end, address, visitor->options, PLENTY);
 }
 
-/* What the visitor got; the two ends if that is 0: [0] accepted, [1] connected. */
+/* The visitor's result. If it is 0, the two ends: [0] accepted, [1] connected. */
 static int meet(bufpipe_t *ends[2], const struct bufpipe_options *listener_options,
 		const struct bufpipe_options *visitor_options)
 {
@@ -32,7 +32,7 @@ static int meet(bufpipe_t *ends[2], const struct bufpipe_options *listener_optio
 	snprintf(address, sizeof(address), "@bufpipe-test-%d", getpid());
 	check_eq(bufpipe_listen(&listener, address, listener_options), 0);
 	thread_start(&thread, visit, &visitor);
-	/* What it sent last may still be on the way when it is through. */
+	/* What it sent last may still be in the pipe when it has finished. */
 	do {
 		through = through || pthread_tryjoin_np(thread.handle, NULL) == 0;
 		r = bufpipe_accept(listener, &ends[0], 5 * MSEC);
@@ -126,7 +126,7 @@ static const struct wish table[] = {
 	{ { 0 }, WAY(BUFPIPE_DUPLEX), -EPROTOTYPE, NOBODY, 0, 0 },
 	{ WAY(BUFPIPE_DUPLEX), WAY(BUFPIPE_SEND), -EPROTOTYPE, NOBODY, 0, 0 },
 	{ WAY(BUFPIPE_SEND), WAY(BUFPIPE_DUPLEX), -EPROTOTYPE, NOBODY, 0, 0 },
-	/* The other flags are each side's own. */
+	/* The other flags belong to each side alone. */
 	{ WAY(BUFPIPE_SHARED), WAY(BUFPIPE_PREFAULT), 0, ACCEPTED, 65536, 0 },
 	{ WAY(BUFPIPE_HUGEPAGES), WAY(BUFPIPE_SHARED | BUFPIPE_INTERRUPTIBLE), 0, ACCEPTED, 65536, 0 },
 	{ WAY(BUFPIPE_DUPLEX | BUFPIPE_SHARED), WAY(BUFPIPE_DUPLEX), 0, BOTH, 65536, 0 },
@@ -163,7 +163,7 @@ Test(negotiate, the_table)
 	}
 }
 
-/* Without options a connector takes whatever the listener is. */
+/* A connector without options accepts whatever the listener has chosen. */
 Test(negotiate, no_wishes_fit_every_listener)
 {
 	for (unsigned i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
@@ -214,7 +214,7 @@ Test(negotiate, each_side_keeps_its_flags_and_name)
 	pipe_close(ends);
 }
 
-/* An accepted end is an end like any other: it streams, ends, and can be handed over. */
+/* An accepted end is like any other end: it streams, ends, and can be handed over. */
 Test(negotiate, the_ends_do_what_created_ones_do)
 {
 	struct bufpipe_options duplex = { .buffer_size = 4096, .flags = BUFPIPE_DUPLEX };

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Long messages that one side, or both, moves in parts; and those that calls with short timeouts receive. */
+/*
+ * Long messages that one side or both sides move in parts, or that a receiver receives by calls with short
+ * timeouts.
+ */
 #include "support.h"
 
 #include <poll.h>
@@ -192,7 +195,7 @@ Test(parts, are_dropped_by_the_receiver)
 		thread_start(&sender, send_job, &job);
 		check_eq(bufpipe_recv_part(ends[IN], message, 5000, &after, PLENTY), 5000);
 		check_eq(bufpipe_release(ends[IN]), 0);
-		/* What is left of it is skipped, as it comes. */
+		/* The rest of it is skipped as it arrives. */
 		while (!job.done)
 			check(bufpipe_next(ends[IN], MSEC) < 0);
 		thread_join(&sender);
@@ -232,11 +235,11 @@ static void try_until_quiet(void *arg)
 
 	do {
 		check_eq(bufpipe_send_part(pipe, message, sizeof(message), LEN, 0), -EAGAIN);
-		/* Again, as it may have been 20 ms until now. */
+		/* Measure again: the first try may have taken up to 20 ms. */
 		readable = poll(&room, 1, 0);
 	} while (readable == 1 && clock_ns() - begin < PROMPT);
 	check_eq(readable, 0);
-	/* The other one may put its turn back, and cannot tell. */
+	/* The other holder may give its turn back without being able to tell. */
 	check_eq(poll(&room, 1, PLENTY / MSEC), 1);
 }
 
@@ -254,7 +257,7 @@ Test(parts, a_try_while_another_sends_makes_the_descriptor_for_room_quiet)
 	pipe_close(ends);
 }
 
-/* A holder of the end leaves, by its death or by closing, in the middle. */
+/* A holder of the end leaves in the middle, by death or by closing. */
 Test(parts, end_with_the_one_that_moves_them)
 {
 	bufpipe_t *ends[2];
@@ -274,7 +277,7 @@ Test(parts, end_with_the_one_that_moves_them)
 	send_some(ends[OUT]);
 	child = child_start(recv_some, ends[IN]);
 	child_join(&child);
-	check_eq(bufpipe_next(ends[IN], 0), -EAGAIN); /* the beginning died with it */
+	check_eq(bufpipe_next(ends[IN], 0), -EAGAIN); /* the beginning of the message died with its holder */
 	check_eq(bufpipe_cancel(ends[OUT]), 0);
 	say(ends[OUT], "after");
 	hear(ends[IN], "after");
@@ -288,8 +291,8 @@ Test(parts, end_with_the_one_that_moves_them)
 }
 
 /*
- * Each call that gives up has received some of it, however short its timeout is:
- * so what it costs does not grow with the square of the length.
+ * Each call receives some of the message before it gives up, however short its timeout is. So the cost does
+ * not grow with the square of the length.
  */
 Test(parts, a_message_is_received_by_calls_with_short_timeouts)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Clients that have been answered and not yet accepted, when the server forks or has no descriptors left. */
+/* Clients that were answered and are not yet accepted, when the server forks or runs out of descriptors. */
 #include "support.h"
 
 #include <poll.h>
@@ -37,10 +37,10 @@ static void accept_nobody(void *arg)
 	bufpipe_listener_close(arg);
 }
 
-/* Set by a client that has its pipe. */
+/* A client sets this when it has its pipe. */
 static _Atomic int *connected;
 
-/* Goes on sending empty messages until nobody receives them any more. */
+/* Sends empty messages until nobody receives them any more. */
 static void visit_and_wait(void *arg)
 {
 	bufpipe_t *pipe;
@@ -63,7 +63,7 @@ static void visit(void *arg)
 	bufpipe_close(pipe);
 }
 
-/* A client that has been answered and not been accepted; what it then sends finishes its handshake. */
+/* Makes a client that was answered and not accepted. What it sends then completes its handshake. */
 static struct child start_unfinished(bufpipe_listener_t *listener, void (*run)(void *))
 {
 	for (;;) {
@@ -76,13 +76,13 @@ static struct child start_unfinished(bufpipe_listener_t *listener, void (*run)(v
 		wait_until_asleep(child.pid, child.pid, ASLEEP_ANY);
 		if (bufpipe_accept(listener, &pipe, 0) == -EAGAIN)
 			return child;
-		/* It was so quick that it has its pipe. */
+		/* The client was so quick that it already has its pipe. */
 		bufpipe_close(pipe);
 		child_kill(&child);
 	}
 }
 
-/* It has its pipe, and says no more: that is no silence. */
+/* The client has its pipe and says nothing more. This does not count as silence. */
 Test(pending, who_has_finished_is_kept_however_late_the_server_comes)
 {
 	bufpipe_listener_t *listener = listen_there();
@@ -117,7 +117,7 @@ Test(pending, a_child_that_closes_or_uses_it_takes_no_client_from_its_parent)
 	child_join(&child);
 	check_eq(bufpipe_accept(listener, &pipe, PLENTY), 0);
 	hear(pipe, "hello");
-	/* And it lives: after what it has sent by now, more comes. */
+	/* The pipe is alive: after what was sent so far, more arrives. */
 	do
 		r = bufpipe_recv(pipe, &byte, 1, 0);
 	while (r == 0);
@@ -128,7 +128,7 @@ Test(pending, a_child_that_closes_or_uses_it_takes_no_client_from_its_parent)
 	bufpipe_listener_close(listener);
 }
 
-/* All but some descriptors are taken, as by other parts of a program. */
+/* Takes all but some descriptors, as other parts of a program might. */
 static int exhaust(int held[])
 {
 	int n = 0;
@@ -156,13 +156,13 @@ Test(pending, out_of_descriptors_it_says_so_once_and_waits)
 	before = cpu_seconds();
 	check_eq(bufpipe_accept(listener, &pipe, SEC), -ETIMEDOUT);
 	check(cpu_seconds() - before < 0.3);
-	/* In an event loop, too: it looks again now and then, but does not spin. */
+	/* In an event loop as well: the listener looks again now and then, and does not spin. */
 	for (int64_t end = clock_ns() + SEC; clock_ns() < end; wakeups++) {
 		if (poll(&p, 1, 1000) == 1)
 			check_eq(bufpipe_accept(listener, &pipe, 0), -EAGAIN);
 	}
 	check(wakeups < 50);
-	/* One is not enough, and nothing is begun that cannot be finished. */
+	/* One descriptor is not enough, and the listener begins nothing that it cannot finish. */
 	close(held[--n]);
 	check_eq(bufpipe_accept(listener, &pipe, 200 * MSEC), -ETIMEDOUT);
 	for (int i = 0; i < 2; i++)
@@ -177,7 +177,7 @@ Test(pending, out_of_descriptors_it_says_so_once_and_waits)
 	bufpipe_listener_close(listener);
 }
 
-/* A client that has its pipe waits for ours, should descriptors run out in between. */
+/* A client that has its pipe waits for our side, even if descriptors run out in between. */
 Test(pending, who_has_finished_is_kept_when_descriptors_run_out)
 {
 	bufpipe_listener_t *listener = listen_there();
@@ -187,7 +187,7 @@ Test(pending, who_has_finished_is_kept_when_descriptors_run_out)
 	int n;
 
 	need_limits();
-	/* It needs one more descriptor. */
+	/* The listener needs one more descriptor. */
 	child = start_unfinished(listener, visit_and_wait);
 	n = exhaust(held);
 	check_eq(bufpipe_accept(listener, &pipe, PLENTY), -EMFILE);

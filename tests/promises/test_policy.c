@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Who may come in is asked before anything is made. */
+/* The policy is asked who may connect, before anything is made for a client. */
 #include "support.h"
 
 #include <fcntl.h>
@@ -16,10 +16,10 @@ static void begin(void)
 
 TestSuite(policy, .init = begin, .timeout = 30 * SLOWER);
 
-/* What the policy answers, and what it saw. */
+/* What the policy answers, and what it was told. */
 struct desk {
 	int answer;
-	unsigned most; /* waiting of one user */
+	unsigned most; /* how many of one user wait */
 	int asked;
 	struct bufpipe_client seen;
 	bool pidfd_works;
@@ -32,7 +32,7 @@ static int ask(void *data, const struct bufpipe_client *client)
 
 	desk->asked++;
 	desk->seen = *client;
-	/* It belongs to a process that lives. */
+	/* The pidfd belongs to a living process. */
 	desk->pidfd_works = client->pidfd < 0 || (client->pidfd > 2 && poll(&p, 1, 0) == 0);
 	if (desk->most && client->waiting >= desk->most)
 		return -EUSERS;
@@ -123,7 +123,7 @@ static void visit_among_many(void *arg)
 	bufpipe_close(pipe);
 }
 
-/* A limit for each user, of connections that wait to be accepted. */
+/* A limit for each user on connections that wait to be accepted. */
 Test(policy, a_user_may_be_limited)
 {
 	enum { VISITORS = 12, MOST = 4 };
@@ -199,7 +199,7 @@ Test(policy, another_user_is_kept_out)
 		check_eq(bufpipe_accept(listener, &pipe, MSEC), -ETIMEDOUT);
 	child_join(&children[1]);
 	child_join(&children[0]);
-	/* And from now on everybody is let in again. */
+	/* From now on everybody is admitted again. */
 	check_eq(bufpipe_listener_set_policy(listener, NULL, NULL), 0);
 	children[1] = child_start(visit, (void *)(uintptr_t)&welcome);
 	check_eq(bufpipe_accept(listener, &pipe, PLENTY), 0);

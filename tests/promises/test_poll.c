@@ -66,7 +66,7 @@ Test(poll, ignores_entries_without_a_pipe_and_refuses_nonsense)
 	pipe_close(ends);
 }
 
-/* poll(2) refuses more entries than descriptors may be open; here only ends count. */
+/* poll(2) refuses more entries than a process may have descriptors. Here only the ends count. */
 Test(poll, takes_a_longer_array_than_descriptors_may_be_open)
 {
 	enum { N = 300 };
@@ -127,7 +127,10 @@ static void sleep_in_wait(void *arg)
 	s->result = bufpipe_wait(s->p, s->n, s->timeout_ns);
 }
 
-/* Below and above what one futex_waitv takes; asleep on the futexes, and after a while on the sockets. */
+/*
+ * Fewer and more pipes than one futex_waitv takes. The waiter sleeps on the futexes, and after a while on the
+ * sockets.
+ */
 Test(poll, a_message_in_any_of_few_or_many_pipes_wakes_a_sleeper)
 {
 	static const unsigned counts[] = { 1, 3, 126, 127, 200 };

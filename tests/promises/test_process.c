@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Fork and exec: an end lives as long as anybody holds it. */
+/* Fork and exec: an end lives as long as somebody holds it. */
 #include "support.h"
 
 SUITE(process);
@@ -97,7 +97,7 @@ Test(process, the_last_receiver_breaks_the_pipe)
 	bufpipe_close(ends[OUT]);
 }
 
-/* A holder that goes while another stays must not end a blocked call. */
+/* A holder leaves while another one stays. This must not end a blocked call. */
 static void recv_the_last(void *arg)
 {
 	char byte;
@@ -251,7 +251,7 @@ Test(process, a_stopped_peer_goes_on_where_it_was)
 		check_eq(bufpipe_recv(back[IN], &byte, 1, 1 * MSEC), -ETIMEDOUT);
 		check_eq(kill(child.pid, SIGCONT), 0);
 		check_eq(bufpipe_recv(back[IN], &byte, 1, PLENTY), 1);
-		if (i % 2) /* sometimes it is asleep when it is stopped, sometimes not */
+		if (i % 2) /* sometimes the process is asleep when it is stopped, and sometimes not */
 			wait_until_asleep(child.pid, child.pid, ASLEEP_ANY);
 	}
 	check_eq(bufpipe_shutdown(there[OUT]), 0);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A system call that is refused, with any errno that a sandbox may choose, from
- * the beginning or from some time on: everything still works.
+ * A system call is refused, with any errno that a sandbox may choose, from the beginning or from a later
+ * moment on. Everything still works.
  */
 #include "support.h"
 
@@ -20,16 +20,16 @@ static const int errors[] = { EPERM, EACCES, ENOSYS, EINVAL, ENOMEM };
 
 enum { ERRORS = sizeof(errors) / sizeof(errors[0]), PIPES = 3 };
 
-/* What is refused, to whom, and how it waits. */
+/* Which call is refused, in which process, and how that process waits. */
 struct task {
 	struct forbidden rule;
-	int late; /* after the pipes and the set were made, and used */
+	int late; /* later: after the pipes and the set were made and used */
 	struct bufpipe_options options;
 	bufpipe_t *ends[PIPES][2];
 	bufpipe_set_t *set;
 };
 
-/* To each pipe in turn, as soon as the other side may sleep, and once when it sleeps for long. */
+/* Sends to each pipe in turn as soon as the other side may sleep, and once when it has slept for long. */
 static void send_now_and_then(void *arg)
 {
 	struct task *task = arg;
@@ -58,7 +58,7 @@ static void receive_blocked(struct task *task)
 		check_eq(bufpipe_recv(task->ends[i][IN], &byte, 1, PLENTY), -EPIPE);
 }
 
-/* Takes one message, or the end of the stream: whether that came. */
+/* Takes one message or the end of the stream. Returns whether something came. */
 static bool take(bufpipe_t *pipe, int *messages)
 {
 	char text[16];
@@ -140,7 +140,7 @@ static void (*const ways[])(struct task *) = { receive_blocked, receive_waiting,
 
 enum { WAYS = sizeof(ways) / sizeof(ways[0]) };
 
-/* Uses each way of waiting a little, so that whatever is found out once has been. */
+/* Uses each way of waiting a little, so that the library has found out what it finds out only once. */
 static void warm_up(struct task *task)
 {
 	struct bufpipe_pollfd one = { .pipe = task->ends[0][IN], .events = BUFPIPE_IN };
@@ -169,7 +169,7 @@ static void live_without(void *arg)
 		for (int i = 0; i < PIPES; i++)
 			bufpipe_close(task->ends[i][OUT]);
 		if (task->late && way == 0) {
-			/* Its messages wait for the first way. */
+			/* Its messages wait for the first way of waiting. */
 			struct task idle = *task;
 
 			for (int i = 0; i < PIPES; i++)
@@ -274,7 +274,7 @@ Test(refused, timerfd_settime)
 	refuse(SYS_timerfd_settime);
 }
 
-/* A set in which others sleep than pipes of its kind: what it watched goes on to be watched. */
+/* A set in which others sleep than pipes of its kind expect: what it watches is still watched. */
 static void lose_io_uring(void *arg)
 {
 	struct forbidden rule = { .call = SYS_io_uring_enter, .error = *(const int *)arg };
@@ -339,7 +339,7 @@ Test(refused, io_uring_enter_in_the_life_of_a_set)
 	}
 }
 
-/* A ring of the program's own that must do without. */
+/* The program's own io_uring must do without the operation. */
 static void prepare_without(void *arg)
 {
 	struct forbidden rule = { .call = SYS_io_uring_setup, .error = *(const int *)arg };
@@ -361,14 +361,17 @@ Test(refused, preparations)
 		int error = errors[i];
 		struct child child;
 
-		if (error == EINVAL) /* which is what the call says of our question where it is allowed */
+		if (error == EINVAL) /* this is what the call returns for our question where it is allowed */
 			continue;
 		child = child_start(prepare_without, &error);
 		child_join(&child);
 	}
 }
 
-/* What is done with rings is no signal to the thread that did it: neither to ask, nor to create a set, nor to destroy one. */
+/*
+ * Nothing that is done with an io_uring may look like a signal to the thread that did it: neither asking for
+ * it, nor creating a set, nor destroying one.
+ */
 static void no_interruption(int64_t for_ns)
 {
 	int epoll = epoll_create1(EPOLL_CLOEXEC);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * System calls that few pipes need, refused with any errno: either there is
- * another way, or the call that needs them says so and has done nothing.
+ * System calls that few pipes need are refused with any errno. Either there is another way, or the call that
+ * needs it returns an error and has done nothing.
  */
 #include "support.h"
 
@@ -22,7 +22,7 @@ static void run_in_child(void (*run)(void *), void *arg)
 	child_join(&child);
 }
 
-/* As an argument of run, one rule with each of the errors. */
+/* The argument of run: one rule with each of the errors. */
 static void with_each_error(void (*run)(void *), struct forbidden rule)
 {
 	for (int i = 0; i < ERRORS; i++) {
@@ -38,7 +38,7 @@ static bool readable(int fd, int64_t timeout_ns)
 	return poll(&p, 1, (int)(timeout_ns / MSEC)) == 1;
 }
 
-/* Takes the turn to receive, and ends with it: the next holder gets the message. */
+/* Takes the turn to receive and ends with it. The next holder gets the message. */
 struct taker {
 	bufpipe_t *end;
 	_Atomic int has_it;
@@ -67,7 +67,7 @@ static void hear_on_readable(bufpipe_t *end, int fd, const char *text)
 	check(!memcmp(got, text, (size_t)n));
 }
 
-/* The timer of a shared end tells that another holder may have put a message back. */
+/* The timer of a shared end fires when another holder may have put a message back. */
 static void descriptor_without_timer(void *arg)
 {
 	const struct bufpipe_options shared = { .flags = BUFPIPE_SHARED };
@@ -90,7 +90,7 @@ static void descriptor_without_timer(void *arg)
 	while (!taker.has_it)
 		sleep_ns(MSEC);
 	check_eq(bufpipe_recv(ends[IN], got, sizeof(got), 0), -EAGAIN);
-	/* That has set the timer, which can no longer be stopped. */
+	/* This has set the timer, and it can no longer be stopped. */
 	if (rule->call == SYS_timerfd_settime)
 		forbid(rule, 1);
 	check(readable(fd, PLENTY));
@@ -175,7 +175,7 @@ static void timer_runs_on(void *arg)
 	silent = knock();
 	check_eq(bufpipe_accept(listener, &pipe, 0), -EAGAIN);
 	forbid(arg, 1);
-	/* The timer that is set for the silent connector fires. */
+	/* The timer for the silent connector fires. */
 	check(readable(bufpipe_listener_fd(listener), PLENTY));
 	before = cpu_seconds();
 	check_eq(bufpipe_accept(listener, &pipe, SEC), -ETIMEDOUT);
@@ -194,7 +194,10 @@ Test(refused_calls, timers_of_a_listener)
 	run_in_child(timer_runs_on, &late);
 }
 
-/* More rings than a socket has room for, which the receiver must take off without knowing how many there are. */
+/*
+ * Sends more bytes than the queue of a socket holds. The receiver must remove them without knowing how many
+ * there are.
+ */
 static void many_rings(void *arg)
 {
 	bufpipe_t *ends[2];
@@ -227,7 +230,7 @@ static int ask_who(void *data, const struct bufpipe_client *client)
 	return 0;
 }
 
-/* Of what is asked of a socket, only SO_PEERPIDFD has this bit. */
+/* Of all options that are read of a socket, only SO_PEERPIDFD has this bit. */
 static void no_pidfd(void *arg)
 {
 	bufpipe_listener_t *listener;
@@ -264,7 +267,7 @@ Test(refused_calls, memory_that_cannot_be_executed)
 			(struct forbidden){ .call = SYS_memfd_create, .argument = 1, .mask = 0x8 });
 }
 
-/* Where there is no other way.  What each of these returns when a call is refused: 0 or the error. */
+/* Where there is no other way: what each call returns when a system call is refused, 0 or the error. */
 
 static bufpipe_t *standing[2];
 
@@ -322,7 +325,7 @@ static int try_connect(void)
 	bufpipe_t *pipe;
 	int r = bufpipe_connect(&pipe, address, NULL, 0);
 
-	/* Nobody listens. */
+	/* Nobody listens at this address. */
 	return r == -ECONNREFUSED ? 0 : r;
 }
 

@@ -18,7 +18,7 @@ static bool readable(int fd, int64_t timeout_ns)
 	return poll(&p, 1, (int)(timeout_ns / MSEC)) == 1;
 }
 
-/* Small messages until there is no room for a big one; it is refused. */
+/* Sends small messages until there is no room for a big one, which is refused. */
 static void fill_for_big(bufpipe_t *ends[2])
 {
 	static char message[BIG];
@@ -28,7 +28,7 @@ static void fill_for_big(bufpipe_t *ends[2])
 	check_eq(bufpipe_send(ends[OUT], message, BIG, 0), -EAGAIN);
 }
 
-/* Takes one; whether the big one would fit now, to which every answer must be the same. */
+/* Receives one message. Returns whether the big one would fit now; every way of asking must agree. */
 static bool take_one(bufpipe_t *ends[2])
 {
 	char message[SMALL];
@@ -154,12 +154,15 @@ Test(room, the_descriptor_is_readable_when_what_was_refused_fits)
 	check(!readable(fd, 0));
 	begin = clock_ns();
 	while (!fits_now(ends)) {
-		/* Every try that fails has made it quiet; no wake-up of it comes too late. */
+		/*
+		 * Every try that fails makes the descriptor quiet. No wake-up for an earlier try comes too
+		 * late.
+		 */
 		check(take_one(ends));
 		check(clock_ns() - begin < PLENTY);
 	}
 	fill_for_big(ends);
-	/* Not before it fits. */
+	/* Not readable before the message fits. */
 	while (!readable(fd, 0))
 		check(bufpipe_recv(ends[IN], message, BIG, 0) > 0);
 	check(fits_now(ends));
@@ -201,7 +204,7 @@ static void receive_all(void *arg)
 	check_eq(n, -EPIPE);
 }
 
-/* A loop that sends what fits and waits for the rest, against a receiver that is as quick as it can be. */
+/* A loop that sends what fits and waits for room for the rest. Its receiver is as quick as it can be. */
 Test(room, a_loop_that_polls_the_descriptor_loses_no_wake_up)
 {
 	struct job job;
@@ -226,7 +229,7 @@ Test(room, a_loop_that_polls_the_descriptor_loses_no_wake_up)
 	child_join(&child);
 }
 
-/* A set in the loop of somebody else. */
+/* A set in another event loop. */
 static int64_t drain_set(bufpipe_set_t *set, bufpipe_t *in, unsigned *next)
 {
 	struct bufpipe_event event;
@@ -315,7 +318,10 @@ Test(room, the_descriptor_of_a_set_is_quiet_when_nothing_is_there)
 	bufpipe_set_destroy(other);
 }
 
-/* What joins a set, or is changed in it, after its descriptor has turned quiet is told of too. */
+/*
+ * An end that joins a set, or is changed in it, after the set's descriptor has turned quiet makes it readable
+ * again.
+ */
 Test(room, the_descriptor_of_a_set_tells_of_what_is_added_later)
 {
 	bufpipe_set_t *set = set_open(BUFPIPE_POLLABLE);

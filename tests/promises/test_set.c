@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Sets: what is reported, when, and in which turn. */
+/* Sets: what is reported, when, and in which order. */
 #include "sets.h"
 
 #include <poll.h>
@@ -162,7 +162,7 @@ BOTH(set, takes_turns_when_there_is_more_than_the_caller_asked_for)
 	set_expect_nothing(set);
 	for (int i = 0; i < PIPES; i++)
 		say(pipes[i][OUT], "flood");
-	/* Nothing is ever received: all of them stay ready. */
+	/* Nothing is ever received, so all of them stay ready. */
 	for (int round = 0; round < 3 * PIPES; round++) {
 		int n = bufpipe_set_wait(set, events, MOST, PLENTY);
 
@@ -274,7 +274,7 @@ BOTH(set, waits_as_long_as_it_was_told_and_an_empty_set_too)
 		check_eq(bufpipe_set_add(set, ends[IN], BUFPIPE_IN, NULL), i ? -EEXIST : 0);
 	}
 	bufpipe_set_destroy(set);
-	/* An end that was in a set that is gone can wait by itself, and join another one. */
+	/* An end that was in a destroyed set can be waited for alone, and can join another set. */
 	say(ends[OUT], "alone");
 	hear(ends[IN], "alone");
 	check_eq(bufpipe_recv(ends[IN], NULL, 0, MSEC), -ETIMEDOUT);
@@ -286,7 +286,7 @@ BOTH(set, waits_as_long_as_it_was_told_and_an_empty_set_too)
 	pipe_close(ends);
 }
 
-/* An end that is closed while it is in a set has been removed by that. */
+/* An end that is closed while it is in a set leaves the set by that. */
 BOTH(set, survives_the_close_of_an_end_in_it)
 {
 	bufpipe_set_t *set = set_open(flags);
@@ -308,7 +308,7 @@ BOTH(set, survives_the_close_of_an_end_in_it)
 	bufpipe_close(ends[1][OUT]);
 }
 
-/* What fired for an end that was removed is not taken for the next one in its place. */
+/* An event of an end that was removed is not reported for the end that takes its place. */
 BOTH(set, forgets_what_fired_for_a_removed_end)
 {
 	bufpipe_set_t *set = set_open(flags);
@@ -338,7 +338,7 @@ BOTH(set, forgets_what_fired_for_a_removed_end)
 	bufpipe_set_destroy(set);
 }
 
-/* Whether a try to send finds that nobody receives any more, soon. */
+/* Whether a try to send finds, within a while, that nobody receives any more. */
 static bool finds_nobody(bufpipe_t *out)
 {
 	int64_t end = clock_ns() + PROMPT;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Sets that others change, interrupt, fork or starve while a thread waits in them. */
+/*
+ * Sets that other threads change, interrupt or keep busy, and that a process forks, while a thread waits in
+ * them.
+ */
 #include "sets.h"
 
 #include <dlfcn.h>
@@ -170,8 +173,8 @@ static void on_signal(int number)
 }
 
 /*
- * Nearly always the first signal does.  A sleep in a set may end for reasons of its own
- * just then, as when the kernel has more to say of a thread that has gone.
+ * The first signal nearly always ends the wait. But a sleep in a set may end by itself at that moment, for
+ * example when the kernel has more to report about a thread that is gone.
  */
 BOTH(set_change, a_signal_handler_ends_the_wait)
 {
@@ -185,7 +188,10 @@ BOTH(set_change, a_signal_handler_ends_the_wait)
 	check_eq(sigaction(SIGUSR1, &action, NULL), 0);
 	pipe_open(ends, NULL);
 	check_eq(bufpipe_set_add(set, ends[IN], BUFPIPE_IN, ends), 0);
-	/* First while the kernel has only just been asked to watch the end, then when it knows it already. */
+	/*
+	 * First while the kernel has only just been asked to watch the end, and then when it watches it
+	 * already.
+	 */
 	for (int i = 0; i < TIMES; i++) {
 		waiter_settle(&w, set, PLENTY);
 		check_eq(pthread_kill(w.thread.handle, SIGUSR1), 0);
@@ -297,7 +303,7 @@ BOTH(set_change, a_child_drops_the_set_and_makes_its_own_and_the_parents_goes_on
 
 /* Starvation. */
 
-/* With an end that is always ready in the set, whatever else comes is reported too. */
+/* If an end in the set is always ready, everything else is still reported. */
 BOTH(set_change, an_end_that_is_always_ready_hides_nothing)
 {
 	bufpipe_set_t *set = set_open(flags);
@@ -344,8 +350,8 @@ BOTH(set_change, an_end_that_is_always_ready_hides_nothing)
 }
 
 /*
- * The library asks for a membarrier between raising its flags and the last look
- * before it sleeps.  There a message slips in, by this substitute for syscall.
+ * The library asks for a membarrier after it has raised its flags and before its last look. This substitute
+ * for syscall publishes a message just there.
  */
 static bufpipe_t *slip_into;
 

@@ -106,7 +106,7 @@ BOTH(set_fd, timers_signals_processes_and_sockets_are_served_beside_pipes)
 	close(process);
 }
 
-/* Ready ones for which the caller had no room are reported later only if they still are ready. */
+/* The caller had no room for some ready descriptors. They are reported later only if they are still ready. */
 BOTH(set_fd, a_descriptor_that_was_emptied_before_its_turn_is_not_reported)
 {
 	enum { MANY = 6 };
@@ -161,7 +161,7 @@ BOTH(set_fd, many_ready_descriptors_take_turns_with_pipes)
 		close(fds[i]);
 }
 
-/* More than a sleeper hears of at a time: each is reported, as often as any other. */
+/* More descriptors than a sleeper is told of at a time. Each is reported as often as any other. */
 static void take_turns(unsigned flags, int many, unsigned max)
 {
 	bufpipe_set_t *set = set_open(flags);
@@ -220,7 +220,7 @@ BOTH(set_fd, a_number_that_is_used_again_after_removal_is_a_new_descriptor)
 	bufpipe_set_destroy(set);
 }
 
-/* A set does not keep open what was removed from it: the other side of a socket finds it closed. */
+/* A set does not keep open what was removed from it. The other side of a socket finds it closed. */
 BOTH(set_fd, a_socket_that_was_removed_and_closed_is_closed)
 {
 	bufpipe_set_t *set = set_open(flags);

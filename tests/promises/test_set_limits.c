@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Sets without io_uring, at the limits of the process, and with more fired at once than a ring of io_uring holds. */
+/*
+ * Sets without io_uring, at the limits of the process, and with more events at once than an io_uring holds.
+ */
 #include "sets.h"
 
 #include <poll.h>
@@ -71,7 +73,7 @@ Test(set_limits, works_where_the_kernel_has_no_io_uring)
 	use_without(SYS_io_uring_setup, ENOSYS);
 }
 
-/* Also what the sysctl kernel.io_uring_disabled says. */
+/* The same answer as with the sysctl kernel.io_uring_disabled. */
 Test(set_limits, works_where_io_uring_is_forbidden)
 {
 	use_without(SYS_io_uring_setup, EPERM);
@@ -82,7 +84,7 @@ Test(set_limits, works_where_io_uring_knows_no_futexes)
 	use_without(SYS_io_uring_register, EINVAL);
 }
 
-/* The first set found out that io_uring is there; then a sandbox comes. */
+/* The first set has found that io_uring works. Then a sandbox forbids it. */
 Test(set_limits, works_where_io_uring_became_forbidden)
 {
 	struct forbidden rule = { .call = SYS_io_uring_setup, .error = EPERM };
@@ -109,7 +111,7 @@ static void say_when_it_sleeps(void *arg)
 	say(s->pipe, "x");
 }
 
-/* What the kernel was not asked to watch is looked at. */
+/* The set looks by itself at what the kernel could not be asked to watch. */
 Test(set_limits, is_no_slower_than_a_short_sleep_where_the_kernel_takes_no_requests)
 {
 	struct forbidden rule = { SYS_io_uring_enter, EAGAIN, .argument = 1, .mask = UINT32_MAX };
@@ -182,7 +184,7 @@ BOTH(set_limits, says_so_when_there_are_no_descriptors_left_and_recovers)
 		check_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
 		if (bufpipe_set_create(&set, flags) == 0) {
 			bufpipe_set_destroy(set);
-			check(spare == 2); /* that is what one by epoll needs */
+			check(spare == 2); /* a set that uses epoll needs as many */
 		} else {
 			check_eq(bufpipe_set_create(&set, flags), -EMFILE);
 		}
@@ -190,7 +192,7 @@ BOTH(set_limits, says_so_when_there_are_no_descriptors_left_and_recovers)
 	check_eq(setrlimit(RLIMIT_NOFILE, &old), 0);
 	set = set_open(flags);
 	use(set);
-	/* It was short of descriptors, not of io_uring. */
+	/* There were too few descriptors; io_uring itself works. */
 	rings = rings_open();
 	bufpipe_set_destroy(set);
 	set = set_open(flags);
@@ -198,7 +200,7 @@ BOTH(set_limits, says_so_when_there_are_no_descriptors_left_and_recovers)
 	bufpipe_set_destroy(set);
 }
 
-/* The completion queue has 4096 entries: what does not fit is not lost. */
+/* The completion queue has 4096 entries. Events that do not fit are not lost. */
 BOTH(set_limits, reports_all_when_more_fire_at_once_than_the_ring_of_io_uring_holds)
 {
 	enum { DESCRIPTORS = 5000, BATCH = 100 };

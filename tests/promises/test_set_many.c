@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Ten thousand clients of one server: that it works, what they take, and that
- * idle ones take no time.
+ * Ten thousand clients of one server: it works, it takes as much memory as documented, and idle clients take
+ * no time.
  */
 #include "sets.h"
 
@@ -11,10 +11,10 @@ SUITE(set_many);
 
 enum { PIPES = 10000, FDS_EACH = 1, MAPS_EACH = 3, SPARE = 500 };
 
-/* In the server those that receive, in the other process those that send. */
+/* In the server the ends that receive, in the other process the ends that send. */
 static bufpipe_t *pipes[PIPES];
 
-/* What the clients are told: each of so many, from the first in steps, sends a message.  0: that is all. */
+/* An order to the clients: count of them, from the first on in steps, each send a message. 0 ends it. */
 struct order {
 	unsigned count;
 	unsigned first;
@@ -108,7 +108,7 @@ static void tell(const struct clients *c, unsigned count, unsigned first, unsign
 struct cost {
 	int fds;
 	int maps;
-	long shared_kb; /* of both processes: what both map counts half in each */
+	long shared_kb; /* of both processes; what both of them map counts half in each */
 	long private_kb;
 };
 
@@ -126,7 +126,7 @@ static struct cost cost_now(pid_t other)
 			      of_both(other, "Pss_Anon:") };
 }
 
-/* By how much it is more than it was, for each pipe; and that it is not more than was promised. */
+/* Prints how much more it is for each pipe, and checks that it is not more than promised. */
 static void report(const char *when, unsigned n, pid_t other, struct cost before, unsigned pages)
 {
 	struct cost now = cost_now(other);
@@ -148,7 +148,7 @@ static void idle_for(bufpipe_set_t *set, int64_t ns)
 	int64_t begin;
 	int64_t used;
 
-	/* The first waits put all of them to sleep. */
+	/* The first waits put all pipes to sleep. */
 	check_eq(bufpipe_set_wait(set, &(struct bufpipe_event){ 0 }, 1, 100 * MSEC), 0);
 	begin = cpu_time();
 	check_eq(bufpipe_set_wait(set, &(struct bufpipe_event){ 0 }, 1, ns), 0);

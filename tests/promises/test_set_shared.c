@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* One shared end in the sets of several processes: each message wakes at least one, and a death strands nobody. */
+/*
+ * One shared end is in the sets of several processes. Each message wakes at least one of them, and a death
+ * leaves no message behind.
+ */
 #include "sets.h"
 
 SUITE(set_shared);
@@ -96,7 +99,9 @@ BOTH(set_shared, each_message_is_taken_once_by_one_of_those_who_wait)
 	shop_close(&s);
 }
 
-/* Each finds now and then that another was quicker; and goes on waiting all the same, for what comes next. */
+/*
+ * Each process finds now and then that another one was quicker. It still goes on waiting for what comes next.
+ */
 BOTH(set_shared, nobody_sleeps_past_the_end_because_another_was_quicker_before)
 {
 	for (int round = 0; round < 10; round++) {
@@ -117,7 +122,9 @@ BOTH(set_shared, nobody_sleeps_past_the_end_because_another_was_quicker_before)
 		check_eq(bufpipe_shutdown(s.work[OUT]), 0);
 		for (int i = 0; i < WORKERS; i++)
 			child_join(&workers[i]);
-		/* A set looks at all of its pipes every five seconds; nobody shall need that. */
+		/*
+		 * A set looks at all of its pipes every five seconds. No message may have to wait for that.
+		 */
 		check(clock_ns() - begin < 3 * SEC);
 		shop_close(&s);
 	}
@@ -136,8 +143,8 @@ Test(set_shared, both_kinds_of_sets_wait_for_the_same_end)
 }
 
 /*
- * Each is stopped for good at whatever it does then; the others take what comes.
- * A message that it had taken and not answered is gone with it.
+ * Each process is stopped for good at whatever it does then, and the others take what comes. A message that
+ * it had taken and not answered is lost with it.
  */
 BOTH(set_shared, the_death_of_those_who_wait_strands_nobody)
 {

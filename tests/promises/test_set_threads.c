@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Threads that take turns in waiting in one set, and what else they do meanwhile. */
+/* Threads that take turns in waiting in one set, and what each of them may do meanwhile. */
 #include "sets.h"
 
 #include <poll.h>
@@ -9,7 +9,7 @@
 
 SUITE(set_threads);
 
-/* A thread that waits once, and then sits in a call that nothing interrupts. */
+/* A thread that waits once, and then blocks in a call that nothing interrupts. */
 struct stuck {
 	bufpipe_set_t *set;
 	int begun[2];
@@ -22,7 +22,7 @@ static int hold_the_parent(void *arg)
 	struct pollfd p = { .fd = s->end[0], .events = POLLIN };
 	char byte = 0;
 
-	/* Not for ever, should the test fail meanwhile. */
+	/* It ends by itself if the test fails meanwhile. */
 	if (write(s->begun[1], &byte, 1) == 1 && poll(&p, 1, (int)(PLENTY / MSEC)) == 1)
 		_exit(0);
 	_exit(1);
@@ -37,7 +37,7 @@ static void wait_once_and_get_stuck(void *arg)
 	pid_t pid;
 
 	check_eq(bufpipe_set_wait(s->set, &event, 1, MSEC), 0);
-	/* As vfork does; it shares the descriptors too, and so keeps none of them open. */
+	/* Blocks as vfork does. The child shares the descriptors too, so it keeps none of them open. */
 	pid = clone(hold_the_parent, stack + sizeof(stack), CLONE_VFORK | CLONE_FILES | SIGCHLD, s);
 	check(pid > 0);
 	check_eq(waitpid(pid, &status, 0), pid);
@@ -75,7 +75,7 @@ BOTH(set_threads, one_that_waited_before_and_is_stuck_delays_no_other)
 	check_eq(eventfd_write(fd, 1), 0);
 	thread_join(&w.thread);
 	check(w.result == 1 && w.event.user == &fd);
-	/* The change pokes the one that sleeps. */
+	/* The change wakes the thread that sleeps. */
 	check_eq(bufpipe_set_remove_fd(stuck.set, fd), 0);
 	waiter_start(&w, stuck.set, PROMPT);
 	wait_until_asleep(0, w.thread.tid, ASLEEP_SET);
@@ -83,7 +83,7 @@ BOTH(set_threads, one_that_waited_before_and_is_stuck_delays_no_other)
 	say(ends[OUT], "x");
 	thread_join(&w.thread);
 	check(w.result == 1 && w.event.user == &w);
-	/* And it is told of a hang-up. */
+	/* The thread is told of a hang-up as well. */
 	hear(ends[IN], "x");
 	waiter_start(&w, stuck.set, PROMPT);
 	wait_until_asleep(0, w.thread.tid, ASLEEP_SET);
@@ -102,7 +102,10 @@ BOTH(set_threads, one_that_waited_before_and_is_stuck_delays_no_other)
 	}
 }
 
-/* Sleeps in another loop, while somebody does something to the set: that is no signal to it. */
+/*
+ * A thread sleeps in another loop while another thread uses the set. This must not look like a signal to the
+ * first.
+ */
 static void sleep_elsewhere(void (*act)(void *), void *arg)
 {
 	int epoll = epoll_create1(EPOLL_CLOEXEC);
@@ -186,7 +189,7 @@ BOTH(set_threads, what_fires_is_no_signal_to_one_whose_turn_is_over)
 	pipe_close(ends);
 }
 
-/* Each finds all that there is, whoever asked the kernel before. */
+/* Each thread finds all that there is, whichever thread asked the kernel before. */
 BOTH(set_threads, they_take_turns_and_lose_nothing)
 {
 	enum { TURNS = 200 };

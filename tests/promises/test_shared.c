@@ -8,7 +8,7 @@ SUITE(shared);
 
 enum { WORKERS = 4, EACH = 5000, TOTAL = WORKERS * EACH };
 
-/* How often each number arrived, for all processes of a test to see. */
+/* How often each number arrived, in memory that all processes of a test share. */
 static _Atomic unsigned char *arrived;
 
 static void share_counts(void)
@@ -221,7 +221,7 @@ Test(shared, each_caller_keeps_its_own_time)
 			thread_start(&threads[i], call, &callers[i]);
 			wait_until_asleep(0, threads[i].tid, ASLEEP_ANY);
 		}
-		/* One who only tries waits for nobody. */
+		/* A call that only tries waits for nobody. */
 		check_eq(sends ? bufpipe_send(ends[OUT], "12345678", 8, 0) : bufpipe_next(ends[IN], 0),
 			 -EAGAIN);
 		for (int i = 2; i >= 0; i--) {
@@ -334,7 +334,7 @@ static void peek_and_stay(void *arg)
 		pause();
 }
 
-/* Somebody dies in his turn: the next one goes on, and nothing is lost, doubled or torn. */
+/* A holder dies during its turn. The next one goes on, and nothing is lost, doubled or torn. */
 Test(shared, a_co_owner_killed_in_his_turn_stops_nobody)
 {
 	for (int peeks = 0; peeks < 2; peeks++) {
@@ -363,7 +363,7 @@ Test(shared, a_co_owner_killed_in_his_turn_stops_nobody)
 	}
 }
 
-/* The sleeper that has the lead is killed; one that waits behind it takes over. */
+/* The sleeper that has the lead is killed. The one that waits behind it takes over. */
 Test(shared, a_co_owner_killed_in_his_sleep_hands_on_the_lead)
 {
 	for (int sends = 0; sends < 2; sends++) {
@@ -447,7 +447,7 @@ static void send_and_receive(void *arg)
 
 Test(shared, what_a_thread_leaves_open_ends_with_it)
 {
-	/* The next one may well get its stack, and all that is at the same address there. */
+	/* The next thread may well get the same stack, and the same objects at the same addresses. */
 	void (*const threads[])(void *) = { send_and_receive, reserve_and_end, send_and_receive,
 					    reserve_and_end,  reserve_and_end, send_and_receive };
 	bufpipe_t *ends[2];
@@ -482,7 +482,7 @@ static void close_copies(void *arg)
 	pipe_close(arg);
 }
 
-/* In a child of fork what is open stays the parent's, also when the child closes its copies. */
+/* What is open in the parent stays the parent's after a fork, even if the child closes its copies. */
 Test(shared, what_is_open_is_not_the_childs)
 {
 	struct child child;

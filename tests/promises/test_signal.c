@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A signal handler runs while a call sleeps: the call goes on, or gives way if it was told to. */
+/* A signal handler runs while a call sleeps. The call goes on, or ends if the end is interruptible. */
 #include "support.h"
 
 #include <sys/mman.h>
@@ -114,8 +114,8 @@ static void gives_way(struct job job, unsigned flags, enum asleep how)
 }
 
 /*
- * Asleep on the socket only: on the way there a handler may run between two
- * sleeps, which is no sleep that it could end.
+ * The call sleeps on the socket only. On its way there a handler may run between two sleeps, and could end
+ * neither.
  */
 Test(signals, an_interruptible_call_gives_way)
 {
@@ -131,7 +131,10 @@ Test(signals, an_interruptible_shared_call_gives_way)
 		gives_way((struct job){ .sends = i & 1, .restart = i & 2 }, BUFPIPE_SHARED, ASLEEP_SOCKET);
 }
 
-/* The second sleeper waits for its turn behind the first: it sees nothing of the signal, and gets its turn. */
+/*
+ * The second sleeper waits for its turn behind the first. It notices nothing of the signal, and gets its
+ * turn.
+ */
 Test(signals, a_handler_does_not_disturb_who_waits_for_a_co_owner)
 {
 	share_counter();
@@ -200,7 +203,9 @@ static struct child stopped_sender(bufpipe_t *ends[2])
 	return sender;
 }
 
-/* Receives what a stopped sender has sent of a long message, until a signal; gives the sender. */
+/*
+ * Receives part of a long message from a sender that was stopped, until a signal arrives. Returns the sender.
+ */
 static struct child interrupted_receive(bufpipe_t *ends[2])
 {
 	struct itimerspec soon = { .it_value.tv_nsec = 50 * MSEC, .it_interval.tv_nsec = 50 * MSEC };
@@ -276,7 +281,7 @@ static void hear_next(void *arg)
 	hear(o->pipe, "next");
 }
 
-/* The co-owner waits for its turn, then skips the rest, and gets what is sent after it. */
+/* The co-owner waits for its turn. Then it skips the rest, and receives what is sent after it. */
 static void an_interrupted_message_is_given_up(void (*give_up)(bufpipe_t *))
 {
 	struct child sender, other;
@@ -372,7 +377,7 @@ Test(signals, a_receive_of_an_interruptible_shared_end_whose_time_is_up_keeps_it
 	check_eq(bufpipe_recv(ends[IN], message, sizeof(message), MSEC), -ETIMEDOUT);
 	check_eq(bufpipe_release(ends[IN]), 0);
 	check_eq(kill(sender.pid, SIGCONT), 0);
-	/* What is left of the message is skipped. */
+	/* The rest of the message is skipped. */
 	check_eq(bufpipe_recv(ends[IN], message, sizeof(message), 200 * MSEC), -ETIMEDOUT);
 	child_join(&sender);
 	say(ends[OUT], "next");
@@ -380,7 +385,7 @@ Test(signals, a_receive_of_an_interruptible_shared_end_whose_time_is_up_keeps_it
 	pipe_close(ends);
 }
 
-/* However much it has announced. */
+/* This holds for any announced length. */
 Test(signals, a_stopped_sender_keeps_a_receiver_of_a_shared_end_for_a_second)
 {
 	const struct bufpipe_options uninterruptible = { .buffer_size = 4096, .flags = BUFPIPE_SHARED };

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Very many small messages through every kind of pipe: each arrives once, in
- * its sender's order, and nobody sleeps for seconds beside it.  BUFPIPE_SOAK=N makes
- * it N messages in all.
+ * Very many small messages go through every kind of pipe. Each arrives once, in its sender's order, and
+ * nobody sleeps for seconds while there is something to do. BUFPIPE_SOAK=N makes it N messages in all.
  */
 #include "support.h"
 
@@ -13,8 +12,8 @@
 TestSuite(soak, .init = support_begin, .timeout = 100000);
 
 enum { CREW = 4, BATCH = 16, LEN = 24, RING = 4096 };
-#define USUAL 200000ull /* messages of a mode */
-/* A wake-up that is lost is made up for after some seconds: that is too late here. */
+#define USUAL 200000ull /* messages of one mode */
+/* A lost wake-up is made good by a look after some seconds, which is too late here. */
 #define STALL (4 * SEC)
 
 enum style { COPY, BATCHES, IN_PLACE, THROUGH_SET };
@@ -27,7 +26,7 @@ struct mode {
 	int receivers;
 	enum style style;
 	bool is_static;
-	unsigned part; /* of all messages; those that sleep at every turn get fewer */
+	unsigned part; /* share of all messages; fewer where both sides sleep for each */
 };
 
 static const struct mode modes[] = {
@@ -68,7 +67,7 @@ static struct message message_of(uint64_t sender, uint64_t number)
 	return (struct message){ sender, number, sender ^ number * 0x9e3779b97f4a7c15 };
 }
 
-/* Now and then it is quiet for as long as a message, a spin or a sleep takes. */
+/* Now and then the sender is silent for as long as a message, a spin or a sleep takes. */
 static void rest(uint64_t *random)
 {
 	*random ^= *random << 13;
@@ -127,9 +126,9 @@ static void send_all(void *arg)
 	bufpipe_close(s->ends[OUT]);
 }
 
-/* What one receiver knows. */
+/* What one receiver knows of each sender. */
 struct account {
-	uint64_t next[CREW]; /* by sender: no smaller number may come */
+	uint64_t next[CREW]; /* by sender: no smaller number may follow */
 	uint64_t count;
 	uint64_t sum;
 };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What a pipe tells of itself, and waiting until all has been received. */
+/* What a pipe reports about itself, and waiting until everything has been received. */
 #include "support.h"
 
 #include <stdatomic.h>
@@ -30,7 +30,7 @@ static void recv_some(bufpipe_t *end, int n)
 		check(bufpipe_recv(end, buf, sizeof(buf), PLENTY) >= 0);
 }
 
-/* Both ends say the same of one ring, and each says nothing of a ring that it does not have. */
+/* Both ends report the same about one ring, and nothing about a ring that they do not have. */
 static void check_ring(bufpipe_t *const ends[2], uint64_t sent, uint64_t received, uint64_t each)
 {
 	const struct bufpipe_stats none = { 0 };
@@ -111,7 +111,7 @@ static void *send_long(void *end)
 	return NULL;
 }
 
-/* Its fragments are not messages: in a call, and in parts. */
+/* The pieces of a long message do not count as messages, whether one call sends it or several. */
 Test(stats, count_a_long_message_once)
 {
 	static const unsigned flags[] = { 0, BUFPIPE_SHARED };
@@ -164,7 +164,7 @@ Test(stats, tell_of_tries_that_were_refused)
 
 static void *send_later(void *end)
 {
-	/* The other side tells by its numbers that it sleeps. */
+	/* The other side's numbers show that it sleeps. */
 	while (!stats_of(end).out.receiver.asleep)
 		sched_yield();
 	check_eq(stats_of(end).out.receiver.sleeps, 0);
@@ -229,7 +229,7 @@ static void *take_turns(void *arg)
 	return NULL;
 }
 
-/* No message is counted twice or lost however many holders there are, and no number is impossible meanwhile. */
+/* With many holders no message is counted twice or lost, and every number is possible at any moment. */
 Test(stats, of_a_shared_end_are_those_of_all_holders)
 {
 	const struct bufpipe_options options = { .buffer_size = 4096, .flags = BUFPIPE_SHARED };
@@ -287,7 +287,7 @@ Test(stats, drain_waits_for_the_last_message)
 		child = fork();
 		check(child >= 0);
 		if (child == 0) {
-			/* Only when the other one waits, as far as it lets itself be seen. */
+			/* The counter moves only when the other side waits, as far as that can be seen. */
 			recv_some(ends[IN], 50);
 			while (!stats_of(ends[IN]).in.sender.asleep)
 				sched_yield();
@@ -328,7 +328,7 @@ Test(stats, drain_after_shutdown_and_death)
 	check_eq(bufpipe_drain(ends[OUT], 0), -EPIPE);
 	bufpipe_close(ends[OUT]);
 
-	/* Both: shut down here, and the other side dies with something unread. */
+	/* Both: this side has shut down, and the other side dies with something unread. */
 	check_eq(bufpipe_create(ends, NULL), 0);
 	send_bytes(ends[OUT], 8, 2);
 	check_eq(bufpipe_shutdown(ends[OUT]), 0);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Programs that were started without standard input, output or error, and print
- * all the same: no call takes one of these numbers for itself.
+ * A program starts without standard input, output or error, and prints nevertheless. No call may take one of
+ * these numbers.
  */
 #include "support.h"
 
@@ -20,7 +20,7 @@ static void close_standard(unsigned which)
 	}
 }
 
-/* Those that were closed still are. */
+/* The closed numbers are still closed. */
 static void check_standard(unsigned which)
 {
 	for (int fd = 0; fd < LOW; fd++) {
@@ -29,7 +29,7 @@ static void check_standard(unsigned which)
 	}
 }
 
-/* What the program prints goes nowhere, and not into a pipe. */
+/* What the program prints goes nowhere, and in particular not into a pipe. */
 static void print_something(unsigned which)
 {
 	for (int fd = 0; fd < LOW; fd++) {
@@ -46,7 +46,7 @@ static void talk(bufpipe_t *ends[2], unsigned which)
 	hear(ends[IN], "hello");
 }
 
-/* An end that is watched with everything that makes descriptors. */
+/* Watches an end in every way that needs descriptors. */
 static void watch(bufpipe_t *ends[2], unsigned which)
 {
 	struct bufpipe_event event;
@@ -170,7 +170,7 @@ Test(stdio, meet)
 	}
 }
 
-/* No number above them is free: an error, and nothing is left. */
+/* No number above them is free. The call returns an error and leaves nothing behind. */
 static void make_without_numbers(void *arg)
 {
 	const struct task *task = arg;
@@ -182,7 +182,7 @@ static void make_without_numbers(void *arg)
 	int first_free = fcntl(0, F_DUPFD, LOW);
 	int many;
 
-	/* All below the first free one are taken. */
+	/* All numbers below the first free one are taken. */
 	close(first_free);
 	close_standard(task->which);
 	check_eq(bufpipe_create(ends, NULL), 0);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Stopping: whoever is blocked on an end wakes when another thread shuts it down. */
+/* Stopping: a call that blocks on an end wakes when another thread shuts that end down. */
 #include "sets.h"
 
 #include <poll.h>
@@ -37,7 +37,7 @@ static void call_in_a_child(void *arg)
 	check_eq(c->result, -EPIPE);
 }
 
-/* i odd: after so long that it sleeps on the socket, or as it will for hours. */
+/* if i is odd, the stop comes so late that the call sleeps on the socket, as it does for hours */
 static void blocked_then(const struct bufpipe_options *options, bool sends, int callers, int i,
 			 int (*stop)(bufpipe_t *))
 {
@@ -110,7 +110,7 @@ Test(stop, a_holder_in_another_process_wakes_too)
 	}
 }
 
-/* As a loop does that waits for room; it has been told so far that there is none. */
+/* As in a loop that waits for room and has found none so far. */
 static void poll_for_room(void *arg)
 {
 	bufpipe_t *pipe = arg;
@@ -134,10 +134,10 @@ static void poll_set_for_room(void *arg)
 	bufpipe_set_destroy(set);
 }
 
-/* What sleeps on the socket alone, where nothing is written about the own end. */
+/* These sleep on the socket alone, and nothing is written to it for a change of the own end. */
 Test(stop, a_room_fd_and_a_set_in_another_process_wake_too)
 {
-	/* Of a duplex end nothing tells of the shutdown of one direction, as documented. */
+	/* On a duplex end nothing tells that one direction was shut down, as documented. */
 	for (int i = 0; i < 6; i++) {
 		int64_t begin;
 		struct child child;
@@ -193,7 +193,7 @@ static void shut_down(void *arg)
 	check_eq(bufpipe_stop(arg), 0);
 }
 
-/* In a wait of many, which another thread stops. */
+/* A wait for many pipes, which another thread stops. */
 Test(stop, a_wait_of_many_wakes)
 {
 	for (int i = 0; i < 4 * KINDS; i++) {
@@ -225,7 +225,7 @@ static void shut_down_later(void *arg)
 	shut_down(arg);
 }
 
-/* One that has slept for so long that it has gone over to the sockets, which tell nothing of our own end. */
+/* This wait has lasted so long that it sleeps on the sockets, which tell nothing about our own end. */
 Test(stop, a_long_wait_for_room_wakes)
 {
 	for (int i = 0; i < KINDS; i++) {
@@ -272,7 +272,7 @@ BOTH(stop, a_set_wakes)
 	}
 }
 
-/* Cancelled in its wait, which thread_join would not understand. */
+/* The thread was cancelled in its wait, which thread_join would report as a failure. */
 static void *wait_in_set(void *arg)
 {
 	struct bufpipe_event event;

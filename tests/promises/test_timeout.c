@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Timeouts: a try, a moment, for ever; and that a sleeper sleeps. */
+/* Timeouts of zero, of a moment, and without end; and a sleeper really sleeps. */
 #include "support.h"
 
 SUITE(timeouts);
@@ -8,7 +8,7 @@ static const int64_t spins[] = { 0, BUFPIPE_NO_SPIN, BUFPIPE_SPIN_ALWAYS, 100 * 
 
 enum { SPINS = sizeof(spins) / sizeof(spins[0]) };
 
-/* Every call that receives from nothing, or sends into a full static pipe of 8-byte objects. */
+/* Every call that receives from an empty pipe, or sends into a full static pipe of 8-byte objects. */
 static int64_t blocking_call(unsigned which, bufpipe_t *ends[2], int64_t timeout)
 {
 	static char bytes[8];
@@ -38,7 +38,7 @@ static int64_t blocking_call(unsigned which, bufpipe_t *ends[2], int64_t timeout
 
 enum { FIRST_RECEIVING = 4, CALLS = 8 };
 
-/* Runs the body for each call on an end that blocks it. */
+/* Runs the body for each call, on an end on which the call blocks. */
 static void for_each_call(const struct bufpipe_options *options, void (*body)(unsigned, bufpipe_t *[2]))
 {
 	for (unsigned which = 0; which < CALLS; which++) {

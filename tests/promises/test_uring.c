@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Pipes in an io_uring of the program's own, and the example daemon that shows how. */
+/* Pipes in a program's own io_uring, and the example daemon that shows how to do that. */
 #include "sets.h"
 
 #include <bufpipe_uring.h>
@@ -27,7 +27,7 @@ static struct io_uring *ring_open(void)
 	return &ring;
 }
 
-/* Submits a request, which must have been prepared with success. */
+/* Submits a request, which must have been prepared successfully. */
 static void submit(struct io_uring *ring, struct io_uring_sqe *sqe, int prepared, uint64_t user_data)
 {
 	check_eq(prepared, 0);
@@ -49,7 +49,7 @@ static void await_hup(struct io_uring *ring, bufpipe_t *pipe)
 	submit(ring, sqe, bufpipe_prep_wait_hup(sqe, pipe), HUP);
 }
 
-/* The next completion within the time, or 0. */
+/* Returns the next completion within the time, or 0. */
 static uint64_t completed(struct io_uring *ring, int64_t timeout_ns)
 {
 	struct __kernel_timespec limit = { timeout_ns / SEC, timeout_ns % SEC };
@@ -322,7 +322,7 @@ Test(uring, the_example_daemon_serves_pipes_a_socket_and_a_timer)
 
 	if (!getenv("ECHO_DAEMON"))
 		cr_skip_test("ECHO_DAEMON does not say where the example is");
-	/* The daemon has a ring of its own; only its requests for pipes have a fallback. */
+	/* The daemon has an io_uring of its own. Only its requests for pipes have a fallback. */
 	if (io_uring_queue_init(16, &ring, 0) < 0)
 		cr_skip_test("io_uring is forbidden here");
 	io_uring_queue_exit(&ring);
@@ -347,7 +347,10 @@ Test(uring, the_example_daemon_serves_pipes_a_socket_and_a_timer)
 	}
 	check(read(lines, buf, 6) == 6 && memcmp(buf, "served", 6) == 0);
 
-	/* One that sends more than fits before it receives: the daemon waits for room, and serves others. */
+	/*
+	 * A client that sends more than fits before it receives. The daemon waits for room, and serves the
+	 * others.
+	 */
 	fill_up(callers[0], 500);
 	say(callers[1], "beside");
 	hear(callers[1], "beside");

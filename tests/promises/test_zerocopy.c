@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* In place: reserve, commit, cancel; peek, release, unpeek; and what must wait meanwhile. */
+/* In place: reserve, commit, cancel; peek, release, unpeek; and which calls must wait meanwhile. */
 #include "support.h"
 
 SUITE(zerocopy);
@@ -331,7 +331,7 @@ Test(zerocopy, commit_to_nobody_is_a_broken_pipe_and_ends_the_reservation)
 	check_eq(bufpipe_commit(ends[OUT], 10), -EPIPE);
 	check_eq(bufpipe_cancel(ends[OUT]), -EINVAL);
 	check_eq(bufpipe_send(ends[OUT], "x", 1, -1), -EPIPE);
-	/* Room that is free may still be had; what leaves in it does not arrive. */
+	/* Free room can still be reserved, but what is committed in it does not arrive. */
 	check_eq(bufpipe_reserve(ends[OUT], &room, 10, -1) ?: bufpipe_commit(ends[OUT], 10), -EPIPE);
 	bufpipe_close(ends[OUT]);
 }
