@@ -16,7 +16,7 @@ Exit status: 0 nothing is worse; 1 something is; 2 a file cannot be read;
 import argparse
 import sys
 
-from results import Results, Unreadable, cell_text, condition_text, is_ours, spread_text
+from results import FREE, Condition, Results, Unreadable, cell_text, condition_of, condition_text, is_ours, spread_text
 
 CANNOT_COMPARE = 77
 # Beyond this part of the CPUs' time for other programs, ranges say more about these than about us.
@@ -66,7 +66,7 @@ def compare(kept, new, tolerance=TOLERANCE):
 def line(entry):
     cell, name, what, before, after, which = entry
     mark = {-1: "WORSE ", 0: "same  ", 1: "better"}[which]
-    where = cell_text(cell) + (f", {condition_text(cell.busy, cell.throttle)}" if cell.busy or cell.throttle else "")
+    where = cell_text(cell) + (f", {condition_text(*condition_of(cell))}" if condition_of(cell) != Condition(**FREE) else "")
     return f"{mark} {name}, {where}: {what} / pipe {spread_text(before)} -> {spread_text(after)}"
 
 

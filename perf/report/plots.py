@@ -8,7 +8,7 @@ colours differ in brightness, so that a picture can be read in grey and in print
 import os
 import subprocess
 
-from results import size_text
+from results import FREE, size_text
 
 # colour, dash, symbol, width: bufpipe dark, thick and filled; others lighter and open; floors grey and dotted.
 STYLES = {
@@ -134,7 +134,7 @@ def by_size(results, cells, number):
 
 def over_sizes(results, test, placement):
     """Round trips or streams, in absolute figures; None where there is nothing to draw."""
-    cells = results.cells(test=test, placement=placement, busy=0, throttle=0)
+    cells = results.cells(test=test, placement=placement, **FREE)
     where = "two cores" if placement == "two" else "one core"
     if len(cells) < 2:
         return None
@@ -151,7 +151,7 @@ def over_sizes(results, test, placement):
 
 
 def ratio_panel(picture, results, test, chosen, title):
-    cells = results.cells(test=test, placement="two", busy=0, throttle=0)
+    cells = results.cells(test=test, placement="two", **FREE)
     picture.add(*size_axis(sizes_of(cells)), f'set title "{title}"', *log_axis("y", "times as fast as a Unix pipe"))
     lines = []
     for name in chosen:
@@ -171,9 +171,9 @@ def ratio_panel(picture, results, test, chosen, title):
 
 def overview(results):
     """How many times as fast as a Unix pipe, for each size."""
-    cells = results.cells(test="trip", placement="two", busy=0, throttle=0)
+    cells = results.cells(test="trip", placement="two", **FREE)
     chosen = [name for name in IN_OVERVIEW if name in results.transports]
-    if len(cells) < 2 or len(results.cells(test="stream", placement="two", busy=0, throttle=0)) < 2:
+    if len(cells) < 2 or len(results.cells(test="stream", placement="two", **FREE)) < 2:
         return None
     picture = Picture("How many times as fast as a Unix pipe (bars: smallest and largest of the rounds)", 1000, 560)
     picture.add(f'set multiplot layout 1,2 title "{picture.title}" font ",15" margins 0.07,0.83,0.12,0.83 spacing 0.09', "unset key")
@@ -217,7 +217,7 @@ def many_pipes(results, placement):
     picture.add(*log_axis("x", "pipes into one receiver"))
     drawn = False
     for test, title, is_rate in panels:
-        cells = sorted(results.cells(test=test, placement=placement, busy=0, throttle=0), key=lambda cell: cell.pipes)
+        cells = sorted(results.cells(test=test, placement=placement, **FREE), key=lambda cell: cell.pipes)
         data = {name: [] for name in results.transports}
         for cell in cells:
             for name in results.names(cell):
@@ -233,7 +233,7 @@ def many_pipes(results, placement):
 
 def many_processes(results, placement):
     """As many senders as receivers on one pipe."""
-    cells = [cell for cell in results.cells(test="many", placement=placement, busy=0, throttle=0) if cell.senders == cell.receivers]
+    cells = [cell for cell in results.cells(test="many", placement=placement, **FREE) if cell.senders == cell.receivers]
     data = {name: [] for name in results.transports}
     for cell in sorted(cells, key=lambda cell: cell.senders):
         for name in results.names(cell):

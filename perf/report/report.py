@@ -19,6 +19,7 @@ import tempfile
 import plots
 from results import (
     PERCENTILES,
+    FREE,
     Results,
     Unreadable,
     cell_text,
@@ -123,7 +124,7 @@ class Report:
     def grid(self, test, placement):
         """How many times as fast as a Unix pipe: a line for each transport, a column for each size."""
         results = self.results
-        cells = sorted(results.cells(test=test, placement=placement, busy=0, throttle=0), key=lambda cell: cell.size)
+        cells = sorted(results.cells(test=test, placement=placement, **FREE), key=lambda cell: cell.size)
         if not cells:
             return
         names = [name for name in results.transports if any(results.speed(cell, name) for cell in cells)]
@@ -140,7 +141,7 @@ class Report:
         self.add(f"<h3>{title}: times as fast as a Unix pipe</h3>\n", table(["transport", *(size_text(cell.size) for cell in cells)], rows))
 
     def exchanges(self):
-        if not any(cell.test in ("trip", "stream") for cell in self.results.cells(busy=0, throttle=0)):
+        if not any(cell.test in ("trip", "stream") for cell in self.results.cells(**FREE)):
             return
         self.add("<h2>Speed</h2>\n", self.picture(plots.overview(self.results), "overview"))
         for placement in ("two", "one"):
@@ -169,8 +170,8 @@ class Report:
 
     def latencies(self):
         results = self.results
-        trips = [cell for cell in results.cells(test="trip", busy=0, throttle=0) if cell.size == 64]
-        cells = trips + results.cells(test="asleep", busy=0, throttle=0) + results.cells(test="rate", busy=0, throttle=0)
+        trips = [cell for cell in results.cells(test="trip", **FREE) if cell.size == 64]
+        cells = trips + results.cells(test="asleep", **FREE) + results.cells(test="rate", **FREE)
         if not cells:
             return
         self.add(
@@ -183,7 +184,7 @@ class Report:
 
     def costs(self):
         results = self.results
-        cells = [cell for cell in results.cells(placement="two", busy=0, throttle=0, size=64) if cell.test in ("trip", "stream", "rate")]
+        cells = [cell for cell in results.cells(placement="two", **FREE, size=64) if cell.test in ("trip", "stream", "rate")]
         if cells:
             labels = [cell_text(cell).split(",")[0] if cell.test != "rate" else f"{cell.rate:,} messages/s" for cell in cells]
             self.add("<h2>CPU time</h2>\n", self.picture(plots.cpu_cost(results, cells[:5], labels)))
@@ -195,11 +196,11 @@ class Report:
         if any(drawn):
             self.add("<h2>Many processes, many pipes</h2>\n", *drawn)
 
-    def condition(self, busy, throttle):
+    def condition(self, condition):
         """Ours against the Unix pipe, or epoll, in every situation that was measured under one condition."""
         results = self.results
         rows = []
-        for cell in results.cells(busy=busy, throttle=throttle):
+        for cell in results.cells(**condition._asdict()):
             if cell.test in ("idle", "set-idle"):
                 continue
             for name in results.names(cell):
@@ -215,7 +216,7 @@ class Report:
                     )
                 )
         head = ["situation", "transport", "speed / pipe", "CPU / pipe", "least share", "throttled"]
-        title = condition_text(busy, throttle)
+        title = condition_text(*condition)
         self.add(f"<h3>{escaped(title[0].upper() + title[1:])}</h3>\n", table(head, rows))
 
     def situations(self):
@@ -223,8 +224,10 @@ class Report:
             "<h2>Every situation</h2>\n<p class=note>Against a Unix pipe, or epoll over pipes, in the same round and under the same condition. Underlined: "
             "slower, or more CPU time, in every round; or a process that got less than 0.3 of an equal share in some 200 ms.</p>\n"
         )
-        for busy, throttle in conditions(self.results):
-            self.condition(busy, throttle)
+        for condition in conditions(self.results):
+            self.condition(condition)
+        if any(run.get("priority_refused") for run in self.results.runs):
+            self.add("<p class=note>Nothing could be SCHED_FIFO: that is not allowed there.</p>\n")
         if any(run["throttle_refused"] for run in self.results.runs):
             self.add("<p class=note>Nothing could be throttled: no control group with cpu.max may be made there.</p>\n")
 
@@ -232,7 +235,7 @@ class Report:
         """What a receiver costs while nobody sends, and what a pipe in a set takes."""
         results = self.results
         rows = []
-        for cell in results.cells(test="idle", busy=0, throttle=0) + results.cells(test="set-idle", busy=0, throttle=0):
+        for cell in results.cells(test="idle", **FREE) + results.cells(test="set-idle", **FREE):
             for name in results.names(cell):
                 value = {key: results.value(cell, name, key) for key in ("ns", "recv_cpu_ns", "recv_switches", "setup_ns", "memory")}
                 of_pipe = [time_text(value["setup_ns"].median), f'{value["memory"].median / 1024:.1f} KiB'] if cell.pipes else ["", ""]

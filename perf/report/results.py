@@ -13,7 +13,9 @@ from collections import namedtuple
 FORMAT = 1
 PERCENTILES = ("p50_ns", "p90_ns", "p99_ns", "p999_ns", "max_ns")
 
-Cell = namedtuple("Cell", "test placement busy throttle size senders receivers pipes rate")
+Cell = namedtuple("Cell", "test placement busy throttle priority size senders receivers pipes rate")
+Condition = namedtuple("Condition", "busy throttle priority")
+FREE = Condition(0, 0, "normal")._asdict()
 Spread = namedtuple("Spread", "min median max")
 
 
@@ -56,7 +58,7 @@ class Results:
 
     @staticmethod
     def _key(line):
-        return Cell(*(line.get(field) for field in Cell._fields)), line["transport"]
+        return Cell(*(line.get(field, "normal" if field == "priority" else None) for field in Cell._fields)), line["transport"]
 
     def cells(self, **wanted):
         """The cells in which all of these fields have these values, in the order of the file."""
@@ -99,8 +101,12 @@ def base(cell):
     return "epoll" if cell.pipes else "pipe"
 
 
+def condition_of(cell):
+    return Condition(cell.busy, cell.throttle, cell.priority)
+
+
 def conditions(results):
-    return list(dict.fromkeys((cell.busy, cell.throttle) for cell in results.cells()))
+    return list(dict.fromkeys(condition_of(cell) for cell in results.cells()))
 
 
 def size_text(size):
@@ -129,12 +135,23 @@ def spread_text(values):
     return f"{digits(values.median)} ({digits(values.min)}–{digits(values.max)})"
 
 
-def condition_text(busy, throttle):
+PRIORITIES = {
+    "fifo-lead": "the lead or the senders SCHED_FIFO",
+    "fifo-echo": "the echo or the receivers SCHED_FIFO",
+    "fifo-both": "both sides SCHED_FIFO",
+    "nice-lead": "the lead or the senders at nice 19",
+    "nice-echo": "the echo or the receivers at nice 19",
+}
+
+
+def condition_text(busy, throttle, priority="normal"):
     parts = []
     if busy:
         parts.append(f"{busy} busy program{'s' if busy > 1 else ''} on each CPU")
     if throttle:
         parts.append(f"throttled to {throttle} % of a CPU")
+    if priority != "normal":
+        parts.append(PRIORITIES.get(priority, priority))
     return ", ".join(parts) or "free CPUs"
 
 

@@ -11,7 +11,7 @@
  *   histogram, syscalls   how long single messages take, and how many system calls
  *   pair      starts both, watches over them and gathers what they found
  *   crowd     the same with many processes at each side of one pipe, or many pairs
- *   condition busy programs beside them, and a limit of their CPU time
+ *   condition busy programs beside them, a limit of their CPU time, and their priority
  *   results   every measurement of a run, and the ratios between them
  *   plan      the interleaved order in which the measurements are made
  *   report, save   tables, and the result file
@@ -33,7 +33,7 @@
 #define MAX_CROWD      32 /* processes at a side */
 #define MAX_COUNTS     8
 #define MAX_BUSY       8
-#define MAX_CONDITIONS (MAX_COUNTS * MAX_COUNTS)
+#define MAX_CONDITIONS (MAX_COUNTS * MAX_COUNTS * MAX_COUNTS)
 
 enum mode {
 	MODE_TRIP,
@@ -56,10 +56,22 @@ enum mode {
 };
 enum placement { TWO_CORES, ONE_CORE, PLACEMENTS };
 
+/* How the processes that are measured are scheduled; in a crowd the lead is all senders, the echo all receivers. */
+enum priority {
+	PRIORITY_NORMAL,
+	PRIORITY_FIFO_LEAD, /* the lead is SCHED_FIFO, the echo is normal */
+	PRIORITY_FIFO_ECHO,
+	PRIORITY_FIFO_BOTH,
+	PRIORITY_NICE_LEAD, /* the lead is at nice 19, the echo at nice 0 */
+	PRIORITY_NICE_ECHO,
+	PRIORITIES
+};
+
 /* What else goes on while something is measured. */
 struct condition {
 	int busy;     /* programs that compute on each CPU of the pair */
 	int throttle; /* percent of one CPU that all processes measured may use together; 0: no limit */
+	enum priority priority;
 };
 
 /* One measurement: what the pair of processes is told. */
@@ -72,7 +84,7 @@ struct job {
 	int senders; /* of a crowd: processes */
 	int receivers;
 	int rate;     /* MODE_RATE: messages a second */
-	bool is_free; /* no other programs and no limit, so that the sender's CPU is its own */
+	bool is_free; /* no other programs, limit or priority, so that the sender's CPU is its own */
 	uint64_t duration_ns;
 	uint64_t syscalls_id;        /* to count system calls, and nothing else; 0: not */
 	struct histogram *histogram; /* of the times of single messages, to be added to; NULL: none */
@@ -101,6 +113,16 @@ struct sample {
 	double kernel_memory; /* and of the kernel */
 };
 
+static inline bool needs_real_time(enum priority priority)
+{
+	return priority >= PRIORITY_FIFO_LEAD && priority <= PRIORITY_FIFO_BOTH;
+}
+
+static inline bool is_same_condition(const struct condition *a, const struct condition *b)
+{
+	return a->busy == b->busy && a->throttle == b->throttle && a->priority == b->priority;
+}
+
 static inline bool is_crowd(enum mode mode)
 {
 	return mode == MODE_MANY || mode == MODE_PAIRS;
@@ -120,10 +142,11 @@ char *text_time(char buf[TEXT_MAX], double ns);
 char *text_count(char buf[TEXT_MAX], double count);
 #define SPREAD_MAX 48
 char *text_spread(char buf[SPREAD_MAX], struct spread spread);
-#define CONDITION_MAX 96
+#define CONDITION_MAX 128
 char *text_condition(char buf[CONDITION_MAX], const struct condition *condition);
 const char *mode_name(enum mode mode);
 const char *placement_name(enum placement placement);
+const char *priority_name(enum priority priority);
 
 /* machine.c */
 struct machine {
@@ -210,8 +233,8 @@ uint64_t memory_of_kernel(void);
 int pair_run(const struct job *job, struct sample *sample);
 /* As fork(2), but the child dies with the runner, and signals are as usual in it. */
 pid_t worker_fork(void);
-/* The same for a process that is measured, which the limit of CPU time is for. */
-pid_t measured_fork(void);
+/* The same for a process that is measured, which the limit of CPU time and the priority are for. */
+pid_t measured_fork(enum side side);
 
 /* crowd.c; as pair_run */
 int crowd_run(const struct job *job, struct sample *sample);
@@ -220,7 +243,7 @@ int crowd_run(const struct job *job, struct sample *sample);
 int condition_enter(const struct condition *condition, const struct cpus *cpus);
 void condition_leave(void);
 /* In a process that is to be measured, before it does anything. */
-int condition_join(void);
+int condition_join(enum side side);
 /* How long the limit has made the measured processes stand still, so far. */
 uint64_t condition_throttled_ns(void);
 
@@ -245,7 +268,10 @@ struct options {
 	int busy_count;
 	int throttle[MAX_COUNTS];
 	int throttle_count;
+	enum priority priority[MAX_COUNTS];
+	int priority_count;
 	bool time_given; /* so it is not for us to say that it is too short */
+	bool both;       /* the slow cases have both placements also on free CPUs */
 	bool extra;      /* those that run in the exchanges of two only when asked for */
 	int cpu[2];      /* -1: to be chosen */
 	const char *json;
@@ -278,6 +304,7 @@ struct results {
 	struct condition conditions[MAX_CONDITIONS];
 	int condition_count;
 	bool throttle_refused; /* conditions with a limit were left out */
+	bool priority_refused; /* conditions with a real-time priority were left out */
 	struct cell *cells;
 	int cell_count;
 	int failures;         /* measurements that failed, and have been reported */

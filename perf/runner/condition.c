@@ -6,15 +6,18 @@
  * The busy programs are processes of nice 0 that compute without end, so many
  * pinned to each CPU of the pair.  The limit is that of a control group of its
  * own, which holds the measured processes and nothing else.  A process of this
- * program, the keeper, removes the group however the runner ends.
+ * program, the keeper, removes the group however the runner ends.  The priority
+ * is that of the measured processes alone: busy programs stay at nice 0.
  */
 #include "bench.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -29,6 +32,7 @@ static int busy_count;
 static char group[GROUP_MAX]; /* "" without a limit that was ever asked for */
 static bool is_v1;
 static bool is_limited;
+static enum priority priority;
 
 static int write_file(const char *name, const char *text)
 {
@@ -246,24 +250,52 @@ void condition_leave(void)
 		waitpid(busy[i], NULL, 0);
 	busy_count = 0;
 	is_limited = false;
+	priority = PRIORITY_NORMAL;
+}
+
+/* -EPERM where this program may give nobody a real-time priority; it tries that with its own. */
+static int try_real_time(void)
+{
+	const struct sched_param one = { .sched_priority = 1 }, none = { .sched_priority = 0 };
+
+	if (sched_setscheduler(0, SCHED_FIFO, &one) || sched_setscheduler(0, SCHED_OTHER, &none))
+		return -EPERM;
+	return 0;
 }
 
 int condition_enter(const struct condition *condition, const struct cpus *cpus)
 {
-	int err = condition->throttle ? limit(condition->throttle) : 0;
+	int err = needs_real_time(condition->priority) ? try_real_time() : 0;
 
-	is_limited = condition->throttle && !err;
+	if (!err && condition->throttle)
+		err = limit(condition->throttle);
 	if (err)
 		return err;
+	is_limited = condition->throttle;
+	priority = condition->priority;
 	err = start_busy(condition->busy, cpus);
 	if (err)
 		condition_leave();
 	return err;
 }
 
-int condition_join(void)
+static int change_priority(enum side side)
 {
-	return is_limited ? write_file("cgroup.procs", "0") : 0;
+	const struct sched_param one = { .sched_priority = 1 };
+	bool is_lead = side == SIDE_LEAD;
+
+	if (priority == PRIORITY_FIFO_BOTH || priority == (is_lead ? PRIORITY_FIFO_LEAD : PRIORITY_FIFO_ECHO))
+		return sched_setscheduler(0, SCHED_FIFO, &one) ? -errno : 0;
+	if (priority == (is_lead ? PRIORITY_NICE_LEAD : PRIORITY_NICE_ECHO))
+		return setpriority(PRIO_PROCESS, 0, 19) ? -errno : 0;
+	return 0;
+}
+
+int condition_join(enum side side)
+{
+	int err = is_limited ? write_file("cgroup.procs", "0") : 0;
+
+	return err ? err : change_priority(side);
 }
 
 /* The kernel's sum over the CPUs: two that stand still for a second count for two. */

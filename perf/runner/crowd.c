@@ -381,7 +381,7 @@ static void evaluate(const struct crowd *c, struct sample *sample)
 static int start_all(struct crowd *c)
 {
 	for (int i = 0; i < c->count; i++) {
-		c->pid[i] = measured_fork();
+		c->pid[i] = measured_fork(i < c->job->senders ? SIDE_LEAD : SIDE_ECHO);
 		/* Not _exit: some libraries tidy up when their process ends. */
 		if (c->pid[i] == 0)
 			exit(member_run(c, i) ? 1 : 0);

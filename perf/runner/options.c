@@ -29,11 +29,17 @@ static const char usage[] =
 	"  --busy LIST         so many busy programs of nice 0 on each CPU, from 0 to 8\n"
 	"  --throttle LIST     percent of one CPU that all processes measured may use\n"
 	"                      together, by a control group; 0: no limit\n"
+	"  --priority LIST     how the measured processes are scheduled, of normal,\n"
+	"                      fifo-lead, fifo-echo, fifo-both, nice-lead, nice-echo: the\n"
+	"                      lead (the senders), the echo (the receivers) or both are\n"
+	"                      SCHED_FIFO, or one side is at nice 19\n"
 	"\n"
 	"Which part\n"
 	"  --only NAME[,NAME]  these transports, and the Unix pipe\n"
 	"  --tests LIST        of trip, stream, asleep, idle, rate, many, pairs, set\n"
 	"  --placement LIST    of two, one: how many cores both processes have\n"
+	"  --both              both placements of every test; on free CPUs, those with\n"
+	"                      sleepers and many processes have one otherwise\n"
 	"  --cpus A,B          the two CPUs; on one core both are on B\n"
 	"  --list              names the transports and exits\n"
 	"\n"
@@ -52,10 +58,12 @@ enum option_id {
 	OPT_RATES,
 	OPT_BUSY,
 	OPT_THROTTLE,
+	OPT_PRIORITY,
 	OPT_ONLY,
 	OPT_ALL,
 	OPT_TESTS,
 	OPT_PLACEMENT,
+	OPT_BOTH,
 	OPT_CPUS,
 	OPT_LIST,
 	OPT_JSON,
@@ -74,10 +82,12 @@ static const struct option long_options[] = {
 	{ "rates", required_argument, NULL, OPT_RATES },
 	{ "busy", required_argument, NULL, OPT_BUSY },
 	{ "throttle", required_argument, NULL, OPT_THROTTLE },
+	{ "priority", required_argument, NULL, OPT_PRIORITY },
 	{ "only", required_argument, NULL, OPT_ONLY },
 	{ "all", no_argument, NULL, OPT_ALL },
 	{ "tests", required_argument, NULL, OPT_TESTS },
 	{ "placement", required_argument, NULL, OPT_PLACEMENT },
+	{ "both", no_argument, NULL, OPT_BOTH },
 	{ "cpus", required_argument, NULL, OPT_CPUS },
 	{ "list", no_argument, NULL, OPT_LIST },
 	{ "json", required_argument, NULL, OPT_JSON },
@@ -228,6 +238,23 @@ static int parse_placement(struct options *options, char *list)
 	return 0;
 }
 
+static int parse_priority(struct options *options, char *list)
+{
+	char *save = NULL;
+
+	options->priority_count = 0;
+	for (char *item = strtok_r(list, ",", &save); item; item = strtok_r(NULL, ",", &save)) {
+		int priority = 0;
+
+		while (priority < PRIORITIES && strcmp(priority_name((enum priority)priority), item) != 0)
+			priority++;
+		if (priority == PRIORITIES || options->priority_count == MAX_COUNTS)
+			return complain("priority", item, "is no priority of --help, or one too many");
+		options->priority[options->priority_count++] = (enum priority)priority;
+	}
+	return options->priority_count ? 0 : complain("priority", list, "names no priority");
+}
+
 static int parse_cpus(struct options *options, const char *text)
 {
 	int used = 0;
@@ -290,6 +317,8 @@ static int apply(struct options *options, int id, char *value)
 		return parse_counts("busy", value, 0, MAX_BUSY, options->busy, &options->busy_count);
 	case OPT_THROTTLE:
 		return parse_counts("throttle", value, 0, 6400, options->throttle, &options->throttle_count);
+	case OPT_PRIORITY:
+		return parse_priority(options, value);
 	case OPT_ONLY:
 		return parse_only(options, value);
 	case OPT_ALL:
@@ -299,6 +328,9 @@ static int apply(struct options *options, int id, char *value)
 		return parse_tests(options, value);
 	case OPT_PLACEMENT:
 		return parse_placement(options, value);
+	case OPT_BOTH:
+		options->both = true;
+		return 0;
 	case OPT_CPUS:
 		return parse_cpus(options, value);
 	case OPT_JSON:
@@ -344,6 +376,7 @@ static void set_defaults(struct options *options, int id)
 		.rate_count = 3,
 		.busy_count = 1, /* of 0 */
 		.throttle_count = 1,
+		.priority_count = 1, /* of normal */
 		.placements = { true, true },
 		.extra = id == OPT_FULL,
 		.cpu = { -1, -1 },

@@ -56,12 +56,13 @@ pid_t worker_fork(void)
 	return 0;
 }
 
-pid_t measured_fork(void)
+pid_t measured_fork(enum side side)
 {
 	pid_t pid = worker_fork();
 
-	if (pid == 0 && condition_join()) {
-		fprintf(stderr, "bufpipe-bench: cannot join the control group of the limit\n");
+	if (pid == 0 && condition_join(side)) {
+		fprintf(stderr, "bufpipe-bench: cannot join the control group of the limit, or change the "
+				"priority\n");
 		_exit(1);
 	}
 	return pid;
@@ -69,7 +70,7 @@ pid_t measured_fork(void)
 
 static pid_t start(const struct job *job, void *state, enum side side, struct shared *shared)
 {
-	pid_t pid = measured_fork();
+	pid_t pid = measured_fork(side);
 
 	if (pid)
 		return pid;

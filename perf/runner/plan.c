@@ -72,7 +72,7 @@ static struct job make_job(const struct results *results, const struct cell *cel
 		.senders = cell->senders,
 		.receivers = cell->receivers,
 		.rate = cell->rate,
-		.is_free = !cell->condition.busy && !cell->condition.throttle,
+		.is_free = !cell->condition.busy && !cell->condition.throttle && !cell->condition.priority,
 	};
 
 	job.shape.one_core = job.cpu[0] == job.cpu[1];
@@ -148,6 +148,13 @@ static int enter(struct results *results, const struct condition *condition)
 {
 	int err = condition_enter(condition, &results->cpus);
 
+	if (err == -EPERM && condition->priority) {
+		if (!results->priority_refused)
+			fprintf(stderr, "bufpipe-bench: --priority: SCHED_FIFO is left out, it is not "
+					"allowed here\n");
+		results->priority_refused = true;
+		return -EOPNOTSUPP;
+	}
 	if (!err || !condition->throttle)
 		return err;
 	if (!results->throttle_refused)
@@ -174,8 +181,7 @@ static int run_round(struct results *results, const struct condition *condition,
 
 		if (round >= cell->rounds && (round < results->options->rounds || is_idle(cell->mode)))
 			continue;
-		if (cell->condition.busy != condition->busy ||
-		    cell->condition.throttle != condition->throttle)
+		if (!is_same_condition(&cell->condition, condition))
 			continue;
 		show_progress(results, cell, round);
 		err = run_cell(results, cell, round);

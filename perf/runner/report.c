@@ -115,6 +115,8 @@ static void print_notes(const struct results *results)
 		       results->left_out, results->left_out + 128);
 	if (results->throttle_refused)
 		printf("\nNothing was throttled: no control group with cpu.max may be made here.\n");
+	if (results->priority_refused)
+		printf("\nNothing was SCHED_FIFO: that is not allowed here.\n");
 	printf("\nMedians of the rounds; in brackets the smallest and the largest.  Ratios are taken within\n"
 	       "a round: 'speed / pipe' above 1 is faster than the Unix pipe, 'time / floor' is how many\n"
 	       "times the time of the fastest bare exchange.  CPU and switches: all processes, per "
@@ -144,6 +146,8 @@ void report_tables(const struct results *results)
 		char text[CONDITION_MAX];
 
 		if (view.condition.throttle && results->throttle_refused)
+			continue;
+		if (needs_real_time(view.condition.priority) && results->priority_refused)
 			continue;
 		text_condition(text, &view.condition);
 		if (text[0] || results->condition_count > 1)

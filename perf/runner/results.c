@@ -193,7 +193,7 @@ static int add_mode(struct results *results, enum mode mode, enum placement plac
 static bool is_always_free(const struct options *options)
 {
 	return options->busy_count == 1 && !options->busy[0] && options->throttle_count == 1 &&
-	       !options->throttle[0];
+	       !options->throttle[0] && options->priority_count == 1 && !options->priority[0];
 }
 
 /* All that is measured under one condition, the last one of the list. */
@@ -212,7 +212,7 @@ static int add_condition(struct results *results)
 	}
 	for (int p = 0; p < PLACEMENTS && !err; p++) {
 		/* Where a sleeper sleeps matters little on free CPUs, so there the slow cases have one placement. */
-		if (!options->placements[p] || (slow_done && is_always_free(options)))
+		if (!options->placements[p] || (slow_done && !options->both && is_always_free(options)))
 			continue;
 		slow_done = true;
 		err = add_mode(results, MODE_ASLEEP, (enum placement)p);
@@ -230,17 +230,18 @@ static int add_condition(struct results *results)
 
 int results_init(struct results *results, const struct options *options, const struct cpus *cpus)
 {
-	int err = 0;
+	int count = options->throttle_count * options->priority_count * options->busy_count, err = 0;
 
 	*results = (struct results){ .options = options, .cpus = *cpus };
-	for (int t = 0; t < options->throttle_count && !err; t++) {
-		for (int b = 0; b < options->busy_count && !err; b++) {
-			results->conditions[results->condition_count++] = (struct condition){
-				.busy = options->busy[b],
-				.throttle = options->throttle[t],
-			};
-			err = add_condition(results);
-		}
+	for (int i = 0; i < count && !err; i++) {
+		int rest = i / options->busy_count;
+
+		results->conditions[results->condition_count++] = (struct condition){
+			.busy = options->busy[i % options->busy_count],
+			.priority = options->priority[rest % options->priority_count],
+			.throttle = options->throttle[rest / options->priority_count],
+		};
+		err = add_condition(results);
 	}
 	return err;
 }
@@ -360,6 +361,5 @@ int results_floor(const struct results *results, const struct cell *cell)
 bool view_has(const struct view *view, const struct cell *cell, enum mode mode)
 {
 	return cell->mode == mode && cell->placement == view->placement &&
-	       cell->condition.busy == view->condition.busy &&
-	       cell->condition.throttle == view->condition.throttle;
+	       is_same_condition(&cell->condition, &view->condition);
 }

@@ -35,6 +35,8 @@ static void put_cell(FILE *file, const struct results *results, const struct cel
 		"{\"test\": \"%s\", \"placement\": \"%s\", \"busy\": %d, \"throttle\": %d, \"size\": %zu",
 		mode_name(cell->mode), placement_name(cell->placement), cell->condition.busy,
 		cell->condition.throttle, cell->len);
+	if (cell->condition.priority)
+		fprintf(file, ", \"priority\": \"%s\"", priority_name(cell->condition.priority));
 	if (is_crowd(cell->mode))
 		fprintf(file, ", \"senders\": %d, \"receivers\": %d", cell->senders, cell->receivers);
 	if (cell->pipes)
@@ -148,10 +150,12 @@ static void put_head(FILE *file, const struct results *results)
 		(unsigned long long)options->rate_duration_ns, (unsigned long long)options->idle_duration_ns);
 	fprintf(file,
 		"\"noise\": {\"others\": %.4f, \"stolen\": %.4f, \"load\": %.2f, \"elapsed_ns\": %llu},\n"
-		"\"complete\": %s, \"throttle_refused\": %s, \"syscalls_counted\": %s,\n",
+		"\"complete\": %s, \"throttle_refused\": %s, \"priority_refused\": %s, \"syscalls_counted\": "
+		"%s,\n",
 		results->others, results->stolen, results->machine.load,
 		(unsigned long long)results->elapsed_ns, results->complete ? "true" : "false",
-		results->throttle_refused ? "true" : "false", results->syscalls_id ? "true" : "false");
+		results->throttle_refused ? "true" : "false", results->priority_refused ? "true" : "false",
+		results->syscalls_id ? "true" : "false");
 }
 
 static void put_transports(FILE *file, const struct results *results)

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "bench.h"
 
+#include <string.h>
+
 char *text_size(char buf[TEXT_MAX], size_t size)
 {
 	static const char *const units[] = { "B", "KiB", "MiB", "GiB" };
@@ -57,6 +59,18 @@ char *text_spread(char buf[SPREAD_MAX], struct spread spread)
 	return buf;
 }
 
+static const struct {
+	const char *name;
+	const char *about;
+} priorities[PRIORITIES] = {
+	{ "normal", "normal priorities" },
+	{ "fifo-lead", "the lead or the senders SCHED_FIFO" },
+	{ "fifo-echo", "the echo or the receivers SCHED_FIFO" },
+	{ "fifo-both", "both sides SCHED_FIFO" },
+	{ "nice-lead", "the lead or the senders at nice 19" },
+	{ "nice-echo", "the echo or the receivers at nice 19" },
+};
+
 char *text_condition(char buf[CONDITION_MAX], const struct condition *condition)
 {
 	int n = 0;
@@ -68,7 +82,17 @@ char *text_condition(char buf[CONDITION_MAX], const struct condition *condition)
 	if (condition->throttle)
 		snprintf(buf + n, CONDITION_MAX - (size_t)n, "%sthrottled to %d %% of a CPU", n ? ", " : "",
 			 condition->throttle);
+	if (condition->priority) {
+		n = (int)strlen(buf);
+		snprintf(buf + n, CONDITION_MAX - (size_t)n, "%s%s", n ? ", " : "",
+			 priorities[condition->priority].about);
+	}
 	return buf;
+}
+
+const char *priority_name(enum priority priority)
+{
+	return priorities[priority].name;
 }
 
 const char *mode_name(enum mode mode)

@@ -156,8 +156,16 @@ class Conditions(unittest.TestCase):
             self.skipTest("no control group may be made here")
         wait_for(lambda: not any(os.path.exists(group) for group in made))
 
+    def test_priorities_make_cells_of_their_own(self):
+        wanted = ["normal", "nice-lead", "nice-echo", "fifo-lead", "fifo-echo", "fifo-both"]
+        result, errors = run("--tests", "trip,many", "--sizes", "64", "--only", "bufpipe-shared", "--placement", "one", "--priority", ",".join(wanted))
+        if "left out" in errors:
+            self.assertTrue(result["priority_refused"])
+            wanted = wanted[:3]
+        self.assertEqual(set(wanted), {sample.get("priority", "normal") for sample in result["samples"]})
+
     def test_bad_values_are_refused(self):
-        for option, value in (("--busy", "9"), ("--busy", "-1"), ("--busy", "x"), ("--throttle", "-5"), ("--throttle", "1.5")):
+        for option, value in (("--priority", "high"), ("--busy", "9"), ("--busy", "-1"), ("--busy", "x"), ("--throttle", "-5"), ("--throttle", "1.5")):
             done = subprocess.run([BENCH, option, value], capture_output=True, text=True, timeout=LIMIT)
             self.assertEqual(2, done.returncode)
             self.assertIn(option, done.stderr)

@@ -105,7 +105,7 @@ class Reading(WithFiles):
     def test_files_are_put_together(self):
         free = made_up(self.path("a"), conditions=((0, 0),))
         busy = made_up(self.path("b"), conditions=((2, 0),))
-        self.assertEqual([(0, 0), (2, 0)], reading.conditions(reading.Results(free, busy)))
+        self.assertEqual([(0, 0, "normal"), (2, 0, "normal")], reading.conditions(reading.Results(free, busy)))
 
     def test_other_files_are_refused(self):
         for text in ("", "[]", "{}", '{"format": 99}'):
@@ -161,6 +161,27 @@ class Comparing(WithFiles):
         made_up(self.path("next"), others=0.6)
         self.assertEqual(compare.CANNOT_COMPARE, self.run_script("check.py", bench, kept).returncode)
         self.assertFalse(os.path.exists(kept))
+
+
+class Matrix(WithFiles):
+    def test_each_condition_has_a_table(self):
+        path = made_up(self.path("a"), conditions=((0, 0), (2, 0), (0, 50)))
+        with open(path, encoding="utf-8") as file:
+            result = json.load(file)
+        for line in result["samples"] + result["totals"]:
+            if line["busy"] == 2:
+                line["priority"] = "fifo-lead"
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(result, file)
+        done = self.run_script("matrix.py", "--json", self.path("matrix.json"), path)
+        self.assertEqual("", done.stderr)
+        for text in ("Free CPUs", "2 busy programs on each CPU, the lead or the senders SCHED_FIFO", "Throttled to 50 % of a CPU", "20.0 (20.0–20.0)", "40 % (40 %)"):
+            self.assertIn(text, done.stdout)
+        with open(self.path("matrix.json"), encoding="utf-8") as file:
+            rows = json.load(file)["rows"]
+        self.assertEqual({"normal", "fifo-lead"}, {row["priority"] for row in rows})
+        shares = [row for row in rows if row["test"] == "many" and row["senders"] == 8]
+        self.assertTrue(all(row["least_share"] == 0.2 and row["speed"][1] > 1 for row in shares))
 
 
 @unittest.skipUnless(shutil.which("gnuplot"), "no gnuplot")
