@@ -110,9 +110,10 @@ struct notify {
  */
 struct lock {
 	pthread_mutex_t mutex;
-	_Atomic uint32_t last;    /* the thread that took it last, by its id; written by that thread */
-	_Atomic uint32_t since;   /* when that thread took it from another; written by that thread */
-	_Atomic uint32_t wanted;  /* when a thread last went to sleep for it; written by that one */
+	_Atomic uint32_t last;  /* the thread that took it last, by its id; written by that thread */
+	_Atomic uint32_t since; /* when that thread took it from another; written by that thread */
+	_Atomic uint32_t
+		wanted; /* when a thread last went to sleep for it, see lock.c; written by that one */
 	_Atomic uint32_t changes; /* futex word: grows by 2 when another thread takes it; LOCK_ASIDE */
 };
 

@@ -6,6 +6,11 @@
 #include "base/thread.h"
 
 #include <sched.h>
+#include <stdbool.h>
+
+#ifndef SCHED_DEADLINE
+#define SCHED_DEADLINE 6
+#endif
 
 #define SLICE (2 * NSEC_PER_SEC)
 /*
@@ -17,6 +22,8 @@
 #define ASIDE 4000000
 /* Whoever sleeps says so at least every SLICE. */
 #define WANTED_FOR ((2 * SLICE) >> 16)
+/* In `wanted`, beside a time, which is even: the thread that sleeps has a real-time priority. */
+#define REAL_TIME ((uint32_t)1)
 
 int lock_init(struct lock *lock)
 {
@@ -91,9 +98,22 @@ static int spin(struct lock *lock, struct lock_habit *habit, int64_t deadline)
 	return -EAGAIN;
 }
 
+/* In units of 65 us, even. */
 static uint32_t units_now(void)
 {
-	return (uint32_t)(time_now() >> 16);
+	return (uint32_t)(time_now() >> 16) & ~REAL_TIME;
+}
+
+static uint32_t units_later(uint32_t a, uint32_t b)
+{
+	return (int32_t)(a - b) > 0 ? a : b;
+}
+
+static bool is_real_time(void)
+{
+	int policy = sched_getscheduler(0) & ~SCHED_RESET_ON_FORK;
+
+	return policy == SCHED_FIFO || policy == SCHED_RR || policy == SCHED_DEADLINE;
 }
 
 /*
@@ -110,10 +130,13 @@ static void step_aside(struct lock *lock, int64_t deadline)
 	uint32_t now = units_now();
 	uint32_t changes;
 
-	if ((int32_t)(wanted - since) <= 0 || now - since < TURN || now - wanted > WANTED_FOR)
+	if ((int32_t)(wanted - since) <= 0 || now - since < TURN || (int32_t)(now - wanted) > WANTED_FOR)
 		return;
-	/* A real-time thread waits for nobody of lower priority. */
-	if (sched_getscheduler(0) != SCHED_OTHER)
+	/*
+	 * A real-time thread waits for no normal one.  For another real-time thread it does:
+	 * SCHED_FIFO ends no turn by itself, so on one CPU that other would never get the lock.
+	 */
+	if (!(wanted & REAL_TIME) && is_real_time())
 		return;
 	atomic_store_explicit(&lock->since, now, memory_order_relaxed);
 	/* Pairs with the load in note_taken: it wakes us, or it has changed the word on which we would sleep. */
@@ -125,9 +148,11 @@ static void step_aside(struct lock *lock, int64_t deadline)
 static void note_taken(struct lock *lock, uint32_t me)
 {
 	uint32_t changes = atomic_load_explicit(&lock->changes, memory_order_relaxed);
+	uint32_t wanted = atomic_load_explicit(&lock->wanted, memory_order_relaxed) & ~REAL_TIME;
 
 	atomic_store_explicit(&lock->last, me, memory_order_relaxed);
-	atomic_store_explicit(&lock->since, units_now(), memory_order_relaxed);
+	/* Not before `wanted`: that may be our own wish. */
+	atomic_store_explicit(&lock->since, units_later(units_now(), wanted), memory_order_relaxed);
 	atomic_store_explicit(&lock->changes, (changes & ~LOCK_ASIDE) + 2, memory_order_relaxed);
 	if (changes & LOCK_ASIDE)
 		sys_futex_wake(&lock->changes, FUTEX_FEW);
@@ -136,6 +161,7 @@ static void note_taken(struct lock *lock, uint32_t me)
 static int sleep_for(struct lock *lock, int64_t deadline)
 {
 	struct timespec until;
+	uint32_t wanted;
 	int64_t slice;
 	int r;
 
@@ -146,7 +172,11 @@ static int sleep_for(struct lock *lock, int64_t deadline)
 	 * does not know that somebody sleeps.
 	 */
 	do {
-		atomic_store_explicit(&lock->wanted, units_now(), memory_order_relaxed);
+		/* Later than `since`, so that it counts also if the other took the lock just now. */
+		wanted = units_later(units_now(),
+				     atomic_load_explicit(&lock->since, memory_order_relaxed) + 2);
+		wanted |= is_real_time() ? REAL_TIME : 0;
+		atomic_store_explicit(&lock->wanted, wanted, memory_order_relaxed);
 		slice = time_sooner(deadline, time_now() + SLICE);
 		until = time_spec(slice);
 		r = settle(lock, pthread_mutex_clocklock(&lock->mutex, CLOCK_MONOTONIC, &until));

@@ -169,7 +169,7 @@ static void take_once(void *arg)
 static void go_on_for_long(struct shared *s, bool wanted)
 {
 	s->lock.since -= NSEC_PER_SEC >> 16;
-	s->lock.wanted = s->lock.since + (wanted ? 1 : 0);
+	s->lock.wanted = s->lock.since + (wanted ? 2 : 0);
 }
 
 static bool stepped_aside(const struct shared *s)

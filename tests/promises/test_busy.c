@@ -178,8 +178,9 @@ struct crowd {
 	bufpipe_t *ends[2];
 	_Atomic uint64_t sent[SIDES];
 	_Atomic uint64_t received[SIDES];
-	bool real_time; /* the first sender and the first receiver */
-	uint64_t most;  /* the messages of each sender */
+	_Atomic int ready;
+	int real_time; /* how many senders, and as many receivers, from the first on */
+	uint64_t most; /* the messages of each sender */
 	int64_t until;
 };
 
@@ -188,14 +189,23 @@ struct member {
 	int index;
 };
 
+/* Those with a real-time priority would keep others from starting. */
+static void begin(struct crowd *c, int index)
+{
+	if (index < c->real_time)
+		check(become_real_time());
+	c->ready++;
+	while (c->ready < 2 * SIDES)
+		usleep(1000);
+}
+
 static void send_some(void *arg)
 {
 	const struct member *me = arg;
 	struct crowd *c = me->crowd;
 	char message[64] = { 0 };
 
-	if (c->real_time && me->index == 0)
-		check(become_real_time());
+	begin(c, me->index);
 	bufpipe_close(c->ends[IN]);
 	while (c->sent[me->index] < c->most && clock_ns() < c->until) {
 		check_eq(bufpipe_send(c->ends[OUT], message, sizeof(message), -1), 0);
@@ -209,14 +219,13 @@ static void receive_all(void *arg)
 	struct crowd *c = me->crowd;
 	char message[64];
 
-	if (c->real_time && me->index == 0)
-		check(become_real_time());
+	begin(c, me->index);
 	bufpipe_close(c->ends[OUT]);
 	while (bufpipe_recv(c->ends[IN], message, sizeof(message), -1) >= 0)
 		c->received[me->index]++;
 }
 
-static struct crowd *run_crowd(bool real_time, uint64_t most, int64_t until)
+static struct crowd *run_crowd(int real_time, uint64_t most, int64_t until)
 {
 	struct bufpipe_options options = { .flags = BUFPIPE_SHARED };
 	struct crowd *c = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -252,28 +261,46 @@ Test(busy, holders_of_different_priority_do_not_keep_each_other_waiting)
 
 	stay_on_one_cpu();
 	require_real_time();
-	c = run_crowd(true, EACH, INT64_MAX);
+	c = run_crowd(1, EACH, INT64_MAX);
 	for (int i = 0; i < SIDES; i++)
 		check_eq(c->sent[i], EACH);
 	munmap(c, 4096);
 }
 
-/* A share that shows that each holder got turns. A fair share is twenty times as much. */
-Test(busy, nobody_starves_beside_a_busy_program)
+/* Each holder got turns. A fair share is twenty times as much. */
+static void check_shares(const struct crowd *c)
 {
-	struct child hog;
-	struct crowd *c;
 	uint64_t all = 0;
 
-	stay_on_one_cpu();
-	hog = child_start(compute, NULL);
-	c = run_crowd(false, UINT64_MAX, clock_ns() + SHARE_NS);
 	for (int i = 0; i < SIDES; i++)
 		all += c->sent[i];
 	for (int i = 0; i < SIDES; i++) {
 		check(c->sent[i] > all / (20 * SIDES));
 		check(c->received[i] > all / (20 * SIDES));
 	}
+}
+
+Test(busy, nobody_starves_beside_a_busy_program)
+{
+	struct child hog;
+	struct crowd *c;
+
+	stay_on_one_cpu();
+	hog = child_start(compute, NULL);
+	c = run_crowd(0, UINT64_MAX, clock_ns() + SHARE_NS);
+	check_shares(c);
 	child_kill(&hog);
+	munmap(c, 4096);
+}
+
+/* SCHED_FIFO takes the CPU away from no thread of the same priority, so each has to leave the others their turns. */
+Test(busy, nobody_starves_among_real_time_holders)
+{
+	struct crowd *c;
+
+	stay_on_one_cpu();
+	require_real_time();
+	c = run_crowd(SIDES, UINT64_MAX, clock_ns() + SHARE_NS);
+	check_shares(c);
 	munmap(c, 4096);
 }
