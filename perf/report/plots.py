@@ -31,9 +31,9 @@ STYLES = {
     "iceoryx": ("#b2182b", "1", 14, 1.5),
     "zeromq": ("#d6604d", "2", 15, 1.5),
     "nng": ("#f4a582", "4", 12, 1.5),
-    "ck-ring": ("#878787", "3", 2, 1),
-    "ring": ("#999999", "3", 8, 1),
-    "line": ("#b0b0b0", "3", 10, 1),
+    "ck-ring": ("#6a6a6a", "3", 2, 2),
+    "ring": ("#7a7a7a", "3", 8, 2),
+    "line": ("#8a8a8a", "3", 10, 2),
 }
 IN_OVERVIEW = ("bufpipe", "bufpipe-static", "bufpipe-zero", "iceoryx", "boost", "libqb", "zeromq", "socketpair", "tcp")
 OTHER = ("#606060", "3", 3, 1.5)
@@ -42,7 +42,7 @@ HEAD = """
 set encoding utf8
 set border 3 lc rgb "#404040"
 set tics nomirror textcolor rgb "#202020"
-set grid back lc rgb "#d4d4d4" lw 0.8 dt 1
+set grid back lc rgb "#c8c8c8" lw 1 dt 1
 set key outside right top vertical maxcols 1 Left reverse samplen 3 spacing 0.9
 set title font ",15"
 """
@@ -106,7 +106,8 @@ def log_axis(axis, label):
 def time_axis(label):
     """For times in nanoseconds, with a unit at each label."""
     units = (("ns", 1), ("µs", 1e3), ("ms", 1e6), ("s", 1e9))
-    ticks = ", ".join(f'"{n} {unit}" {n * scale:.0f}' for unit, scale in units for n in (1, 10, 100))
+    # Two for each decade, since gnuplot leaves out one at the very beginning of the axis.
+    ticks = ", ".join(f'"{n} {unit}" {n * scale:.0f}' for unit, scale in units for n in (1, 3, 10, 30, 100, 300))
     return ["set logscale y 10", f'set ylabel "{label}"', f"set ytics ({ticks})"]
 
 
@@ -199,7 +200,7 @@ def nines(results, cell, title):
             data[name] = [(1, rows[0][1]), *rows, (total["count"], total["max_ns"])]
     picture = Picture(title, height=440)
     ticks = '"0" 1, "50" 2, "90" 10, "99" 100, "99.9" 1000, "99.99" 10000, "99.999" 100000, "99.9999" 1000000'
-    picture.add(*time_axis("time"), *log_axis("x", "percent of the messages that took at most so long"))
+    picture.add(*time_axis("time (less is better)"), *log_axis("x", "percent of the messages that took at most so long"))
     picture.add(f"set xtics ({ticks})", "set mxtics 1", "set xrange [1:*]")
     return picture if curves(picture, data, points=False) else None
 
@@ -239,7 +240,7 @@ def many_processes(results, placement):
         for name in results.names(cell):
             data[name].append((cell.senders, 1e3 / results.value(cell, name, "ns").median))
     data = {name: rows for name, rows in data.items() if len(rows) > 1}
-    picture = Picture("Many processes on one pipe, 64 bytes, " + ("two CPUs" if placement == "two" else "one CPU"), height=420)
+    picture = Picture("Many processes on one pipe, 64 bytes, " + ("two CPUs" if placement == "two" else "one CPU") + " (more is better)", height=420)
     picture.add("set logscale x 2", 'set xlabel "senders, and as many receivers"', "set xtics (1, 2, 4, 8)", "set xrange [0.9:9]")
     picture.add(*log_axis("y", "million messages/s"))
     return picture if curves(picture, data) else None
@@ -254,7 +255,7 @@ def cpu_cost(results, cells, labels):
     lines = []
     for k, (cell, label) in enumerate(zip(cells, labels)):
         rows = [(names.index(name), results.value(cell, name, "cpu_ns").median) for name in results.names(cell)]
-        grey = 0x20 + 0x28 * k
+        grey = 0x10 + 0x1C * k
         if rows:
             lines.append(f'{picture.block(rows)} using 1:2 with points pt {(7, 4, 9, 6, 3)[k % 5]} ps 1.3 lw 1.5 lc rgb "#{grey:02x}{grey:02x}{min(255, grey + 0x40):02x}" title {quoted(label)}')
     if not lines:
