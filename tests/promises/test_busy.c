@@ -293,14 +293,17 @@ Test(busy, nobody_starves_beside_a_busy_program)
 	munmap(c, 4096);
 }
 
-/* SCHED_FIFO takes the CPU away from no thread of the same priority, so each has to leave the others their turns. */
+/*
+ * SCHED_FIFO takes the CPU away from no thread of the same priority, so each has to leave the others their turns.
+ * For a short time, because they leave nothing to other programs.
+ */
 Test(busy, nobody_starves_among_real_time_holders)
 {
 	struct crowd *c;
 
 	stay_on_one_cpu();
 	require_real_time();
-	c = run_crowd(SIDES, UINT64_MAX, clock_ns() + SHARE_NS);
+	c = run_crowd(SIDES, UINT64_MAX, clock_ns() + SHARE_NS / 4);
 	check_shares(c);
 	munmap(c, 4096);
 }
