@@ -22,8 +22,8 @@ for page in "$pages"/*.[137]; do
 	target=$(sed -n 's/^\.so //p' "$page")
 	if [ -n "$target" ]; then
 		[ -s "$pages/$(basename "$target")" ] || fail "$page leads nowhere: $target"
-		name=$(basename "$page" .3)
-		grep -q "$name" "$pages/$(basename "$target")" || fail "$target does not tell of $name"
+		name=$(basename "$page")
+		sed 's/\\//g' "$pages/$(basename "$target")" | grep -q "${name%.*}" || fail "$target does not tell of $name"
 	elif command -v mandoc >/dev/null; then
 		# scdoc always leaves empty paragraphs behind, which do no harm.
 		mandoc -T lint -W warning "$page" | grep -v 'skipping paragraph macro' &&
@@ -32,7 +32,7 @@ for page in "$pages"/*.[137]; do
 done
 
 # A page that is referred to must exist, if it is one of ours.
-names=$(sed 's/\\f[BIR]//g; s/\\//g' "$pages"/*.[137] | grep -o 'bufpipe[a-z_]*([137])' | sort -u)
+names=$(sed 's/\\f[BIR]//g; s/\\//g' "$pages"/*.[137] | grep -o 'bufpipe[a-z_-]*([137])' | sort -u)
 for name in $names; do
 	page=$(echo "$name" | sed 's/(\(.\))/.\1/')
 	[ -s "$pages/$page" ] || fail "there is no $name"

@@ -19,6 +19,7 @@ enum {
 	STATUS_PEER = 5,     /* the other side ended early; nothing of it has been written here */
 	STATUS_PARTIAL = 6,  /* the same, and what has been written here is only a part */
 	STATUS_NOBODY = 7,   /* nobody came, or answered, in time */
+	STATUS_NONE = 8,     /* of list and show: no pipe of that name, process or number can be seen */
 	STATUS_UNREAD = 141, /* nobody reads the output any more: as SIGPIPE ends others */
 };
 

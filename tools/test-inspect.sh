@@ -28,6 +28,7 @@ is()
 	[ "$(ask "$1" "$2")" = "$3" ]
 }
 
+# What a terminal of 80 columns would show.
 is_narrow()
 {
 	[ "$(awk '{ if (length > n) n = length } END { print n + 0 }' "$1")" -le 80 ] || fail "more than 80 columns: $(cat "$1")"
@@ -63,15 +64,20 @@ test_both_ends_are_found()
 	expect_status 0 $? 'list'
 	"$bufpipe" ls >listed2 2>ls.err
 	expect_status 0 $? 'ls'
-	# A long number leaves room for the beginning of a name.
-	expect_said listed "$sender bu[a-z]* *$receiver bu"
-	expect_said listed2 "$receiver bu[a-z]* *$sender bu"
-	is_narrow listed
-	"$bufpipe" list --pid $$ >listed
-	expect_status 0 $? 'list --pid'
+	expect_said listed "bufpipe-recv *generic *$sender bufpipe.*  *$receiver bufpipe"
+	expect_said listed2 "bufpipe-send *generic *$receiver bufpipe.*  *$sender bufpipe"
+	"$bufpipe" list --pid $$ >listed 2>list.err
+	expect_status 8 $? 'list --pid'
+	expect_said list.err "process $$ holds no pipe"
 	grep -q bufpipe listed && fail "this shell holds no pipe"
-	"$bufpipe" list --name no-such-name >listed
+	"$bufpipe" list --stuck --name no-such-name >listed 2>list.err
+	expect_status 8 $? 'list --name'
+	expect_said list.err "no pipe named 'no-such-name'"
 	grep -q "$sender" listed && fail "not of this name"
+	# A name is found whichever end has it.
+	"$bufpipe" list --name bufpipe-recv --pid $sender >listed
+	expect_status 0 $? 'list --name'
+	[ "$(wc -l <listed)" = 3 ] || fail "not both directions: $(cat listed)"
 	"$bufpipe" show $sender >shown
 	expect_status 0 $? 'show'
 	expect_said shown "held by *$sender (bufpipe)"
@@ -98,8 +104,10 @@ test_a_stopped_receiver()
 	eventually is $sender 'r["sender"]["asleep_ns"] > 0' True
 	is $sender 'r["state"]' receiver-stopped || fail "state: $(ask $sender 'r["state"]')"
 	is $sender 'r["used"] > 0 and r["used"] <= r["size"]' True || fail "used: $(ask $sender 'r["used"]')"
-	"$bufpipe" list --stuck --pid $sender >listed
+	"$bufpipe" list --stuck=0.5 --pid $sender >listed
 	expect_status 3 $? 'it is stuck'
+	expect_said listed 'recv stopped, full '
+	COLUMNS=80 "$bufpipe" list --stuck --pid $sender >listed
 	expect_said listed 'recv stopped'
 	is_narrow listed
 	"$bufpipe" show $sender >shown
@@ -116,11 +124,14 @@ test_top()
 {
 	begin top
 	head -c 100000 /dev/zero >&9
-	timeout 60 "$bufpipe" top -b -n 3 -d 0.2 >tables 2>top.err
+	COLUMNS=80 timeout 60 "$bufpipe" top -b -n 3 -d 0.2 >tables 2>top.err
 	expect_status 0 $? "top: $(cat top.err)"
 	[ "$(grep -c '^ *PIPE ' tables)" = 3 ] || fail 'not three tables'
 	expect_said tables "$sender bu"
 	is_narrow tables
+	timeout 60 "$bufpipe" top -b -n 1 --pid $sender --sort fill >tables 2>top.err
+	expect_status 0 $? "top: $(cat top.err)"
+	[ "$(wc -l <tables)" = 4 ] || fail "other pipes, too: $(cat tables)"
 	"$bufpipe" top >tables 2>top.err
 	expect_status 2 $? 'no terminal'
 	timeout --signal=INT 1 "$bufpipe" top -b >tables 2>top.err
@@ -143,6 +154,12 @@ sys.exit(not (rings[0]['bytes_per_second'] > 0 and rates[0] > 0))
 END
 }
 
+# A single table is enough to see what is going on.
+first_table_has_rates()
+{
+	"$bufpipe" top -b -n 1 --pid $sender | grep -qE '[0-9.]+[KM] +[0-9]+% +[0-9]+% '
+}
+
 # The rate is that of the time between the two looks, and the busiest pipe comes first.
 test_rates()
 {
@@ -152,10 +169,11 @@ test_rates()
 	while printf '%070000d' 0; do sleep 0.05; done >&9 2>/dev/null &
 	feeder=$!
 	eventually rates_are_right 2>python.err || fail "$(cat python.err list.json)"
-	"$bufpipe" list --rate --sort time --pid $sender >listed
+	COLUMNS=80 "$bufpipe" list --rate=0.1 --sort time --pid $sender >listed
 	expect_status 0 $? 'list --rate'
 	expect_said listed 'MSG/S'
 	is_narrow listed
+	eventually first_table_has_rates
 	kill $feeder
 	wait $feeder 2>/dev/null
 	for i in pipe name fill time; do
@@ -185,6 +203,44 @@ test_nothing_is_touched()
 	grep -E '(^|[0-9 ])(kill|tkill|tgkill|pidfd_[a-z_]*|ptrace|process_[a-z]*|rt_(tg)?sigqueueinfo|perf_event_open|bpf|futex_wake|connect|sendmsg|sendto)\(' trace &&
 		fail 'it does something to others'
 	end
+}
+
+# cpu_of_a_transfer NAME: the CPU time, in milliseconds, in which a sender and a receiver move 100 MB.
+cpu_of_a_transfer()
+{
+	python3 - "$bufpipe" "$1" <<'END'
+import resource, subprocess, sys
+receiver = subprocess.Popen([sys.argv[1], 'recv', sys.argv[2]], stdout=subprocess.DEVNULL)
+data = subprocess.Popen(['head', '-c', '100000000', '/dev/zero'], stdout=subprocess.PIPE)
+sender = subprocess.Popen([sys.argv[1], 'send', sys.argv[2]], stdin=data.stdout)
+data.stdout.close()
+assert sender.wait() == 0 and receiver.wait() == 0 and data.wait() == 0
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(int((used.ru_utime + used.ru_stime) * 1000))
+END
+}
+
+# To be watched costs a busy pipe nothing. CPU time is counted, which the time that top takes from others does not
+# change; but how much a side spins does, so the cheapest of several transfers are compared, and with much patience.
+test_busy_beside_top()
+{
+	local watcher i used alone=1000000 watched=1000000
+
+	test=busy
+	echo "---- $test"
+	for i in 1 2 3; do
+		used=$(cpu_of_a_transfer "$name-busy") || fail 'a transfer alone'
+		[ "$used" -ge "$alone" ] || alone=$used
+		"$bufpipe" top -b -d 0.01 >tables 2>top.err &
+		watcher=$!
+		used=$(cpu_of_a_transfer "$name-busy") || fail 'a transfer beside top'
+		[ "$used" -ge "$watched" ] || watched=$used
+		kill $watcher
+		finish $watcher
+		expect_status 143 $? "top: $(cat top.err)"
+	done
+	echo "CPU time: $alone ms alone, $watched ms beside top"
+	[ "$watched" -le $((4 * alone + 200)) ] || fail 'it is much dearer to be watched'
 }
 
 # Senders and receivers that are killed while somebody watches: each table is whole.
@@ -287,11 +343,11 @@ END
 		"$bufpipe" list >listed 2>list.err
 		expect_status 0 $? 'list'
 		LC_ALL=C grep -q '[^ -~]' listed && fail 'it prints what is no text'
-		"$bufpipe" top -b -n 2 -d 0.05 >tables 2>top.err
+		COLUMNS=80 "$bufpipe" top -b -n 2 -d 0.05 >tables 2>top.err
 		expect_status 0 $? "top: $(cat top.err)"
 		LC_ALL=C grep -q '[^ -~]' tables && fail 'it prints what is no text'
 		is_narrow tables
-		"$bufpipe" list --rate=1 --sort rate >listed 2>list.err
+		COLUMNS=80 "$bufpipe" list --rate=0.1 --sort rate >listed 2>list.err
 		expect_status 0 $? 'list --rate'
 		is_narrow listed
 		"$bufpipe" show $liar >shown 2>&1
@@ -304,20 +360,41 @@ END
 	end
 }
 
+# A terminal is filled, and not more: what does not fit is cut or left out.
+test_widths()
+{
+	local width
+
+	if ! command -v script >/dev/null; then
+		echo '---- widths: skipped, there is no script(1)'
+		return
+	fi
+	begin widths
+	for width in 80 160; do
+		script -qec "stty cols $width; '$bufpipe' list --pid $sender" typescript </dev/null >screen
+		tr -d '\r' <screen >listed
+		expect_said listed "$sender bu"
+		[ "$(awk '{ if (length > n) n = length } END { print n }' listed)" -le $width ] ||
+			fail "more than $width columns: $(cat listed)"
+	done
+	expect_said listed 'bufpipe-recv *generic '
+	end
+}
+
 test_usage()
 {
 	local words
 
 	test=usage
 	echo "---- $test"
-	for words in 'list x' 'list --pid' 'list --pid x' 'list --stuck=x' 'list --nonsense' 'list --sort x' 'list --rate=x' show 'show a b' 'show --x' 'top x' 'top -n 0' 'top -d x'; do
+	for words in 'list x' 'list --pid' 'list --pid x' 'list --stuck=x' 'list --nonsense' 'list --sort x' 'list --rate=x' 'list --rate=-1' 'top --pid x' 'top --sort x' 'top -n 1x' show 'show a b' 'show --x' 'top x' 'top -n 0' 'top -d x'; do
 		# shellcheck disable=SC2086 # the words are the arguments
 		"$bufpipe" $words >out 2>err
 		expect_status 2 $? "$words"
 		expect_said err 'bufpipe'
 	done
 	"$bufpipe" show no-such-pipe >out 2>err
-	expect_status 1 $? 'show of nothing'
+	expect_status 8 $? 'show of nothing'
 	"$bufpipe" list --help >out
 	expect_status 0 $? 'help'
 	expect_said out 'usage: bufpipe list'
@@ -330,8 +407,10 @@ test_a_stopped_receiver
 test_top
 test_rates
 test_nothing_is_touched
+test_busy_beside_top
 test_top_through_a_storm
 test_races_of_exit
 test_numbers_that_lie
+test_widths
 test_usage
 [ $failures -eq 0 ]

@@ -18,7 +18,7 @@ of_help()
 of_page()
 {
 	{
-		grep -E '^\*--' "$pages/$1" | grep -oE '\*--[a-z-]+\*'
+		grep -E '^\*--?[a-z]' "$pages/$1" | grep -oE '\*--?[a-z-]+\*'
 		grep -oE '\[\*--?[a-z-]+\*' "$pages/$1"
 	} | grep -oE -- '--?[a-z-]+' | sort -u
 }
@@ -36,7 +36,9 @@ same()
 	failed=1
 }
 
-same bufpipe.1.scd send recv list top
+same bufpipe-list.1.scd list
+same bufpipe-send.1.scd send recv
+same bufpipe-top.1.scd top
 same bufpipe-bridge.1.scd bridge
 
 # The synopsis has every command.

@@ -100,7 +100,7 @@ struct rates {
 struct ring_view {
 	struct side sender;
 	struct side receiver;
-	const char *name;
+	const char *name; /* that of the sending end, or of the other where that has none */
 	bool is_static;
 	bool duplex;
 	bool shared;
@@ -117,11 +117,12 @@ struct ring_view {
 struct rings {
 	struct ring_view *list;
 	size_t n;
+	bool known; /* there is one of the name, the process and the number that are wished, stuck or not */
 };
 
 /* Which rings are wanted, and when one is stuck. */
 struct wish {
-	const char *name;    /* NULL: any */
+	const char *name;    /* of the one end or the other; NULL: any */
 	pid_t pid;           /* 0: any */
 	ino_t inode;         /* 0: any */
 	bool stuck;          /* those alone */
@@ -143,19 +144,30 @@ enum order { BY_PIPE = 'p', BY_NAME = 'n', BY_FILL = 'f', BY_RATE = 'r', BY_SINC
 
 /* 0 or a negative errno; then the sample is empty. */
 int sample_take(struct sample *sample, const struct wish *wish);
+/* The same, with the rates of so many nanoseconds, which it takes. */
+int sample_measure(struct sample *sample, const struct wish *wish, int64_t ns);
 void sample_drop(struct sample *sample);
 /* Fills in the rates since an earlier sample; both are in the order of pipes then. */
 void sample_compare(struct sample *now, struct sample *before);
+#define NO_ORDER "--sort: '%s' is none of pipe, name, fill, rate and time"
+/* False if the word is no order. */
+bool parse_order(enum order *order, const char *word);
+/* A number of seconds, which may have a fraction; false if it is none, or beyond 'most' seconds. */
+bool parse_seconds(int64_t *ns, const char *text, double most);
+/* False if text is no pid. */
+bool parse_pid(pid_t *pid, const char *text);
 /* The largest rate, fill or time first. */
 void sample_sort(struct sample *sample, enum order order);
 
-/* A word or two, as "full 12s". */
+/* A word or two, as "full 12s"; the most important come first. */
 void state_text(char *text, size_t size, const struct ring_view *ring);
 /* A sentence. */
 void print_verdict(FILE *file, const struct ring_view *ring);
 
 /* What of the machine could not be seen, on stderr. */
 void complain_unseen(const struct scan *scan);
+/* That nothing of this name or process is there; STATUS_NONE. */
+int complain_none(const struct wish *wish);
 
 /* Text of strangers, in which nothing but printable ASCII remains. */
 void clean_text(char *to, size_t size, const char *from, size_t len);
@@ -164,10 +176,16 @@ void print_json_string(FILE *file, const char *text);
 void short_number(char text[8], uint64_t number);
 /* At most 4 or 5 characters, as "12s", "3m", "2h". */
 void short_time(char text[8], int64_t ns);
-/* "812 worker+2", at most width characters. */
+/* "812 worker+2". */
 void side_text(char *text, size_t size, const struct side *side);
 unsigned percent(uint64_t part, uint64_t whole);
 void bar_text(char *text, unsigned width, unsigned percent);
+
+/* The columns that list, list --rate and top show. */
+enum view { VIEW_LIST, VIEW_RATES, VIEW_TOP };
+
+/* A table of at most so many rings, as wide as standard output.  0 or -ENOMEM. */
+int print_rings(FILE *file, const struct rings *rings, enum view view, size_t most);
 
 /* with_rates: those of sample_compare, too. */
 void print_json(FILE *file, const struct sample *sample, bool with_rates);

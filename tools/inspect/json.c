@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The schema is documented in bufpipe(1): what is there keeps its name and meaning. */
+/* The schema is documented in bufpipe-list(1): what is there keeps its name and meaning. */
 #include <inttypes.h>
 
 #include "inspect.h"
@@ -30,6 +30,8 @@ static void print_side(FILE *file, const char *name, const struct side *side)
 		fprintf(file, "%ju", (uintmax_t)side->region->inode);
 	else
 		fputs("null", file);
+	fputs(", \"name\": ", file);
+	print_json_string(file, side->region ? side->region->control.about.name : "");
 	fputs(",\n      \"processes\": ", file);
 	print_processes(file, side);
 	fprintf(file,

@@ -2,10 +2,12 @@
 /* bufpipe list: one line for each ring. */
 #include <errno.h>
 #include <getopt.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "inspect.h"
+
+#define MOST_SECONDS 1e9
+#define NO_SECONDS   "%s: '%s' is no number of seconds"
 
 struct list_options {
 	struct wish wish;
@@ -14,26 +16,6 @@ struct list_options {
 	int64_t rate_ns;
 	enum order order;
 };
-
-static bool parse_order(enum order *order, const char *word)
-{
-	static const struct {
-		const char *word;
-		enum order order;
-	} orders[] = {
-		{ "pipe", BY_PIPE }, { "name", BY_NAME },  { "fill", BY_FILL },
-		{ "rate", BY_RATE }, { "time", BY_SINCE },
-	};
-
-	for (unsigned i = 0; i < sizeof(orders) / sizeof(orders[0]); i++) {
-		/* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): --sort has an argument */
-		if (strcmp(word, orders[i].word) == 0) {
-			*order = orders[i].order;
-			return true;
-		}
-	}
-	return false;
-}
 
 static int parse(struct list_options *o, int argc, char **argv)
 {
@@ -50,37 +32,27 @@ static int parse(struct list_options *o, int argc, char **argv)
 				    .rate_ns = SECOND_NS,
 				    .order = BY_PIPE };
 	while ((option = getopt_long(argc, argv, "h", known, NULL)) != -1) {
-		char *end = NULL;
-		long number = 0;
-
-		if (optarg && option != NAME && option != SORT) {
-			number = strtol(optarg, &end, 10);
-			if (end == optarg || *end || number < 0 || number > 1000000000)
-				return complain_usage(&command_list, "'%s' is no number for --%s", optarg,
-						      known[option - NAME].name);
-		}
 		switch (option) {
 		case NAME:
 			o->wish.name = optarg;
 			break;
 		case PID:
-			o->wish.pid = (pid_t)number;
+			if (!parse_pid(&o->wish.pid, optarg))
+				return complain_usage(&command_list, "--pid: '%s' is no process id", optarg);
 			break;
 		case STUCK:
 			o->wish.stuck = true;
-			if (optarg)
-				o->wish.patience_ns = number * SECOND_NS;
+			if (optarg && !parse_seconds(&o->wish.patience_ns, optarg, MOST_SECONDS))
+				return complain_usage(&command_list, NO_SECONDS, "--stuck", optarg);
 			break;
 		case RATE:
 			o->rates = true;
-			if (optarg)
-				o->rate_ns = number * SECOND_NS;
+			if (optarg && !parse_seconds(&o->rate_ns, optarg, MOST_SECONDS))
+				return complain_usage(&command_list, NO_SECONDS, "--rate", optarg);
 			break;
 		case SORT:
 			if (!parse_order(&o->order, optarg))
-				return complain_usage(
-					&command_list,
-					"--sort: '%s' is none of pipe, name, fill, rate and time", optarg);
+				return complain_usage(&command_list, NO_ORDER, optarg);
 			o->rates |= o->order == BY_RATE;
 			break;
 		case JSON:
@@ -89,7 +61,7 @@ static int parse(struct list_options *o, int argc, char **argv)
 		case 'h':
 			return print(command_list.help) ? STATUS_FAILED : -1;
 		default:
-			return complain_usage(&command_list, "list takes other options");
+			return hint(&command_list); /* getopt has complained */
 		}
 	}
 	if (optind < argc)
@@ -97,75 +69,28 @@ static int parse(struct list_options *o, int argc, char **argv)
 	return 0;
 }
 
-/* The part of a line between the receiver and the state: how many messages so far, or how many a second. */
-static void flow_text(char *text, size_t size, const struct ring_view *r, bool rates)
+static int take(struct sample *sample, const struct list_options *o)
 {
-	unsigned full = percent(r->used, r->size);
-	char messages[8];
-	char bytes[8];
-	char bar[4];
+	int r = o->rates ? sample_measure(sample, &o->wish, o->rate_ns) : sample_take(sample, &o->wish);
 
-	short_number(messages, rates ? r->rates.messages : r->sender.messages);
-	short_number(bytes, r->rates.bytes);
-	bar_text(bar, 3, full);
-	if (rates)
-		snprintf(text, size, "%3u%% %5s %5s", full, messages, bytes);
-	else
-		snprintf(text, size, "%3u%% %s %5s", full, bar, messages);
-}
-
-static void print_line(const struct ring_view *r, bool rates)
-{
-	char name[LAYOUT_NAME];
-	char sender[14];
-	char receiver[14];
-	char flow[32];
-	char state[48];
-
-	clean_text(name, sizeof(name), r->name, sizeof(name));
-	side_text(sender, sizeof(sender), &r->sender);
-	side_text(receiver, sizeof(receiver), &r->receiver);
-	flow_text(flow, sizeof(flow), r, rates);
-	state_text(state, sizeof(state), r);
-	printf("%8ju %-7.7s %-7s %-13s %-13s %s %s\n", (uintmax_t)r->sender.region->inode, name,
-	       r->is_static ? "static" : "generic", sender, receiver, flow, state);
-}
-
-static void print_table(const struct rings *rings, bool rates)
-{
-	printf("%8s %-7s %-7s %-13s %-13s %-*s %5s %s\n", "PIPE", "NAME", "KIND", "SENDER", "RECEIVER",
-	       rates ? 10 : 8, rates ? "FILL MSG/S" : "FILL", rates ? "B/S" : "MSGS", "STATE");
-	for (size_t i = 0; i < rings->n; i++)
-		print_line(&rings->list[i], rates);
-}
-
-/* Fills in the rates, which takes their time. */
-static int measure(struct sample *now, const struct list_options *o)
-{
-	struct sample before = *now;
-	int r;
-
-	sleep_ns(o->rate_ns);
-	r = sample_take(now, &o->wish);
-	if (r == 0)
-		sample_compare(now, &before);
-	sample_drop(&before);
-	return r;
-}
-
-static int look(struct sample *sample, const struct list_options *o)
-{
-	struct wish first = o->wish;
-	int r;
-
-	/* What is stuck at the end counts. */
-	first.stuck &= !o->rates;
-	r = sample_take(sample, &first);
-	if (r == 0 && o->rates)
-		r = measure(sample, o);
 	if (r == 0)
 		sample_sort(sample, o->order);
 	return r;
+}
+
+static int print_list(const struct sample *sample, const struct list_options *o)
+{
+	int r = 0;
+
+	if (o->json)
+		print_json(stdout, sample, o->rates);
+	else
+		r = print_rings(stdout, &sample->rings, o->rates ? VIEW_RATES : VIEW_LIST, SIZE_MAX);
+	if (r < 0) {
+		complain("%s", strerror(-r));
+		return STATUS_FAILED;
+	}
+	return print(""); /* what standard output says */
 }
 
 static int run(int argc, char **argv)
@@ -177,17 +102,15 @@ static int run(int argc, char **argv)
 
 	if (status)
 		return status < 0 ? 0 : status;
-	r = look(&sample, &o);
+	r = take(&sample, &o);
 	if (r < 0) {
 		complain("%s%s", r == -ENOMEM ? "" : "/proc: ", strerror(-r));
 		return STATUS_FAILED;
 	}
-	if (o.json)
-		print_json(stdout, &sample, o.rates);
-	else
-		print_table(&sample.rings, o.rates);
-	status = print(""); /* what standard output says */
+	status = print_list(&sample, &o);
 	complain_unseen(sample.scan);
+	if (!status && (o.wish.name || o.wish.pid) && !sample.rings.known)
+		status = complain_none(&o.wish);
 	if (!status && o.wish.stuck && sample.rings.n)
 		status = STATUS_STUCK;
 	sample_drop(&sample);
@@ -202,13 +125,13 @@ const struct command command_list = {
 		"Shows the pipes that this user may see, one line for each direction; also 'ls'.\n"
 		"It looks at /proc and at the pipes' memory, and disturbs nobody.\n"
 		"\n"
-		"  --name NAME        those of this name\n"
-		"  --pid PID          those that this process holds\n"
+		"  --name NAME        those of this name; status 8 if there is none\n"
+		"  --pid PID          those that this process holds; status 8 if there is none\n"
 		"  --stuck[=SECONDS]  those that are stuck; status 3 if there are any\n"
 		"                     (full for so long, 10 if not given; a side that is stopped; or\n"
 		"                     unread messages and nobody who receives)\n"
 		"  --rate[=SECONDS]   measure for so long (1), and show messages and bytes a second\n"
 		"  --sort ORDER       pipe, name, fill, rate or time (of waiting), the largest first\n"
-		"  --json             for programs; the schema is in bufpipe(1)\n",
+		"  --json             for programs; the schema is in bufpipe-list(1)\n",
 	.run = run,
 };

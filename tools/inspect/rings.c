@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* From regions to rings: which two belong together, and what their numbers mean. */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -103,6 +104,8 @@ static void read_ring(struct ring_view *r, const struct region_view *from, const
 		uint64_t head = WORD(c->head) & ~HEAD_HELD;
 		uint64_t received = WORD(c->released) + WORD(c->taken) - WORD(c->recv_meter.fragments);
 
+		if (!*r->name)
+			r->name = to->control.about.name;
 		count_holders(&r->receiver);
 		read_meter(&r->receiver, &c->recv_meter, &c->recv_waiter, scan->when);
 		r->used = distance(tail, head, r->size);
@@ -143,14 +146,15 @@ static bool holds(const struct side *side, pid_t pid)
 
 static bool is_wanted(const struct ring_view *r, const struct wish *wish)
 {
-	if (wish->name && strcmp(wish->name, r->name) != 0)
+	if (wish->name && strcmp(wish->name, r->name) != 0 &&
+	    (!r->receiver.region || strcmp(wish->name, r->receiver.region->control.about.name) != 0))
 		return false;
 	if (wish->pid && !holds(&r->sender, wish->pid) && !holds(&r->receiver, wish->pid))
 		return false;
 	if (wish->inode && r->sender.region->inode != wish->inode &&
 	    (!r->receiver.region || r->receiver.region->inode != wish->inode))
 		return false;
-	return !wish->stuck || r->stuck;
+	return true;
 }
 
 int rings_find(struct rings *rings, const struct scan *scan, const struct wish *wish)
@@ -160,11 +164,16 @@ int rings_find(struct rings *rings, const struct scan *scan, const struct wish *
 		return -ENOMEM;
 	for (size_t i = 0; i < scan->n; i++) {
 		const struct region_view *r = scan->regions[i];
+		struct ring_view *ring;
 
 		if (!r->ours || !(r->control.identity.flags & LAYOUT_SENDS))
 			continue;
-		read_ring(&rings->list[rings->n], r, find_peer(scan, r), scan, wish);
-		rings->n += is_wanted(&rings->list[rings->n], wish);
+		ring = &rings->list[rings->n];
+		read_ring(ring, r, find_peer(scan, r), scan, wish);
+		if (!is_wanted(ring, wish))
+			continue;
+		rings->known = true;
+		rings->n += !wish->stuck || ring->stuck;
 	}
 	return 0;
 }
@@ -186,11 +195,16 @@ void state_text(char *text, size_t size, const struct ring_view *r)
 		[STATE_RECEIVER_GONE] = "recv gone",
 		[STATE_UNSEEN] = "unseen",
 	};
+	const char *more = "";
 	char time[8] = "";
 
-	if (r->since && (r->state == STATE_EMPTY || r->state == STATE_FULL))
+	if (r->since)
 		short_time(time, r->since);
-	snprintf(text, size, "%s%s%s", words[r->state], *time ? " " : "", time);
+	if (*time && (r->state == STATE_EMPTY || r->state == STATE_FULL))
+		more = " ";
+	else if (*time && r->state != STATE_FLOWS)
+		more = r->sender.asleep ? ", full " : ", empty ";
+	snprintf(text, size, "%s%s%s", words[r->state], more, *more ? time : "");
 }
 
 static void print_first(FILE *file, const char *what, const struct side *side)
@@ -199,6 +213,28 @@ static void print_first(FILE *file, const char *what, const struct side *side)
 		fprintf(file, "the %s, pid %d (%s),", what, (int)side->first->pid, side->first->command);
 	else
 		fprintf(file, "the %s", what);
+}
+
+/* What the kernel says that the process does, if there is one alone. */
+static void print_doing(FILE *file, const struct side *side)
+{
+	char state = side->first ? side->first->state : 0;
+
+	if (side->holders != 1)
+		return;
+	if (state == 'R')
+		fputs(": it runs", file);
+	else if (state == 'S')
+		fputs(": it sleeps in something else", file);
+	else if (state == 'D')
+		fputs(": it is in an uninterruptible sleep, as for a disk", file);
+}
+
+/* Messages that nobody is left to read. */
+static void print_lost(FILE *file, const struct ring_view *r)
+{
+	if (r->messages)
+		fprintf(file, "; unread: %" PRIu64, r->messages);
 }
 
 void print_verdict(FILE *file, const struct ring_view *r)
@@ -220,6 +256,8 @@ void print_verdict(FILE *file, const struct ring_view *r)
 	case STATE_FULL:
 		print_first(file, "receiver", &r->receiver);
 		fputs(" does not receive fast enough", file);
+		if (!r->receiver.sleeps)
+			print_doing(file, &r->receiver);
 		break;
 	case STATE_SENDER_STOPPED:
 		print_first(file, "sender", &r->sender);
@@ -231,9 +269,11 @@ void print_verdict(FILE *file, const struct ring_view *r)
 		break;
 	case STATE_SENDER_GONE:
 		fputs("nobody holds the sending end any more", file);
+		print_lost(file, r);
 		break;
 	case STATE_RECEIVER_GONE:
 		fputs("nobody holds the receiving end any more", file);
+		print_lost(file, r);
 		break;
 	case STATE_UNSEEN:
 		fputs("not all processes that hold it can be seen", file);

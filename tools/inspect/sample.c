@@ -78,6 +78,25 @@ static int by_since(const void *a, const void *b)
 	return compare((uint64_t)y->since, (uint64_t)x->since) ?: by_pipe(a, b);
 }
 
+bool parse_order(enum order *order, const char *word)
+{
+	static const struct {
+		const char *word;
+		enum order order;
+	} orders[] = {
+		{ "pipe", BY_PIPE }, { "name", BY_NAME },  { "fill", BY_FILL },
+		{ "rate", BY_RATE }, { "time", BY_SINCE },
+	};
+
+	for (unsigned i = 0; i < sizeof(orders) / sizeof(orders[0]); i++) {
+		if (strcmp(word, orders[i].word) == 0) {
+			*order = orders[i].order;
+			return true;
+		}
+	}
+	return false;
+}
+
 void sample_sort(struct sample *s, enum order order)
 {
 	int (*in_order)(const void *, const void *) = by_pipe;
@@ -126,4 +145,23 @@ void sample_compare(struct sample *now, struct sample *before)
 			.receiver_waits = share(&ring->receiver, &old->receiver, ns),
 		};
 	}
+}
+
+int sample_measure(struct sample *s, const struct wish *wish, int64_t ns)
+{
+	struct wish any = *wish;
+	struct sample before;
+	int r;
+
+	/* A ring that is stuck at the end need not have been so at the beginning. */
+	any.stuck = false;
+	r = sample_take(&before, &any);
+	if (r < 0)
+		return r;
+	sleep_ns(ns);
+	r = sample_take(s, wish);
+	if (r == 0)
+		sample_compare(s, &before);
+	sample_drop(&before);
+	return r;
 }

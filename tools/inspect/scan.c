@@ -355,3 +355,14 @@ void complain_unseen(const struct scan *scan)
 	else if (scan->unreadable)
 		complain("%u regions of others could not be read; root sees all", scan->unreadable);
 }
+
+int complain_none(const struct wish *wish)
+{
+	if (!wish->pid)
+		complain("no pipe named '%s' can be seen", wish->name);
+	else if (!wish->name)
+		complain("process %d holds no pipe that can be seen", (int)wish->pid);
+	else
+		complain("process %d holds no pipe named '%s' that can be seen", (int)wish->pid, wish->name);
+	return STATUS_NONE;
+}

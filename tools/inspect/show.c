@@ -103,11 +103,13 @@ static int run(int argc, char **argv)
 	r = show(scan, argv[1]);
 	status = print("");
 	if (r == -ENOENT)
-		complain("%s: no such process with a pipe, name or pipe can be seen", argv[1]);
+		complain("no pipe with this number, process or name can be seen: %s", argv[1]);
 	else if (r < 0)
 		complain("%s", strerror(-r));
 	complain_unseen(scan);
 	scan_free(scan);
+	if (r == -ENOENT && !status)
+		return STATUS_NONE;
 	return r < 0 ? STATUS_FAILED : status;
 }
 
@@ -117,6 +119,7 @@ const struct command command_show = {
 	.help = "usage: bufpipe show PID|NAME|PIPE\n"
 		"\n"
 		"Shows both sides of the pipes that a process holds, of those of a name, or of the\n"
-		"pipe of this number in 'bufpipe list', and says in words what they wait for.\n",
+		"pipe of this number in 'bufpipe list', and says in words what they wait for.\n"
+		"Status 8 if there is none.\n",
 	.run = run,
 };

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Numbers, times and names in few characters. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "inspect.h"
@@ -61,19 +62,35 @@ void short_time(char text[8], int64_t ns)
 
 void side_text(char *text, size_t size, const struct side *side)
 {
-	char more[16] = "";
-	size_t room;
-
-	if (!side->first) {
+	if (!side->first)
 		snprintf(text, size, "-");
-		return;
-	}
-	if (side->holders > 1)
-		snprintf(more, sizeof(more), "+%u", side->holders - 1);
-	/* The number of the others stays, and the command gives way. */
-	room = size > strlen(more) ? size - strlen(more) : 1;
-	snprintf(text, room, "%d %s", (int)side->first->pid, side->first->command);
-	strncat(text, more, size - strlen(text) - 1);
+	else if (side->holders > 1)
+		snprintf(text, size, "%d %s+%u", (int)side->first->pid, side->first->command,
+			 side->holders - 1);
+	else
+		snprintf(text, size, "%d %s", (int)side->first->pid, side->first->command);
+}
+
+bool parse_seconds(int64_t *ns, const char *text, double most)
+{
+	char *end;
+	double number = strtod(text, &end);
+
+	if (*text < '0' || *text > '9' || *end || !(number >= 0 && number <= most))
+		return false;
+	*ns = (int64_t)(number * 1e9);
+	return true;
+}
+
+bool parse_pid(pid_t *pid, const char *text)
+{
+	char *end;
+	long number = strtol(text, &end, 10);
+
+	if (*text < '0' || *text > '9' || *end || number < 1 || number > INT32_MAX)
+		return false;
+	*pid = (pid_t)number;
+	return true;
 }
 
 unsigned percent(uint64_t part, uint64_t whole)

@@ -16,27 +16,11 @@ struct top {
 	long rounds; /* 0: without end */
 	int64_t interval_ns;
 	enum order order;
+	struct wish wish;
 };
 
-static void print_ring(const struct ring_view *r)
-{
-	char name[LAYOUT_NAME];
-	char sender[12];
-	char receiver[12];
-	char messages[8];
-	char bytes[8];
-	char state[48];
-
-	clean_text(name, sizeof(name), r->name, sizeof(name));
-	side_text(sender, sizeof(sender), &r->sender);
-	side_text(receiver, sizeof(receiver), &r->receiver);
-	short_number(messages, r->rates.messages);
-	short_number(bytes, r->rates.bytes);
-	state_text(state, sizeof(state), r);
-	printf("%8ju %-7.7s %-11s %-11s %3u%% %5s %5s %3u%% %3u%% %s\n", (uintmax_t)r->sender.region->inode,
-	       name, sender, receiver, percent(r->used, r->size), messages, bytes, r->rates.sender_waits,
-	       r->rates.receiver_waits, state);
-}
+/* The first table shows the rates of so long, or of the interval if that is shorter. */
+#define FIRST_NS (SECOND_NS / 5)
 
 /* Lines of the terminal for pipes; in a batch all of them. */
 static size_t most_rows(const struct top *top)
@@ -50,17 +34,15 @@ static size_t most_rows(const struct top *top)
 
 static int print_sample(const struct top *top, const struct sample *now)
 {
-	size_t most = most_rows(top);
-	size_t n = now->rings.n;
+	const char *keys = top->batch ? "" : "; q quits, r f p n s sort by rate, fill, pipe, name, time";
+	int r;
 
 	if (!top->batch)
 		fputs("\033[H\033[J", stdout);
-	printf("%zu rings, %u processes not seen%s\n", n, now->scan->unseen,
-	       top->batch ? "" : "; q quits, r f p n s sort by rate, fill, pipe, name, time");
-	printf("%8s %-7s %-11s %-11s %4s %5s %5s %4s %4s %s\n", "PIPE", "NAME", "SENDER", "RECEIVER", "FILL",
-	       "MSG/S", "B/S", "SW", "RW", "STATE");
-	for (size_t i = 0; i < n && i < most; i++)
-		print_ring(&now->rings.list[i]);
+	printf("%zu rings, %u processes not seen%s\n", now->rings.n, now->scan->unseen, keys);
+	r = print_rings(stdout, &now->rings, VIEW_TOP, most_rows(top));
+	if (r < 0)
+		return r;
 	return fflush(stdout) < 0 ? -errno : 0;
 }
 
@@ -92,24 +74,25 @@ static bool rest(struct top *top, int64_t until)
 
 static int watch(struct top *top)
 {
-	const struct wish any = { .patience_ns = 10 * SECOND_NS };
-	struct sample before = { 0 };
-	struct sample now = { 0 };
-	bool more = true;
-	int r = 0;
+	int64_t first_ns = top->interval_ns < FIRST_NS ? top->interval_ns : FIRST_NS;
+	struct sample before;
+	struct sample now;
+	int r = sample_take(&before, &top->wish);
+	bool more;
 
+	if (r < 0)
+		return r;
+	more = rest(top, before.scan->when + first_ns);
 	for (long round = 1; more && r == 0; round++) {
-		r = sample_take(&now, &any);
-		if (r == 0 && before.scan)
-			sample_compare(&now, &before);
-		if (r == 0) {
-			sample_sort(&now, top->order);
-			r = print_sample(top, &now);
-		}
-		more = r == 0 && round != top->rounds && rest(top, now.scan->when + top->interval_ns);
+		r = sample_take(&now, &top->wish);
+		if (r < 0)
+			break;
+		sample_compare(&now, &before);
+		sample_sort(&now, top->order);
+		r = print_sample(top, &now);
 		sample_drop(&before);
 		before = now;
-		now = (struct sample){ 0 };
+		more = r == 0 && round != top->rounds && rest(top, now.scan->when + top->interval_ns);
 	}
 	sample_drop(&before);
 	return r;
@@ -117,30 +100,56 @@ static int watch(struct top *top)
 
 static int parse(struct top *top, int argc, char **argv)
 {
-	static const struct option known[] = { { "help", no_argument, NULL, 'h' }, { 0 } };
+	enum { NAME = 256, PID, SORT };
+	static const struct option known[] = {
+		{ "name", required_argument, NULL, NAME },
+		{ "pid", required_argument, NULL, PID },
+		{ "sort", required_argument, NULL, SORT },
+		{ "help", no_argument, NULL, 'h' },
+		{ 0 },
+	};
 	int option;
 
-	*top = (struct top){ .interval_ns = SECOND_NS, .order = BY_RATE };
+	*top = (struct top){
+		.interval_ns = SECOND_NS,
+		.order = BY_RATE,
+		.wish.patience_ns = 10 * SECOND_NS,
+	};
 	while ((option = getopt_long(argc, argv, "bn:d:h", known, NULL)) != -1) {
-		char *end = NULL;
-		double number = optarg ? strtod(optarg, &end) : 0;
+		char *end;
 
-		if (optarg && (end == optarg || *end || !(number >= 0.01 && number <= 1e6)))
-			return complain_usage(&command_top, "'%s' is no number for -%c", optarg, option);
 		switch (option) {
 		case 'b':
 			top->batch = true;
 			break;
 		case 'n':
-			top->rounds = number < 1 ? 1 : (long)number;
+			top->rounds = strtol(optarg, &end, 10);
+			if (*end || top->rounds < 1)
+				return complain_usage(&command_top, "-n: '%s' is no number of tables",
+						      optarg);
 			break;
 		case 'd':
-			top->interval_ns = (int64_t)(number * 1e9);
+			if (!parse_seconds(&top->interval_ns, optarg, 1e6) ||
+			    top->interval_ns < SECOND_NS / 100)
+				return complain_usage(&command_top,
+						      "-d: '%s' is no number of seconds of 0.01 or more",
+						      optarg);
+			break;
+		case NAME:
+			top->wish.name = optarg;
+			break;
+		case PID:
+			if (!parse_pid(&top->wish.pid, optarg))
+				return complain_usage(&command_top, "--pid: '%s' is no process id", optarg);
+			break;
+		case SORT:
+			if (!parse_order(&top->order, optarg))
+				return complain_usage(&command_top, NO_ORDER, optarg);
 			break;
 		case 'h':
 			return print(command_top.help) ? STATUS_FAILED : -1;
 		default:
-			return complain_usage(&command_top, "top takes other options");
+			return hint(&command_top); /* getopt has complained */
 		}
 	}
 	if (optind < argc)
@@ -188,8 +197,11 @@ const struct command command_top = {
 		"how much of the time the sender (SW) and the receiver (RW) slept in a call.\n"
 		"Keys: q quits; r, f, p, n and s sort by rate, fill, pipe, name and time of sleep.\n"
 		"\n"
-		"  -b          batch: one table after another, for files and other programs\n"
-		"  -n COUNT    so many tables, then stop\n"
-		"  -d SECONDS  the time between two\n",
+		"  -b            batch: one table after another, for files and other programs\n"
+		"  -n COUNT      so many tables, then stop\n"
+		"  -d SECONDS    the time between two; a fraction is fine\n"
+		"  --name NAME   the pipes of this name alone\n"
+		"  --pid PID     those that this process holds\n"
+		"  --sort ORDER  pipe, name, fill, rate (as without this) or time (of waiting)\n",
 	.run = run,
 };
