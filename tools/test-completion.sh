@@ -43,15 +43,47 @@ expect '--any-user --auth' bridge --a
 expect '--keep' recv --k
 expect '--rate' list --ra
 expect 'fill' list --sort f
+expect 'fill' top --sort f
+expect '' top -d 1
 expect '' list --pid 1
 expect 'test-completion-command' recv --exec test-completion-c
 cd "$directory"
 expect 'bufpipe.bash' recv bufpipe.b
 
-# Each option that is offered is one that the program knows.
-for command in send recv list; do
-	for option in $(offers $command --); do
-		if "$program" $command "$option" 2>&1 </dev/null | grep -q 'unrecognized option'; then
+# What a help explains at the beginning of a line.
+explained() {
+	"$program" help "$1" | sed -nE 's/^  (-.*)/\1/p' | sed 's/  .*//' | grep -oE -- '--?[a-z-]+' | sort -u
+}
+
+# What zsh would offer, with its own functions replaced by those that print what they get.
+offered_by_zsh() {
+	# shellcheck disable=SC2016 # zsh expands them
+	zsh -f -c '
+		_arguments() { print -rl -- "$@" }
+		_call_program() { shift; "$@" }
+		words=("$1" "$2" "") CURRENT=3
+		. ./_bufpipe' zsh "$program" "$1" | grep -oE -- '^--?[a-z-]+'
+}
+
+commands=$("$program" --help | sed -nE 's/^  ([a-z]+) .*/\1/p' | grep -v help)
+for command in $commands; do
+	# Each option that is explained is offered.
+	for option in $(explained "$command"); do
+		if ! offers "$command" - | tr ' ' '\n' | grep -qxe "$option"; then
+			echo "bash does not offer $option of $command" >&2
+			failed=1
+		fi
+		if command -v zsh >/dev/null && ! offered_by_zsh "$command" | grep -qxe "$option"; then
+			echo "zsh does not offer $option of $command" >&2
+			failed=1
+		fi
+	done
+	# Each option that is offered is one that the program knows; demo, show and bridge have an order of their own.
+	case $command in send | recv | list | top) ;; *) continue ;; esac
+	for option in $(offers "$command" -); do
+		# The last word keeps it from beginning.
+		if "$program" "$command" "$option" --no-such-option 2>&1 </dev/null | grep -v no-such-option |
+			grep -qE 'unrecognized option|invalid option'; then
 			echo "bufpipe $command does not know $option" >&2
 			failed=1
 		fi

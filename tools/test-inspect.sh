@@ -64,8 +64,8 @@ test_both_ends_are_found()
 	expect_status 0 $? 'list'
 	"$bufpipe" ls >listed2 2>ls.err
 	expect_status 0 $? 'ls'
-	expect_said listed "bufpipe-recv *generic *$sender bufpipe.*  *$receiver bufpipe"
-	expect_said listed2 "bufpipe-send *generic *$receiver bufpipe.*  *$sender bufpipe"
+	expect_said listed "bufpipe-send *generic *$sender bufpipe.*  *$receiver bufpipe"
+	expect_said listed2 "bufpipe-recv *generic *$receiver bufpipe.*  *$sender bufpipe"
 	"$bufpipe" list --pid $$ >listed 2>list.err
 	expect_status 8 $? 'list --pid'
 	expect_said list.err "process $$ holds no pipe"

@@ -15,7 +15,7 @@ _bufpipe() {
 	fi
 	help=$("$program" help "${COMP_WORDS[1]}" 2>/dev/null) || return
 	# What an option wants stands behind it, in capitals.
-	if [[ $previous == --* ]]; then
+	if [[ $previous == -* ]]; then
 		case $(grep -oE -- "$previous [A-Z]+" <<<"$help" | head -n 1) in
 		*' FILE' | *' DIR' | *' PIPE')
 			mapfile -t COMPREPLY < <(compgen -f -- "$current")
@@ -33,7 +33,8 @@ _bufpipe() {
 		esac
 	fi
 	if [[ $current == -* ]]; then
-		words=$(grep -oE -- '--[a-z][a-z-]*' <<<"$help" | sort -u)
+		words=$(sed -n 's/^  \(-[a-z]\) .*/\1/p' <<<"$help")
+		words+=" $(grep -oE -- '--[a-z][a-z-]*' <<<"$help" | sort -u)"
 		mapfile -t COMPREPLY < <(compgen -W "$words --help" -- "$current")
 		return
 	fi
