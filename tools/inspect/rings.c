@@ -209,10 +209,13 @@ void state_text(char *text, size_t size, const struct ring_view *r)
 
 static void print_first(FILE *file, const char *what, const struct side *side)
 {
-	if (side->first)
-		fprintf(file, "the %s, pid %d (%s),", what, (int)side->first->pid, side->first->command);
-	else
+	if (!side->first)
 		fprintf(file, "the %s", what);
+	else if (side->holders > 1)
+		fprintf(file, "the %s, pid %d (%s) and %u more,", what, (int)side->first->pid,
+			side->first->command, side->holders - 1);
+	else
+		fprintf(file, "the %s, pid %d (%s),", what, (int)side->first->pid, side->first->command);
 }
 
 /* What the kernel says that the process does, if there is one alone. */
