@@ -14,7 +14,7 @@
 
 #define PROGRAM "bufpipe-bridge"
 
-/* The path of the file beside the one that runs; false: not known. */
+/* Finds the path of the file beside the one that runs. Returns false if it is not known. */
 static bool find_beside(char *path, size_t size)
 {
 	ssize_t len = readlink("/proc/self/exe", path, size - 1);

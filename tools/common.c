@@ -73,7 +73,7 @@ int complain_usage(const struct command *command, const char *format, ...)
 
 int print(const char *text)
 {
-	/* Whoever redirects help into a full disk wants to know. */
+	/* A write that failed must not go unnoticed, also when help is redirected to a full disk. */
 	if (fputs(text, stdout) < 0 || fflush(stdout) < 0) {
 		if (errno == EPIPE)
 			return STATUS_UNREAD;
@@ -130,7 +130,7 @@ void catch_signals(void)
 	unsigned i;
 
 	for (i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
-		/* nohup and the shell's & ignore some; that is their right. */
+		/* A signal that is ignored, as nohup and the & of a shell arrange it, stays ignored. */
 		if (sigaction(numbers[i], NULL, &old) == 0 &&
 		    (numbers[i] == SIGALRM || old.sa_handler != SIG_IGN))
 			sigaction(numbers[i], &action, NULL);

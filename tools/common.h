@@ -34,28 +34,28 @@ struct command {
 extern const struct command command_send, command_recv, command_demo, command_bridge, command_list,
 	command_show, command_top;
 
-/* At the very beginning: the standard descriptors are open, and SIGPIPE is ignored. */
+/* Called first: opens standard descriptors that are closed, and ignores SIGPIPE. */
 void prepare_process(void);
 
 /* One line on stderr, with the name of the program before it. */
 void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
-/* The same for wrong arguments, and where to read about them; STATUS_USAGE. */
+/* The same for wrong arguments, followed by where to read about them. Returns STATUS_USAGE. */
 int complain_usage(const struct command *command, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
-/* Where to read about the arguments; STATUS_USAGE. */
+/* Prints where to read about the arguments. Returns STATUS_USAGE. */
 int hint(const struct command *command);
 
-/* Prints text on stdout; the status to exit with. */
+/* Prints text on stdout. Returns the status to exit with. */
 int print(const char *text);
 
 /* A plain decimal number and K, M or G (powers of 1024); 1 to 2^40. */
 bool parse_size(const char *text, size_t *size);
 
-/* From here on SIGHUP, SIGINT and SIGTERM do not kill but make calls return. */
+/* From now on SIGHUP, SIGINT and SIGTERM do not kill this process: they make calls return. */
 void catch_signals(void);
 /* The signal that asks this process to end, or 0. */
 int stop_signal(void);
-/* Whether to repeat a call on an interruptible pipe that returned result. */
+/* Whether a call on an interruptible pipe that returned result must be repeated. */
 bool should_repeat(ssize_t result);
 
 /*

@@ -16,7 +16,7 @@
 #include "common.h"
 
 #define MS 1000000LL
-/* Long enough for the waits to learn, then long enough to measure. */
+/* The waits learn first, and then the measurement begins. */
 #define WARM_UP_NS  (5 * MS)
 #define ROUND_NS    (45 * MS)
 #define ROUNDS      5

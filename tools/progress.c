@@ -7,7 +7,7 @@
 #include "clock.h"
 
 #define TICK_NS (SECOND_NS / 4)
-/* A time to go beyond this many seconds is not worth its digits. */
+/* The longest time that is shown for the rest, in seconds. */
 #define LONGEST_ETA (99 * 3600)
 
 static struct {
@@ -62,7 +62,7 @@ static double rate_since(uint64_t bytes, int64_t ns)
 	return ns > 0 ? (double)bytes * SECOND_NS / (double)ns : 0;
 }
 
-/* A full buffer: the receiver is the slow side.  An empty one: it is the sender. */
+/* If the buffer is full, the receiver is the slow side; if it is empty, the sender is. */
 static void format_fill(char *text, size_t size)
 {
 	const struct bufpipe_ring_stats *ring;
@@ -111,7 +111,7 @@ static void draw(double rate, int64_t now)
 	/* Fields of fixed width overwrite each other without terminal codes. */
 	len = snprintf(line, sizeof(line), "\r%12s %12s/s %5d:%02d:%02d%12s%s ", total, per_second,
 		       seconds / 3600, seconds / 60 % 60, seconds % 60, fill, rest);
-	/* A terminal that went away is no reason to stop the transfer. */
+	/* The transfer goes on without a terminal. */
 	if (write(STDERR_FILENO, line, (size_t)len) < 0)
 		progress.shown = false;
 }

@@ -1,33 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 # The bufpipe command, end to end: test-tool.sh PATH-OF-BUFPIPE
+# The variables that stand bare are numbers of processes, and words without blanks.
+# shellcheck disable=SC2086
 
-set -u
-# Who starts this may ignore signals, as nohup does; so would what is tested, and no shell takes that back.
-if [ -z "${BUFPIPE_TEST_SIGNALS-}" ]; then
-	export BUFPIPE_TEST_SIGNALS=default
-	exec env --default-signal=HUP,INT,TERM "$0" "$@"
-fi
-# Without job control the shell would make its background jobs ignore SIGINT.
-set -m
-
-bufpipe=$(realpath "$1")
-dir=$(mktemp -d) || exit 1
-trap 'rm -rf "$dir"' EXIT
-# shellcheck source=test-support.sh
-. "$(dirname "$0")/test-support.sh"
-cd "$dir" || exit 1
-path=$dir/socket
-
-# Runs one test function in an empty directory, with an abstract name of its own.
-begin()
-{
-	test=$1
-	name=@bufpipe-test-$$-$test
-	echo "---- $test"
-	rm -rf "${dir:?}"/*
-	"$test"
-}
+# shellcheck source=test-transfers.sh
+. "$(dirname "$0")/test-transfers.sh"
 
 # transfer ADDRESS INPUT SEND-OPTIONS...: the receiver first, then the sender.
 transfer()
@@ -477,61 +455,6 @@ other_users()
 	unset LD_LIBRARY_PATH
 }
 
-expect_usage()
-{
-	timeout 10 "$bufpipe" "$@" >out 2>err </dev/null
-	expect_status 2 $? "bufpipe $*"
-	[ -s err ] || fail "bufpipe $*: silent"
-	[ ! -s out ] || fail "bufpipe $*: $(cat out)"
-}
-
-usage()
-{
-	expect_usage
-	expect_usage no-such-command
-	expect_usage --no-such-option
-	expect_usage help no-such-command
-	expect_usage help send recv
-	expect_usage send
-	expect_usage recv
-	expect_usage send "$name" more
-	expect_usage send --no-such-option "$name"
-	expect_usage recv --lines "$name"
-	expect_usage send --lines --block 4K "$name"
-	expect_usage send --keep "$name"
-	expect_usage recv --buffer 1024G "$name"
-	expect_said err 'more than the memory of this machine'
-	for size in 0 -1 x 1X 1KK '' ' 1' 2000000000000 1025G 99999999999999999999 K; do
-		expect_usage send --block "$size" "$name"
-		expect_usage recv --buffer "$size" "$name"
-	done
-	for seconds in -1 x '' nan 1e99 1s; do
-		expect_usage recv --wait "$seconds" "$name"
-	done
-	expect_usage recv no-address
-	expect_usage send no-address
-	expect_usage send fd:0
-	expect_usage demo more
-	expect_usage demo --no-such-option
-}
-
-help()
-{
-	local words
-
-	for words in --help -h help 'help send' 'help recv' 'help demo' 'help help' 'send --help' \
-		'recv -h' 'demo --help' --version -V; do
-		# shellcheck disable=SC2086
-		"$bufpipe" $words >out 2>err
-		expect_status 0 $? "$words"
-		[ -s out ] || fail "$words: nothing"
-		[ ! -s err ] || fail "$words: $(cat err)"
-		# shellcheck disable=SC2086
-		"$bufpipe" $words >/dev/full 2>err
-		expect_status 1 $? "$words to a full disk"
-	done
-}
-
 closed_input()
 {
 	local receiver
@@ -554,34 +477,11 @@ demo()
 	expect_said out 'round trip'
 }
 
-progress()
-{
-	local receiver
-
-	head -c 3000000 /dev/zero >in
-	"$bufpipe" recv --progress "$name" >out 2>recv.err &
-	receiver=$!
-	timeout 60 script -qec "{ sleep 0.7; cat in; } | '$bufpipe' send --progress '$name'" typescript \
-		</dev/null >screen
-	expect_status 0 $? send
-	finish $receiver
-	expect_status 0 $? recv
-	expect_same in out
-	expect_said screen '2.86 MiB .*B/s .* 0:0'
-	[ ! -s recv.err ] || fail "progress without a terminal: $(cat recv.err)"
-}
-
 if [ "$(id -u)" -ne 0 ] || ! command -v setpriv >/dev/null; then
 	other_users() { echo "skipped: needs root and setpriv(1)"; }
 fi
-command -v script >/dev/null || progress() { echo "skipped: no script(1)"; }
 
-for each in receiver_first sender_first sizes tar_through_path lines lines_at_once killed_sender \
+run receiver_first sender_first sizes tar_through_path lines lines_at_once killed_sender \
 	killed_sender_of_lines killed_receiver killed_receiver_at_the_end closed_input closed_output full_output \
 	bad_input sender_waits signals stale_socket taken_address many_senders waits_end no_wait \
-	too_large_wish other_users usage help demo progress; do
-	begin "$each"
-done
-
-[ $failures -eq 0 ] || { echo "$failures failures"; exit 1; }
-echo "all right"
+	too_large_wish other_users demo

@@ -24,7 +24,7 @@ struct process {
 	char command[17];
 };
 
-/* That a process holds a region; one that may write to it holds the end that the region belongs to. */
+/* A process holds a region. If it may write to the region, it holds the end that the region belongs to. */
 struct hold {
 	const struct process *process;
 	bool writes;
@@ -164,12 +164,12 @@ void state_text(char *text, size_t size, const struct ring_view *ring);
 /* A sentence. */
 void print_verdict(FILE *file, const struct ring_view *ring);
 
-/* What of the machine could not be seen, on stderr. */
+/* Prints on stderr how much of the machine could not be seen. */
 void complain_unseen(const struct scan *scan);
-/* That nothing of this name or process is there; STATUS_NONE. */
+/* Prints that no pipe of this name or process can be seen. Returns STATUS_NONE. */
 int complain_none(const struct wish *wish);
 
-/* Text of strangers, in which nothing but printable ASCII remains. */
+/* Copies text that a stranger wrote. Everything but printable ASCII becomes a question mark. */
 void clean_text(char *to, size_t size, const char *from, size_t len);
 void print_json_string(FILE *file, const char *text);
 /* At most 5 characters, as "1.2M"; powers of 1000. */

@@ -7,10 +7,10 @@
 
 #include "inspect.h"
 
-/* Plain loads of our own copy. */
+/* A plain load: the control page is our own copy. */
 #define WORD(x) atomic_load_explicit(&(x), memory_order_relaxed)
 
-/* How far b is behind a: 0 if it is in front, as the two were read at different moments; and never more than most. */
+/* How far b is behind a, at most 'most'. It is 0 if b is ahead, as the two were read at different moments. */
 static uint64_t distance(uint64_t a, uint64_t b, uint64_t most)
 {
 	int64_t d = (int64_t)(a - b);
@@ -45,7 +45,7 @@ static void read_meter(struct side *side, const struct meter *meter, const struc
 	side->slept = WORD(meter->slept);
 	side->wakeups = WORD(meter->rings);
 	side->sleeps = WORD(waiter->flags) & WAITER_ASLEEP;
-	/* A time that is to come is a lie.  Who was killed in its sleep does not sleep. */
+	/* A time in the future is a lie. A process that was killed in its sleep does not sleep any more. */
 	if (since && since < (uint64_t)now && side->holders)
 		side->asleep = now - (int64_t)since;
 }

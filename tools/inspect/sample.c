@@ -114,7 +114,7 @@ void sample_sort(struct sample *s, enum order order)
 
 static uint64_t rate(uint64_t now, uint64_t before, int64_t ns)
 {
-	/* A number that went back is a lie, or belongs to another pipe with this inode. */
+	/* A count that went back is a lie, or that of another pipe with the same inode. */
 	return now > before && ns > 0 ? (uint64_t)((double)(now - before) * 1e9 / (double)ns) : 0;
 }
 

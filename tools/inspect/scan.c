@@ -67,7 +67,7 @@ static bool read_stat(int dir, struct process *p)
 	if (n <= 0)
 		return false;
 	buf[n] = 0;
-	/* The command is in parentheses, and may have some of its own. */
+	/* The command is in parentheses, and may contain parentheses itself. */
 	begin = strchr(buf, '(');
 	end = strrchr(buf, ')');
 	if (!begin || !end || end < begin)
@@ -92,7 +92,7 @@ static bool identity_possible(const struct identity *id, off_t size)
 	       id->limit >= RECORD_HEADER && id->limit <= id->data_size - RECORD_HEADER;
 }
 
-/* path leads to a file that we have seen to be one in memory: to open it does nothing to anybody. */
+/* path leads to a file that is known to be a memory file, so opening it has no effect on anybody. */
 static void read_region(struct scan *scan, struct region_view *r, const char *path)
 {
 	struct identity *id = &r->control.identity;

@@ -68,7 +68,7 @@ static int show(const struct scan *scan, const char *what)
 		wishes[0].inode = strtoul(what, NULL, 10);
 		wishes[1].pid = (pid_t)atoi(what);
 	}
-	/* Most of what is asked for: a pipe, a process, a name. */
+	/* A number is a pipe, or else a process, or else a name. */
 	for (int i = number ? 0 : 2; i < 3; i++) {
 		wishes[i].patience_ns = 10000000000ll;
 		if (rings_find(&rings, scan, &wishes[i]) < 0)

@@ -22,7 +22,7 @@ struct top {
 /* The first table shows the rates of so long, or of the interval if that is shorter. */
 #define FIRST_NS (SECOND_NS / 5)
 
-/* Lines of the terminal for pipes; in a batch all of them. */
+/* How many pipes the terminal has lines for; in a batch there is no limit. */
 static size_t most_rows(const struct top *top)
 {
 	struct winsize size;
@@ -46,7 +46,7 @@ static int print_sample(const struct top *top, const struct sample *now)
 	return fflush(stdout) < 0 ? -errno : 0;
 }
 
-/* Waits for a key until the interval is over.  False: quit. */
+/* Waits for a key until the interval is over. Returns false if the user wants to quit. */
 static bool rest(struct top *top, int64_t until)
 {
 	struct pollfd p = { .fd = top->batch ? -1 : STDIN_FILENO, .events = POLLIN };

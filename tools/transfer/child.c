@@ -12,7 +12,10 @@
 
 extern char **environ;
 
-/* The shell gets theirs as its descriptor end, and the signals as this process got them, SIGPIPE included. */
+/*
+ * The shell gets theirs as its descriptor end. It also gets the signal settings that this process
+ * began with, SIGPIPE included.
+ */
 static int spawn(struct child *child, int theirs, int end)
 {
 	char *const argv[] = { (char *)(uintptr_t) "sh", (char *)(uintptr_t) "-c",
@@ -56,7 +59,7 @@ int child_start(struct child *child, const char *command, int end)
 	return error;
 }
 
-/* Its wait status; -1 when a signal asks this process to end. */
+/* Returns the wait status of the command, or -1 when a signal asks this process to end. */
 static int await(struct child *child)
 {
 	int status = 0;
@@ -91,9 +94,9 @@ void child_kill(struct child *child, int fd)
 {
 	if (!child->pid)
 		return;
-	/* First the signal: a command that reads must not take what it has for all. */
+	/* The signal comes first: the command must not take the end of its input for the end of the data. */
 	kill(child->pid, SIGTERM);
-	/* One that is stopped would not notice. */
+	/* A command that is stopped would not notice the signal. */
 	kill(child->pid, SIGCONT);
 	close(fd);
 	await(child);

@@ -15,7 +15,7 @@ struct child {
  * STDOUT_FILENO.  Returns our side of it, or a negative errno.
  */
 int child_start(struct child *child, const char *command, int end);
-/* Waits for its end; 0, or STATUS_FAILED if it failed, which has been said. */
+/* Waits for its end. Returns 0, or STATUS_FAILED after a message if the command failed. */
 int child_wait(struct child *child);
 /*
  * Ends it with SIGTERM, closes fd, our side of the pipe, and waits for its end

@@ -10,7 +10,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-/* The first descriptor that a service manager passes. */
+/* A service manager passes descriptors from this number on. */
 #define FIRST_PASSED 3
 #define MOST_PASSED  64
 
@@ -44,7 +44,7 @@ static int complain_of_path(const char *address)
 	return STATUS_FAILED;
 }
 
-/* The process that listens at the address with a socket of this type; 0: not known. */
+/* Returns the process that listens at the address with a socket of this type, or 0 if it is not known. */
 static pid_t listener_of_type(const char *address, int type)
 {
 	struct sockaddr_un at = { .sun_family = AF_UNIX };
@@ -70,7 +70,7 @@ static pid_t listener_of_type(const char *address, int type)
 	return owner.pid;
 }
 
-/* The name of a process and the letter of its state; false: it cannot be seen. */
+/* Finds the name of a process and the letter of its state. Returns false if the process cannot be seen. */
 static bool look_at_process(pid_t pid, char name[64], char *state)
 {
 	char path[64], line[256], *begin, *end;
@@ -83,7 +83,7 @@ static bool look_at_process(pid_t pid, char name[64], char *state)
 		return false;
 	seen = fgets(line, sizeof(line), file) != NULL;
 	fclose(file);
-	/* The name is in parentheses, and may contain some. */
+	/* The name is in parentheses, and may contain parentheses itself. */
 	begin = seen ? strchr(line, '(') : NULL;
 	end = begin ? strrchr(begin, ')') : NULL;
 	if (!end || end[1] != ' ')
@@ -94,7 +94,7 @@ static bool look_at_process(pid_t pid, char name[64], char *state)
 	return true;
 }
 
-/* 'process 12 (nc)', as far as one can know; true: it is stopped. */
+/* Writes "process 12 (nc)", or as much of it as can be known. Returns true if that process is stopped. */
 static bool describe_listener(const char *address, char *text, size_t size)
 {
 	pid_t pid = listener_of_type(address, SOCK_SEQPACKET);
@@ -135,7 +135,7 @@ static int complain_of_stranger(const char *address)
 
 static int complain_of_access(const struct command *command, const char *address)
 {
-	/* The listener refuses only those who reach it. */
+	/* Only a listener that is reached can refuse. */
 	if (is_path(address) && (command != &command_send || access(address, W_OK) < 0))
 		complain("%s: the permissions of the path exclude this user", address);
 	else
@@ -151,7 +151,7 @@ static bool is_connected(int fd)
 	return getpeername(fd, (struct sockaddr *)&at, &len) == 0;
 }
 
-/* With Accept=yes a service manager accepts itself, and passes each connection. */
+/* With Accept=yes the service manager itself accepts, and passes a connection in place of the listener. */
 static bool was_passed_a_connection(const char *address)
 {
 	const char *count = getenv("LISTEN_FDS");
@@ -195,7 +195,7 @@ static int complain_of_absence(const struct command *command, const char *addres
 	return STATUS_FAILED;
 }
 
-/* What is wrong with the two that have met. */
+/* Explains an error that arose after the two sides had met. */
 static const char *mismatch(int error)
 {
 	switch (error) {
@@ -218,7 +218,7 @@ static const char *mismatch(int error)
 
 int complain_address(const struct command *command, const char *address, int error)
 {
-	/* A sender finds nobody in some more ways. */
+	/* These errors also mean to a sender that nobody receives. */
 	if (command == &command_send && (error == -ECONNRESET || error == -EPIPE || error == -ECONNREFUSED))
 		error = -ENOENT;
 	switch (error) {

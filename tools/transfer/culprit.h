@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* Who is to blame when two do not meet. */
+/* Messages that name the process or file that keeps the two sides from meeting. */
 #ifndef CULPRIT_H
 #define CULPRIT_H
 
 #include "../common.h"
 
-/* Beside the errors of the library: somebody listens, and has not answered in time. */
+/* An error beside those of the library: somebody listens, but has not answered in time. */
 #define NO_ANSWER (-EBUSY)
 
 /*

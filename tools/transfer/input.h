@@ -8,15 +8,18 @@
 
 #include "settings.h"
 
-/* Starts the command of --exec, if there is one; 0, or a status, which has been said. */
+/* Starts the command of --exec, if there is one. Returns 0, or a status after a message. */
 int input_open(const struct settings *settings);
-/* How many bytes will come; 0: not known. */
+/* Returns how many bytes will come, or 0 if that is not known. */
 uint64_t input_size(void);
-/* The bytes read; 0 at the end; -1 after a failure, which has been said. */
+/* Returns how many bytes were read, 0 at the end, or -1 after a message about a failure. */
 ssize_t input_read(void *buf, size_t size);
-/* At the end: whether the command and the copy are well; 0, or a status, which has been said. */
+/*
+ * Called at the end of the input. Returns 0 if the command and the copy succeeded, or a status
+ * after a message.
+ */
 int input_close(void);
-/* After a failure: ends the command. */
+/* Called after a failure: ends the command. */
 void input_abandon(void);
 
 #endif

@@ -8,7 +8,7 @@
 #include "pace.h"
 #include "sending.h"
 
-/* So much is read at once, at first. */
+/* How much is read at once in the beginning. */
 #define FIRST_CAP ((size_t)128 << 10)
 #define BATCH     64u
 
@@ -21,7 +21,7 @@ struct lines {
 	size_t end;
 };
 
-/* Takes the next whole line; false: there is none, all has been scanned. */
+/* Takes the next whole line. Returns false if there is none in what has been read. */
 static bool take_line(struct lines *lines, struct iovec *line)
 {
 	char *newline = memchr(lines->data + lines->scanned, '\n', lines->end - lines->scanned);
@@ -65,7 +65,7 @@ static int send_whole_lines(struct sending *sending, struct lines *lines)
 	return send_batch(sending, batch, n);
 }
 
-/* Makes room to read more behind what is there; false without memory. */
+/* Makes room to read more behind the unsent bytes. Returns false if there is no memory. */
 static bool make_room(struct lines *lines)
 {
 	size_t cap;
@@ -109,7 +109,10 @@ static int read_and_send(struct sending *sending, struct lines *lines)
 			return status;
 		pace_spend((size_t)got);
 	}
-	/* A last line without a newline; an empty message would be the end. */
+	/*
+	 * The last line may lack its newline. If nothing is left, nothing is sent: an empty message
+	 * would mark the end.
+	 */
 	if (lines->end == lines->start)
 		return 0;
 	return send_message(sending, lines->data + lines->start, lines->end - lines->start);

@@ -7,10 +7,10 @@
 #include "culprit.h"
 #include "protocol.h"
 
-/* What the receiver may choose, unless --buffer says more. */
+/* The largest pipe that the receiver may choose, unless --buffer allows a larger one. */
 #define LARGEST_BUFFER ((size_t)1 << 30)
 
-/* Nobody listens yet, or the one who did took another sender. */
+/* Whether nobody listens yet, or the receiver has taken another sender and stopped listening. */
 static bool may_come_later(int error)
 {
 	return error == -ENOENT || error == -ECONNREFUSED || error == -ECONNRESET || error == -EPIPE ||
@@ -27,7 +27,10 @@ static int64_t time_left(int64_t deadline_ns)
 	return left_ns > 0 ? left_ns : 0;
 }
 
-/* Waits for the receiver to accept; -ECANCELED: we do not like each other, and that has been said. */
+/*
+ * Waits for the welcome of the receiver. Returns -ECANCELED after a message that one side refuses
+ * the other.
+ */
 static int await_welcome(bufpipe_t *pipe, const struct settings *settings, int64_t timeout_ns)
 {
 	char word = SAY_HELLO;
@@ -36,7 +39,7 @@ static int await_welcome(bufpipe_t *pipe, const struct settings *settings, int64
 
 	if (!peer_is_welcome(pipe, settings->address, settings->any_user))
 		return -ECANCELED;
-	/* The receiver takes no notice of those who leave without a word. */
+	/* The receiver ignores a client that leaves before it has sent anything. */
 	result = bufpipe_send(pipe, &word, sizeof(word), 0);
 	if (result < 0)
 		return (int)result;
@@ -50,7 +53,7 @@ static int await_welcome(bufpipe_t *pipe, const struct settings *settings, int64
 	return answer == SAY_WELCOME ? 0 : -EBADMSG;
 }
 
-/* One attempt. */
+/* Makes one attempt to meet the receiver. */
 static int meet(bufpipe_t **pipe, const struct settings *settings, int64_t timeout_ns)
 {
 	struct bufpipe_options options = {
@@ -69,7 +72,7 @@ static int meet(bufpipe_t **pipe, const struct settings *settings, int64_t timeo
 	return result;
 }
 
-/* Tries until a receiver is there, the time is up or a signal says stop. */
+/* Tries until a receiver is there, the time is up, or a signal asks this process to end. */
 int meet_receiver(bufpipe_t **pipe, const struct settings *settings)
 {
 	int64_t deadline_ns = settings->wait_ns < 0 ? INT64_MAX : now_ns() + settings->wait_ns;
@@ -91,7 +94,10 @@ int meet_receiver(bufpipe_t **pipe, const struct settings *settings)
 		if (left_ns == 0)
 			return settings->wait_ns > 0 ? -ETIMEDOUT : result;
 		sleep_ns(left_ns > 0 && left_ns < pause_ns ? left_ns : pause_ns);
-		/* Soon at first, for scripts; then rarely, for those who wait for long. */
+		/*
+		 * Scripts start both sides at once, so try again soon at first. A long wait should
+		 * cost little, so try rarely later.
+		 */
 		if (pause_ns < SECOND_NS / 4)
 			pause_ns += pause_ns / 2;
 	}

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* How a sender finds its receiver. */
+/* How a sender meets its receiver. */
 #ifndef MEET_H
 #define MEET_H
 

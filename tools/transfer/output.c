@@ -9,7 +9,7 @@
 #include "pace.h"
 #include "tee.h"
 
-/* Messages from this size on are written out where they are. */
+/* Messages from this size on are written from where they are, without a copy. */
 #define DIRECT 8192u
 
 static int failed(const struct output *output, int error)
@@ -98,7 +98,7 @@ int output_close(struct output *output)
 
 	if (status)
 		return output_abandon(output, status);
-	/* Some filesystems tell only now that there was no room. */
+	/* Some filesystems report only at the close that there was no room. */
 	if (close(output->fd) < 0)
 		return output_abandon(output, failed(output, errno));
 	return child_wait(&output->child);

@@ -24,9 +24,9 @@ struct output {
 int output_open(struct output *output, const struct settings *settings);
 int output_put(struct output *output, const void *data, size_t len);
 int output_flush(struct output *output);
-/* All has been put.  The output stays open, but errors that come late are asked for. */
+/* Called when all has been put. The output stays open, but the errors that come late are collected. */
 int output_sync(struct output *output);
-/* All has been put: closes it, and waits for the command. */
+/* Called when all has been put: closes the output, and waits for the command. */
 int output_close(struct output *output);
 /*
  * After a failure.  Of a command it is the end, and it learns by SIGTERM that its

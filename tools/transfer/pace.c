@@ -5,9 +5,9 @@
 #include "../common.h"
 #include "../progress.h"
 
-/* What was not used in the past is lost but for this long, so that a pause causes no burst. */
+/* After a pause, only this much time may be made up for, so that no long burst follows. */
 #define CREDIT_NS (SECOND_NS / 10)
-/* A piece takes at least this part of a second. */
+/* One piece takes this part of a second, or longer. */
 #define PIECES 10
 
 static struct {
@@ -41,7 +41,7 @@ void pace_spend(size_t bytes)
 		return;
 	if (pace.due_ns < now_ns() - CREDIT_NS)
 		pace.due_ns = now_ns() - CREDIT_NS;
-	/* 2^40 bytes at one a second take longer than an integer can say. */
+	/* 2^40 bytes at one byte a second take longer than an int64_t of nanoseconds can express. */
 	due_ns = (double)pace.due_ns + (double)bytes / (double)pace.rate * SECOND_NS;
 	pace.due_ns = due_ns < (double)(INT64_MAX / 2) ? (int64_t)due_ns : INT64_MAX / 2;
 	while (!stop_signal()) {

@@ -13,12 +13,15 @@
 #include "settings.h"
 #include "tee.h"
 
-/* Room for the sender to run ahead; more would only leave the CPU's caches. */
+/*
+ * The default size of the pipe. It lets the sender run ahead; a larger pipe would not fit into the
+ * caches of the CPU.
+ */
 #define DEFAULT_BUFFER ((size_t)1 << 20)
-/* How many messages of one sender are taken before another has its turn. */
+/* How many messages of one sender are taken before those of another. */
 #define TURN 64
 
-/* Beside statuses: the sender has marked its end. */
+/* Returned in place of an exit status: the sender has marked the end of its data. */
 #define AT_THE_END (-1)
 
 struct receiver {
@@ -29,7 +32,7 @@ struct receiver {
 	int trouble; /* the status for the first sender that was lost; 0: none */
 };
 
-/* The pipe ended or broke before the end was marked.  The status that stands for it. */
+/* The pipe ended or broke before the sender marked its end. Returns the status for that. */
 static int lost_sender(const struct sender *sender, ssize_t error)
 {
 	if (stop_signal())
@@ -77,7 +80,7 @@ static int take_long(struct receiver *receiver, struct sender *sender, int64_t t
 	}
 	len = bufpipe_recv(sender->pipe, sender->whole, sender->whole_cap, timeout_ns);
 	if (len == -EMSGSIZE) {
-		/* The sender has given that message up, and begun a longer one. */
+		/* The sender has given up that message and begun a longer one. */
 		forget_long(sender);
 		return 0;
 	}
@@ -115,7 +118,7 @@ static int take(struct receiver *receiver, struct sender *sender, int64_t timeou
 	return len == 0 && !status ? AT_THE_END : status;
 }
 
-/* All of one sender until its end.  Whoever reads us gets all that came before we sleep. */
+/* Receives everything from one sender. All that has come is written out before this process sleeps. */
 static int receive_one(struct receiver *receiver, struct sender *sender)
 {
 	ssize_t error;
@@ -140,12 +143,12 @@ static int receive_one(struct receiver *receiver, struct sender *sender)
 	}
 }
 
-/* The last word to a sender; one that does not wait for it is its own problem. */
+/* Sends the result to the sender. A failure is ignored: the sender does not wait for the result any more. */
 static void answer(const struct sender *sender, int status)
 {
 	char word = SAY_FAILED;
 
-	/* One that is asked to end has not failed to write. */
+	/* A process that a signal ends has not failed to write. */
 	if (status != 0 && stop_signal())
 		return;
 	if (status == 0)
@@ -160,7 +163,7 @@ static bool is_peers_fault(int status)
 	return status == STATUS_PEER || status == STATUS_PARTIAL;
 }
 
-/* One sender from its welcome to the last word. */
+/* Serves one sender, from its welcome to the result. */
 static int serve(struct receiver *receiver, struct sender *sender)
 {
 	struct output *output = &receiver->output;
@@ -180,7 +183,7 @@ static int serve(struct receiver *receiver, struct sender *sender)
 	return status;
 }
 
-/* Whether to go on to another sender after this; a lost one is remembered. */
+/* Whether to go on to another sender. The status is remembered if this sender was lost. */
 static bool goes_on(struct receiver *receiver, int status)
 {
 	const struct settings *settings = receiver->settings;
@@ -190,17 +193,20 @@ static bool goes_on(struct receiver *receiver, int status)
 		receiver->trouble = status;
 	if (stop_signal() || !settings->keep)
 		return false;
-	/* A command that failed or had enough did so for this sender only. */
+	/*
+	 * The next sender gets another command, so it does not matter that this one failed or
+	 * stopped reading.
+	 */
 	return status == 0 || is_peers_fault(status) || (settings->exec && !settings->merge);
 }
 
-/* Whether it is a good end that nobody else has come. */
+/* Whether it is no failure that nobody else has come. */
 static bool is_enough(const struct receiver *receiver, int error)
 {
 	return receiver->served > 0 && (error == -ETIMEDOUT || error == -EAGAIN) && !stop_signal();
 }
 
-/* What it means that nobody has come. */
+/* Returns the status for the case that nobody has come. */
 static int nobody(struct receiver *receiver, int error)
 {
 	if (stop_signal())
@@ -211,7 +217,7 @@ static int nobody(struct receiver *receiver, int error)
 				error == -EAGAIN ? -ETIMEDOUT : error);
 }
 
-/* One sender, or with --keep one after the other. */
+/* Serves one sender, or with --keep one after the other. */
 static int serve_in_turn(struct receiver *receiver)
 {
 	struct senders *senders = &receiver->senders;
@@ -223,7 +229,7 @@ static int serve_in_turn(struct receiver *receiver)
 		if (error < 0)
 			return nobody(receiver, error);
 		senders_take(senders, sender);
-		/* One sender is enough: the address is free for the next pair. */
+		/* Only one sender is served, so the address becomes free for the next pair. */
 		if (!receiver->settings->keep)
 			senders_no_more(senders);
 		progress_watch(sender->pipe, false);
@@ -234,7 +240,7 @@ static int serve_in_turn(struct receiver *receiver)
 	return status;
 }
 
-/* What has come from one of many; 0 to go on, or a status to end with. */
+/* Writes out what has come from one of many senders. Returns 0 to go on, or a status to end with. */
 static int serve_turn(struct receiver *receiver, struct sender *sender)
 {
 	ssize_t error = 0;
@@ -254,13 +260,13 @@ static int serve_turn(struct receiver *receiver, struct sender *sender)
 	return goes_on(receiver, status) ? 0 : status;
 }
 
-/* How long to wait for the next; with senders here, their silence is no reason to end. */
+/* How long to wait for another sender. While senders are connected there is no limit: they may be silent. */
 static int64_t patience(const struct receiver *receiver)
 {
 	return receiver->senders.welcome > 0 ? -1 : receiver->settings->wait_ns;
 }
 
-/* Many at once into one output. */
+/* Serves many senders at once, into one output. */
 static int serve_merged(struct receiver *receiver)
 {
 	struct sender *sender;
@@ -303,7 +309,7 @@ static int receive(struct receiver *receiver)
 	if (error < 0)
 		return stop_signal() ? STATUS_FAILED
 				     : complain_address(&command_recv, settings->address, error);
-	/* Not before the address is ours: another receiver may be writing that file. */
+	/* The file is opened only when the address is ours: another receiver may be writing to it. */
 	status = tee_open(settings->tee);
 	if (status == 0) {
 		if (settings->progress)
@@ -329,7 +335,7 @@ static int run(int argc, char **argv)
 	receiver.settings = &settings;
 	catch_signals();
 	status = receive(&receiver);
-	/* What has been written in full is a success even if a signal came meanwhile. */
+	/* If everything has been written, it is a success even if a signal came meanwhile. */
 	return status != 0 && stop_signal() ? 128 + stop_signal() : status;
 }
 

@@ -12,7 +12,7 @@
 #include "settings.h"
 #include "tee.h"
 
-/* What a pipe of the shell holds: more is rarely there to be read at once. */
+/* A pipe of the shell holds as much, so one read rarely gives more. */
 #define DEFAULT_BLOCK ((size_t)64 << 10)
 
 static int send_blocks(struct sending *sending)
@@ -69,7 +69,7 @@ static int send_input(struct sending *sending, const struct settings *settings)
 {
 	int status = settings->lines ? send_lines(sending) : send_blocks(sending);
 
-	/* Without the mark of the end the receiver knows that a command failed. */
+	/* The end is not marked, so the receiver learns that the command failed. */
 	if (status == 0)
 		status = input_close();
 	if (status == 0)
@@ -117,7 +117,7 @@ static int run(int argc, char **argv)
 	} else if (!stop_signal()) {
 		status = complain_address(&command_send, settings.address, status);
 	}
-	/* What has arrived in full is a success even if a signal came meanwhile. */
+	/* If everything has arrived, it is a success even if a signal came meanwhile. */
 	return status != 0 && stop_signal() ? 128 + stop_signal() : status;
 }
 

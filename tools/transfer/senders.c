@@ -10,7 +10,7 @@
 #include "../welcome.h"
 #include "protocol.h"
 
-/* Before anything is made for a client. */
+/* Called before anything is made for a client. */
 static int admit(void *context, const struct bufpipe_client *client)
 {
 	const struct settings *settings = context;
@@ -18,7 +18,7 @@ static int admit(void *context, const struct bufpipe_client *client)
 	return user_is_welcome(client->uid, settings->address, settings->any_user) ? 0 : -EACCES;
 }
 
-/* The way back is never full, so a try is enough. */
+/* The direction back to the sender is never full, so a try is enough. */
 static int say(bufpipe_t *pipe, char what)
 {
 	return bufpipe_send(pipe, &what, sizeof(what), 0);
@@ -56,7 +56,10 @@ int senders_open(struct senders *senders, const struct settings *settings, size_
 		return error;
 	senders->settings = settings;
 	bufpipe_listener_set_policy(senders->listener, admit, (void *)(uintptr_t)settings);
-	/* The receiver of one sender needs the set for a moment only, and epoll is made and gone sooner. */
+	/*
+	 * With one sender the set lives for a moment only. Making and closing an epoll is quicker
+	 * than an io_uring.
+	 */
 	error = bufpipe_set_create(&senders->set, BUFPIPE_NO_URING);
 	if (error == 0)
 		error = heed_listener(senders);
@@ -74,7 +77,7 @@ static struct sender *find_place(struct senders *senders)
 		if (!senders->list[i].pipe)
 			return &senders->list[i];
 	}
-	/* Silent ones make room, in turn. */
+	/* Clients that have said nothing make room for others, in turn. */
 	for (i = 0; i < SENDERS; i++) {
 		struct sender *sender = &senders->list[next++ % SENDERS];
 
@@ -86,7 +89,7 @@ static struct sender *find_place(struct senders *senders)
 	return NULL;
 }
 
-/* Takes all that have come; what they say is heard later. */
+/* Accepts all clients that have come. What they say is read later. */
 static int accept_all(struct senders *senders)
 {
 	struct sender *sender;
@@ -94,7 +97,7 @@ static int accept_all(struct senders *senders)
 	int error;
 	unsigned i;
 
-	/* Bounded: those who are here want to be heard, however many come. */
+	/* The number is bounded, so that clients who keep coming do not keep the others waiting. */
 	for (i = 0; i < SENDERS; i++) {
 		sender = find_place(senders);
 		if (!sender) {
@@ -122,7 +125,7 @@ static int accept_all(struct senders *senders)
 	return 0;
 }
 
-/* Hears the first word of somebody; true: a sender. */
+/* Reads the first message of a client. Returns true if it is a sender. */
 static bool greet(struct senders *senders, struct sender *sender)
 {
 	char word = 0;
@@ -135,7 +138,7 @@ static bool greet(struct senders *senders, struct sender *sender)
 		senders->welcome++;
 		return true;
 	}
-	/* One that leaves without a word is nobody's business: it may not like us. */
+	/* A client that leaves without a message is no error: it may have refused us. */
 	if (got != -EPIPE && word != SAY_HELLO)
 		complain("%s: what has connected is not 'bufpipe send', and is ignored",
 			 senders->settings->address);

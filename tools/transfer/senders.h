@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Those who come to a receiver.  */
+/* The clients of a receiver. */
 #ifndef SENDERS_H
 #define SENDERS_H
 
@@ -7,7 +7,7 @@
 
 #include "settings.h"
 
-/* So many at once; others wait, or make those leave that have not said hello. */
+/* How many are connected at once. Others wait, or take the place of a client that has not said hello. */
 #define SENDERS 64
 
 struct sender {
@@ -36,11 +36,11 @@ int senders_open(struct senders *senders, const struct settings *settings, size_
  * -ETIMEDOUT when nobody has for so long.
  */
 int senders_wait(struct senders *senders, struct sender **ready, int64_t timeout_ns);
-/* This one will be received from elsewhere, not through senders_wait. */
+/* From now on the caller receives from this one itself, not through senders_wait. */
 void senders_take(struct senders *senders, struct sender *sender);
-/* Lets go of one. */
+/* Closes the pipe to one sender. */
 void senders_leave(struct senders *senders, struct sender *sender);
-/* From now on nobody else may come, and those who are not welcome yet leave. */
+/* From now on nobody else may come. Those who are not welcome yet are closed. */
 void senders_no_more(struct senders *senders);
 void senders_close(struct senders *senders);
 

@@ -7,7 +7,7 @@
 #include "../progress.h"
 #include "protocol.h"
 
-/* The receiver's last word, if it has said one. */
+/* Returns the result that the receiver has sent, if it has. */
 static char last_word(const struct sending *sending)
 {
 	char word = 0;
@@ -35,7 +35,7 @@ int lost_receiver(const struct sending *sending, int error)
 	return STATUS_PEER;
 }
 
-/* A long message must not be given a time: it would begin anew each time. */
+/* A long message gets no timeout: after a timeout it would begin again. */
 int send_message(struct sending *sending, const void *data, size_t len)
 {
 	int64_t timeout_ns = len > sending->buffer_size ? -1 : progress_tick_ns();

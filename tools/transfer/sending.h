@@ -16,9 +16,9 @@ struct sending {
 	size_t block;
 };
 
-/* These return 0 or a status to exit with, which has been said; STATUS_UNREAD is not said. */
+/* These return 0 or a status to exit with. They have printed a message, except for STATUS_UNREAD. */
 
-/* What it means that a call on the pipe failed with error: the receiver may have told why it ended. */
+/* Returns the status for a call on the pipe that failed. The receiver may have told why it ended. */
 int lost_receiver(const struct sending *sending, int error);
 /* One message of any length. */
 int send_message(struct sending *sending, const void *data, size_t len);

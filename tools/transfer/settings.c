@@ -17,14 +17,14 @@ static bool parse_seconds(const char *text, int64_t *ns)
 	if ((*text < '0' || *text > '9') && *text != '.')
 		return false;
 	seconds = strtod(text, &end);
-	/* The negated comparison refuses what is not a number, too. */
+	/* The negated comparison refuses NaN, too. */
 	if (end == text || *end || !(seconds <= MAX_WAIT_SECONDS))
 		return false;
 	*ns = (int64_t)(seconds * SECOND_NS);
 	return true;
 }
 
-/* What a pipe can use at most: the memory of the machine, or of the container. */
+/* The most memory that a pipe can have: that of the machine, or of the container. */
 static size_t memory_of_machine(void)
 {
 	struct sysinfo machine;
@@ -36,7 +36,7 @@ static size_t memory_of_machine(void)
 		memory = (size_t)machine.totalram * machine.mem_unit;
 	file = fopen("/sys/fs/cgroup/memory.max", "re");
 	if (file) {
-		/* "max" is no number: no limit. */
+		/* The file says "max" where there is no limit. */
 		if (fscanf(file, "%llu", &limit) == 1 && limit < memory)
 			memory = (size_t)limit;
 		fclose(file);
@@ -62,7 +62,7 @@ static int set_buffer(struct settings *settings, const struct command *command)
 			      memory >> 20);
 }
 
-/* One option into settings; 0, or the status to exit with. */
+/* Puts one option into settings. Returns 0, or the status to exit with. */
 static int parse_option(struct settings *settings, const struct command *command, int option)
 {
 	switch (option) {
@@ -76,7 +76,7 @@ static int parse_option(struct settings *settings, const struct command *command
 		settings->lines = true;
 		return 0;
 	case 'm':
-		/* One stream made of many has no end of its own. */
+		/* A stream that is made of many has no end. */
 		settings->merge = true;
 		settings->keep = true;
 		return 0;
@@ -102,7 +102,7 @@ static int parse_option(struct settings *settings, const struct command *command
 			return 0;
 		return complain_usage(command, "--wait: '%s' is no number of seconds", optarg);
 	default:
-		/* getopt has said what is wrong. */
+		/* getopt has printed a message. */
 		return hint(command);
 	}
 }

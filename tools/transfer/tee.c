@@ -42,6 +42,6 @@ int tee_close(void)
 	int fd = copy.fd;
 
 	copy.fd = -1;
-	/* Some filesystems tell only now that there was no room. */
+	/* Some filesystems report only at the close that there was no room. */
 	return fd >= 0 && close(fd) < 0 ? failed(errno) : 0;
 }

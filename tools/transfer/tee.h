@@ -5,7 +5,7 @@
 
 #include <stddef.h>
 
-/* Each returns 0 or STATUS_FAILED, which has been said.  Without a file they do nothing. */
+/* Each returns 0, or STATUS_FAILED after a message. Without a file they do nothing. */
 int tee_open(const char *path);
 int tee_write(const void *data, size_t len);
 int tee_close(void);
