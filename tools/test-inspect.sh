@@ -1,9 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# list and show, beside real pipes and memory that lies: test-inspect.sh PATH-OF-BUFPIPE
+# list and show, beside real pipes and memory that lies: test-inspect.sh PATH-OF-BUFPIPE PATH-OF-BUFPIPE-SCENE
 
 set -u
 bufpipe=$(realpath "$1")
+scene=$(realpath "$2")
 dir=$(mktemp -d) || exit 1
 trap 'rm -rf "$dir"' EXIT
 # shellcheck source=tools/test-support.sh
@@ -118,6 +119,55 @@ test_a_stopped_receiver()
 	expect_status 0 $? 'it is stuck no more'
 	end
 	[ "$(stat -c %s stopped.out)" = 1000000 ] || fail 'not all came'
+}
+
+# says NAME WORDS: whether that is in the verdict of show on the pipe.
+says()
+{
+	"$bufpipe" show "$1" >shown 2>&1
+	grep -qE "verdict .*$2" shown
+}
+
+expect_verdict()
+{
+	says "$@" || fail "$1: no '$2' in: $(cat shown)"
+}
+
+# What an operator meets at three in the morning.
+test_verdicts()
+{
+	local actors sender heir
+
+	test=verdicts
+	echo "---- $test"
+	mkfifo stage
+	"$scene" <stage >scene.out &
+	actors=$!
+	exec 8>stage
+	eventually grep -qs ' ' scene.out
+	read -r sender heir <scene.out
+
+	eventually says scene-no-handover 'the sender has waited for room'
+	expect_verdict scene-no-handover "the receiver, pid .* does not receive fast enough"
+	expect_said shown "held by .*$sender ("
+	"$bufpipe" list --stuck=0 --pid "$sender" >listed
+	expect_status 3 $? 'a full pipe'
+	expect_said listed 'scene-no-handover .* full '
+
+	# It is the heir alone that keeps the stream from ending, so show names it.
+	expect_verdict scene-leaked 'no side waits'
+	expect_said shown "held by    $heir ([a-z-]*)\$"
+	expect_verdict scene-no-sender 'nobody holds the sending end any more; unread: [1-9]'
+	expect_verdict scene-no-receiver 'nobody holds the receiving end any more; unread: [1-9]'
+	"$bufpipe" list --stuck --name scene-no-receiver >listed
+	expect_status 3 $? 'nobody receives'
+	expect_said listed 'recv gone'
+	"$bufpipe" list --stuck --name scene-no-sender >listed
+	expect_status 0 $? 'what is there can still be received'
+
+	exec 8>&-
+	finish $actors
+	expect_status 0 $? scene
 }
 
 test_top()
@@ -404,6 +454,7 @@ test_usage()
 
 test_both_ends_are_found
 test_a_stopped_receiver
+test_verdicts
 test_top
 test_rates
 test_nothing_is_touched
