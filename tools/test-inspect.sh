@@ -424,6 +424,9 @@ test_widths()
 		script -qec "stty cols $width; '$bufpipe' list --pid $sender" typescript </dev/null >screen
 		tr -d '\r' <screen >listed
 		expect_said listed "$sender bu"
+		script -qec "stty cols $width; '$bufpipe' top --pid $sender -d 0.1 -n 1" typescript </dev/null >screen
+		expect_said screen 'sort: '
+		tr -d '\r' <screen | sed 's/\x1b\[[HJ]//g' >>listed
 		[ "$(awk '{ if (length > n) n = length } END { print n }' listed)" -le $width ] ||
 			fail "more than $width columns: $(cat listed)"
 	done

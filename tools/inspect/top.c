@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* bufpipe top: the pipes of this machine, again and again. */
+#include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
 #include <poll.h>
@@ -34,7 +35,7 @@ static size_t most_rows(const struct top *top)
 
 static int print_sample(const struct top *top, const struct sample *now)
 {
-	const char *keys = top->batch ? "" : "; q quits, r f p n s sort by rate, fill, pipe, name, time";
+	const char *keys = top->batch ? "" : "; sort: Rate Fill Pipe Name Since; Quit";
 	int r;
 
 	if (!top->batch)
@@ -50,24 +51,24 @@ static int print_sample(const struct top *top, const struct sample *now)
 static bool rest(struct top *top, int64_t until)
 {
 	struct pollfd p = { .fd = top->batch ? -1 : STDIN_FILENO, .events = POLLIN };
-	int64_t left = until - now_ns();
+	int64_t left;
 	char key;
 
-	while (left > 0 && !stop_signal()) {
+	while ((left = until - now_ns()) > 0 && !stop_signal()) {
 		int r = poll(&p, 1, (int)(left / 1000000) + 1);
 
 		if (r > 0) {
 			if (read(STDIN_FILENO, &key, 1) != 1) {
 				p.fd = -1;
-			} else if (key == 'q' || key == 'Q') {
-				return false;
-			} else {
-				if (key && strchr("rfpns", key))
-					top->order = (enum order)key;
-				return true;
+				continue;
 			}
+			key = (char)tolower((unsigned char)key);
+			if (key == 'q')
+				return false;
+			if (key && strchr("rfpns", key))
+				top->order = (enum order)key;
+			return true;
 		}
-		left = until - now_ns();
 	}
 	return !stop_signal();
 }
