@@ -12,13 +12,14 @@
  *   base.h    Python, the library
  *   args.c    arguments and timeouts        hold.c    one end of the library, counted
  *   error.c   what an error is in Python    handle.c  a handle of an end
- *   await.c   waiting for a message         part.c    messages longer than the ring
+ *   part.c    messages longer than the ring await.c   waiting for a message
  *   send.c    sending bytes                 recv.c    receiving bytes
- *   frame.c   objects with buffers          pickle.c  objects
- *   view.c    messages in place             wait.c    waiting for many
+ *   frame.c   objects with buffers          sink.c    what a pickler writes into
+ *   pickle.c  objects                       view.c    messages in place, with view_enter.c and view_leave.c
+ *   wait.c    waiting for many              stats.c   what goes on in a pipe
  *   end.c     the type End                  listen.c  the type Listener, connect
- *   stats.c   what goes on in a pipe
- *   queue.c   the type Queue, of queue_put.c, queue_get.c, quick.c and tally.c
+ *   quick.c   small objects of a queue      tally.c   the counts of a queue, with tally_page.c
+ *   queue_call.c, queue_put.c, queue_get.c, queue.c   the type Queue
  *   module.c  the module
  */
 #ifndef BUFFERED_PIPE_CORE_H
@@ -30,6 +31,7 @@
 #include "pickle.h"
 #include "recv.h"
 #include "send.h"
+#include "sink.h"
 #include "view.h"
 
 PyObject *handle_stats(PyObject *self, PyObject *unused);

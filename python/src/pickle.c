@@ -1,182 +1,27 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Objects.  A pickler writes into a sink, which keeps the pieces as they come,
- * so that a large bytes object or a buffer goes from where it is into the ring.
- * The pickler is kept for the next object: to make one costs more than to
- * pickle a small dict.
+ * Objects.  A pickler writes into a sink, and its pieces are sent as one message.
+ * The pickler is kept for the next object: to make one costs more than to pickle
+ * a small dict.
  */
 #include "pickle.h"
 
 #include "frame.h"
 #include "recv.h"
 #include "send.h"
+#include "sink.h"
 
 #include <limits.h>
 #include <string.h>
 #include <sys/uio.h>
 
-/* Smaller buffers go with the pickle: they are copied sooner than they are listed. */
-#define SMALL_BUFFER 1024
 /* A pickler that met many objects keeps a large table. */
 #define LARGE_PICKLE ((size_t)64 << 10)
-
-struct list {
-	Py_buffer *views;
-	size_t n;
-	size_t room;
-	size_t bytes;
-};
-
-struct sink {
-	PyObject_HEAD struct list chunks; /* of the pickle */
-	struct list buffers;              /* out of band */
-	PyObject *reducers[2];
-};
 
 struct pickling {
 	struct sink *sink;
 	PyObject *dump;
 	PyObject *clear_memo;
-};
-
-static Py_buffer *list_grow(struct list *list)
-{
-	if (list->n == list->room) {
-		size_t room = list->room ? 2 * list->room : 8;
-		Py_buffer *views = PyMem_Realloc(list->views, room * sizeof(*views));
-
-		if (!views) {
-			PyErr_NoMemory();
-			return NULL;
-		}
-		list->views = views;
-		list->room = room;
-	}
-	return &list->views[list->n];
-}
-
-static void list_clear(struct list *list)
-{
-	while (list->n)
-		PyBuffer_Release(&list->views[--list->n]);
-	list->bytes = 0;
-}
-
-static int list_add(struct list *list, PyObject *object, int flags)
-{
-	Py_buffer *view = list_grow(list);
-
-	if (!view || PyObject_GetBuffer(object, view, flags) < 0)
-		return -1;
-	list->n++;
-	list->bytes += (size_t)view->len;
-	return 0;
-}
-
-static PyObject *sink_write(PyObject *self, PyObject *data)
-{
-	struct sink *sink = (struct sink *)self;
-
-	if (list_add(&sink->chunks, data, PyBUF_SIMPLE) < 0)
-		return NULL;
-	return PyLong_FromSsize_t(sink->chunks.views[sink->chunks.n - 1].len);
-}
-
-/* The buffer callback: true leaves a buffer in the pickle. */
-static PyObject *sink_call(PyObject *self, PyObject *args, PyObject *kwargs)
-{
-	struct list *buffers = &((struct sink *)self)->buffers;
-	Py_buffer *view;
-	PyObject *buffer;
-
-	if (kwargs && PyDict_GET_SIZE(kwargs)) {
-		PyErr_SetString(PyExc_TypeError, "this takes no keyword arguments");
-		return NULL;
-	}
-	if (!PyArg_ParseTuple(args, "O", &buffer))
-		return NULL;
-	if (list_add(buffers, buffer, PyBUF_FULL_RO) < 0)
-		return NULL;
-	view = &buffers->views[buffers->n - 1];
-	if (view->len >= SMALL_BUFFER && PyBuffer_IsContiguous(view, 'A'))
-		Py_RETURN_FALSE;
-	buffers->bytes -= (size_t)view->len;
-	buffers->n--;
-	PyBuffer_Release(view);
-	Py_RETURN_TRUE;
-}
-
-/* The pickler's dispatch table: always what is registered now. */
-static PyObject *sink_subscript(PyObject *self, PyObject *type)
-{
-	struct sink *sink = (struct sink *)self;
-
-	for (int i = 0; i < 2; i++) {
-		PyObject *found = sink->reducers[i] ? PyDict_GetItemWithError(sink->reducers[i], type) : NULL;
-
-		if (found)
-			return Py_NewRef(found);
-		if (PyErr_Occurred())
-			return NULL;
-	}
-	PyErr_SetObject(PyExc_KeyError, type);
-	return NULL;
-}
-
-static void sink_dealloc(PyObject *self)
-{
-	struct sink *sink = (struct sink *)self;
-	PyTypeObject *type = Py_TYPE(self);
-
-	PyObject_GC_UnTrack(self);
-	list_clear(&sink->chunks);
-	list_clear(&sink->buffers);
-	PyMem_Free(sink->chunks.views);
-	PyMem_Free(sink->buffers.views);
-	Py_XDECREF(sink->reducers[0]);
-	Py_XDECREF(sink->reducers[1]);
-	type->tp_free(self);
-	Py_DECREF(type);
-}
-
-/* What a pickle is made of for the moment is no part of a cycle that would outlive it. */
-static int sink_traverse(PyObject *self, visitproc visit, void *arg)
-{
-	struct sink *sink = (struct sink *)self;
-
-	Py_VISIT(Py_TYPE(self));
-	Py_VISIT(sink->reducers[0]);
-	Py_VISIT(sink->reducers[1]);
-	return 0;
-}
-
-/* The pickler points to the sink, and the reducers lead to all modules. */
-static int sink_clear(PyObject *self)
-{
-	struct sink *sink = (struct sink *)self;
-
-	Py_CLEAR(sink->reducers[0]);
-	Py_CLEAR(sink->reducers[1]);
-	return 0;
-}
-
-static PyMethodDef sink_methods[] = { { "write", sink_write, METH_O, NULL }, { NULL, NULL, 0, NULL } };
-
-static PyType_Slot sink_slots[] = {
-	{ Py_tp_dealloc, sink_dealloc },
-	{ Py_tp_traverse, sink_traverse },
-	{ Py_tp_clear, sink_clear },
-	{ Py_tp_call, sink_call },
-	{ Py_mp_subscript, sink_subscript },
-	{ Py_tp_methods, sink_methods },
-	{ 0, NULL },
-};
-
-PyType_Spec sink_spec = {
-	.name = "buffered_pipe._core.Sink",
-	.basicsize = sizeof(struct sink),
-	.flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
-	.slots = sink_slots,
 };
 
 static void pickling_free(struct pickling *p)
@@ -263,8 +108,8 @@ static struct pickling *pickling_take(struct state *state)
 static void pickling_give_back(struct state *state, struct pickling *p, bool good)
 {
 	good = good && !state->spare && p->sink->chunks.bytes < LARGE_PICKLE;
-	list_clear(&p->sink->chunks);
-	list_clear(&p->sink->buffers);
+	sink_list_clear(&p->sink->chunks);
+	sink_list_clear(&p->sink->buffers);
 	/* What was released above may have run code that put one back. */
 	if (good && !state->spare)
 		state->spare = p;
@@ -313,8 +158,8 @@ static void add_piece(struct message *m, const void *data, size_t len)
 static void add_pieces(struct message *m, const struct sink *sink)
 {
 	static const char zeros[16];
-	const struct list *chunks = &sink->chunks;
-	const struct list *buffers = &sink->buffers;
+	const struct sink_list *chunks = &sink->chunks;
+	const struct sink_list *buffers = &sink->buffers;
 
 	if (buffers->n) {
 		frame_head(m->head, chunks->bytes, buffers->views, buffers->n);

@@ -20,6 +20,5 @@ int pickle_use(struct state *state, PyObject *object, use_pickle_fn *use, void *
 /* Before the state goes, or its reducers change. */
 void pickling_free_spare(struct state *state);
 int pickling_traverse(const struct pickling *pickling, visitproc visit, void *arg);
-extern PyType_Spec sink_spec;
 
 #endif

@@ -19,8 +19,9 @@ static PyObject *load(struct queue *self, const char *data, size_t len, PyObject
 	PyObject *object = quick_load(data, len);
 	PyObject *message;
 
-	if (likely(object) || unlikely(PyErr_Occurred()))
+	if (likely(object))
 		return object;
+	PyErr_Clear(); /* what is wrong with it, the unpickler says */
 	message = make_message(data, len);
 	object = message ? message_load(self->state, message) : NULL;
 	if (unlikely(!object && message && failed))
@@ -153,7 +154,7 @@ static PyObject *get(struct queue *self, int64_t deadline)
 	if (unlikely(self->unloaded))
 		return load_left(self);
 	object = take(self, deadline, true, NULL);
-	if (unlikely(!object) && !PyErr_Occurred())
+	if (unlikely(!object) && !PyErr_Occurred() && state_alive(self->state))
 		PyErr_SetNone(self->state->empty);
 	return object;
 }

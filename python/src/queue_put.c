@@ -20,7 +20,8 @@ static bool is_for_later(ssize_t r)
 
 static int raise_full(struct queue *self)
 {
-	PyErr_SetNone(self->state->full);
+	if (state_alive(self->state))
+		PyErr_SetNone(self->state->full);
 	return -1;
 }
 

@@ -5,7 +5,7 @@
  * that a queue needs.  What is written here any unpickler can load, and what is
  * not exactly of this form goes to the unpickler.
  */
-#include "queue.h"
+#include "quick.h"
 
 #include <string.h>
 

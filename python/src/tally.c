@@ -4,7 +4,7 @@
  * and writes that it has.  Its death at any instruction leaves enough for the next
  * one to see whether its item was sent: see settle.
  */
-#include "tally.h"
+#include "tally_page.h"
 
 #include <linux/futex.h>
 #include <string.h>

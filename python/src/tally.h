@@ -1,49 +1,71 @@
 /* SPDX-License-Identifier: MIT */
-/* The memory of a tally. */
+/* How many items are in a queue, and how many of its tasks are done. */
 #ifndef BUFFERED_PIPE_TALLY_H
 #define BUFFERED_PIPE_TALLY_H
 
-#include "queue.h"
+#include "base.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
+#include <sys/uio.h>
 
-#define MAGIC 0x31796c6c61747062ull /* "bptally1" in memory */
-#define LINE  64
+/*
+ * The counts of a queue, in a page of memory that all who hold the queue have.
+ *
+ * Each message ends with its number.  A consumer notes the number of what it
+ * took, and a producer, under the lock, that of what it put; so nothing is added
+ * up that a death could leave out, and the next message that moves puts a note
+ * right that the dead did not write.  What is to be exact meanwhile is read in
+ * the ring: see tally_look.
+ */
+struct tally;
 
-/* A place in the ring that is not known. */
-#define NOWHERE UINT64_MAX
+/* What follows each message: its number, and above it something by which it is known. */
+#define TRAILER ((size_t)8)
 
-/* In 'word': a producer is at work on the item after the last that is counted, or died at that. */
-#define CLAIMED ((uint64_t)1)
-
-struct page {
-	_Alignas(LINE) uint64_t magic; /* written by the creator, once */
-	uint64_t maxsize;
-	/* Written by the producer that holds the lock; word is read by all. */
-	_Alignas(LINE) pthread_mutex_t lock;
-	uint64_t from;         /* where the record of the last claim begins */
-	uint64_t next;         /* where the next record will begin, if nothing is claimed; or NOWHERE */
-	_Atomic uint64_t word; /* twice how many items were put; CLAIMED */
-	/* gets: raised by consumers, and by any that look at the ring. */
-	_Alignas(LINE) _Atomic uint64_t gets; /* the number of the last item that was taken */
-	_Atomic uint32_t wanted;  /* a producer waits for gets to rise: set by it, cleared by consumers */
-	_Atomic uint32_t risen;   /* futex word of that producer; bumped by consumers */
-	_Atomic uint32_t blocked; /* who has the lock waits, or sends a long item: written by it */
-	/* Written by those who call task_done. */
-	_Alignas(LINE) _Atomic uint64_t done;
-	_Atomic uint32_t
-		joined; /* somebody waits for done to rise: set by those, cleared by who wakes them */
-	_Atomic uint32_t finished; /* futex word of theirs */
+/* An item, to be put.  The last piece, or the end of the flat one, is the trailer. */
+struct item {
+	char *flat; /* NULL: in pieces */
+	struct iovec *pieces;
+	int n;
+	size_t len;          /* with the trailer */
+	uint64_t trailer[2]; /* perhaps nothing, and the number */
 };
 
-_Static_assert(sizeof(pthread_mutex_t) + 3 * sizeof(uint64_t) <= LINE, "what a put writes is one line");
+/* How many bytes to add to a message of so many, for the trailer. */
+size_t tally_trailer(size_t len);
+/* Takes the descriptor, -1: a new one.  NULL with an exception. */
+struct tally *tally_open(int fd, size_t maxsize);
+void tally_hold(struct tally *tally);
+void tally_drop(struct tally *tally);
+int tally_fd(const struct tally *tally);
+size_t tally_maxsize(const struct tally *tally);
 
-/* Counted under the GIL. */
-struct tally {
-	struct page *page;
-	int fd;
-	unsigned refs;
-};
+/*
+ * Puts the item, which fits into the buffer: 0, -EAGAIN, -ETIMEDOUT, -EINTR, or
+ * what the library says; -EALREADY for a try that found another producer at work.
+ * 'out' is the end that sends; 'in', which receives, may be
+ * NULL.  With timeout_ns 0 it only tries.
+ */
+int tally_put(struct tally *tally, bufpipe_t *out, bufpipe_t *in, struct item *item, int64_t timeout_ns);
+/* Several, each flat; how many, at least one, or as above. */
+ssize_t tally_put_many(struct tally *tally, bufpipe_t *out, bufpipe_t *in, struct item *items, size_t n,
+		       int64_t timeout_ns);
+/*
+ * The same for an item longer than the buffer, whose sending is the caller's
+ * part: begin, and after 0 send, and end with whether it was sent.
+ */
+int tally_begin(struct tally *tally, bufpipe_t *out, bufpipe_t *in, struct item *item, int64_t timeout_ns);
+void tally_end(struct tally *tally, bool sent);
+
+/* A message was taken: its length without the trailer. */
+size_t tally_took(struct tally *tally, const char *message, size_t len);
+
+/* How many items there are.  The ends may be NULL. */
+size_t tally_size(struct tally *tally, bufpipe_t *out, bufpipe_t *in);
+
+/* False: too often. */
+bool tally_task_done(struct tally *tally);
+/* Until each is done: 0, -ETIMEDOUT or -EINTR. */
+int tally_join(struct tally *tally, bufpipe_t *out, int64_t timeout_ns);
+size_t tally_unfinished(struct tally *tally, bufpipe_t *out);
 
 #endif

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Making the memory of a tally, and having it. */
-#include "tally.h"
+#include "tally_page.h"
+
+#include "error.h"
 
 #include <fcntl.h>
 #include <sys/mman.h>
