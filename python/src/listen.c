@@ -115,8 +115,11 @@ static PyObject *raise_meeting(const struct meaning *meanings, int error, PyObje
 	return PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, given);
 }
 
-static bool check_type(PyObject *type, PyTypeObject *base)
+/* A type of the module, or one derived from it. */
+static bool check_type(struct state *state, PyObject *type, PyTypeObject *base)
 {
+	if (!state_alive(state))
+		return false;
 	if (PyType_Check(type) && PyType_IsSubtype((PyTypeObject *)type, base))
 		return true;
 	PyErr_Format(PyExc_TypeError, "a type derived from %s is needed, not %R", base->tp_name, type);
@@ -244,7 +247,7 @@ static PyObject *listener_accept(PyObject *object, PyObject *const *args, Py_ssi
 		PyErr_SetString(PyExc_TypeError, "_accept() takes a type of End, a timeout and a policy");
 		return NULL;
 	}
-	if (!check_type(args[0], self->state->end_type) || args_deadline(args[1], &deadline) < 0)
+	if (!check_type(self->state, args[0], self->state->end_type) || args_deadline(args[1], &deadline) < 0)
 		return NULL;
 	do {
 		struct admission admission = { .policy = args[2] };
@@ -367,7 +370,7 @@ PyObject *core_listen(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
 	int r;
 
 	if (!args_parse(&signature, args, nargs, kwnames, values) ||
-	    !check_type(values[0], state->listener_type) || !meeting(values + 1, &options, &address))
+	    !check_type(state, values[0], state->listener_type) || !meeting(values + 1, &options, &address))
 		return NULL;
 	if (!permission_bits(values[7], &options.mode)) {
 		Py_DECREF(address);
@@ -409,7 +412,7 @@ PyObject *core_connect(PyObject *module, PyObject *const *args, Py_ssize_t nargs
 	int r;
 
 	if (!args_parse(&signature, args, nargs, kwnames, values) ||
-	    !check_type(values[0], state->end_type) || args_deadline(values[8], &deadline) < 0)
+	    !check_type(state, values[0], state->end_type) || args_deadline(values[8], &deadline) < 0)
 		return NULL;
 	waits = values[7] ? PyObject_IsTrue(values[7]) : 0;
 	if (waits < 0 || !meeting(values + 1, &options, &address))

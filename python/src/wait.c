@@ -132,7 +132,7 @@ PyObject *core_wait(PyObject *module, PyObject *const *args, Py_ssize_t nargs, P
 	if (!args_parse(&signature, args, nargs, kwnames, values) ||
 	    args_wait_deadline(values[1], &deadline) < 0)
 		return NULL;
-	list = PySequence_List(values[0]);
+	list = state_alive(state) ? PySequence_List(values[0]) : NULL;
 	if (!list)
 		return NULL;
 	if (crowd_fill(&c, state, list) && crowd_wait(&c, list, deadline) >= 0)

@@ -119,6 +119,57 @@ CLOSED_BY_ARGUMENTS = """
     print(count, "calls")
 """
 
+# The collector clears a module that it finds in a cycle, while objects of it may still be called.
+CLEARED = """
+    import ctypes, importlib.util, os
+    import buffered_pipe
+
+    spec = buffered_pipe._core.__spec__
+    core = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(core)
+    End, Listener = core.End, core.Listener
+    receiver, sender = End._pair(buffer_size=4096)
+    items = core.Queue()
+    items._set_up(receiver, sender, 1, -1)
+    items.put(None)
+    name = f"@buffered_pipe.test.{os.getpid()}"
+    listener = core.listen(Listener, name)
+    view = receiver.recv_view()
+    array = bytearray(5000)
+
+    find = ctypes.pythonapi.PyModule_GetDef
+    find.restype, find.argtypes = ctypes.c_void_p, [ctypes.py_object]
+    m_clear = ctypes.c_void_p.from_address(find(core) + 11 * ctypes.sizeof(ctypes.c_void_p)).value
+    ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object)(m_clear)(core)
+
+    calls = [
+        lambda: sender.send([1]),
+        lambda: sender.send(array),
+        lambda: items.put("full", False),
+        lambda: [items.get_nowait(), items.get_nowait()],
+        lambda: items.put([array]),
+        lambda: core.wait_ends([receiver], 0),
+        lambda: listener._accept(End, 0, None),
+        lambda: core.listen(Listener, name + "2"),
+        lambda: core.connect(End, name, timeout=0),
+        lambda: End._pair(buffer_size=4096),
+        lambda: receiver.recv_view(),
+        lambda: sender.send_bytes(b"N.") or receiver.recv(),
+    ]
+    for call in calls:
+        try:
+            print(call())
+        except RuntimeError as error:
+            assert "is gone" in str(error), error
+    sender.send_bytes(b"bytes")
+    with view as memory:
+        print(bytes(memory))
+    try:
+        items._fork()
+    except TypeError:
+        print("done")
+"""
+
 
 def run(program, *options):
     return subprocess.run(
@@ -153,6 +204,10 @@ class Interpreter(TestCase):
         del core, receiver, sender
         gc.collect()
         self.assertIsNone(gone())
+
+    def test_what_is_left_of_a_module_that_was_cleared_says_so(self):
+        result = run(CLEARED, "-X", "dev")
+        self.assertEqual((result.returncode, result.stdout), (0, "b'bytes'\ndone\n"))
 
     def test_exit_with_a_thread_blocked_and_a_view_open(self):
         result = run(AT_EXIT)
