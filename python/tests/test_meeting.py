@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Strangers: listen and connect, in Python and with a program in C; ends that are handed over a socket."""
+"""Strangers: listen and connect."""
 
 import contextlib
 import errno
@@ -8,16 +8,17 @@ import os
 import pathlib
 import signal
 import socket
-import subprocess
 import tempfile
 import threading
 import unittest
 
 import buffered_pipe
-from buffered_pipe import End, Generic_Pipe
-from support import LONG, TestCase, child, thread, wait_asleep, wait_until
+from buffered_pipe import End
+from support import LONG, TestCase, child, thread, wait_asleep
 
-PEER = os.environ.get("BUFFERED_PIPE_PEER")
+
+def use(sender):
+    sender.send("from elsewhere")
 
 
 class Meeting(TestCase):
@@ -385,167 +386,6 @@ class Meeting(TestCase):
         sender.close()
         self.assertEqual(receiver.recv(timeout=LONG), "from elsewhere")
         process.join()
-
-
-def use(sender):
-    sender.send("from elsewhere")
-
-
-class HandOver(TestCase):
-    def test_an_end_goes_over_a_socket(self):
-        one, other = socket.socketpair()
-        with one, other:
-            receiver, sender = Generic_Pipe(2048)
-            sender.send_to(one)
-            sender.close()
-            self.assertFalse(receiver.poll())
-            End.recv_from(other).send("hello")
-            self.assertEqual(receiver.recv(), "hello")
-            self.assertRaises(EOFError, receiver.recv)
-
-    def test_a_socket_with_a_timeout(self):
-        one, other = socket.socketpair()
-        with one, other:
-            receiver, sender = Generic_Pipe(2048)
-            other.settimeout(0)
-            self.assertRaises(OSError, End.recv_from, other)
-            other.settimeout(0.05)
-            self.assertRaises(TimeoutError, End.recv_from, other)
-            one.settimeout(0.05)
-            sent = 0
-            with self.assertRaises(TimeoutError):
-                while True:
-                    sender.send_to(one)
-                    sent += 1
-            for each in one, other:
-                each.settimeout(LONG)
-            with thread(lambda: [sender.send_to(one) for _ in range(3)]) as running:
-                wait_asleep(running.native_id)
-                for _ in range(sent + 3):
-                    self.assertTrue(End.recv_from(other).writable)
-
-    def test_a_socket_that_is_closed_meanwhile_is_not_mistaken_for_another(self):
-        class Replaced:
-            """Its descriptor becomes one of somebody else while it is asked for its timeout."""
-
-            def __init__(self):
-                self.socket, self.peer = socket.socketpair()
-                self.fileno = self.socket.fileno
-
-            def gettimeout(self):
-                number = self.socket.detach()
-                self.strangers = socket.socketpair()
-                os.dup2(self.strangers[0].fileno(), number)
-                self.number = number
-                return 0
-
-        receiver, sender = Generic_Pipe(2048)
-        for use_it in (sender.send_to, End.recv_from):
-            replaced = Replaced()
-            with self.assertRaises(ValueError):
-                use_it(replaced)
-            os.close(replaced.number)
-            for each in (replaced.peer, *replaced.strangers):
-                each.close()
-
-    def test_a_handler_that_returns_while_a_socket_is_full(self):
-        one, other = socket.socketpair()
-        with one, other:
-            receiver, sender = Generic_Pipe(2048)
-            main = threading.get_native_id()
-            seen = []
-            before = signal.signal(signal.SIGUSR1, lambda *_: seen.append(1))
-
-            def disturb():
-                wait_asleep(main)
-                os.kill(os.getpid(), signal.SIGUSR1)
-                wait_until(lambda: seen)
-                wait_asleep(main)
-                # Room, until it has got through.
-                while not done:
-                    with contextlib.suppress(TimeoutError):
-                        End.recv_from(other)
-
-            try:
-                one.setblocking(False)
-                with contextlib.suppress(OSError):
-                    while True:
-                        sender.send_to(one)
-                one.setblocking(True)
-                other.setblocking(False)
-                done = []
-                with thread(disturb):
-                    sender.send_to(one)
-                    done.append(1)
-            finally:
-                signal.signal(signal.SIGUSR1, before)
-
-    def test_what_is_no_end_is_refused(self):
-        one, other = socket.socketpair()
-        with one, other:
-            one.send(b"x" * 100)
-            self.assertRaises(OSError, End.recv_from, other)
-            one.close()
-            self.assertRaises(OSError, End.recv_from, other)
-        self.assertRaises((TypeError, ValueError), End.recv_from, "socket")
-        self.assertRaises(OSError, End.recv_from, 987654)
-
-
-@unittest.skipUnless(PEER, "needs the program in C")
-class WithC(TestCase):
-    def setUp(self):
-        super().setUp()
-        self.address = f"@buffered-pipe-test-{os.getpid()}"
-
-    def start(self, *arguments, **more):
-        process = subprocess.Popen([PEER, *arguments], stdout=subprocess.PIPE, text=True, **more)
-        self.addCleanup(process.stdout.close)
-        self.addCleanup(process.kill)
-        return process
-
-    def converse(self, end, process):
-        for message in (b"", b"abc", bytes(range(256)) * 2000):
-            with thread(end.send_bytes, message):
-                self.assertEqual(end.recv_bytes(timeout=LONG), message[::-1])
-        end.close()
-        self.assertEqual(process.wait(LONG), 0)
-
-    def test_a_client_in_python(self):
-        process = self.start("listen", self.address)
-        self.assertEqual(process.stdout.readline(), "listening\n")
-        end = buffered_pipe.connect(self.address, "rw", timeout=LONG)
-        self.assertEqual(end.peer[0], process.pid)
-        self.converse(end, process)
-
-    def test_a_client_in_c(self):
-        with buffered_pipe.listen(self.address, "rw") as listener:
-            process = self.start("connect", self.address)
-            self.converse(listener.accept(timeout=LONG), process)
-
-    def test_a_peer_that_is_killed(self):
-        process = self.start("listen", self.address)
-        process.stdout.readline()
-        end = buffered_pipe.connect(self.address, "rw", timeout=LONG)
-        end.send_bytes(b"abc")
-        self.assertEqual(end.recv_bytes(timeout=LONG), b"cba")
-        process.kill()
-        self.assertRaises(EOFError, end.recv_bytes, timeout=LONG)
-
-    def test_an_end_that_c_hands_over(self):
-        one, other = socket.socketpair()
-        with one, other:
-            process = self.start("hand", str(other.fileno()), pass_fds=[other.fileno()])
-            receiver = End.recv_from(one)
-            self.assertEqual(receiver.recv_bytes(timeout=LONG), b"from C")
-            self.assertRaises(EOFError, receiver.recv_bytes, timeout=LONG)
-            self.assertEqual(process.wait(LONG), 0)
-
-    def test_an_end_that_threads_cannot_share_is_refused(self):
-        one, other = socket.socketpair()
-        with one, other:
-            process = self.start("hand-unshared", str(other.fileno()), pass_fds=[other.fileno()])
-            self.assertRaisesRegex(ValueError, "shared", End.recv_from, one)
-            self.assertEqual(process.wait(LONG), 0)
 
 
 if __name__ == "__main__":
