@@ -100,7 +100,7 @@ int args_timeout_ns(PyObject *timeout, int64_t *timeout_ns)
 		PyErr_Format(PyExc_ValueError, "timeout must be None or at least 0, not %R", timeout);
 		return -1;
 	}
-	/* Rounded up, so that what is not 0 is no mere try. */
+	/* Rounded up: a timeout that is not 0 must not become a mere try. */
 	if (seconds < 9e9)
 		*timeout_ns = (int64_t)ceil(seconds * 1e9);
 	return 0;
@@ -124,7 +124,7 @@ int args_wait_deadline(PyObject *timeout, int64_t *deadline)
 		*deadline = DEADLINE_TRY;
 		return 0;
 	}
-	PyErr_Clear(); /* the same comes with a better text */
+	PyErr_Clear(); /* args_deadline raises it again, with a better text */
 	return args_deadline(timeout, deadline);
 }
 
@@ -164,7 +164,7 @@ bool args_number(PyObject *value, const char *name, size_t *size)
 	return false;
 }
 
-/* What a buffer of more than all memory would hold could never be sent. */
+/* A buffer larger than the memory of the machine could never be filled. */
 static bool is_within_reason(const struct bufpipe_options *options)
 {
 	size_t memory = args_memory();

@@ -26,15 +26,15 @@ bool args_parse(const struct signature *signature, PyObject *const *args, Py_ssi
 
 /* Seconds, None or NULL for ever.  -1 with an exception. */
 int args_deadline(PyObject *timeout, int64_t *deadline);
-/* The same, and what is negative is 0, as where multiprocessing waits. */
+/* The same, but a negative timeout is 0, as in the waiting calls of multiprocessing. */
 int args_wait_deadline(PyObject *timeout, int64_t *deadline);
 int args_timeout_ns(PyObject *timeout, int64_t *timeout_ns);
 /*
- * False with an exception if it is negative or no integer.  What is absent is
- * 'absent', and what is too large is the largest there is.
+ * False with an exception if the value is negative or no integer.  Without a value
+ * the size is 'absent'.  A value that is too large becomes the largest size.
  */
 bool args_size(PyObject *value, const char *name, size_t absent, size_t *size);
-/* The same where absent is 0, and None is no number. */
+/* The same, but without a value the size is 0, and None is a TypeError. */
 bool args_number(PyObject *value, const char *name, size_t *size);
 
 /* How many bytes of memory the machine has. */

@@ -309,7 +309,7 @@ static PyObject *handle_get_closed(PyObject *self, void *unused)
 }
 
 /* As in multiprocessing, also of one that is closed. */
-static PyObject *handle_get_way(PyObject *object, void *sends)
+static PyObject *handle_get_direction(PyObject *object, void *sends)
 {
 	struct end *self = (struct end *)object;
 
@@ -390,17 +390,17 @@ static PyObject *hold_repr(const struct hold *hold, PyObject *type, void *at)
 {
 	struct bufpipe_info info;
 	PyObject *size, *name, *text;
-	const char *way;
+	const char *direction;
 
 	if (!hold || bufpipe_get_info(hold->pipe, &info) < 0)
 		return PyUnicode_FromFormat("<%U closed at %p>", type, at);
-	way = !info.can_send ? "receiving" : info.can_recv ? "duplex" : "sending";
+	direction = !info.can_send ? "receiving" : info.can_recv ? "duplex" : "sending";
 	name = hold->name ? PyUnicode_FromFormat(" %R", hold->name) : PyUnicode_FromString("");
 	size = hold_static(hold)
 		       ? PyUnicode_FromFormat("%zu objects of %zu bytes", info.object_count, info.object_size)
 		       : PyUnicode_FromFormat("buffer of %zu bytes", info.buffer_size);
 	text = name && size ? PyUnicode_FromFormat("<%U%U %s, %U, %zu bytes in use, peer %ld, at %p>", type,
-						   name, way, size, info.used, (long)info.pid, at)
+						   name, direction, size, info.used, (long)info.pid, at)
 			    : NULL;
 	Py_XDECREF(name);
 	Py_XDECREF(size);
@@ -456,8 +456,8 @@ static PyMethodDef handle_methods[] = {
 	}
 static PyGetSetDef handle_getset[] = {
 	{ "closed", handle_get_closed, NULL, "Whether this handle was closed.", NULL },
-	{ "readable", handle_get_way, NULL, "Whether this end receives.", NULL },
-	{ "writable", handle_get_way, NULL, "Whether this end sends.", (void *)true },
+	{ "readable", handle_get_direction, NULL, "Whether this end receives.", NULL },
+	{ "writable", handle_get_direction, NULL, "Whether this end sends.", (void *)true },
 	GET("buffer_size", BUFFER_SIZE, "How many bytes the pipe holds; 0 in a static one."),
 	GET("object_size", OBJECT_SIZE, "The length of every message of a static pipe; 0 in a generic one."),
 	GET("object_count", OBJECT_COUNT, "How many messages a static pipe holds; 0 in a generic one."),

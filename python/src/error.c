@@ -30,7 +30,7 @@ void *raise_timeout(enum direction direction)
 	return NULL;
 }
 
-/* An instance at once: before 3.12 only that is a BrokenPipeError from the beginning. */
+/* Makes the instance itself: before Python 3.12 only an instance has the right subclass, such as BrokenPipeError. */
 void *raise_os(int error, const char *text, PyObject *address)
 {
 	PyObject *made = address ? PyObject_CallFunction(PyExc_OSError, "isO", error, text, address)
@@ -62,7 +62,7 @@ void *raise_too_short(PyObject *message)
 	return NULL;
 }
 
-/* Which end, and of whom, is put behind the text; nothing if that is not known. */
+/* The text, and behind it which end it was and of which process; the text alone without a hold. */
 static PyObject *explain(const char *text, const struct hold *hold)
 {
 	if (!hold)
@@ -90,7 +90,7 @@ static void *raise_ended(const struct hold *hold, enum direction direction)
 	return NULL;
 }
 
-/* Of descriptors or memory there was not enough. */
+/* There were not enough descriptors. */
 static void *raise_exhausted(int error)
 {
 	struct rlimit limit = { 0 };

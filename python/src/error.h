@@ -11,11 +11,11 @@ void *raise_closed(void);
 void *raise_timeout(enum direction direction);
 /* An OSError, or what that is for this error, with a text; at an address, or NULL. */
 void *raise_os(int error, const char *text, PyObject *address);
-/* For options that the library calls invalid, when each on its own is none. */
+/* The library refuses options each of which is valid on its own: together they ask for too much. */
 void *raise_too_large(void);
-/* A message is too long for where it shall go: it is in the exception, or a text if it stays in the pipe. */
+/* BufferTooShort.  It carries the message; or a text, if the message stays in the pipe. */
 void *raise_too_short(PyObject *message);
-/* What a type is called where it is imported from. */
+/* The full name of a type: its module and its name. */
 PyObject *name_of(PyTypeObject *type);
 
 #endif

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A message of send() is a pickle, as in multiprocessing.  Only when the pickle
- * leaves buffers out of band, the message is a frame:
+ * A message of send() is a pickle, as in multiprocessing.  If the pickle leaves
+ * buffers out of band, the message is a frame instead:
  *
- *   8 bytes   FRAME_MAGIC, whose first byte begins no pickle
+ *   8 bytes   FRAME_MAGIC; no pickle begins with its first byte
  *   8         length of the pickle
  *   8         number of buffers
  *   8 each    length of a buffer
  *   ...       the pickle
  *   ...       each buffer, at a multiple of 16
  *
- * The receiver has all of it in one bytearray, and what it loads points there.
+ * The receiver has the frame in one bytearray, and the objects that it loads point into that.
  */
 #include "frame.h"
 

@@ -12,7 +12,7 @@ struct state *state_of_class(PyObject *class)
 {
 	PyObject *module = NULL;
 
-	/* A class made in Python is no part of the module, but one of its bases is. */
+	/* A class that was derived in Python does not belong to the module, but one of its bases does. */
 	for (PyTypeObject *type = (PyTypeObject *)class; type && !module; type = type->tp_base) {
 		module = PyType_GetModule(type);
 		if (module && PyModule_GetDef(module) != handle_module)

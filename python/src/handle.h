@@ -9,7 +9,7 @@
 struct pickling;
 struct view;
 
-/* One per interpreter.  Its objects live as long as the module, and so as long as each type of it. */
+/* One per interpreter.  The types keep the module alive, and the module keeps these objects. */
 struct state {
 	PyTypeObject *end_type;
 	PyTypeObject *view_type;
@@ -22,7 +22,7 @@ struct state {
 	PyObject *pickler_class;
 	PyObject *loads;
 	PyObject *reducers
-		[2]; /* dicts from type to function, the first has the say; NULL before they are set */
+		[2]; /* dicts from type to function; the first goes before the second; NULL before they are set */
 	PyObject *name_buffers;
 	struct pickling *spare; /* a pickler that nobody uses now */
 	size_t max_message;     /* of a new end */
@@ -46,7 +46,7 @@ PyObject *handle_make(PyTypeObject *type, struct state *state, struct hold *hold
 PyObject *handle_of_pipe(PyTypeObject *type, struct state *state, bufpipe_t *pipe);
 
 struct state *state_of_module(PyObject *module);
-/* Of a class that is one of the module's, or has one among its bases; NULL with an exception. */
+/* The class, or one of its bases, must be a class of the module.  Else NULL with an exception. */
 struct state *state_of_class(PyObject *class);
 /* Set by the module before it has a state. */
 extern struct PyModuleDef *handle_module __attribute__((visibility("hidden")));
@@ -55,8 +55,8 @@ extern struct PyModuleDef *handle_module __attribute__((visibility("hidden")));
 struct state *state_alive(struct state *state);
 
 /*
- * After a slice that ended with r: 0: go on, -1: there is an exception.  Looks
- * at the signals, and whether the handle still is what it was.
+ * To be called after a slice that ended with r.  Runs the handlers of signals, and
+ * looks whether the handle was closed meanwhile.  0: go on; -1: with an exception.
  */
 int after_slice(struct end *self, const struct hold *hold, enum direction direction, long r);
 
@@ -65,7 +65,7 @@ static inline struct hold *handle_hold(struct end *self)
 {
 	if (unlikely(!self->hold))
 		return raise_closed();
-	/* Relaxed: what another thread left a moment ago may as well be found by the next call. */
+	/* Relaxed: if this misses what another thread left a moment ago, the next call finds it. */
 	if (unlikely(atomic_load_explicit(&stays_left, memory_order_relaxed)))
 		stays_give_back();
 	return self->hold;

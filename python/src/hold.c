@@ -33,9 +33,9 @@ struct use_record {
 static _Thread_local struct use_record *uses;
 
 /*
- * In a child, the calls of the other threads are gone.  Those of the thread that
- * forked are not: it may have done so in the handler of a signal that came in
- * the middle of a call, and that call goes on in the child as well.
+ * A forked child does not have the calls of the other threads.  It has those of
+ * the thread that forked: if the handler of a signal forked in the middle of a
+ * call, that call goes on in the child as well.
  */
 static void count_uses_in_child(void)
 {
@@ -49,9 +49,9 @@ static void count_uses_in_child(void)
 }
 
 /*
- * What threads have entered and not left.  The library's lock of an end is in
- * the memory of the pipe, and the C library and the kernel have it in a list of
- * the thread that owns it.  Were that memory unmapped while the thread lives,
+ * The locks that threads have taken and not given back.  A lock of the library is
+ * in the memory of the pipe, and the C library and the kernel keep it in a list of
+ * the thread that owns it.  If that memory were unmapped while the thread lives,
  * the next lock that the thread takes would write into it.  So the memory stays
  * until the thread has given the lock back: in its next call of this package,
  * or when it ends.
@@ -85,7 +85,7 @@ static void take_out(struct stay *stay)
 		atomic_fetch_sub_explicit(&stays_left, 1, memory_order_relaxed);
 }
 
-/* Under the lock: whether it was the last one of a hold that nothing else uses. */
+/* Under the lock.  Whether this was the last stay of a hold that nothing else uses. */
 static bool count_down(struct hold *hold)
 {
 	return --hold->stays == 0 && hold->parked;
@@ -102,7 +102,7 @@ struct stay *stay_begin(struct hold *hold, enum direction direction)
 {
 	struct stay *stay;
 
-	/* Any value but NULL: the destructor runs for it. */
+	/* The value means nothing, but the destructor runs only if it is not NULL. */
 	if (pthread_setspecific(key, &stays) != 0)
 		return NULL;
 	stay = PyMem_RawMalloc(sizeof(*stay));
@@ -171,7 +171,7 @@ static struct stay *take_mine(bool only_left, bool *left)
 	return stay;
 }
 
-/* left: nothing shows the message any more, so it is consumed.  Else it is as if the thread died in it. */
+/* left: nothing points into the message any more, so it is consumed.  Else it stays, as if the thread had died. */
 static void give_back(bufpipe_t *pipe, enum direction direction, bool left)
 {
 	if (direction == SENDING) {
@@ -184,7 +184,7 @@ static void give_back(bufpipe_t *pipe, enum direction direction, bool left)
 	(void)bufpipe_next(pipe, 0);
 }
 
-/* Of this thread, and taken out of the list. */
+/* The stay is one of this thread, and was taken out of the list. */
 static void finish(struct stay *stay, bool left)
 {
 	struct hold *hold = stay->hold;
@@ -290,7 +290,7 @@ int hold_new(struct hold **made, bufpipe_t *pipe)
 	return 0;
 }
 
-/* In a child, of a hold that the thread that forked did not use: nobody here will ever end the other calls. */
+/* In a forked child nobody will end the calls of threads that stayed in the parent: they do not count. */
 static void adopt(struct hold *hold)
 {
 	if (unlikely(hold->process != process)) {
@@ -321,7 +321,7 @@ static void drop_part(struct hold *hold)
 	hold_forget_part(hold);
 }
 
-/* Whether there is no stay any more; else the last stay closes the hold. */
+/* Whether no stay is left.  If one is, the last stay will close the hold. */
 static bool stays_over(struct hold *hold)
 {
 	bool over;
@@ -357,7 +357,7 @@ void hold_drop(struct hold *hold)
 	let_go(hold);
 }
 
-/* Without memory for the record only a child that is forked within the call would miss it. */
+/* Without memory there is no record.  Only a child that is forked within the call would need it. */
 void hold_use(struct hold *hold, struct use *use)
 {
 	struct use_record *record = PyMem_RawMalloc(sizeof(*record));

@@ -8,9 +8,10 @@ struct listener {
 	PyObject_HEAD struct state *state;
 	bufpipe_listener_t *listener; /* NULL: closed */
 	PyObject *address;
-	bufpipe_t *accepted; /* while the policy raised an exception for somebody else: for the next call */
-	bool busy;           /* a thread is in accept, which then also closes it */
-	unsigned process;    /* in which it is busy: in a forked child nobody is there any more */
+	bufpipe_t *
+		accepted; /* came in while the policy raised an exception for another client: the next call returns it */
+	bool busy;        /* a thread is in accept, which then also closes it */
+	unsigned process; /* the process of that thread; a forked child does not have it */
 	bool closing;
 };
 
@@ -37,10 +38,7 @@ static bool mode_flags(PyObject *mode, unsigned *flags)
 	return true;
 }
 
-/*
- * Values: address, mode, buffer_size, object_size, object_count, size_limit.  The
- * address as the file system has it.
- */
+/* The values are address, mode, buffer_size, object_size, object_count and size_limit.  *address is bytes. */
 static bool meeting(PyObject *const *values, struct bufpipe_options *options, PyObject **address)
 {
 	if (!args_options(options, values[2], values[3], values[4]) ||
@@ -81,7 +79,7 @@ static const struct meaning of_connect[] = {
 	{ 0, NULL },
 };
 
-/* Whether it is not the address that is invalid.  A descriptor has 9 digits at most. */
+/* Whether the address has a known form, so that something else is invalid.  A descriptor has at most 9 digits. */
 static bool known_form(const char *address, bool listens)
 {
 	if (address[0] == '@')
@@ -216,7 +214,7 @@ static int accept_slice(struct listener *self, struct admission *a, bufpipe_t **
 	return r;
 }
 
-/* What the policy raised is raised here; who came in meanwhile waits for the next call. */
+/* Raises what the policy raised.  A client that was let in meanwhile is kept for the next call. */
 static PyObject *raise_of_policy(struct listener *self, struct admission *a, bufpipe_t *pipe)
 {
 	if (self->listener)
@@ -267,7 +265,7 @@ static PyObject *listener_accept(PyObject *object, PyObject *const *args, Py_ssi
 			return handle_of_pipe((PyTypeObject *)args[0], self->state, pipe);
 		if (r != -EAGAIN && r != -ETIMEDOUT && r != -EINTR)
 			return raise_error(NULL, NEITHER, r);
-		/* The handler may close the listener, and then the time does not matter. */
+		/* If a handler closed the listener, that is the error, also when the time is up. */
 		if (PyErr_CheckSignals() < 0 || !listener_open(self))
 			return NULL;
 		slice = deadline_slice(deadline, SLICE);
@@ -336,7 +334,7 @@ static PyObject *listener_repr(PyObject *object)
 	return text;
 }
 
-/* Of a socket file; None: what the umask leaves. */
+/* The permissions of the socket file.  With None the umask decides. */
 static bool permission_bits(PyObject *value, unsigned *mode)
 {
 	size_t bits;

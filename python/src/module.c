@@ -34,7 +34,7 @@ static PyTypeObject *make_type(PyObject *module, PyType_Spec *spec, bool public)
 	return type;
 }
 
-/* These come from functions that know their state, never from a call of the type. */
+/* Functions that know the state make these objects; a call of the type would not know it. */
 static void make_by_hand_only(PyTypeObject *type)
 {
 	if (type)
@@ -65,7 +65,7 @@ static int core_exec(PyObject *module)
 	if (!state->end_type || !state->view_type || !state->sink_type || !state->listener_type ||
 	    !state->queue_type)
 		return -1;
-	/* A message that needs more is no message, but an attempt to use up all memory. */
+	/* The default limit of a message.  A longer one is more likely an attempt to use up all memory. */
 	state->max_message = args_memory() / 2;
 	state->name_buffers = PyUnicode_InternFromString("buffers");
 	if (!queue_exceptions(state))

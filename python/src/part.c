@@ -4,8 +4,8 @@
 #include <string.h>
 
 /*
- * The sender announces a length, and may lie.  So memory grows with what has
- * come: from this, by doubling, which moves pages and copies nothing.
+ * The sender announces a length, and may lie.  So the memory begins with this size
+ * and is doubled as bytes come.  Doubling moves pages and copies nothing.
  */
 #define FIRST_ROOM ((size_t)1 << 20)
 /* As much as a try takes in one call, so that the loop of asyncio is not held up. */
@@ -70,7 +70,7 @@ static struct part *part_new(struct hold *hold, const struct place *place, size_
 	return part;
 }
 
-/* The library is not in the middle of it for this thread. */
+/* The library must not be in the middle of this message for this thread. */
 static void part_free(struct hold *hold, struct part *part)
 {
 	if (hold->part == part)
@@ -84,8 +84,8 @@ static void part_free(struct hold *hold, struct part *part)
 }
 
 /*
- * A call gives up.  What it has stays in the hold, in memory of our own.  Without
- * memory the message is lost.
+ * A call gives up in the middle.  What it has received stays in the hold, in memory of
+ * our own.  If there is no memory for that, the message is lost.
  */
 static void part_keep(struct hold *hold, struct part *part)
 {
@@ -181,18 +181,18 @@ static ssize_t take(struct hold *hold, struct part *part, int64_t slice)
 		return r;
 	}
 	part->have += (size_t)r;
-	/* Perhaps of another message than the one that was announced: another receiver was quicker. */
+	/* If another receiver was quicker, this is a later message than the one that was announced. */
 	part->total = part->have + after;
 	/*
-	 * It is whole, and the turn has gone: before we got the GIL another thread may
-	 * have begun the next one, and the hold has that.
+	 * The message is whole, and the turn was given back.  Before this thread got the
+	 * GIL, another one may have begun the next message, and the hold may have that.
 	 */
 	if (!after)
 		return r;
 	/*
-	 * The turn is ours: what another thread had begun is over.  A call that is at
-	 * work on it has only to take the GIL to see that, and then frees it; else its
-	 * thread is over as well.
+	 * This thread has the turn, so the message that another thread had begun is over.
+	 * If a call is at work on that message, it frees it as soon as it has the GIL.
+	 * Else its thread has ended, and it is freed here.
 	 */
 	if (hold->part && hold->part != part && !hold->part->busy)
 		hold_forget_part(hold);
@@ -219,7 +219,7 @@ static enum progress assess(struct end *self, struct hold *hold, struct part *pa
 {
 	if (r >= 0 && part->have == part->total)
 		return DONE;
-	/* The sender gave it up; or another receiver took it, and what follows is no long message. */
+	/* The sender gave the message up; or another receiver took it, and the next message is short. */
 	if (r == -ECANCELED || r == -EMSGSIZE)
 		return LOOK_AGAIN;
 	if (after_slice(self, hold, RECEIVING, r < 0 ? r : -EINTR) < 0)
@@ -250,14 +250,14 @@ static enum progress receive(struct end *self, struct hold *hold, struct part *p
 	}
 }
 
-/* The end of the call, but for a message that is whole.  In the use of the hold. */
+/* Ends the call if the message is not whole.  The hold must be in use. */
 static void leave(struct end *self, struct hold *hold, struct part *part, enum progress progress)
 {
-	/* Who closed the handle does not want the rest, and others shall not wait for it. */
+	/* The handle was closed: nobody will ask for the rest, and other receivers must not wait for it. */
 	if (hold->part == part && self->hold != hold && bufpipe_release(hold->pipe) == 0)
 		hold->part = NULL;
 	if (hold->part != part || !stay_is_mine(part->stay)) {
-		/* Not begun, or over; or this is a child, which a signal's handler has forked. */
+		/* The message was not begun, or is over; or the handler of a signal forked, and this is the child. */
 		if (hold->part == part && !PyErr_Occurred())
 			PyErr_SetString(PyExc_RuntimeError,
 					"the rest of this message belongs to the parent process");
@@ -271,7 +271,7 @@ static void leave(struct end *self, struct hold *hold, struct part *part, enum p
 	part_keep(hold, part);
 }
 
-/* The one that waits, or the next; NULL with an exception, or without one: look again. */
+/* The part that waits for this thread, or a new one.  NULL with an exception; or without one: look again. */
 static struct part *begin(struct hold *hold, const struct place *place, size_t most, bool writable)
 {
 	bool waits = part_waits(hold);

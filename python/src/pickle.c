@@ -38,7 +38,7 @@ void pickling_free_spare(struct state *state)
 {
 	struct pickling *spare = state->spare;
 
-	/* First: what goes with it may run code that asks for one. */
+	/* First: freeing the spare may run code that asks for a spare. */
 	state->spare = NULL;
 	pickling_free(spare);
 }
@@ -94,7 +94,7 @@ static struct pickling *pickling_new(struct state *state)
 	return NULL;
 }
 
-/* Pickling runs any code, which may send other objects: whoever has the spare one takes it away. */
+/* Takes the spare away while it is used: pickling may run code that sends other objects. */
 static struct pickling *pickling_take(struct state *state)
 {
 	struct pickling *p = state->spare;
@@ -110,14 +110,14 @@ static void pickling_give_back(struct state *state, struct pickling *p, bool goo
 	good = good && !state->spare && p->sink->chunks.bytes < LARGE_PICKLE;
 	sink_list_clear(&p->sink->chunks);
 	sink_list_clear(&p->sink->buffers);
-	/* What was released above may have run code that put one back. */
+	/* Releasing the pieces may have run code that gave a spare back. */
 	if (good && !state->spare)
 		state->spare = p;
 	else
 		pickling_free(p);
 }
 
-/* After dump nothing of the object may stay referenced from the pickler. */
+/* Clears the memo too, so that the pickler keeps no reference into the object. */
 static int pickling_dump(struct pickling *p, PyObject *object)
 {
 	PyObject *result = PyObject_CallOneArg(p->dump, object);
@@ -301,7 +301,7 @@ METHOD(handle_send_object)
 	PyObject *values[2] = { alone ? args[0] : NULL };
 	struct hold *hold;
 
-	/* First: the timeout may be any object, whose code may close this handle. */
+	/* Before the handle is looked at: the timeout may be an object whose code closes this handle. */
 	if (!alone && (!args_parse(&signature, args, nargs, kwnames, values) ||
 		       args_deadline(values[1], &deadline) < 0))
 		return NULL;
@@ -317,7 +317,7 @@ METHOD(handle_send_object)
 		     : handle_send_buffer(self, values[0], deadline);
 }
 
-/* From an EOFError, such as that of a pickle that is cut: it would look like the end of the stream. */
+/* A pickle that is cut off raises EOFError, which would look like the end of the stream. */
 static PyObject *raise_unloadable(void)
 {
 	PyObject *type, *cause, *trace;
@@ -381,7 +381,7 @@ METHOD(handle_recv_object)
 	return object;
 }
 
-/* Of what _recv_now gave. */
+/* The object in what _recv_now returned. */
 PyObject *handle_load(PyObject *self, PyObject *message)
 {
 	struct hold *hold = handle_hold((struct end *)self);
@@ -393,7 +393,7 @@ PyObject *handle_load(PyObject *self, PyObject *message)
 	return message_load(((struct end *)self)->state, message);
 }
 
-/* What a loop of asyncio does itself. */
+/* For a loop of asyncio: never blocks. */
 PyObject *handle_recv_now(PyObject *self, PyObject *objects)
 {
 	return handle_receive((struct end *)self, DEADLINE_TRY_SHORT,

@@ -11,7 +11,7 @@ METHOD(handle_recv_object);
 PyObject *handle_dump(PyObject *self, PyObject *object);
 PyObject *handle_load(PyObject *self, PyObject *message);
 PyObject *handle_recv_now(PyObject *self, PyObject *objects);
-/* From a message of send(), whatever follows in it. */
+/* Loads the object of a message that send() made.  What follows the pickle in it is ignored. */
 PyObject *message_load(struct state *state, PyObject *message);
 /* Pickles the object, and gives the pieces to 'use'; there is room for one more.  -1 with an exception. */
 typedef int use_pickle_fn(void *arg, struct iovec *pieces, size_t n, size_t len);

@@ -115,7 +115,7 @@ static PyObject *queue_close(PyObject *object, PyObject *unused)
 	return PyObject_CallMethod((PyObject *)self->writer, "close", NULL);
 }
 
-/* Also of a queue that is closed: as of a handle that is. */
+/* NULL with the exception of a closed handle, if the queue is closed. */
 static struct tally *open_tally(struct queue *self)
 {
 	if (self->tally && !self->closed)

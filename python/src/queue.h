@@ -18,7 +18,8 @@ struct queue {
 	struct end *reader;
 	struct end *writer;
 	struct tally *tally; /* NULL: not made yet */
-	PyObject *unloaded;  /* a message that get_many took and could not load: for the next call */
+	PyObject *
+		unloaded; /* a message that get_many took and could not load; the next call raises its exception */
 	bool closed;
 };
 
@@ -26,9 +27,9 @@ struct queue {
 bool queue_check(struct queue *self);
 /* NULL if the handle is closed, without an exception. */
 bufpipe_t *queue_pipe(const struct end *end);
-/* Whether the exception is of this type and has come through no frame of Python, as that of a signal's handler has. */
+/* Whether this call raised the exception, and not the handler of a signal: then it has a traceback. */
 bool exception_is_ours(PyObject *type);
-/* Whether there is something to take, or the end of the stream; also when it is another's at the moment. */
+/* Whether there is an item, or the end of the stream, even if another consumer is just taking it. */
 bool queue_has_items(struct hold *hold);
 /* block and timeout, as multiprocessing's queues have them. */
 bool queue_deadline(PyObject *block, PyObject *timeout, int64_t *deadline);

@@ -2,7 +2,7 @@
 /* Taking items out of a queue. */
 #include "queue.h"
 
-/* So long a try waits for another consumer that is at work on the next item. */
+/* How long a try waits for another consumer that is at work on the next item. */
 #define BUSY_SLICE (NSEC_PER_SEC / 100)
 
 /* Of a message without its trailer. */
@@ -13,7 +13,7 @@ static PyObject *make_message(const char *data, size_t len)
 	return PyBytes_FromStringAndSize(data, (Py_ssize_t)len);
 }
 
-/* The object of a message, which the caller keeps for later if that fails and 'failed' is not NULL. */
+/* The object of a message.  If it cannot be loaded and 'failed' is not NULL, the message goes there. */
 static PyObject *load(struct queue *self, const char *data, size_t len, PyObject **failed)
 {
 	PyObject *object = quick_load(data, len);
@@ -21,7 +21,7 @@ static PyObject *load(struct queue *self, const char *data, size_t len, PyObject
 
 	if (likely(object))
 		return object;
-	PyErr_Clear(); /* what is wrong with it, the unpickler says */
+	PyErr_Clear(); /* the unpickler says what is wrong with it */
 	message = make_message(data, len);
 	object = message ? message_load(self->state, message) : NULL;
 	if (unlikely(!object && message && failed))
@@ -39,7 +39,7 @@ static PyObject *note_and_load(struct queue *self, PyObject *message, PyObject *
 				 (size_t)PyByteArray_GET_SIZE(message));
 	else
 		(void)tally_took(self->tally, PyBytes_AS_STRING(message), (size_t)PyBytes_GET_SIZE(message));
-	/* To the unpickler a trailer is nothing. */
+	/* With its trailer: the unpickler ignores what follows the pickle. */
 	object = message_load(self->state, message);
 	if (unlikely(!object && failed))
 		*failed = Py_NewRef(message);
@@ -183,7 +183,7 @@ PyObject *queue_get_now(PyObject *object, PyObject *unused)
 	return get((struct queue *)object, DEADLINE_TRY_SHORT);
 }
 
-/* After the first: what is there at once.  -1: the list is to be dropped, with an exception. */
+/* Adds what is there at once.  -1 with an exception: the caller drops the list. */
 static int get_more(struct queue *self, PyObject *list, size_t n)
 {
 	while ((size_t)PyList_GET_SIZE(list) < n) {
@@ -196,7 +196,7 @@ static int get_more(struct queue *self, PyObject *list, size_t n)
 			return -1;
 		if (object)
 			continue;
-		/* What is in the list must not be lost: the next call raises it again. */
+		/* The objects in the list must not be lost, so the next call raises this exception. */
 		if (failed)
 			Py_XSETREF(self->unloaded, failed);
 		PyErr_Clear();

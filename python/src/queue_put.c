@@ -5,12 +5,12 @@
 #include <limits.h>
 #include <string.h>
 
-/* A pickle of at most this is copied together before it is sent: the library is quickest with one piece. */
+/* A pickle of at most this length is copied into one piece, which the library sends more quickly than several. */
 #define FLAT_MOST 2048
 /* So many items are put with the lock taken once. */
 #define BATCH 128
 
-/* A try that finds another producer at work, which is not held up, waits for it for so long. */
+/* How long a try waits for another producer, if that one is at work and does not wait itself. */
 #define BUSY_SLICE (NSEC_PER_SEC / 50)
 
 static bool is_for_later(ssize_t r)
@@ -68,8 +68,8 @@ static ssize_t put_one(struct tally *tally, bufpipe_t *out, bufpipe_t *in, struc
 }
 
 /*
- * In slices without the GIL, until one does not fail; after a try that ended with r.
- * -1 with an exception.
+ * After a try that ended with r: calls slice() without the GIL until it succeeds, the
+ * time is up or a handler raises.  -1 with an exception.
  */
 static ssize_t in_slices(struct queue *self, slice_fn *slice, struct item *items, size_t n, int64_t deadline,
 			 ssize_t r)
@@ -88,7 +88,7 @@ static ssize_t in_slices(struct queue *self, slice_fn *slice, struct item *items
 			return -1;
 		use_both(self, &uses);
 		WITHOUT_GIL(r = slice(self->tally, hold->pipe, in, items, n, timeout));
-		/* What was put was put, whatever came meanwhile. */
+		/* If it succeeded, the call succeeds, even if a signal came meanwhile. */
 		if (r < 0)
 			failed = self->closed ? !queue_check(self)
 					      : after_slice(self->writer, hold, SENDING, r);
@@ -133,9 +133,9 @@ static int put_item(struct queue *self, struct item *item, int64_t deadline)
 }
 
 /*
- * An item longer than the buffer: the end sends it as it sends any long message,
- * while the lock is ours.  The handlers of signals run meanwhile: one that puts gets an
- * exception, and one that forks leaves a child that has nothing to end.
+ * Puts an item longer than the buffer: the end sends it as any long message, while this
+ * thread has the lock.  Handlers of signals run meanwhile.  If one puts, it gets an
+ * exception.  If one forks, the child must not end what the parent began.
  */
 static int put_long(struct queue *self, struct item *item, int64_t deadline)
 {

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Small objects of a few built-in types, as the pickles that they are.  A
- * pickler is called for everything else: for these it would take most of the time
- * that a queue needs.  What is written here any unpickler can load, and what is
- * not exactly of this form goes to the unpickler.
+ * Writes and reads the pickles of small objects of a few built-in types.  To call the
+ * pickler for these would take most of the time that a queue needs.  Any unpickler
+ * can load what is written here.  A pickle of any other form goes to the unpickler.
  */
 #include "quick.h"
 
@@ -80,7 +79,7 @@ static size_t write_value(char *to, PyObject *object)
 		return overflow ? 0 : write_int(to, value);
 	}
 	if (PyUnicode_CheckExact(object))
-		/* Only what needs no second copy of it in another encoding. */
+		/* Only ASCII, which needs no copy in another encoding. */
 		return PyUnicode_IS_COMPACT_ASCII(object)
 			       ? write_text(to, OP_SHORT_STRING, PyUnicode_DATA(object),
 					    PyUnicode_GET_LENGTH(object))
@@ -125,7 +124,7 @@ static PyObject *read_float(const unsigned char *from)
 	return PyFloat_FromDouble(value);
 }
 
-/* 'at' is behind the operation, and len is what is there without the stop. */
+/* 'at' points behind the operation; len does not count the stop. */
 static PyObject *read_value(char op, const unsigned char *at, size_t len)
 {
 	switch (op) {

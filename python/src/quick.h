@@ -5,7 +5,7 @@
 
 #include "base.h"
 
-/* The longest of quick_dump. */
+/* The most bytes that quick_dump writes. */
 #define QUICK_MOST ((size_t)3 + 2 + 255 + 1)
 
 /* Writes at most QUICK_MOST bytes and returns how many; 0: this object needs a pickler.  Runs no code of Python. */

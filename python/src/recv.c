@@ -32,7 +32,7 @@ static void expect(struct hold *hold, size_t len)
 		Py_CLEAR(hold->last);
 }
 
-/* Released here, not later: another process must not wait for it until we have the GIL. */
+/* Releases without waiting for the GIL, because another process may wait for the release. */
 static void copy_and_release(struct hold *hold, char *data, const void *at, size_t len)
 {
 	memcpy(data, at, len);
@@ -53,7 +53,7 @@ static void take_copy(struct hold *hold, char *data, const void *at, size_t len)
 	hold_unuse(&use);
 }
 
-/* Copies what is peeked and consumes it; where there is no memory for that, leaves it. */
+/* Copies the peeked message and consumes it; without memory for the copy the message stays. */
 static PyObject *take_peeked(struct hold *hold, const void *at, size_t len, writable_fn *writable)
 {
 	char *data = NULL;
@@ -68,7 +68,7 @@ static PyObject *take_peeked(struct hold *hold, const void *at, size_t len, writ
 	return made;
 }
 
-/* Whether a short message is wanted in another kind of object than it is in. */
+/* A short message in the kind of object that the caller wants.  Takes the reference. */
 static PyObject *as_wanted(PyObject *bytes, writable_fn *writable)
 {
 	const char *data = PyBytes_AS_STRING(bytes);
@@ -83,8 +83,8 @@ static PyObject *as_wanted(PyObject *bytes, writable_fn *writable)
 }
 
 /*
- * The object of the message before, if nobody but us has it any more, is new
- * again: that is quicker than to free one and make one.  Its hash is forgotten.
+ * Uses the object of the previous message again, if nobody else refers to it: that is
+ * quicker than to free it and to make another one.  Its cached hash is cleared.
  */
 static PyObject *renew(struct hold *hold)
 {
@@ -113,7 +113,7 @@ static ssize_t receive(struct hold *hold, void *data, size_t cap, int64_t timeou
 	return r;
 }
 
-/* Into an object of the length that the last message had: most programs send the same again and again. */
+/* Receives into an object of the length of the last message: most programs send one length again and again. */
 static ssize_t take_expected(struct hold *hold, int64_t timeout, PyObject **made)
 {
 	size_t expected = hold->expected;
@@ -145,9 +145,9 @@ static ssize_t take_unexpected(struct hold *hold, int64_t timeout, PyObject **ma
 }
 
 /*
- * The way of most messages: the library takes a short one from a shared end
- * without a lock.  A very short one may as well be copied twice; and not more
- * than the buffer holds, because that would wait for pieces.
+ * How most messages come: the library takes a short one from a shared end without a
+ * lock.  A very short one is copied twice, which costs little.  The room is never more
+ * than the buffer holds: with more, the library would wait for the pieces of a long one.
  */
 static ssize_t take_short(struct hold *hold, int64_t timeout, writable_fn *writable, PyObject **made)
 {
@@ -169,9 +169,9 @@ static ssize_t take_short(struct hold *hold, int64_t timeout, writable_fn *writa
 }
 
 /*
- * The same, waiting for a slice.  One call for the wait and the message: a look
- * at the ring after the wait, and another for the message, would disturb a
- * sender that is at work.  NULL without an exception: look again.
+ * The same, but waits for a slice.  One call of the library waits and receives, because
+ * each further look at the ring would disturb a sender that is at work.  NULL without
+ * an exception: look again.
  */
 static PyObject *await_short(struct end *self, struct hold *hold, int64_t deadline, writable_fn *writable)
 {
@@ -184,14 +184,14 @@ static PyObject *await_short(struct end *self, struct hold *hold, int64_t deadli
 		return raise_timeout(RECEIVING);
 	hold_use(hold, &use);
 	len = take_short(hold, slice, writable, &made);
-	/* A handle that was closed meanwhile does not lose the message. */
+	/* If a message came, it is returned, even if the handle was closed meanwhile. */
 	if (len < 0 && len != -EMSGSIZE)
 		after_slice(self, hold, RECEIVING, len);
 	hold_unuse(&use);
 	return made;
 }
 
-/* A message longer than the ring may have been begun by a call that wanted another kind of object. */
+/* In the kind of object that this call wants: another call may have begun to receive this long message. */
 static PyObject *convert(PyObject *made, writable_fn *writable)
 {
 	PyObject *wanted;
@@ -290,7 +290,7 @@ METHOD(handle_recv_bytes)
 	return receive_at_most(self, deadline, most);
 }
 
-/* The message is peeked; -1 with an exception that has it, if it is too long. */
+/* The message is peeked.  If it is too long: -1, with an exception that carries it. */
 static ssize_t take_into(struct hold *hold, const void *at, size_t len, void *data, size_t cap)
 {
 	PyObject *message;
@@ -343,7 +343,7 @@ static ssize_t receive_into(struct end *self, void *data, size_t cap, int64_t de
 	}
 }
 
-/* As in multiprocessing, and wherever Python reads into something, this is a matter of the type. */
+/* A TypeError, as in multiprocessing and wherever Python reads into an object. */
 static PyObject *raise_unwritable(PyObject *buffer)
 {
 	if (PyErr_ExceptionMatches(PyExc_BufferError))

@@ -11,7 +11,7 @@ static int send_slice(struct hold *hold, struct use *use, const struct iovec *pi
 	return r;
 }
 
-/* Where in the pieces a long message has got to. */
+/* How much of the pieces of a long message was sent. */
 struct cursor {
 	const struct iovec *piece;
 	size_t offset;
@@ -28,7 +28,7 @@ static void advance(struct cursor *at, size_t n)
 	}
 }
 
-/* In the middle of the message, or before it; ends it if there was an exception. */
+/* Sends the rest of the message.  If there is an exception, gives the message up. */
 static int send_parts(struct end *self, struct hold *hold, struct cursor *at, int64_t deadline)
 {
 	size_t len = at->left;
@@ -100,7 +100,7 @@ static int send_short(struct end *self, struct hold *hold, const struct iovec *p
 	return -1;
 }
 
-/* The try ended with r, or was not worth making. */
+/* After a try that ended with r; or -EAGAIN without a try, for a message that takes long to copy. */
 static int send_blocking(struct end *self, struct hold *hold, const struct iovec *pieces, int n, size_t len,
 			 int64_t deadline, int r)
 {
@@ -182,8 +182,9 @@ static bool choose_part(struct iovec *piece, PyObject *offset, PyObject *size)
 }
 
 /*
- * As multiprocessing does, what does not lie in one piece in this order, such
- * as an array of Fortran, is sent in it: from a copy.  0, or -1 with an exception.
+ * The bytes of the object in the order of C.  If they do not lie in memory like that,
+ * as those of a Fortran array, this is a copy, as in multiprocessing.  0, or -1 with an
+ * exception.
  */
 static int get_bytes(PyObject *buffer, Py_buffer *view)
 {
@@ -252,7 +253,7 @@ METHOD(handle_send_bytes)
 	PyObject *values[4];
 	int64_t deadline;
 
-	/* What nearly every call is. */
+	/* Nearly every call is like this. */
 	if (likely(nargs == 1 && !kwnames && PyBytes_CheckExact(args[0])))
 		return send_plain(self, args[0]);
 	if (!args_parse(&signature, args, nargs, kwnames, values) || args_deadline(values[3], &deadline) < 0)

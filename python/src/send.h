@@ -7,7 +7,7 @@
 
 /* Sends the pieces; -1 with an exception. */
 int handle_send(struct end *self, const struct iovec *pieces, int n, size_t len, int64_t deadline);
-/* Bytes-like, to a static pipe. */
+/* Sends a bytes-like object to a static pipe. */
 PyObject *handle_send_buffer(struct end *self, PyObject *buffer, int64_t deadline);
 METHOD(handle_send_bytes);
 

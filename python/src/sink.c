@@ -5,7 +5,7 @@
  */
 #include "sink.h"
 
-/* Smaller buffers go with the pickle: they are copied sooner than they are listed. */
+/* Smaller buffers become part of the pickle: to copy them is quicker than to list them. */
 #define SMALL_BUFFER 1024
 
 static Py_buffer *sink_list_grow(struct sink_list *list)
@@ -108,7 +108,7 @@ static void sink_dealloc(PyObject *self)
 	Py_DECREF(type);
 }
 
-/* What a pickle is made of for the moment is no part of a cycle that would outlive it. */
+/* The pieces are not visited: the sink lets go of them at the end of each pickle. */
 static int sink_traverse(PyObject *self, visitproc visit, void *arg)
 {
 	struct sink *sink = (struct sink *)self;

@@ -16,7 +16,7 @@ static PyObject *side_stats(const struct bufpipe_side_stats *s)
 			     (unsigned long long)s->wakeups);
 }
 
-/* As buffered_pipe.RingStats, or None where the end does not go that way. */
+/* As buffered_pipe.RingStats, or None if the end does not have this direction. */
 static PyObject *ring_stats(const struct bufpipe_ring_stats *s)
 {
 	if (!s->size)

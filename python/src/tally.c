@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Under the lock, which is robust, a producer writes what it is about to do, sends,
- * and writes that it has.  Its death at any instruction leaves enough for the next
- * one to see whether its item was sent: see settle.
+ * A producer takes the lock, which is robust.  It writes what it is about to do, sends
+ * the item, and writes that it has sent it.  If it dies at any instruction, the next
+ * producer can see whether the item was sent: see settle.
  */
 #include "tally_page.h"
 
@@ -12,19 +12,19 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Above the number in a trailer.  No pickle ends with this byte. */
+/* The highest byte of a trailer, above the number.  No pickle ends with this byte. */
 #define TAG         ((uint64_t)0xa7 << 56)
 #define NUMBER_MASK (((uint64_t)1 << 56) - 1)
-/* More than this lies in no ring: a number so far ahead is none of ours. */
+/* No ring holds so many items.  A number that is further ahead is no trailer. */
 #define FAR_AHEAD ((uint64_t)1 << 40)
 
-/* Places in the ring are compared modulo this, and no record is a multiple of it long. */
+/* Places in the ring are compared modulo this.  No record has a multiple of it as its length. */
 #define PLACES ((uint64_t)4096)
 
-/* How often a taken lock is tried again before a call sleeps, and a full queue looked at. */
+/* How often a call tries a taken lock, and looks at a full queue, before it sleeps. */
 #define LOCK_ROUNDS  64
 #define SPACE_ROUNDS 512
-/* Between two looks at the ring itself, for what the dead did not note. */
+/* The time between two looks at the ring itself, which show what dead processes did not note. */
 #define LOOK_EVERY (NSEC_PER_SEC / 20)
 
 static int64_t now(void)
@@ -56,7 +56,7 @@ static void futex_wake(_Atomic uint32_t *word)
 	syscall(SYS_futex, word, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
 }
 
-/* The compiler keeps the order of stores; a death does not reorder what was executed. */
+/* Keeps the compiler from reordering stores.  That is enough: a death does not reorder executed stores. */
 static void in_this_order(void)
 {
 	atomic_signal_fence(memory_order_seq_cst);
@@ -93,7 +93,7 @@ static void wake_producer(struct page *page)
 	futex_wake(&page->risen);
 }
 
-/* Never down: whoever notes late changes nothing. */
+/* gets only rises, so a consumer that notes its number late changes nothing. */
 static void raise_gets(struct page *page, uint64_t number)
 {
 	uint64_t gets = atomic_load_explicit(&page->gets, memory_order_relaxed);
@@ -128,7 +128,7 @@ size_t tally_took(struct tally *tally, const char *message, size_t len)
 {
 	uint64_t number;
 
-	/* Without one, it was sent by somebody who used the end itself. */
+	/* A message without a trailer was sent through the end itself, and not by put. */
 	if (unlikely(!read_trailer(tally->page, message, len, &number)))
 		return len;
 	raise_gets(tally->page, number);
@@ -136,9 +136,9 @@ size_t tally_took(struct tally *tally, const char *message, size_t len)
 }
 
 /*
- * Reads in the ring how far it was emptied: consumers may have died between taking
- * an item and noting it.  What is counted is read first, so that all of it
- * has been taken if nothing is there afterwards.
+ * Looks into the ring for what was taken, because a consumer may have died between
+ * taking an item and noting it.  The count of puts is read before the ring: if the
+ * ring is empty afterwards, all of these were taken.
  */
 static void tally_look(struct page *page, bufpipe_t *in)
 {
@@ -158,7 +158,7 @@ static void tally_look(struct page *page, bufpipe_t *in)
 		if (known)
 			raise_gets(page, number - 1);
 	} else if (len == -EAGAIN && bufpipe_wait(&wanted, 1, 0) == 0) {
-		/* A peek that only tries also gives up when another consumer is at work. */
+		/* The wait, because a peek with timeout 0 also fails while another consumer is at work. */
 		raise_gets(page, puts);
 	}
 }
@@ -172,20 +172,20 @@ static int lock_try(struct page *page)
 {
 	int r = pthread_mutex_trylock(&page->lock);
 
-	/* Nothing to repair here: see settle. */
+	/* The caller repairs: see settle. */
 	return r == EOWNERDEAD ? -pthread_mutex_consistent(&page->lock) : -r;
 }
 
-/* Whether whoever has the lock will keep it. */
+/* Whether the owner of the lock will keep it, because it waits itself. */
 static bool is_held_up(const struct page *page)
 {
-	/* Relaxed: a hint, to a try that is about to fail. */
+	/* Relaxed: only a hint, for a try that fails anyway. */
 	return atomic_load_explicit(&page->blocked, memory_order_relaxed) || !has_space(page);
 }
 
 /*
- * 0, -EAGAIN, -ETIMEDOUT; -EALREADY: it was only tried, and may be free at once;
- * -EDEADLK: this thread has it, as the handler of a signal.
+ * 0, -EAGAIN or -ETIMEDOUT.  -EALREADY: this was only a try, and the lock may be free
+ * at once.  -EDEADLK: this thread has the lock, because a handler of a signal puts.
  */
 static int lock_take(struct page *page, int64_t timeout_ns)
 {
@@ -212,7 +212,7 @@ static void lock_drop(struct page *page)
 	pthread_mutex_unlock(&page->lock);
 }
 
-/* Where the next record will begin; a negative errno where that cannot be seen now. */
+/* Where the next record will begin; a negative errno if that cannot be known now. */
 static int64_t look_place(bufpipe_t *out, int64_t timeout_ns)
 {
 	void *room;
@@ -225,11 +225,11 @@ static int64_t look_place(bufpipe_t *out, int64_t timeout_ns)
 }
 
 /*
- * A producer died in its put.  Did it send its item?  Then the next record
- * begins elsewhere than its own did.  It may be that only the next room in a full
- * ring tells.  Of an item longer than the buffer it is not known where the
- * record after it begins: it counts as not sent, and should it have been, then it
- * and the next one have the same number, and are one too few until they are taken.
+ * If a producer died in its put, finds out whether it sent its item: then the next
+ * record begins elsewhere than its own did.  In a full ring that can only be seen
+ * when there is room again.  For an item longer than the buffer it cannot be seen,
+ * so such an item counts as not sent.  If it was sent after all, it has the same
+ * number as the next item, and the count is one too small until both are taken.
  */
 static int settle(struct page *page, bufpipe_t *out, int64_t timeout_ns)
 {
@@ -251,8 +251,8 @@ static int settle(struct page *page, bufpipe_t *out, int64_t timeout_ns)
 
 /*
  * Notes that an item is about to be sent from this place on, and gives it its
- * number.  From the second store on, a death leaves a claim, and 'from' to settle
- * it with.
+ * number.  A death after the second store leaves the claim, and 'from', with which
+ * settle decides.
  */
 static void claim(struct page *page, uint64_t from, struct item *item)
 {
@@ -297,7 +297,7 @@ static int sleep_for_space(struct page *page, int64_t ns)
 	return r;
 }
 
-/* Holds the lock meanwhile: of all that wait, one waits for the consumers, the others for the lock. */
+/* Keeps the lock.  So one producer waits for the consumers, and all others wait for the lock. */
 static int await_space(struct page *page, bufpipe_t *in, int64_t timeout_ns)
 {
 	int64_t deadline = 0;
@@ -329,7 +329,7 @@ static void set_blocked(struct page *page, uint32_t blocked)
 	atomic_store_explicit(&page->blocked, blocked, memory_order_relaxed);
 }
 
-/* The lock, the last producer's death settled, and space for an item. */
+/* Takes the lock, settles the death of a producer, and waits for space for an item. */
 static int enter(struct page *page, bufpipe_t *out, bufpipe_t *in, int64_t timeout_ns)
 {
 	int r = lock_take(page, timeout_ns);
@@ -420,7 +420,7 @@ void tally_end(struct tally *tally, bool sent)
 	lock_drop(tally->page);
 }
 
-/* If a producer died in its put, whether that counts; while it lives, its item does not. */
+/* Settles the put of a producer that died.  The item of one that lives is not counted yet. */
 static void settle_if_dead(struct page *page, bufpipe_t *out)
 {
 	if (likely(!(atomic_load_explicit(&page->word, memory_order_relaxed) & CLAIMED)) || !out ||
@@ -430,7 +430,7 @@ static void settle_if_dead(struct page *page, bufpipe_t *out)
 	lock_drop(page);
 }
 
-/* What a consumer has was put, even if its producer has not come to count it. */
+/* An item that was taken was also put, even if its producer has not counted it yet. */
 static uint64_t put_so_far(const struct page *page)
 {
 	uint64_t puts = puts_of(page);

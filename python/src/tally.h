@@ -10,15 +10,15 @@
 /*
  * The counts of a queue, in a page of memory that all who hold the queue have.
  *
- * Each message ends with its number.  A consumer notes the number of what it
- * took, and a producer, under the lock, that of what it put; so nothing is added
- * up that a death could leave out, and the next message that moves puts a note
- * right that the dead did not write.  What is to be exact meanwhile is read in
- * the ring: see tally_look.
+ * Each message ends with its number.  A consumer notes the number of the item that it
+ * took.  A producer, which has the lock, notes the number of the item that it put.
+ * So nothing is added up that a death could leave out: the next item that is put or
+ * taken corrects a note that a dead process did not write.  Until then the ring itself
+ * tells: see tally_look.
  */
 struct tally;
 
-/* What follows each message: its number, and above it something by which it is known. */
+/* The number that follows each message, with a byte that marks it as a trailer. */
 #define TRAILER ((size_t)8)
 
 /* An item, to be put.  The last piece, or the end of the flat one, is the trailer. */
@@ -27,7 +27,7 @@ struct item {
 	struct iovec *pieces;
 	int n;
 	size_t len;          /* with the trailer */
-	uint64_t trailer[2]; /* perhaps nothing, and the number */
+	uint64_t trailer[2]; /* the number is the second; the first is padding, if a trailer needs it */
 };
 
 /* How many bytes to add to a message of so many, for the trailer. */
@@ -40,31 +40,30 @@ int tally_fd(const struct tally *tally);
 size_t tally_maxsize(const struct tally *tally);
 
 /*
- * Puts the item, which fits into the buffer: 0, -EAGAIN, -ETIMEDOUT, -EINTR, or
- * what the library says; -EALREADY for a try that found another producer at work.
- * 'out' is the end that sends; 'in', which receives, may be
- * NULL.  With timeout_ns 0 it only tries.
+ * Puts the item, which must fit into the buffer: 0, -EAGAIN, -ETIMEDOUT, -EINTR, or an
+ * error of the library; -EALREADY if a try found another producer at work.  'out' is the
+ * end that sends.  'in' is the end that receives, or NULL.  timeout_ns 0 only tries.
  */
 int tally_put(struct tally *tally, bufpipe_t *out, bufpipe_t *in, struct item *item, int64_t timeout_ns);
-/* Several, each flat; how many, at least one, or as above. */
+/* Puts several flat items.  How many were put, at least one; or an error as above. */
 ssize_t tally_put_many(struct tally *tally, bufpipe_t *out, bufpipe_t *in, struct item *items, size_t n,
 		       int64_t timeout_ns);
 /*
- * The same for an item longer than the buffer, whose sending is the caller's
- * part: begin, and after 0 send, and end with whether it was sent.
+ * The same for an item longer than the buffer, which the caller sends itself: after
+ * tally_begin has returned 0, it sends, and tells tally_end whether it was sent.
  */
 int tally_begin(struct tally *tally, bufpipe_t *out, bufpipe_t *in, struct item *item, int64_t timeout_ns);
 void tally_end(struct tally *tally, bool sent);
 
-/* A message was taken: its length without the trailer. */
+/* Notes that a message was taken.  Its length without the trailer. */
 size_t tally_took(struct tally *tally, const char *message, size_t len);
 
 /* How many items there are.  The ends may be NULL. */
 size_t tally_size(struct tally *tally, bufpipe_t *out, bufpipe_t *in);
 
-/* False: too often. */
+/* False: more tasks would be done than were put. */
 bool tally_task_done(struct tally *tally);
-/* Until each is done: 0, -ETIMEDOUT or -EINTR. */
+/* Waits until all tasks are done: 0, -ETIMEDOUT or -EINTR. */
 int tally_join(struct tally *tally, bufpipe_t *out, int64_t timeout_ns);
 size_t tally_unfinished(struct tally *tally, bufpipe_t *out);
 

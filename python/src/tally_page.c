@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Making the memory of a tally, and having it. */
+/* Making, opening and closing the memory of a tally. */
 #include "tally_page.h"
 
 #include "error.h"
@@ -29,7 +29,7 @@ static int page_init(struct page *page, size_t maxsize)
 	return r;
 }
 
-/* None of the first three, which are what a program takes for its terminal. */
+/* Never descriptor 0, 1 or 2: a program would take it for its standard streams. */
 static int make_file(void)
 {
 	int low = memfd_create("buffered_pipe queue", MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -39,7 +39,7 @@ static int make_file(void)
 	if (low >= 0 && low != fd)
 		close(low);
 	errno = error;
-	/* Its memory now, by a call that can fail, and no way to take it away later. */
+	/* Allocates the memory now, where it can fail, and seals the file so that nobody takes it away. */
 	if (fd >= 0 && (fallocate(fd, 0, 0, sizeof(struct page)) < 0 ||
 			fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)) {
 		error = errno;

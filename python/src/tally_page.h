@@ -14,7 +14,7 @@
 /* A place in the ring that is not known. */
 #define NOWHERE UINT64_MAX
 
-/* In 'word': a producer is at work on the item after the last that is counted, or died at that. */
+/* A bit of 'word': a producer is putting the item after the last that is counted, or died in that. */
 #define CLAIMED ((uint64_t)1)
 
 struct page {
@@ -29,11 +29,11 @@ struct page {
 	_Alignas(LINE) _Atomic uint64_t gets; /* the number of the last item that was taken */
 	_Atomic uint32_t wanted;  /* a producer waits for gets to rise: set by it, cleared by consumers */
 	_Atomic uint32_t risen;   /* futex word of that producer; bumped by consumers */
-	_Atomic uint32_t blocked; /* who has the lock waits, or sends a long item: written by it */
+	_Atomic uint32_t blocked; /* the owner of the lock waits or sends a long item; written by the owner */
 	/* Written by those who call task_done. */
 	_Alignas(LINE) _Atomic uint64_t done;
 	_Atomic uint32_t
-		joined; /* somebody waits for done to rise: set by those, cleared by who wakes them */
+		joined; /* somebody waits for done to rise: set by the waiting, cleared by the one that wakes them */
 	_Atomic uint32_t finished; /* futex word of theirs */
 };
 

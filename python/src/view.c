@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A message in place: a context manager whose 'with' gives a memoryview into
- * the ring.  The library holds the lock of the end for this time, so the same
- * thread must leave the block; and the memory must not go while something in
- * Python points to it, so the message ends with the last view of it.
+ * the ring.  Inside the block the thread has the lock of the end, so the same thread
+ * must leave the block.  The memory must stay while something in Python points to
+ * it, so the message ends with the last memoryview of it.
  */
 #include "view_state.h"
 
@@ -32,7 +32,7 @@ static void view_releasebuffer(PyObject *self, Py_buffer *buffer)
 		view_throw_away(view);
 }
 
-/* 'with' was entered and never left. */
+/* If the block was entered and never left, the message is thrown away. */
 static void view_dealloc(PyObject *self)
 {
 	struct view *view = (struct view *)self;
@@ -57,12 +57,12 @@ static int view_traverse(PyObject *self, visitproc visit, void *arg)
 	return 0;
 }
 
-/* The memoryview points to us and we to it; and an end of a class that was made in Python may point to us. */
+/* The view and its memoryview refer to each other, and so may an end of a class that was derived in Python. */
 static int view_clear(PyObject *self)
 {
 	struct view *view = (struct view *)self;
 
-	/* It cannot be entered without its end, and needs only the hold to be left. */
+	/* Without its end the view cannot be entered.  To leave it, its hold is enough. */
 	if (view->state == VIEW_NEW)
 		view->state = VIEW_DONE;
 	Py_CLEAR(view->memory);

@@ -7,9 +7,9 @@
 
 METHOD(handle_send_view);
 METHOD(handle_recv_view);
-/* Before the state goes: views may be freed after it. */
+/* To be called before the state is freed, because views may outlive it. */
 void views_forget(struct state *state);
-/* In a forked child: the open views of threads that are not there let go of their ends. */
+/* In a forked child: lets go of the views that threads of the parent had entered. */
 PyObject *core_leave_views_behind(PyObject *module, PyObject *unused);
 extern PyType_Spec view_spec;
 

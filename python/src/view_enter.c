@@ -63,7 +63,7 @@ METHOD(handle_recv_view)
 	return view_make(self, false, 0, timeout_ns);
 }
 
-/* -1 with an exception: for want of memory it is not open after all. */
+/* -1 with an exception: there was no memory, and the view is not open. */
 static int opened(struct view *view, struct hold *hold, void *at, size_t len)
 {
 	struct state *state = view->end->state;
@@ -178,7 +178,7 @@ static int open_receiving(struct view *view)
 	}
 }
 
-/* For want of memory it was not entered after all. */
+/* There was no memory for the memoryview: as if the view had not been entered. */
 static void view_undo(struct view *view)
 {
 	struct hold *hold = view_close(view, true);

@@ -46,7 +46,7 @@ static int check_owner(const struct view *view)
 	return -1;
 }
 
-/* Ends what the library has open, of the owner. */
+/* Ends the message in the library.  Only for the owner. */
 static int view_end(struct view *view, bool commit)
 {
 	struct hold *hold = view_close(view, true);
@@ -57,7 +57,7 @@ static int view_end(struct view *view, bool commit)
 		hold_settle(hold);
 	} else {
 		r = commit ? bufpipe_commit(hold->pipe, view->commit_len) : bufpipe_cancel(hold->pipe);
-		/* Of the errors only that one ends the reservation, and nobody else ever would. */
+		/* -EPIPE has ended the reservation.  After any other error nobody else would end it. */
 		if (commit && r < 0 && r != -EPIPE)
 			(void)bufpipe_cancel(hold->pipe);
 	}
@@ -68,8 +68,8 @@ static int view_end(struct view *view, bool commit)
 }
 
 /*
- * Nobody will leave the view.  In another thread than its owner's it cannot be
- * ended: that is left to the owner's next call, or to its end.
+ * Nobody will leave the view.  Only its owner can end it: if this is another thread, the
+ * owner does so in its next call, or when it ends.
  */
 void view_throw_away(struct view *view)
 {
@@ -77,7 +77,7 @@ void view_throw_away(struct view *view)
 
 	PyErr_Fetch(&type, &value, &trace);
 	if (is_owner(view)) {
-		/* Not with the view itself, which may be on its way to be freed. */
+		/* Names the end and not the view, which may be about to be freed. */
 		if (view_end(view, false) < 0)
 			PyErr_WriteUnraisable((PyObject *)view->end);
 	} else {
@@ -88,8 +88,8 @@ void view_throw_away(struct view *view)
 
 /*
  * The thread of this view is not in this process, so nobody will ever leave it.
- * It keeps the end only while something still points into the message: the
- * memoryview that was given out does not after this.
+ * The memoryview that was given out is released.  The view keeps its hold only if
+ * something else still points into the message.
  */
 static void view_leave_behind(struct view *view)
 {
@@ -123,7 +123,7 @@ PyObject *core_leave_views_behind(PyObject *module, PyObject *unused)
 	struct view *view;
 
 	(void)unused;
-	/* From the beginning each time: what goes with a view may run code that ends others. */
+	/* Begins anew each time, because releasing a view may run code that ends others. */
 	while ((view = next_to_leave(state_of_module(module))))
 		view_leave_behind(view);
 	Py_RETURN_NONE;
@@ -141,14 +141,14 @@ PyObject *view_exit(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
 		Py_CLEAR(view->memory);
 		Py_RETURN_NONE;
 	}
-	/* Without a memoryview it is being opened, or collected. */
+	/* A view without a memoryview is just being opened, or collected. */
 	if (view->state != VIEW_OPEN || !memory) {
 		PyErr_SetString(PyExc_RuntimeError, "this view is not open");
 		return NULL;
 	}
 	if (check_owner(view) < 0)
 		return NULL;
-	/* Before the memoryview is released, which would end the message if nothing else points there. */
+	/* Counts one more, because releasing the last memoryview would end the message here. */
 	view->exports++;
 	view->memory = NULL;
 	released = PyObject_CallMethod(memory, "release", NULL);

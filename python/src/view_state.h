@@ -16,7 +16,8 @@ enum view_state {
 
 struct view {
 	PyObject_HEAD struct end *end;
-	struct hold *hold; /* held while open, as by a handle: also in a child something may point there */
+	struct hold *
+		hold; /* kept while the view is open; in a forked child, too, something may point into the message */
 	struct stay *stay; /* while it has a hold: the lock of the thread that entered */
 	bool sends;
 	enum view_state state;
@@ -28,7 +29,7 @@ struct view {
 	unsigned long thread;
 	unsigned process;
 	PyObject *memory; /* the memoryview that was given out */
-	/* While it has a hold: among the views of the interpreter that have one. */
+	/* While it has a hold, the view is in the list of its interpreter. */
 	struct view *next;
 	struct view **at_me;
 };

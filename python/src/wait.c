@@ -37,7 +37,7 @@ static bool crowd_fill(struct crowd *c, struct state *state, PyObject *list)
 {
 	static _Atomic unsigned long crowds;
 
-	/* Relaxed: it only has to be another number.  No Python runs until all have their entry. */
+	/* Relaxed: only the number must be new.  No code of Python runs until all objects have their entry. */
 	c->number = atomic_fetch_add_explicit(&crowds, 1, memory_order_relaxed) + 1;
 	c->n = PyList_GET_SIZE(list);
 	c->pipes = PyMem_Calloc((size_t)c->n + 1, sizeof(*c->pipes));
