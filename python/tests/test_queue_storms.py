@@ -223,11 +223,12 @@ class Everybody(Storm):
             found = []
 
             def collect():
-                try:
-                    while True:
+                # Not until there is none: the consumers may put them as fast as they are taken here.
+                for _ in range(results.qsize() // 100 + 1):
+                    try:
                         found.extend(results.get_many(100, False))
-                except queue.Empty:
-                    pass
+                    except queue.Empty:
+                        break
 
             for _ in self.for_a_while():
                 while len(workers) < 6:
