@@ -32,7 +32,7 @@ int handle_await(struct end *self, int64_t deadline)
 	case AWAIT_LOOK:
 		return 0;
 	case AWAIT_TIME_UP:
-		raise_timeout(RECEIVING);
+		raise_timeout(end_to_name(deadline, self->hold), RECEIVING);
 		return -1;
 	case AWAIT_ENDED:
 		raise_error(self->hold, RECEIVING, -EPIPE);

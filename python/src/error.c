@@ -22,14 +22,6 @@ void *raise_closed(void)
 	return NULL;
 }
 
-void *raise_timeout(enum direction direction)
-{
-	PyErr_SetString(PyExc_TimeoutError, direction == SENDING     ? "no room in the pipe in time"
-					    : direction == RECEIVING ? "no message arrived in time"
-								     : "nobody came in time");
-	return NULL;
-}
-
 /* Makes the instance itself: before Python 3.12 only an instance has the right subclass, such as BrokenPipeError. */
 void *raise_os(int error, const char *text, PyObject *address)
 {
@@ -72,6 +64,19 @@ static PyObject *explain(const char *text, const struct hold *hold)
 					    (long)getpid(), (long)hold->info.pid);
 	return PyUnicode_FromFormat("%s (%R in process %ld, whose peer was made by %ld)", text, hold->name,
 				    (long)getpid(), (long)hold->info.pid);
+}
+
+void *raise_timeout(const struct hold *hold, enum direction direction)
+{
+	PyObject *text = explain(direction == SENDING     ? "no room in the pipe in time"
+				 : direction == RECEIVING ? "no message arrived in time"
+							  : "nobody came in time",
+				 hold);
+
+	if (text)
+		PyErr_SetObject(PyExc_TimeoutError, text);
+	Py_XDECREF(text);
+	return NULL;
 }
 
 static void *raise_ended(const struct hold *hold, enum direction direction)
@@ -121,7 +126,7 @@ void *raise_error(const struct hold *hold, enum direction direction, long error)
 				NULL);
 	case EAGAIN:
 	case ETIMEDOUT:
-		return raise_timeout(direction);
+		return raise_timeout(NULL, direction);
 	case EBADF:
 		return raise_os(EBADF,
 				direction == SENDING     ? "this end only receives"

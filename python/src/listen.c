@@ -270,7 +270,7 @@ static PyObject *listener_accept(PyObject *object, PyObject *const *args, Py_ssi
 			return NULL;
 		slice = deadline_slice(deadline, SLICE);
 	} while (slice != 0);
-	return raise_timeout(NEITHER);
+	return raise_timeout(NULL, NEITHER);
 }
 
 static PyObject *listener_fileno(PyObject *object, PyObject *unused)

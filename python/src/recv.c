@@ -181,7 +181,7 @@ static PyObject *await_short(struct end *self, struct hold *hold, int64_t deadli
 	ssize_t len;
 
 	if (slice == 0)
-		return raise_timeout(RECEIVING);
+		return raise_timeout(end_to_name(deadline, hold), RECEIVING);
 	hold_use(hold, &use);
 	len = take_short(hold, slice, writable, &made);
 	/* If a message came, it is returned, even if the handle was closed meanwhile. */

@@ -41,7 +41,7 @@ static int send_parts(struct end *self, struct hold *hold, struct cursor *at, in
 		ssize_t r = -ETIMEDOUT;
 
 		if (slice == 0) {
-			raise_timeout(SENDING);
+			raise_timeout(end_to_name(deadline, hold), SENDING);
 			failed = -1;
 			break;
 		}
@@ -96,7 +96,7 @@ static int send_short(struct end *self, struct hold *hold, const struct iovec *p
 		if (r == 0)
 			return 0;
 	}
-	raise_timeout(SENDING);
+	raise_timeout(end_to_name(deadline, hold), SENDING);
 	return -1;
 }
 

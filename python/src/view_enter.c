@@ -133,7 +133,7 @@ static int open_sending(struct view *view)
 			return failed;
 		slice = deadline_slice(deadline, SLICE);
 		if (slice == 0) {
-			raise_timeout(SENDING);
+			raise_timeout(end_to_name(deadline, view->end->hold), SENDING);
 			return -1;
 		}
 	}

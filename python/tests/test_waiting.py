@@ -47,6 +47,31 @@ class Timeouts(TestCase):
             self.assertRaises(TimeoutError, call, timeout=0.25)
             self.assertGreaterEqual(time.monotonic() - begin, 0.25)
 
+    def test_the_exception_says_which_end_waited(self):
+        receiver, sender = Generic_Pipe(4096, name="numbers")
+        pids = rf"'numbers' in process {os.getpid()}, whose peer was made by {os.getpid()}"
+        for call in receiver.recv, receiver.recv_bytes, receiver.recv_view(timeout=0.01).__enter__:
+            with self.assertRaisesRegex(TimeoutError, "no message arrived in time .*" + pids):
+                call() if call.__name__ == "__enter__" else call(timeout=0.01)
+        sender.send_bytes(bytes(4000))
+        with self.assertRaisesRegex(TimeoutError, "no room in the pipe in time .*" + pids):
+            sender.send_bytes(bytes(4000), timeout=0.01)
+        # Programs try often, so that is quick.
+        with self.assertRaisesRegex(TimeoutError, "^no room in the pipe in time$"):
+            sender.send_bytes(bytes(4000), timeout=0)
+
+    def test_a_call_ends_soon_after_its_timeout(self):
+        """Not after the fifth of a second that a long wait is divided into."""
+
+        def excess(call):
+            begin = time.monotonic()
+            self.assertRaises(TimeoutError, call, timeout=0.01)
+            return time.monotonic() - begin - 0.01
+
+        for call in self.blocked_calls():
+            # On a busy machine a single one may come late.
+            self.assertTrue(any(excess(call) < 0.1 for _ in range(30)))
+
     def test_a_timeout_that_makes_no_sense(self):
         for call in self.blocked_calls():
             for timeout in (-1, -0.001, float("nan"), float("-inf")):
