@@ -149,7 +149,8 @@ static ssize_t take_unexpected(struct hold *hold, int64_t timeout, PyObject **ma
  * lock.  A very short one is copied twice, which costs little.  The room is never more
  * than the buffer holds: with more, the library would wait for the pieces of a long one.
  */
-static ssize_t take_short(struct hold *hold, int64_t timeout, writable_fn *writable, PyObject **made)
+static inline __attribute__((always_inline)) ssize_t take_short(struct hold *hold, int64_t timeout,
+								writable_fn *writable, PyObject **made)
 {
 	ssize_t len = -EMSGSIZE;
 
@@ -205,20 +206,14 @@ static PyObject *convert(PyObject *made, writable_fn *writable)
 	return wanted;
 }
 
-PyObject *handle_receive(struct end *self, int64_t deadline, writable_fn *writable)
+/* After a look that ended with len < 0.  Not in handle_receive itself, which most messages pass through. */
+static __attribute__((noinline)) PyObject *receive_later(struct end *self, struct hold *hold, ssize_t len,
+							 int64_t deadline, writable_fn *writable)
 {
 	PyObject *made = NULL;
+	const void *at;
 
-	while (!made && !PyErr_Occurred()) {
-		struct hold *hold = handle_hold(self);
-		const void *at;
-		ssize_t len;
-
-		if (unlikely(!hold))
-			return NULL;
-		len = take_short(hold, 0, writable, &made);
-		if (likely(len >= 0))
-			return made;
+	for (;;) {
 		if (len == -EMSGSIZE) {
 			len = bufpipe_peek(hold->pipe, &at, 0);
 			if (len >= 0)
@@ -234,8 +229,29 @@ PyObject *handle_receive(struct end *self, int64_t deadline, writable_fn *writab
 			handle_await(self, deadline);
 		else
 			made = await_short(self, hold, deadline, writable);
+		if (made || PyErr_Occurred())
+			return made;
+		hold = handle_hold(self);
+		if (!hold)
+			return NULL;
+		len = take_short(hold, 0, writable, &made);
+		if (len >= 0)
+			return made;
 	}
-	return made;
+}
+
+PyObject *handle_receive(struct end *self, int64_t deadline, writable_fn *writable)
+{
+	struct hold *hold = handle_hold(self);
+	PyObject *made = NULL;
+	ssize_t len;
+
+	if (unlikely(!hold))
+		return NULL;
+	len = take_short(hold, 0, writable, &made);
+	if (likely(len >= 0))
+		return made;
+	return receive_later(self, hold, len, deadline, writable);
 }
 
 /* As handle_receive, of bytes; looks at the length before it takes anything. */
@@ -272,15 +288,13 @@ static PyObject *receive_at_most(struct end *self, int64_t deadline, size_t most
 	return made;
 }
 
-METHOD(handle_recv_bytes)
+static __attribute__((noinline)) METHOD(recv_bytes_as_told)
 {
 	static const struct signature signature = { "recv_bytes", 1, 0, { "maxlength", "timeout" } };
-	int64_t deadline = DEADLINE_NEVER;
+	int64_t deadline;
 	PyObject *values[2];
 	size_t most;
 
-	if (likely(nargs == 0 && !kwnames))
-		return handle_receive(self, deadline, NULL);
 	if (!args_parse(&signature, args, nargs, kwnames, values) || args_deadline(values[1], &deadline) < 0)
 		return NULL;
 	if (!values[0] || values[0] == Py_None)
@@ -288,6 +302,13 @@ METHOD(handle_recv_bytes)
 	if (!args_number(values[0], "maxlength", &most))
 		return NULL;
 	return receive_at_most(self, deadline, most);
+}
+
+METHOD(handle_recv_bytes)
+{
+	if (likely(nargs == 0 && !kwnames))
+		return handle_receive(self, DEADLINE_NEVER, NULL);
+	return recv_bytes_as_told(self, args, nargs, kwnames);
 }
 
 /* The message is peeked.  If it is too long: -1, with an exception that carries it. */
