@@ -5,6 +5,7 @@ import importlib.util
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -51,6 +52,20 @@ class Wheel(TestCase):
             sources = {path.name for path in package.iterdir() if path.suffix in (".py", ".pyi", ".typed")} | {"_core"}
             self.assertEqual(sorted(names), sorted(f"buffered_pipe/{name}" for name in sources))
             self.assertTrue(run("-c", USE, PYTHONPATH=folder, cwd=folder).startswith(folder))
+            (extension,) = pathlib.Path(folder, "buffered_pipe").glob("_core.*.so")
+            self.check_needs(extension)
+
+    def check_needs(self, extension):
+        """What auditwheel asks of a wheel for many systems, but for how old these may be."""
+        if not shutil.which("readelf"):
+            return
+        text = subprocess.run(["readelf", "-dVW", extension], check=True, stdout=subprocess.PIPE, text=True).stdout
+        needed = set(re.findall(r"\(NEEDED\).*\[(.*)\]", text))
+        self.assertLessEqual(needed, {"libc.so.6", "libm.so.6", "libpthread.so.0", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"})
+        self.assertNotRegex(text, r"\((RPATH|RUNPATH)\)")
+        versions = re.findall(r"Name: GLIBC_2\.(\d+)", text)
+        self.assertTrue(versions)
+        self.assertLessEqual(max(map(int, versions)), int(os.confstr("CS_GNU_LIBC_VERSION").split(".")[1]))
 
 
 if __name__ == "__main__":
