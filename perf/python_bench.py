@@ -25,6 +25,7 @@ import sys
 import time
 import traceback
 
+import python_publish
 import python_queues
 from buffered_pipe import Generic_Pipe, Static_Pipe
 
@@ -284,7 +285,10 @@ def main():
     parser.add_argument("--buffer", type=int, default=BUFFER, help="bytes (%(default)s)")
     parser.add_argument("--json", metavar="FILE")
     parser.add_argument("--svg", metavar="FILE.svg", help="draw the ratios (needs gnuplot)")
+    parser.add_argument("--publish", action="store_true", help="write the figures into the pages and the picture that show them")
     options = parser.parse_args()
+    if options.publish and options.only:
+        parser.error("only all figures together are published")
     BUFFER = options.buffer
     CPUS = os.sched_getaffinity(0)
     pin(0)
@@ -300,10 +304,14 @@ def main():
         report(*results[-1])
         if case == REPLACED[0]:
             report_replaced(results[-1][1])
-    print(f"Others had {others_share(begin):.0f} % of these CPUs.")
+    others = others_share(begin)
+    print(f"Others had {others:.0f} % of these CPUs.")
     if options.json:
         with open(options.json, "w") as file:
             json.dump(dict(results), file, indent=1)
+    if options.publish:
+        python_publish.publish(dict(results), others)
+        options.svg = options.svg or os.path.join(os.path.dirname(os.path.abspath(__file__)), "python.svg")
     if options.svg:
         draw(results, options.svg)
 
