@@ -314,7 +314,7 @@ taken_address()
 	eventually test -S "$path"
 	timeout 10 "$bufpipe" recv "$path" 2>err
 	expect_status 1 $?
-	expect_said err 'somebody listens there already'
+	expect_said err "process $receiver (bufpipe) listens there already"
 	kill $receiver
 	finish $receiver
 	echo data >file

@@ -133,6 +133,15 @@ static int complain_of_stranger(const char *address)
 	return STATUS_REFUSED;
 }
 
+static int complain_of_another(const char *address)
+{
+	char who[128];
+	bool stopped = describe_listener(address, who, sizeof(who));
+
+	complain("%s: %s listens there already%s", address, who, stopped ? ", and is stopped" : "");
+	return STATUS_FAILED;
+}
+
 static int complain_of_access(const struct command *command, const char *address)
 {
 	/* Only a listener that is reached can refuse. */
@@ -228,8 +237,7 @@ int complain_address(const struct command *command, const char *address, int err
 		return complain_usage(command, "'%s' is no address for %s: use @name, /path or ./path",
 				      address, command->name);
 	case -EADDRINUSE:
-		complain("%s: somebody listens there already", address);
-		return STATUS_FAILED;
+		return complain_of_another(address);
 	case -EEXIST:
 		return complain_of_path(address);
 	case -ESOCKTNOSUPPORT:

@@ -40,7 +40,7 @@ static int lost_sender(const struct sender *sender, ssize_t error)
 	if (error == -EPIPE)
 		complain("the sender ended before the end of its data");
 	else
-		complain("receiving: %s", strerror((int)-error));
+		complain("receiving: %s", bufpipe_strerror((int)error));
 	return sender->bytes > 0 ? STATUS_PARTIAL : STATUS_PEER;
 }
 

@@ -108,7 +108,7 @@ static int accept_all(struct senders *senders)
 		if (error == -EMFILE || error == -ENFILE) {
 			if (!senders->exhausted)
 				complain("%s: senders must wait: %s", senders->settings->address,
-					 strerror(-error));
+					 bufpipe_strerror(error));
 			senders->exhausted = true;
 			return 0;
 		}

@@ -22,7 +22,7 @@ int lost_receiver(const struct sending *sending, int error)
 	if (stop_signal())
 		return STATUS_FAILED;
 	if (error != -EPIPE) {
-		complain("sending: %s", strerror(-error));
+		complain("sending: %s", bufpipe_strerror(error));
 		return error == -EPROTO ? STATUS_PEER : STATUS_FAILED;
 	}
 	word = last_word(sending);
