@@ -62,16 +62,20 @@ static size_t file_size(const struct identity *id)
 }
 
 /*
- * Reserves address space for the control page and two mappings of the ring.  For
- * huge pages, addresses and file offsets must agree modulo the huge page size.
+ * Reserves address space for the control page and two mappings of the ring, where it
+ * matters which: for huge pages, addresses and file offsets must agree modulo the
+ * huge page size.  Else NULL.
  */
 static char *reserve_space(size_t span, unsigned flags)
 {
-	size_t slack = flags & BUFPIPE_HUGEPAGES && span > HUGE_SIZE ? HUGE_SIZE : 0;
-	char *space = mmap(NULL, span + slack, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	size_t slack = HUGE_SIZE;
+	char *space;
 	char *aligned;
 
-	if (space == MAP_FAILED || !slack)
+	if (!(flags & BUFPIPE_HUGEPAGES) || span <= HUGE_SIZE)
+		return NULL;
+	space = mmap(NULL, span + slack, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (space == MAP_FAILED)
 		return space;
 	aligned = (char *)(((uintptr_t)space + slack - 1) & ~(slack - 1));
 	if (aligned != space)
@@ -95,21 +99,29 @@ static int lock(void *at, size_t len, unsigned flags)
 static int map(struct region *region, int fd, int writable, unsigned flags)
 {
 	int protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
-	int mode = MAP_SHARED | MAP_FIXED | (flags & BUFPIPE_PREFAULT ? MAP_POPULATE : 0);
+	int mode = MAP_SHARED | (flags & BUFPIPE_PREFAULT ? MAP_POPULATE : 0);
 	size_t page = page_size();
 	size_t data_size = region->identity.data_size;
 	size_t span = page + 2 * data_size;
-	char *space = reserve_space(span, flags);
-	int r;
+	char *reserved = reserve_space(span, flags);
+	char *space;
+	int r = 0;
 
-	if (space == MAP_FAILED)
+	if (reserved == MAP_FAILED)
 		return -errno;
-	if (mmap(space, page + data_size, protection, mode, fd, 0) == MAP_FAILED)
-		goto fail;
-	if (data_size &&
-	    mmap(space + page + data_size, data_size, protection, mode, fd, (off_t)page) == MAP_FAILED)
-		goto fail;
-	r = flags & BUFPIPE_LOCKED ? lock(space, span, flags) : 0;
+	/* It reaches beyond the end of the file, so that the second mapping of the ring has its place there. */
+	space = mmap(reserved, span, protection, mode | (reserved ? MAP_FIXED : 0), fd, 0);
+	if (space == MAP_FAILED) {
+		r = -errno;
+		if (reserved)
+			munmap(reserved, span);
+		return r;
+	}
+	if (data_size && mmap(space + page + data_size, data_size, protection, mode | MAP_FIXED, fd,
+			      (off_t)page) == MAP_FAILED)
+		r = -errno;
+	if (r == 0 && flags & BUFPIPE_LOCKED)
+		r = lock(space, span, flags);
 	if (r < 0) {
 		munmap(space, span);
 		return r;
@@ -120,10 +132,6 @@ static int map(struct region *region, int fd, int writable, unsigned flags)
 	region->data = data_size ? space + page : NULL;
 	region->span = span;
 	return 0;
-fail:
-	r = -errno;
-	munmap(space, span);
-	return r;
 }
 
 static int make_memfd(const char *name)
