@@ -105,6 +105,8 @@ static int await_offer(int socket, const struct sleeper *sleeper)
 {
 	int r;
 
+	if (sleeper->deadline != TIME_TRY && sleep_spared(socket, sleeper->deadline))
+		return 0;
 	do
 		r = sleep_until(sleeper, socket, TIME_FOREVER, socket);
 	while (r == 0);

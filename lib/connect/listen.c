@@ -244,6 +244,8 @@ static int accept_until(struct bufpipe_listener *l, bufpipe_t **pipe, const stru
 			return -ETIMEDOUT;
 		if (r == 0)
 			continue;
+		if (pending_answers_soon(l, now) && sleep_spared(l->epoll, s->deadline))
+			continue;
 		r = sleep_until(s, l->epoll, pending_next(l), -1);
 		if (r < 0 && r != -ETIMEDOUT)
 			return r;

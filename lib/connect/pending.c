@@ -219,6 +219,17 @@ void pending_retry(struct bufpipe_listener *l)
 	l->retry = time_now() + RETRY;
 }
 
+bool pending_answers_soon(const struct bufpipe_listener *l, int64_t now)
+{
+	for (int i = 0; i < PENDING_MAX; i++) {
+		const struct pending *p = &l->pending[i];
+
+		if (p->socket >= 0 && p->offered && now - p->since < SLEEP_BRIEF)
+			return true;
+	}
+	return false;
+}
+
 int64_t pending_next(const struct bufpipe_listener *l)
 {
 	int64_t next = l->paused ? l->retry : TIME_FOREVER;

@@ -68,6 +68,9 @@ int pending_advance(struct bufpipe_listener *listener, struct pending *pending, 
 /* Drops the connectors that have been silent for too long. */
 int pending_expire(struct bufpipe_listener *listener, bufpipe_t **pipe);
 
+/* Whether a connector has just got our offer, so that its answer is worth waiting for without a sleep. */
+bool pending_answers_soon(const struct bufpipe_listener *l, int64_t now);
+
 /* Gives stalled connectors and the backlog another chance, if it is time to. */
 void pending_retry(struct bufpipe_listener *listener);
 /* When there will be something to do even if nothing comes. */

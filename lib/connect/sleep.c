@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "connect/sleep.h"
 
+#include "base/backoff.h"
+
 struct sleeper sleeper_begin(int64_t deadline, bool interruptible)
 {
 	struct sleeper s = { .deadline = deadline, .interruptible = interruptible };
@@ -36,6 +38,18 @@ static int sleep_cancellable(const struct sleeper *s, struct pollfd *p, const st
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
 	pthread_cleanup_pop(0);
 	return n;
+}
+
+bool sleep_spared(int fd, int64_t deadline)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	int64_t end = time_now() + SLEEP_BRIEF;
+
+	do {
+		if (ppoll(&p, 1, &(struct timespec){ 0 }, NULL) > 0)
+			return true;
+	} while (!backoff_crowded() && backoff_pause(deadline) && time_now() < end);
+	return false;
 }
 
 int sleep_until(const struct sleeper *s, int fd, int64_t until, int owned)
