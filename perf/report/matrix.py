@@ -4,6 +4,7 @@
 
     perf/report/matrix.py result.json...              # a table for each kind of machine, as Markdown
     perf/report/matrix.py --json FILE result.json...  # and the same figures in one JSON file
+    perf/report/matrix.py --summary result.json...    # a column for each kind of machine, as in docs/figures.md
 
 Against a Unix pipe, or epoll over pipes, in the same round and under the same
 condition: how many times as fast, the CPU time for a message, and the least
@@ -78,10 +79,36 @@ def table(rows):
     return "\n".join([text[0], "| " + " | ".join("-" * width for width in widths) + " |", *text[1:]])
 
 
+def summary(found, named, figure, title):
+    """A table of one figure: a line for each situation, a column for each condition."""
+    cells = {}
+    for row in found:
+        condition = (row["busy"], row["throttle"], row["priority"])
+        text = figure(row)
+        if text:
+            cells.setdefault(row["situation"].replace(", 64 B", ""), {})[condition] = text
+    shown = [condition for condition in named if any(condition in line for line in cells.values())]
+    lines = ["| " + " | ".join([title, *(condition_text(*condition) for condition in shown)]) + " |", "| --- " * (len(shown) + 1) + "|"]
+    lines += ["| " + " | ".join([name, *(line.get(condition, "–") for condition in shown)]) + " |" for name, line in cells.items()]
+    return "\n".join(lines) if cells else ""
+
+
+def share(row):
+    return with_pipe(row["least_share"], row["least_share_of_pipe"])
+
+
+SUMMARY = (
+    (lambda row: ranged(row["speed"]), "times as fast"),
+    (lambda row: ranged(row["cpu"]), "CPU time for a message"),
+    (share, "least share of a process (the pipe's)"),
+)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", nargs="+", metavar="RESULT.json")
     parser.add_argument("--json", metavar="FILE", help="where to write the figures")
+    parser.add_argument("--summary", action="store_true", help="a column for each kind of machine")
     options = parser.parse_args()
     try:
         results = Results(*options.results)
@@ -90,10 +117,12 @@ def main():
     found = []
     for condition in conditions(results):
         rows = list(rows_of(results, condition))
-        if rows:
+        if rows and not options.summary:
             title = condition_text(*condition)
             print(f"\n{title[0].upper()}{title[1:]}\n\n{table(rows)}")
         found += rows
+    if options.summary:
+        print("\n\n".join(filter(None, (summary(found, conditions(results), figure, title) for figure, title in SUMMARY))))
     noise = max(run["noise"]["others"] + run["noise"]["stolen"] for run in results.runs)
     print(f"\nMedians, and the smallest and the largest of the rounds. Other programs had at most {100 * noise:.0f} % of the CPUs.")
     if options.json:

@@ -5,20 +5,17 @@
  * length are written and read whole.
  */
 #include "../transport.h"
+#include "many.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define FDS_FOR_ELSE   64
-#define PIPE_SIZE      4096
-#define EVENTS         64
-#define MOST_IN_ONE_GO 16
+#define PIPE_SIZE 4096
 
 struct epolls {
 	unsigned count;
@@ -57,11 +54,10 @@ static void close_all(void *state)
 
 static int open_all(void **state, const struct shape *shape)
 {
-	struct rlimit files;
 	struct epolls *s;
 	int err;
 
-	if (getrlimit(RLIMIT_NOFILE, &files) == 0 && (rlim_t)shape->pipes + FDS_FOR_ELSE > files.rlim_cur)
+	if (!many_fit(shape->pipes))
 		return -EOPNOTSUPP;
 	s = calloc(1, sizeof(*s));
 	if (!s)

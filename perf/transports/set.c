@@ -5,6 +5,7 @@
  * process ever holds both ends, and an end keeps one descriptor only.
  */
 #include "../transport.h"
+#include "many.h"
 
 #include <bufpipe.h>
 #include <errno.h>
@@ -12,14 +13,10 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
-#define BUFFER_SIZE    2000 /* a ring of one page */
-#define FDS_FOR_ELSE   64
-#define PATIENCE       10000000000
-#define EVENTS         64
-#define MOST_IN_ONE_GO 16
+#define BUFFER_SIZE 2000 /* a ring of one page */
+#define PATIENCE    10000000000
 
 struct sets {
 	unsigned count;
@@ -68,11 +65,10 @@ static struct bufpipe_options options_of(unsigned flags)
 
 static int open_with(void **state, const struct shape *shape, unsigned set_flags)
 {
-	struct rlimit files;
 	struct sets *s;
 	int err;
 
-	if (getrlimit(RLIMIT_NOFILE, &files) == 0 && (rlim_t)shape->pipes + FDS_FOR_ELSE > files.rlim_cur)
+	if (!many_fit(shape->pipes))
 		return -EOPNOTSUPP;
 	s = calloc(1, sizeof(*s));
 	if (!s)
