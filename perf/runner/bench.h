@@ -165,7 +165,7 @@ void machine_find(struct machine *machine);
 struct cpus {
 	int count;     /* that this process may use */
 	int pair[2];   /* of two cores; on one core both sides run on the second */
-	bool siblings; /* the two are threads of one core, for want of others */
+	bool siblings; /* the two are threads of one core, because there is no other core */
 };
 int cpus_find(struct cpus *cpus, const int wanted[2]);
 int cpus_pin(int cpu);
@@ -174,7 +174,7 @@ uint64_t clock_ns(void);
 /* What the CPUs of the pair have done so far. */
 struct load {
 	uint64_t at_ns;
-	uint64_t busy_ns;   /* for anybody */
+	uint64_t busy_ns;   /* for all programs */
 	uint64_t own_ns;    /* for the processes of this program that have ended */
 	uint64_t stolen_ns; /* by the host of a virtual machine */
 	int capacity;       /* how many CPUs that is */

@@ -24,7 +24,7 @@
 #define GRACE_NS UINT64_C(30000000000)
 #define END      UINT64_MAX
 #define LEN_MAX  256
-/* A process that gets nothing for so long starves, whatever it gets later. */
+/* A process that gets nothing for this long starves, even if it gets more later. */
 #define WINDOW_NS UINT64_C(200000000)
 
 /* Its process writes it; alone in its cache lines. */
@@ -144,7 +144,7 @@ static int recv_all(const struct crowd *c, void *state, struct member *me)
 	return 0;
 }
 
-/* They may run wherever the test takes place; who runs where is the scheduler's. */
+/* Each process may run on both CPUs of the test; the scheduler chooses. */
 static int spread_out(const struct job *job)
 {
 	cpu_set_t set;
@@ -155,7 +155,7 @@ static int spread_out(const struct job *job)
 	return sched_setaffinity(0, sizeof(set), &set) ? -errno : 0;
 }
 
-/* Another pair's pipe would keep its ends open, so nobody would notice a death. */
+/* Closes the pipes of the other pairs. If this process kept their ends, no death would be noticed. */
 static void *keep_one(const struct crowd *c, int which)
 {
 	for (int i = 0; i < c->state_count; i++) {
@@ -272,7 +272,7 @@ static double find_shares(const uint64_t *from, const uint64_t *to, int n, doubl
 	return total;
 }
 
-/* The measured part, window by window, so that who got nothing in one of them is seen. */
+/* The measured part, window by window, so that a process that got nothing in one of them is seen. */
 static int watch_windows(struct crowd *c)
 {
 	uint64_t start = clock_ns(), end = start + c->job->duration_ns, now = start;

@@ -8,7 +8,7 @@
 /* For ten thousand pipes into one receiver. */
 #define WANTED_FILES 40000
 
-/* Many pipes need many descriptors; what cannot be had is seen when it is missing. */
+/* Many pipes need many descriptors. If the limit cannot be raised, there will be fewer pipes. */
 static void raise_limit(void)
 {
 	struct rlimit files;
@@ -40,13 +40,13 @@ static int find_cpus(struct options *options, struct cpus *cpus)
 		return 0;
 	fprintf(stderr, "bufpipe-bench: there is one CPU only, so the two-core part is left out\n");
 	options->placements[TWO_CORES] = false;
-	/* When it alone was asked for there is nothing to do, and that is no success. */
+	/* If only that part was asked for, nothing can be measured, so this is an error. */
 	if (!options->placements[ONE_CORE])
 		return -ENODEV;
 	return 0;
 }
 
-/* What was found is not lost when something failed. */
+/* Reports and saves what was measured, even if something failed. */
 static int run(struct results *results)
 {
 	int err, save_err;

@@ -26,7 +26,7 @@ static const char usage[] =
 	"  --rates LIST        messages a second of a paced sender\n"
 	"\n"
 	"On what machine; several values give a table for each\n"
-	"  --busy LIST         so many busy programs of nice 0 on each CPU, from 0 to 8\n"
+	"  --busy LIST         how many busy programs of nice 0 run on each CPU, 0 to 8\n"
 	"  --throttle LIST     percent of one CPU that all processes measured may use\n"
 	"                      together, by a control group; 0: no limit\n"
 	"  --priority LIST     how the measured processes are scheduled, of normal,\n"

@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #define MS UINT64_C(1000000)
-/* One that fails leaves its place empty; many that fail have a common cause. */
+/* A measurement that fails leaves its place empty. After this many, the cause is probably common to all: give up. */
 #define MAX_FAILURES 10
 
 static bool is_fit(const struct options *options, const struct transport *transport, const struct cell *cell)
@@ -22,7 +22,7 @@ static bool is_fit(const struct options *options, const struct transport *transp
 
 	if (cell->pipes || transport->flags & TRANSPORT_SET)
 		return cell->pipes && transport->flags & TRANSPORT_SET;
-	/* Between two processes, those for one user at each end can be compared with. */
+	/* With one process at each side, transports for one user at each end take part too. */
 	if (mode == MODE_MANY && cell->senders == 1 && cell->receivers == 1)
 		return !(transport->flags & (TRANSPORT_SPINS | TRANSPORT_EXTRA)) ||
 		       transport->flags & TRANSPORT_MANY;
@@ -143,7 +143,7 @@ static double load_of_others(const struct load *before, const struct load *after
 	return busy > own ? (busy - own) / all : 0;
 }
 
-/* Without permission to limit anything, the rest is still worth having. */
+/* If this program may not limit anything or give real-time priorities, the rest is still measured. */
 static int enter(struct results *results, const struct condition *condition)
 {
 	int err = condition_enter(condition, &results->cpus);

@@ -123,7 +123,7 @@ static unsigned pipes_possible(void)
 	return files.rlim_cur > 128 ? (unsigned)files.rlim_cur - 128 : 0;
 }
 
-/* Where so many pipes are not possible there are as many as are, so that the trend can be seen. */
+/* If the limit of descriptors allows fewer pipes, there are as many as it allows, so that the trend can be seen. */
 static int add_set(struct results *results, enum mode mode, enum placement placement, unsigned pipes)
 {
 	unsigned possible = pipes_possible();
@@ -137,7 +137,7 @@ static int add_set(struct results *results, enum mode mode, enum placement place
 		if (pipes * 2 < results->left_out)
 			return 0;
 	}
-	/* Nothing can be learned by watching an idle receiver more than once. */
+	/* An idle receiver does the same each time, so it is watched once. */
 	err = add_cell(results, mode, placement, SLOW_LEN,
 		       mode == MODE_SET_IDLE ? 1 : results->options->rounds);
 	if (!err)
@@ -172,7 +172,7 @@ static int add_mode(struct results *results, enum mode mode, enum placement plac
 
 	if (!options->modes[mode])
 		return 0;
-	/* Nothing can be learned by watching an idle receiver more than once. */
+	/* An idle receiver does the same each time, so it is watched once. */
 	if (mode == MODE_IDLE)
 		return add_cell(results, mode, placement, SLOW_LEN, 1);
 	if (mode == MODE_ASLEEP)
@@ -211,7 +211,7 @@ static int add_condition(struct results *results)
 			err = add_mode(results, MODE_STREAM, (enum placement)p);
 	}
 	for (int p = 0; p < PLACEMENTS && !err; p++) {
-		/* Where a sleeper sleeps matters little on free CPUs, so there the slow cases have one placement. */
+		/* On free CPUs the placement matters little for sleepers, so the slow cases have one placement there. */
 		if (!options->placements[p] || (slow_done && !options->both && is_always_free(options)))
 			continue;
 		slow_done = true;

@@ -24,8 +24,9 @@
 #define MARK_BEGIN (UINT64_C(1) << 63) /* the measured part begins */
 #define MARK_END   (UINT64_C(1) << 62) /* something ends: answer this */
 #define MARK_LAST  (UINT64_C(1) << 61) /* and so does the measured part, and all */
-#define MARK_BACK  (UINT64_C(1) << 60) /* from the echo, lest one finds one's own message */
-#define MARKS      (MARK_BEGIN | MARK_END | MARK_LAST)
+#define MARK_BACK \
+	(UINT64_C(1) << 60) /* set by the echo, so that no side can take its own message for the other's */
+#define MARKS (MARK_BEGIN | MARK_END | MARK_LAST)
 
 /* Longer than anybody spins. */
 #define FALL_ASLEEP_NS 200000

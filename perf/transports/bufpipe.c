@@ -52,7 +52,7 @@ static int open_with(void **state, const struct bufpipe_options *options)
 }
 
 /*
- * The buffer_size for a ring of so many bytes, headers included: then a pipe
+ * The buffer_size for a ring of that many bytes, headers included: then a pipe
  * never has more bytes in flight than the others, and takes as much memory.
  */
 static size_t size_for(size_t ring)
@@ -101,7 +101,7 @@ static int take(void *state, enum side side)
 {
 	struct bufpipes *b = state;
 
-	/* The ends of the other side are closed, or its death would go unseen. */
+	/* Closes the ends of the other side. If this process kept them, it would not notice the death of the other side. */
 	if (side == SIDE_LEAD) {
 		drop(&b->there[0]);
 		drop(&b->back[1]);
@@ -200,7 +200,7 @@ const struct transport transport_bufpipe_shared = {
 
 const struct transport transport_bufpipe_sleeping = {
 	.name = "bufpipe-nospin",
-	.about = "bufpipe, generic, with BUFPIPE_NO_SPIN: whoever waits sleeps at once",
+	.about = "bufpipe, generic, with BUFPIPE_NO_SPIN: a waiting side sleeps at once",
 	.room = "the ring's size, with a header of 8 bytes for each message",
 	.flags = TRANSPORT_EXTRA,
 	.open = open_sleeping,

@@ -13,7 +13,7 @@
 /* Messages of a stream to take from a pipe before the next one has its turn. */
 #define MOST_IN_ONE_GO 16
 
-/* Whether the process may have the descriptors for so many pipes. */
+/* Whether the limit of descriptors allows that many pipes. */
 static inline bool many_fit(unsigned pipes)
 {
 	struct rlimit files;

@@ -68,7 +68,7 @@ static int pipe_take(void *state, enum side side)
 {
 	struct pipes *p = state;
 
-	/* The ends of the other side are closed, or its death would go unseen. */
+	/* Closes the ends of the other side. If this process kept them, it would not notice the death of the other side. */
 	if (side == SIDE_LEAD) {
 		drop(&p->there[0]);
 		drop(&p->back[1]);

@@ -139,7 +139,7 @@ static int take(void *state, enum side side)
 {
 	struct sets *s = state;
 
-	/* The other side's end is closed, or its death would go unseen. */
+	/* Closes the end of the other side. If this process kept it, it would not notice the death of the other side. */
 	drop(&s->listening[side == SIDE_LEAD]);
 	return side == SIDE_LEAD ? take_lead(s) : take_echo(s);
 }
