@@ -172,13 +172,20 @@ static bool is_long(const struct queue *self, size_t len)
 	return hold && len > hold->info.buffer_size;
 }
 
+/* Clears what the number, which is the end of a trailer, does not overwrite.  Nearly always that is nothing. */
+static void clear_padding(char *at, size_t trailer)
+{
+	if (unlikely(trailer > TRAILER))
+		memset(at, 0, trailer - TRAILER);
+}
+
 /* The bytes have room for the trailer. */
 static int put_flat(struct queue *self, char *flat, size_t len, int64_t deadline)
 {
 	size_t trailer = tally_trailer(len);
 	struct item item = { .flat = flat, .len = len + trailer };
 
-	memset(flat + len, 0, trailer);
+	clear_padding(flat + len, trailer);
 	return put_item(self, &item, deadline);
 }
 
@@ -325,7 +332,7 @@ static void batch_add(struct batch *batch, char *at, size_t len)
 {
 	size_t trailer = tally_trailer(len);
 
-	memset(at + len, 0, trailer);
+	clear_padding(at + len, trailer);
 	batch->used += len + trailer;
 	batch->lengths[batch->n++] = len;
 }

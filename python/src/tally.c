@@ -18,9 +18,6 @@
 /* No ring holds so many items.  A number that is further ahead is no trailer. */
 #define FAR_AHEAD ((uint64_t)1 << 40)
 
-/* Places in the ring are compared modulo this.  No record has a multiple of it as its length. */
-#define PLACES ((uint64_t)4096)
-
 /* How often a call tries a taken lock, and looks at a full queue, before it sleeps. */
 #define LOCK_ROUNDS  64
 #define SPACE_ROUNDS 512
@@ -60,13 +57,6 @@ static void futex_wake(_Atomic uint32_t *word)
 static void in_this_order(void)
 {
 	atomic_signal_fence(memory_order_seq_cst);
-}
-
-size_t tally_trailer(size_t len)
-{
-	size_t record = 8 + ((len + TRAILER + 7) & ~(size_t)7);
-
-	return record % PLACES ? TRAILER : 2 * TRAILER;
 }
 
 static size_t record_of(const struct item *item)
