@@ -18,7 +18,7 @@
  *   pickle.c  objects                       view.c    messages in place, with view_enter.c and view_leave.c
  *   wait.c    waiting for many              stats.c   what goes on in a pipe
  *   end.c     the type End                  listen.c  the type Listener, connect
- *   quick.c   small objects of a queue      tally.c   the counts of a queue, with tally_page.c
+ *   quick.c   small objects of a queue      tally.c   the counts of a queue (queue_count.h), with tally_page.c
  *   queue_call.c, queue_put.c, queue_get.c, queue.c   the type Queue
  *   module.c  the module
  */

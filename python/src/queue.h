@@ -4,8 +4,8 @@
 #define BUFFERED_PIPE_QUEUE_H
 
 #include "core.h"
+#include "queue_count.h"
 #include "quick.h"
-#include "tally.h"
 
 extern PyType_Spec queue_spec;
 

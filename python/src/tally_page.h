@@ -3,7 +3,7 @@
 #ifndef BUFFERED_PIPE_TALLY_PAGE_H
 #define BUFFERED_PIPE_TALLY_PAGE_H
 
-#include "tally.h"
+#include "queue_count.h"
 
 #include <pthread.h>
 #include <stdatomic.h>

@@ -5,6 +5,8 @@
  * must leave the block.  The memory must stay while something in Python points to
  * it, so the message ends with the last memoryview of it.
  */
+#include "view.h"
+
 #include "view_state.h"
 
 static int view_getbuffer(PyObject *self, Py_buffer *buffer, int flags)

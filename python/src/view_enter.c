@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* Making a view, and waiting for its message or for room. */
-#include "view_state.h"
+#include "view.h"
 
 #include "await.h"
 #include "part.h"
 #include "recv.h"
+#include "view_state.h"
 
 static PyObject *view_make(struct end *end, bool sends, size_t len, int64_t timeout_ns)
 {

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Leaving a view, or losing it: by its thread, by another one, or in a forked child. */
+#include "view.h"
+
 #include "view_state.h"
 
 struct hold *view_close(struct view *view, bool given_back)

@@ -3,7 +3,7 @@
 #ifndef BUFFERED_PIPE_VIEW_STATE_H
 #define BUFFERED_PIPE_VIEW_STATE_H
 
-#include "view.h"
+#include "handle.h"
 
 enum view_state {
 	VIEW_NEW,

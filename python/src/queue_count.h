@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* How many items are in a queue, and how many of its tasks are done. */
-#ifndef BUFFERED_PIPE_TALLY_H
-#define BUFFERED_PIPE_TALLY_H
+#ifndef BUFFERED_PIPE_QUEUE_COUNT_H
+#define BUFFERED_PIPE_QUEUE_COUNT_H
 
 #include "base.h"
 
