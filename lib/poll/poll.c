@@ -101,16 +101,18 @@ static void raise_all(struct polled *c, uint32_t mode)
 /* wait_order for the flags that were raised last: false if a sleep must be short. */
 static bool order_all(const struct polled *c)
 {
+	bool ordered = true;
+	bool issued;
+
 	if (c->fenced) {
 		/* Pairs with the fence in wait_ring. */
 		atomic_thread_fence(memory_order_seq_cst);
 		return true;
 	}
-	if (!wait_order_all())
-		return false;
+	issued = wait_order_all();
 	for (unsigned i = 0; i < c->n; i++)
-		readiness_ordered(c->live[i]->pipe, (unsigned)c->live[i]->events);
-	return true;
+		ordered &= readiness_ordered(c->live[i]->pipe, (unsigned)c->live[i]->events, issued);
+	return ordered;
 }
 
 static void lower_all(const struct polled *c, uint32_t mode)

@@ -73,12 +73,15 @@ bool readiness_raise(bufpipe_t *p, unsigned events, uint32_t mode)
 	return fenced;
 }
 
-void readiness_ordered(bufpipe_t *p, unsigned events)
+bool readiness_ordered(bufpipe_t *p, unsigned events, bool issued)
 {
+	bool ordered = true;
+
 	if (events & BUFPIPE_IN)
-		wait_ordered(&p->in.wait);
+		ordered &= wait_ordered(&p->in.wait, issued);
 	if (events & BUFPIPE_OUT)
-		wait_ordered(&p->out.wait);
+		ordered &= wait_ordered(&p->out.wait, issued);
+	return ordered;
 }
 
 void readiness_lower(bufpipe_t *p, unsigned events, uint32_t mode)

@@ -17,8 +17,8 @@ unsigned readiness_look(const bufpipe_t *pipe, unsigned events);
  */
 bool readiness_raise(bufpipe_t *pipe, unsigned events, uint32_t mode);
 
-/* To be called when a membarrier has ordered them: wait_ordered for the events. */
-void readiness_ordered(bufpipe_t *pipe, unsigned events);
+/* wait_ordered for the events: false if a sleep must be short. */
+bool readiness_ordered(bufpipe_t *pipe, unsigned events, bool issued);
 
 /* Lowers the flags, unless co-owners may need them. */
 void readiness_lower(bufpipe_t *pipe, unsigned events, uint32_t mode);

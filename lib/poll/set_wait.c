@@ -171,11 +171,12 @@ static int spin(struct bufpipe_set *set, int64_t begin, int64_t deadline)
 /* Orders the flags of all entries in the batch by one membarrier. */
 static bool order_batch(struct entry *const *batch, unsigned n)
 {
-	bool ordered = wait_order_all();
+	bool issued = wait_order_all();
+	bool ordered = true;
 
-	for (unsigned i = 0; ordered && i < n; i++) {
+	for (unsigned i = 0; i < n; i++) {
 		if (batch[i]->pipe)
-			readiness_ordered(batch[i]->pipe, batch[i]->events);
+			ordered &= readiness_ordered(batch[i]->pipe, batch[i]->events, issued);
 	}
 	return ordered;
 }

@@ -14,6 +14,9 @@
 #define SPARSE_RAISES       4
 #define SPARSE_PUBLICATIONS 8
 
+/* A processor makes a store visible after some microseconds at most.  This is far more. */
+#define STORE_DELAY 1000000ll
+
 /*
  * Whether membarriers work for this process.  A child of fork inherits both the registration and
  * this word.
@@ -69,7 +72,7 @@ slow_path void wait_take_fence_back(struct wait *wait)
 	/* In one step, so that no waiter finds an old WAITER_FENCED beside a new WAITER_FENCE. */
 	atomic_fetch_and_explicit(&wait->ours->flags, ~(uint32_t)(WAITER_FENCE | WAITER_FENCED),
 				  memory_order_relaxed);
-	atomic_store_explicit(&wait->unfenced, false, memory_order_relaxed);
+	atomic_store_explicit(&wait->unfenced, 0, memory_order_relaxed);
 	atomic_store_explicit(&wait->sparse, 0, memory_order_relaxed);
 }
 
@@ -115,8 +118,8 @@ bool wait_raise(struct wait *wait, uint64_t wanted, uint32_t mode)
 	/* Clear the other mode: a leader that was killed left it set, and publishers must use ours. */
 	if (mode & WAITER_MODE && found & WAITER_MODE & ~mode)
 		wait_lower(wait, WAITER_MODE & ~mode);
-	if (fence && !is_fenced(found))
-		atomic_store_explicit(&wait->unfenced, true, memory_order_relaxed);
+	if (fence && !is_fenced(found) && !atomic_load_explicit(&wait->unfenced, memory_order_relaxed))
+		atomic_store_explicit(&wait->unfenced, time_now(), memory_order_relaxed);
 	if (raises % DOORBELL_TRIM_EVERY == DOORBELL_TRIM_EVERY - 1)
 		doorbell_trim(wait->socket, wait->doorbell_lock);
 	return is_fenced(found);
@@ -139,26 +142,46 @@ static bool issue_membarrier(void)
 	return false;
 }
 
-/* The membarrier, or the short sleep, has ordered what comes behind WAITER_FENCE. */
+/* A membarrier, or enough time, has come after WAITER_FENCE. */
 static void note_fenced(struct wait *wait)
 {
 	if (!atomic_load_explicit(&wait->unfenced, memory_order_relaxed))
 		return;
-	atomic_store_explicit(&wait->unfenced, false, memory_order_relaxed);
-	/* Relaxed: the membarrier, or the short sleep, comes between WAITER_FENCE and this. */
+	atomic_store_explicit(&wait->unfenced, 0, memory_order_relaxed);
+	/* Relaxed: the membarrier, or the time, comes between WAITER_FENCE and this. */
 	atomic_fetch_or_explicit(&wait->ours->flags, WAITER_FENCED, memory_order_relaxed);
 }
 
-void wait_ordered(struct wait *wait)
+/*
+ * For a process without membarriers: whether each publisher has seen WAITER_FENCE by now.
+ * One that loaded the flags before WAITER_FENCE was raised has stored its publication
+ * before, and the store has left its store buffer within STORE_DELAY.
+ */
+static bool is_known(struct wait *wait)
 {
-	if (wait->sole)
-		note_fenced(wait);
+	int64_t since = atomic_load_explicit(&wait->unfenced, memory_order_relaxed);
+
+	if (!since || time_now() - since < STORE_DELAY)
+		return false;
+	note_fenced(wait);
+	return true;
+}
+
+bool wait_ordered(struct wait *wait, bool issued)
+{
+	uint32_t flags;
+
+	if (issued) {
+		if (wait->sole)
+			note_fenced(wait);
+		return true;
+	}
+	flags = atomic_load_explicit(&wait->ours->flags, memory_order_relaxed);
+	return is_fenced(flags) || is_known(wait);
 }
 
 static bool order(struct wait *wait, bool fenced, bool leading)
 {
-	bool known = !membarrier_usable();
-
 	if (!fenced && issue_membarrier()) {
 		if (leading)
 			note_fenced(wait);
@@ -166,12 +189,7 @@ static bool order(struct wait *wait, bool fenced, bool leading)
 	}
 	/* Pairs with the fence in wait_ring or in wait_must_ring. */
 	atomic_thread_fence(memory_order_seq_cst);
-	if (fenced)
-		return true;
-	/* Without membarriers a short sleep follows, and after it each publisher has seen WAITER_FENCE. */
-	if (known)
-		note_fenced(wait);
-	return false;
+	return fenced || is_known(wait);
 }
 
 bool wait_order(struct wait *wait, bool fenced)
@@ -194,14 +212,6 @@ bool wait_membarrier(void)
 
 bool wait_order_all(void)
 {
-	bool known = !membarrier_usable();
-
-	if (issue_membarrier())
-		return true;
-	/*
-	 * Pairs as in wait_order.  Publishers were told to fence when the pipes were made, or
-	 * at the last raise.  If one was not told, the limit of the long sleep helps.
-	 */
-	atomic_thread_fence(memory_order_seq_cst);
-	return known;
+	/* Without a membarrier: pairs as in order. */
+	return wait_membarrier();
 }

@@ -89,7 +89,7 @@ static void wake_stopped(const struct wait *wait)
 	uint32_t flags;
 
 	for (int i = 0; i < STOP_WAKES; i++) {
-		sys_futex_wake(&wait->theirs->events, wait->sleepers);
+		sys_futex_wake(&wait->theirs->events, FUTEX_MANY);
 		flags = atomic_load_explicit(&wait->ours->flags, memory_order_relaxed);
 		if (!(flags & WAITER_FUTEX))
 			return;
@@ -374,8 +374,8 @@ static int sleep_once(struct wait *wait, const struct look *look, int64_t deadli
 	if (glance(wait) < 0)
 		r = changed(look) ? 0 : -EPIPE;
 	if (r == NOTHING)
-		r = futex_sleep(wait, look, events, begin + (ordered ? wait->patience : BLIND_SLEEP),
-				deadline);
+		r = futex_sleep(wait, look, events,
+				ordered ? begin + wait->patience : time_now() + BLIND_SLEEP, deadline);
 	if (r == NOTHING && ordered)
 		r = socket_sleep(wait, look, events, deadline);
 	wait_lower(wait, WAITER_MODE);

@@ -47,10 +47,10 @@ struct wait {
 	bool fence;                 /* membarriers do not reach us: fence at each notify */
 	bool sole;                  /* nobody else waits in this direction: each of our waiters leads */
 	bool sends;                 /* we publish data; false: we publish room */
-	bool silent;             /* never sleep on the socket: its bytes would be taken for news about data */
-	atomic_bool unfenced;    /* we have raised WAITER_FENCE, and have issued no membarrier since */
-	_Atomic uint32_t raised; /* the value of published at the last raise */
-	_Atomic uint32_t sparse; /* how many raises in a row had few publications before them */
+	bool silent; /* never sleep on the socket: its bytes would be taken for news about data */
+	_Atomic int64_t unfenced; /* when we raised WAITER_FENCE without raising WAITER_FENCED since; or 0 */
+	_Atomic uint32_t raised;  /* the value of published at the last raise */
+	_Atomic uint32_t sparse;  /* how many raises in a row had few publications before them */
 	bool interruptible;
 	int sleepers;             /* how many sleepers of the other side to wake */
 	bool may_linger;          /* may pause for longer if cache lines are remote */
@@ -155,9 +155,12 @@ bool wait_raise_and_order(struct wait *wait, uint64_t wanted, uint32_t mode);
 /* Called by wait_init: where membarriers do not work, publishers fence from the beginning. */
 void wait_order_init(struct wait *wait);
 
-/* The same for many raises at once.  Call wait_ordered for each of them afterwards. */
+/*
+ * The same for many raises at once: call wait_ordered for each of them afterwards, with what
+ * wait_order_all returned.  wait_ordered returns what wait_order would.
+ */
 bool wait_order_all(void);
-void wait_ordered(struct wait *wait);
+bool wait_ordered(struct wait *wait, bool issued);
 
 /* A fence in this and in each registered process.  False if it was a fence in this thread alone. */
 bool wait_membarrier(void);

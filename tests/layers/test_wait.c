@@ -396,11 +396,89 @@ static void without_membarrier(void *arg)
 	rig_close(&rig);
 }
 
+/* Raises the flag.  Whether it took less than the time after which it counts as seen by all. */
+static bool raise_quickly(struct rig *rig, bool *ordered)
+{
+	int64_t begin = clock_ns();
+
+	*ordered = wait_raise_and_order(&rig->waiter, 1, WAITER_FUTEX);
+	return clock_ns() - begin < MSEC;
+}
+
+static void trust_in_fences(void *arg)
+{
+	struct forbidden rule = { .call = SYS_membarrier, .error = ENOSYS };
+	int quick = 0;
+
+	(void)arg;
+	forbid(&rule, 1);
+	for (int i = 0; i < 100; i++) {
+		struct rig rig;
+		bool ordered;
+
+		rig_open(&rig, BUFPIPE_NO_SPIN, 100 * MSEC);
+		if (raise_quickly(&rig, &ordered)) {
+			quick++;
+			check(!ordered);
+			check(!(atomic_load(&rig.page->waiter_state.flags) & WAITER_FENCED));
+		}
+		sleep_ns(MSEC);
+		check(wait_raise_and_order(&rig.waiter, 1, WAITER_FUTEX));
+		check(atomic_load(&rig.page->waiter_state.flags) & WAITER_FENCED);
+		rig_close(&rig);
+	}
+	check(quick > 0);
+}
+
+Test(waiting, without_membarriers_trusts_in_fences_only_after_a_while)
+{
+	struct child child = child_start(trust_in_fences, NULL);
+
+	child_join(&child);
+}
+
 Test(waiting, without_membarriers_fences)
 {
 	struct child child = child_start(without_membarrier, NULL);
 
 	child_join(&child);
+}
+
+struct sleepers {
+	struct rig *rig;
+	_Atomic int ready;
+	_Atomic int woken;
+};
+
+static void sleep_on_events(void *arg)
+{
+	struct sleepers *s = arg;
+
+	atomic_fetch_add(&s->ready, 1);
+	check_eq(sys_futex_wait(&s->rig->page->publisher_state.events, 0, time_now() + PLENTY), 0);
+	atomic_fetch_add(&s->woken, 1);
+}
+
+/* Also if the other end is not shared, so that few sleep there. */
+Test(waiting, stop_wakes_all_sleepers_of_this_end)
+{
+	struct thread threads[40];
+	struct sleepers s = { 0 };
+	struct rig rig;
+
+	rig_open(&rig, BUFPIPE_NO_SPIN, 100 * MSEC);
+	s.rig = &rig;
+	for (int i = 0; i < 40; i++) {
+		thread_start(&threads[i], sleep_on_events, &s);
+		while (atomic_load(&s.ready) <= i)
+			sleep_ns(100 * USEC);
+		wait_until_asleep(0, threads[i].tid, ASLEEP_ANY);
+	}
+	wait_stop(&rig.waiter);
+	for (int i = 0; i < 40; i++)
+		thread_join(&threads[i]);
+	check_eq(s.woken, 40);
+	rig_close(&rig);
 }
 
 Test(waiting, plain_futex_keeps_time_as_the_newer_one_does)
