@@ -153,7 +153,11 @@ static void note_taken(struct lock *lock, uint32_t me)
 	atomic_store_explicit(&lock->last, me, memory_order_relaxed);
 	/* Not before `wanted`: that may be our own wish. */
 	atomic_store_explicit(&lock->since, units_later(units_now(), wanted), memory_order_relaxed);
-	atomic_store_explicit(&lock->changes, (changes & ~LOCK_ASIDE) + 2, memory_order_relaxed);
+	/*
+	 * An exchange, because the thread that had the lock may set LOCK_ASIDE after the load.  The
+	 * owner alone changes the other bits.
+	 */
+	changes = atomic_exchange_explicit(&lock->changes, (changes & ~LOCK_ASIDE) + 2, memory_order_relaxed);
 	if (changes & LOCK_ASIDE)
 		sys_futex_wake(&lock->changes, FUTEX_FEW);
 }

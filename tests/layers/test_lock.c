@@ -197,3 +197,25 @@ Test(lock, one_that_goes_on_for_long_lets_a_sleeper_in_once)
 	check(!stepped_aside(s));
 	munmap(s, 4096);
 }
+
+static void give_up_soon(void *arg)
+{
+	struct shared *s = arg;
+
+	check_eq(lock_take(&s->lock, &habit, time_now() + 30 * MSEC), -ETIMEDOUT);
+}
+
+Test(lock, nobody_steps_aside_for_one_that_has_given_up)
+{
+	struct shared *s = shared_new();
+	struct child child;
+
+	check_eq(lock_take(&s->lock, &habit, TIME_FOREVER), 0);
+	go_on_for_long(s, false);
+	child = child_start(give_up_soon, s);
+	child_join(&child);
+	lock_drop(&s->lock);
+	take_and_drop(s);
+	check(!stepped_aside(s));
+	munmap(s, 4096);
+}

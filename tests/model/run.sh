@@ -76,6 +76,10 @@ reject lock -DUNBOUNDED -DROUNDS=1
 reject lock -DNO_PENDING -DROUNDS=1
 reject lock -DUNBOUNDED -DDEATH_INSIDE -DNO_DEATH_WAKE
 reject lock -DUNBOUNDED -DDEATH_INSIDE -DFORGET_WAITERS
+pass aside
+reject aside -DOVERWRITES
+reject aside -DWAKES_FIRST
+reject aside -DSLEEPS_UNCOMPARED
 pass turn
 pass turn -DP=2 -DROUNDS=3
 pass turn -DFENCE
