@@ -35,14 +35,18 @@
  *              uses it, as it is with free().
  *   Fork       an end survives fork.  It lives until every process that has it
  *              has closed it.  Parent and child share an end by the rules for
- *              threads.  A child made by the raw system calls fork or clone must
+ *              threads.  A child made by the raw system calls fork or clone should
  *              not use a shared end: the kernel does not know the locks of such a
- *              child, so if it died in a call, the other holders would wait for
- *              ever.
+ *              child; see Lost turns.
  *   Exec       every descriptor is close-on-exec.  A thread other than the
- *              first of its process must not call execve while it has a
- *              reservation or a peek of a shared end open: the kernel would not
- *              free the lock, and the other holders would wait for ever.
+ *              first of its process should not call execve while it has a
+ *              reservation or a peek of a shared end open; see Lost turns.
+ *   Lost turns in these two cases the kernel does not free a turn whose thread is
+ *              no more.  Other holders that wait for the turn, or try again and
+ *              again, take it over after two to four seconds, with glibc, if all
+ *              holders have used the end in one pid namespace, and can read
+ *              /proc/self/ns/pid.  Otherwise, or as long as another thread has the
+ *              same id, or a dead child has not been waited for, they wait on.
  *   Standard streams
  *              no call makes or receives a descriptor 0, 1 or 2, even if these
  *              are closed: what a program prints never gets into a pipe.

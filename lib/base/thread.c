@@ -71,7 +71,19 @@ slow_path struct thread_self *thread_ask(void)
 
 uint32_t thread_id(void)
 {
+	/* Asked once for each thread and process, where thread_self returns NULL. */
+	static _Thread_local struct {
+		uint32_t process;
+		uint32_t id;
+	} asked;
 	const struct thread_self *self = thread_self();
+	uint32_t process;
 
-	return self ? self->id : (uint32_t)syscall(SYS_gettid);
+	if (likely(self))
+		return self->id;
+	process = thread_process();
+	if (asked.process != process)
+		asked.id = (uint32_t)syscall(SYS_gettid);
+	asked.process = process;
+	return asked.id;
 }

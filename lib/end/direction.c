@@ -19,7 +19,7 @@ int direction_enter_shared(struct direction *direction, int64_t deadline)
 		r = quick_lock_claim(direction->quick_lock, deadline);
 		recovered |= r == LOCK_RECOVERED;
 		if (r < 0)
-			lock_drop(direction->lock);
+			lock_drop(direction->lock, &direction->habit);
 	}
 	if (r < 0)
 		return r == -ETIMEDOUT && deadline == TIME_TRY ? -EAGAIN : r;
@@ -38,7 +38,7 @@ void direction_leave_shared(struct direction *direction)
 		ring_unhold(direction->held);
 	if (direction->quick_lock)
 		quick_lock_unclaim(direction->quick_lock);
-	lock_drop(direction->lock);
+	lock_drop(direction->lock, &direction->habit);
 }
 
 /* The order of loads and stores of owner does not matter, because only our own store can match our id. */

@@ -202,10 +202,13 @@ int end_open(bufpipe_t **pipe, const struct region *ours, const struct region *t
 	p->guarded = packet_forbids_rights(socket);
 	p->flags = options->flags;
 	p->lead_lock = &ours->control->lead_lock;
+	p->lead_habit.owner = &ours->control->lead_owner;
 	/* For tools: two regions with each other's inode are one pipe. */
 	atomic_store_explicit(&ours->control->about.peer, theirs->inode, memory_order_relaxed);
 	init_out(p);
 	init_in(p);
+	p->out.habit.owner = &ours->control->send_owner;
+	p->in.habit.owner = &ours->control->recv_owner;
 	for (struct wait *w = &p->out.wait; w; w = w == &p->out.wait ? &p->in.wait : NULL) {
 		w->socket = socket;
 		w->sleepers = theirs->identity.flags & LAYOUT_SHARED ? FUTEX_MANY : FUTEX_FEW;

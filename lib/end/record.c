@@ -62,10 +62,10 @@ static struct look look_for(const bufpipe_t *p, const struct partial *rest)
 /* Called without the lead when a spin was enough.  If another holder has the lead, that one does this. */
 static void unfence(bufpipe_t *p)
 {
-	if (!wait_is_fencing(&p->in.wait) || lock_try(p->lead_lock) < 0)
+	if (!wait_is_fencing(&p->in.wait) || lock_try(p->lead_lock, &p->lead_habit) < 0)
 		return;
 	wait_unfence(&p->in.wait);
-	lock_drop(p->lead_lock);
+	lock_drop(p->lead_lock, &p->lead_habit);
 }
 
 int record_wait(bufpipe_t *p, const struct partial *rest, int64_t deadline)
@@ -89,7 +89,7 @@ int record_wait(bufpipe_t *p, const struct partial *rest, int64_t deadline)
 		return r;
 	look = look_for(p, rest); /* while we waited for the lead others may have moved the head */
 	r = wait_long(&p->in.wait, &look, deadline);
-	lock_drop(p->lead_lock);
+	lock_drop(p->lead_lock, &p->lead_habit);
 	return r;
 }
 

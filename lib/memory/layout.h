@@ -37,7 +37,7 @@
 #include <stdint.h>
 
 #define LAYOUT_MAGIC   0x65706970667562ull /* "bufpipe" in memory, if little-endian */
-#define LAYOUT_VERSION 12u
+#define LAYOUT_VERSION 13u
 #define LAYOUT_LINE    64
 #define LAYOUT_MAX     ((uint64_t)1 << 40) /* the largest size that a user may ask for */
 
@@ -120,6 +120,13 @@ struct lock {
 #define LOCK_ASIDE \
 	((uint32_t)1) /* in changes: the thread that had the lock sleeps until another has taken it */
 
+/* Who has a lock, for a waiter that finds out that the owner does not exist; see heal.c. */
+struct lock_owner {
+	_Atomic uint64_t
+		holder; /* drops, real id of the owner, its id in the mutex; 0 ids: nobody; by the owner */
+	_Atomic uint32_t pid_space; /* in which the ids are valid; by each process, once */
+};
+
 /* Which co-owner of a shared end may send now; see quick_lock.h. */
 struct quick_lock {
 	_Atomic uint32_t word;    /* futex word */
@@ -190,6 +197,9 @@ struct control {
 	_Alignas(LAYOUT_LINE) struct meter send_meter;
 	_Alignas(LAYOUT_LINE) struct meter recv_meter;
 	_Alignas(LAYOUT_LINE) struct about about;
+	_Alignas(LAYOUT_LINE) struct lock_owner send_owner;
+	struct lock_owner recv_owner;
+	struct lock_owner lead_owner;
 };
 
 /*
@@ -229,7 +239,8 @@ static_assert(offsetof(struct control, released) == 200 && offsetof(struct contr
 static_assert(offsetof(struct control, send_meter) == 640, "layout");
 static_assert(offsetof(struct control, recv_meter) == 768, "layout");
 static_assert(offsetof(struct control, about) == 896, "layout");
-static_assert(sizeof(struct control) == 1152, "layout");
+static_assert(offsetof(struct control, send_owner) == 1152, "layout");
+static_assert(sizeof(struct control) == 1216, "layout");
 static_assert(offsetof(struct waiter_state, events) == 4 && offsetof(struct waiter_state, raises) == 8 &&
 		      offsetof(struct waiter_state, wanted) == 16 &&
 		      offsetof(struct waiter_state, cpu) == 24 &&

@@ -58,9 +58,11 @@ int doorbell_sleep(int bell, int64_t timeout_ns)
 
 void doorbell_trim(int socket, struct lock *lock)
 {
+	struct lock_habit none = { 0 };
 	int bytes = 0;
 
-	if (lock_try(lock) < 0)
+	/* Nobody waits for this lock.  A queue that nobody trims costs a wake-up at most. */
+	if (lock_try(lock, &none) < 0)
 		return;
 	/*
 	 * A sandbox may refuse the question.  Then the queue is perhaps emptied, which takes
@@ -74,5 +76,5 @@ void doorbell_trim(int socket, struct lock *lock)
 		if (packet_discard(socket) < 0)
 			break;
 	}
-	lock_drop(lock);
+	lock_drop(lock, &none);
 }

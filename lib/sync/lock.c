@@ -4,6 +4,7 @@
 #include "base/backoff.h"
 #include "base/sys.h"
 #include "base/thread.h"
+#include "sync/heal.h"
 
 #include <sched.h>
 #include <stdbool.h>
@@ -49,11 +50,23 @@ static int settle(struct lock *lock, int error)
 	return error ? -error : LOCK_RECOVERED;
 }
 
-int lock_try(struct lock *lock)
+static int try_once(struct lock *lock)
 {
 	int r = settle(lock, pthread_mutex_trylock(&lock->mutex));
 
 	return r == -EBUSY ? -EAGAIN : r;
+}
+
+int lock_try(struct lock *lock, struct lock_habit *habit)
+{
+	const struct thread_self *self = thread_self();
+	int r;
+
+	heal_enroll(habit, self);
+	r = try_once(lock);
+	if (r >= 0)
+		heal_note(lock, habit->owner, self);
+	return r;
 }
 
 /*
@@ -88,7 +101,7 @@ static int spin(struct lock *lock, struct lock_habit *habit, int64_t deadline)
 	for (uint32_t i = 0; i < most; i++) {
 		if (!backoff_pause(deadline))
 			return -ETIMEDOUT;
-		r = lock_try(lock);
+		r = try_once(lock);
 		if (r != -EAGAIN) {
 			learn(habit, i);
 			return r;
@@ -162,7 +175,7 @@ static void note_taken(struct lock *lock, uint32_t me)
 		sys_futex_wake(&lock->changes, FUTEX_FEW);
 }
 
-static int sleep_for(struct lock *lock, int64_t deadline)
+static int sleep_for(struct lock *lock, struct lock_habit *habit, int64_t deadline)
 {
 	struct timespec until;
 	uint32_t wanted;
@@ -176,6 +189,7 @@ static int sleep_for(struct lock *lock, int64_t deadline)
 	 * does not know that somebody sleeps.
 	 */
 	do {
+		heal(lock, habit);
 		/* Later than `since`, so that it counts also if the other took the lock just now. */
 		wanted = units_later(units_now(),
 				     atomic_load_explicit(&lock->since, memory_order_relaxed) + 2);
@@ -199,19 +213,27 @@ int lock_take(struct lock *lock, struct lock_habit *habit, int64_t deadline)
 			   : 0; /* unknown: to ask the kernel each time would cost more than it is worth */
 	int r;
 
+	heal_enroll(habit, self);
 	if (me && deadline != TIME_TRY && atomic_load_explicit(&lock->last, memory_order_relaxed) == me)
 		step_aside(lock, deadline);
-	r = lock_try(lock);
+	r = try_once(lock);
 	if (r == -EAGAIN)
 		r = spin(lock, habit, deadline);
 	if (r == -EAGAIN)
-		r = deadline == TIME_TRY ? -ETIMEDOUT : sleep_for(lock, deadline);
-	if (r >= 0 && atomic_load_explicit(&lock->last, memory_order_relaxed) != me)
+		r = deadline == TIME_TRY ? -ETIMEDOUT : sleep_for(lock, habit, deadline);
+	/* For a program that comes again and again, and never waits for long. */
+	if (r == -ETIMEDOUT && heal(lock, habit) && (r = try_once(lock)) == -EAGAIN)
+		r = -ETIMEDOUT;
+	if (r < 0)
+		return r;
+	heal_note(lock, habit->owner, self);
+	if (atomic_load_explicit(&lock->last, memory_order_relaxed) != me)
 		note_taken(lock, me);
 	return r;
 }
 
-void lock_drop(struct lock *lock)
+void lock_drop(struct lock *lock, const struct lock_habit *habit)
 {
+	heal_forget(habit->owner);
 	pthread_mutex_unlock(&lock->mutex);
 }

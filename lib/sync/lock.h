@@ -14,10 +14,15 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-/* What one process has learned about how long to look at a lock before it sleeps. */
+/* What one process knows about a lock. */
 struct lock_habit {
-	_Atomic uint32_t rounds; /* the looks that were needed on average, in eighths */
-	_Atomic uint32_t takes;  /* how many times the lock was found taken */
+	_Atomic uint32_t rounds;  /* the looks that were needed on average before it was free, in eighths */
+	_Atomic uint32_t takes;   /* how many times the lock was found taken */
+	struct lock_owner *owner; /* NULL: a lock that nobody waits for, or that need not be healed */
+	/* See heal.c. */
+	_Atomic uint32_t process; /* the process that enrolled */
+	_Atomic uint64_t seen;    /* the hold that was seen in the last look, */
+	_Atomic int64_t seen_at;  /* and when */
 };
 
 int lock_init(struct lock *lock);
@@ -26,11 +31,11 @@ int lock_init(struct lock *lock);
 #define LOCK_RECOVERED 1
 
 /* Does not wait: 0, LOCK_RECOVERED or -EAGAIN. */
-int lock_try(struct lock *lock);
+int lock_try(struct lock *lock, struct lock_habit *habit);
 
 /* Spins for as long as this pays, then sleeps until the deadline: 0, LOCK_RECOVERED or -ETIMEDOUT. */
 int lock_take(struct lock *lock, struct lock_habit *habit, int64_t deadline);
 
-void lock_drop(struct lock *lock);
+void lock_drop(struct lock *lock, const struct lock_habit *habit);
 
 #endif

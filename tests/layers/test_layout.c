@@ -20,6 +20,7 @@ Test(layout, of_the_control_page_is_as_documented)
 	check_eq(offsetof(struct control, send_meter), 640);
 	check_eq(offsetof(struct control, recv_meter), 768);
 	check_eq(offsetof(struct control, about), 896);
+	check_eq(offsetof(struct control, send_owner), 1152);
 	check(sizeof(struct control) <= 4096);
 }
 

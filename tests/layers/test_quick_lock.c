@@ -40,14 +40,14 @@ static int claim(struct shared *s, int64_t deadline)
 	check(lock_take(&s->lock, &habit, TIME_FOREVER) >= 0);
 	r = quick_lock_claim(&s->quick_lock, deadline);
 	if (r < 0)
-		lock_drop(&s->lock);
+		lock_drop(&s->lock, &habit);
 	return r < 0 ? r : 0; /* some of these come after a death */
 }
 
 static void leave(struct shared *s)
 {
 	quick_lock_unclaim(&s->quick_lock);
-	lock_drop(&s->lock);
+	lock_drop(&s->lock, &habit);
 }
 
 Test(quick_lock, is_one_at_a_time)
@@ -367,7 +367,7 @@ static void come_in_vain(void *arg)
 	check_eq(claim(s, TIME_TRY), -ETIMEDOUT);
 	check_eq(claim(s, time_now() + MSEC), -ETIMEDOUT);
 	check_eq(lock_take(&s->lock, &habit, TIME_FOREVER), 0);
-	lock_drop(&s->lock);
+	lock_drop(&s->lock, &habit);
 }
 
 Test(quick_lock, is_waited_for_without_giving_up_the_cpu_when_there_is_little_time)

@@ -22,7 +22,7 @@ static void lead(void *arg)
 	atomic_store(&o->begun, 1);
 	while (!atomic_load(&o->over))
 		sleep_ns(MSEC);
-	lock_drop(o->end->lead_lock);
+	lock_drop(o->end->lead_lock, &o->end->lead_habit);
 }
 
 Test(record, comes_to_who_waits_briefly_whoever_has_the_lead)

@@ -275,6 +275,8 @@ static void echo_in_a_jail(void *arg)
 		SYS_recvmsg,
 		SYS_flistxattr,
 		SYS_sched_getscheduler,
+		SYS_readlinkat,
+		SYS_tkill,
 	};
 
 	allow_only(calls, sizeof(calls) / sizeof(calls[0]));

@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: MIT */
+/* A turn whose thread no longer exists, which the kernel did not notice: others get it, and nobody gets that of a thread that lives. */
+#include "support.h"
+
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+SUITE(heal);
+
+static const struct bufpipe_options shared = { .buffer_size = 1000, .flags = BUFPIPE_SHARED };
+
+/* In memory that all processes share. */
+struct stage {
+	_Atomic int has_turn;
+	_Atomic pid_t grandchild;
+};
+
+static struct stage *stage_new(void)
+{
+	struct stage *s = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	check(s != MAP_FAILED);
+	return s;
+}
+
+static void open_something(bufpipe_t *const ends[2], int which)
+{
+	const void *message;
+	void *room;
+
+	if (which == OUT)
+		check_eq(bufpipe_reserve(ends[OUT], &room, 8, 0), 0);
+	else
+		check_eq(bufpipe_peek(ends[IN], &message, 0), 8);
+}
+
+static bufpipe_t *pair[2];
+static int what;
+
+static void *open_and_exec(void *arg)
+{
+	(void)arg;
+	open_something(pair, what);
+	execl("/bin/sleep", "sleep", "100", (char *)0);
+	_exit(1);
+}
+
+static void exec_in_a_thread(void *arg)
+{
+	pthread_t thread;
+
+	(void)arg;
+	check_eq(pthread_create(&thread, NULL, open_and_exec, NULL), 0);
+	for (;;)
+		pause();
+}
+
+static bool runs_sleep(pid_t pid)
+{
+	char path[64];
+	char name[16] = "";
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/comm", pid);
+	file = fopen(path, "re");
+	check(file);
+	check(fgets(name, sizeof(name), file));
+	fclose(file);
+	return strcmp(name, "sleep\n") == 0;
+}
+
+/* Leaves a turn behind that no thread has; the process lives on. */
+static struct child leave_by_exec(int which)
+{
+	struct child child;
+
+	what = which;
+	child = child_start(exec_in_a_thread, NULL);
+	while (!runs_sleep(child.pid))
+		sleep_ns(MSEC);
+	return child;
+}
+
+/* The C library of such a child takes it for its parent. */
+static pid_t clone_raw(void)
+{
+	return (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+}
+
+static _Noreturn void open_and_stay(struct stage *s, int which)
+{
+	prctl(PR_SET_PDEATHSIG, 0);
+	open_something(pair, which);
+	s->has_turn = 1;
+	for (;;)
+		pause();
+}
+
+static void leave_by_clone(int which)
+{
+	struct stage *s = stage_new();
+	int status;
+	pid_t pid = clone_raw();
+
+	check(pid >= 0);
+	if (pid == 0)
+		open_and_stay(s, which);
+	while (!s->has_turn)
+		sleep_ns(MSEC);
+	kill(pid, SIGKILL);
+	check_eq(waitpid(pid, &status, 0), pid);
+	munmap(s, 4096);
+}
+
+static void all_goes_on(void)
+{
+	say(pair[OUT], "87654321");
+	hear(pair[IN], "12345678");
+	hear(pair[IN], "87654321");
+}
+
+Test(heal, a_turn_of_a_thread_that_called_exec)
+{
+	for (int which = IN; which <= OUT; which++) {
+		struct child child;
+
+		pipe_open(pair, &shared);
+		say(pair[OUT], "12345678");
+		child = leave_by_exec(which);
+		all_goes_on();
+		child_kill(&child);
+		pipe_close(pair);
+	}
+}
+
+Test(heal, a_turn_of_a_dead_child_of_clone)
+{
+	for (int which = IN; which <= OUT; which++) {
+		pipe_open(pair, &shared);
+		say(pair[OUT], "12345678");
+		leave_by_clone(which);
+		all_goes_on();
+		pipe_close(pair);
+	}
+}
+
+/* By a program that never waits for long. */
+Test(heal, a_turn_that_is_only_tried)
+{
+	int64_t end = clock_ns() + PLENTY;
+	int r;
+
+	pipe_open(pair, &shared);
+	leave_by_clone(OUT);
+	while ((r = bufpipe_send(pair[OUT], "12345678", 8, 0)) == -EAGAIN && clock_ns() < end)
+		sleep_ns(10 * MSEC);
+	check_eq(r, 0);
+	hear(pair[IN], "12345678");
+	leave_by_clone(OUT);
+	while ((r = bufpipe_send(pair[OUT], "12345678", 8, 100 * MSEC)) == -ETIMEDOUT && clock_ns() < end)
+		;
+	check_eq(r, 0);
+	hear(pair[IN], "12345678");
+	pipe_close(pair);
+}
+
+static void clone_and_exit(void *arg)
+{
+	struct stage *s = arg;
+	pid_t pid = clone_raw();
+
+	check(pid >= 0);
+	if (pid == 0)
+		open_and_stay(s, OUT);
+	s->grandchild = pid;
+}
+
+/* The id in its lock is that of its parent, which is no more. */
+Test(heal, not_the_turn_of_a_thread_that_lives)
+{
+	struct stage *s = stage_new();
+	struct child child;
+
+	pipe_open(pair, &shared);
+	child = child_start(clone_and_exit, s);
+	child_join(&child);
+	while (!s->has_turn)
+		sleep_ns(MSEC);
+	check_eq(bufpipe_send(pair[OUT], "12345678", 8, 5 * SEC), -ETIMEDOUT);
+	check_eq(bufpipe_send(pair[OUT], "12345678", 8, 0), -EAGAIN);
+	kill(s->grandchild, SIGKILL);
+	pipe_close(pair);
+	munmap(s, 4096);
+}
