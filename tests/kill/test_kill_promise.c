@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The table of promises in docs/architecture.md, for what the other tests of waiting do not show
- * for each kind of waiter: the end of the stream, and a holder of the other end that dies after
- * it has published and before it has rung, while others live on.
+ * for each kind of waiter: the end of the stream, a close, and a holder of the other end that dies
+ * after it has published and before it has rung, while others live on.
  */
 #include "end/end.h"
 #include "kill/waiter.h"
@@ -119,6 +119,19 @@ static void end_the_stream(bool room, unsigned flags)
 	end_all();
 }
 
+/* The last holder of the other end closes it. */
+static void close_the_other_end(bool room, unsigned flags)
+{
+	start_all(room, flags);
+	for (int i = 0; i < WAITER_KINDS; i++) {
+		bufpipe_close(actors[i].ends[room ? IN : OUT]);
+		actors[i].ends[room ? IN : OUT] = NULL;
+	}
+	for (int i = 0; i < WAITER_KINDS; i++)
+		await(&actors[i], &actors[i].over, AT_ONCE, "the close");
+	end_all();
+}
+
 static void publish(const struct actor *a)
 {
 	char bytes[LARGE] = "";
@@ -174,6 +187,11 @@ TestSuite(kill_promise, .init = support_begin, .timeout = 300);
 Test(kill_promise, each_waiter_is_told_of_the_end_of_the_stream)
 {
 	run_all(end_the_stream);
+}
+
+Test(kill_promise, each_waiter_is_told_of_a_close)
+{
+	run_all(close_the_other_end);
 }
 
 Test(kill_promise, what_a_dead_holder_did_not_ring_for_is_found_by_a_look_or_with_the_next)

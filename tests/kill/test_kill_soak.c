@@ -376,6 +376,25 @@ static void begin_round(void)
 	}
 }
 
+/*
+ * A process that has just been made holds all ends of its parent until it has closed them, and
+ * keeps other pipes from hanging up.  Beside a tracer that may last for seconds.
+ */
+static void await_all_begun(void)
+{
+	int64_t begin = clock_ns();
+
+	for (int i = 0; i < SOAK_FLOWS; i++) {
+		for (int n = 0; n < watches[i].crew; n++) {
+			while (watches[i].pids[n] &&
+			       atomic_load(&soak->flows[i].places[n].doing) == SOAK_STARTS) {
+				check(clock_ns() - begin < 60 * SEC);
+				sleep_ns(MSEC);
+			}
+		}
+	}
+}
+
 static void run_round(bool sudden)
 {
 	int64_t until = clock_ns() + ROUND_NS;
@@ -391,6 +410,7 @@ static void run_round(bool sudden)
 		sleep_ns(soak_random(&seed, 3000) * USEC);
 		strike();
 	}
+	await_all_begun();
 	atomic_store(&soak->fill, sudden);
 	atomic_store(&soak->stop, 1);
 	if (sudden)
