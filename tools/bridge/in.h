@@ -102,6 +102,11 @@ enum link_trouble in_prepare_stream(struct link *link, natsConnection *nc);
 /* The stream's number and time of a message, from its reply subject. */
 bool in_stream_place(natsMsg *msg, uint64_t *sequence, uint64_t *time_ns);
 
+/* in_frame.c: looks at the frame that came, in->msg.  1: the pipe's stream ends here; else 0. */
+int in_begin_frame(struct in *in);
+/* Its next message: in->data and in->len; false: there is none. */
+bool in_next_message(struct in *in);
+
 /* in_deliver.c: puts one message into the pipe.  0: done; -EAGAIN: not yet; -EPIPE: the program left. */
 int in_deliver(struct in *in, const char *data, size_t len);
 /* What a predecessor left: 0 when it is known; else as in_deliver. */

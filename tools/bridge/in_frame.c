@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a frame means: whose it is, what is missing before it, what came before,
+ * and which messages it holds.
+ */
+#include "in.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* The session of the frame before us; the one that was silent for longest makes room for a new one. */
+static void look_up_session(struct in *in, uint64_t first)
+{
+	struct state_in *state = &in->state->in;
+	struct state_session *oldest = &state->sessions[0];
+	struct state_session *s;
+
+	for (s = state->sessions; s < state->sessions + STATE_SESSIONS; s++) {
+		if (s->used && memcmp(s->id, in->frame.session, FRAME_SESSION) == 0)
+			break;
+		if (s->used < oldest->used)
+			oldest = s;
+	}
+	if (s == state->sessions + STATE_SESSIONS) {
+		s = oldest;
+		/* Invalid while it changes. */
+		STATE_SET(s->used, 0);
+		memcpy(s->id, in->frame.session, FRAME_SESSION);
+		s->open = 0;
+		STATE_SET(s->next, first);
+		free(in->senders[s - state->sessions].whole.data);
+		in->senders[s - state->sessions] = (struct in_sender){ 0 };
+	}
+	STATE_SET(state->clock, state->clock + 1);
+	STATE_SET(s->used, state->clock);
+	in->session = (unsigned)(s - state->sessions);
+	in->in_session = true;
+}
+
+/* Numbers from the one expected up to this one never came. */
+static void note_losses(struct in *in, uint64_t number)
+{
+	struct state_session *session = &in->state->in.sessions[in->session];
+
+	if (number <= session->next)
+		return;
+	if (in_counts_losses(in)) {
+		grumble(&in->grumble, in->line, "%lu messages were lost before number %lu",
+			number - session->next, number);
+		in->state->counts.lost += number - session->next;
+	}
+	STATE_SET(session->next, number);
+}
+
+/* False: it was delivered before. */
+static bool is_new(struct in *in)
+{
+	if (in->number >= in->state->in.sessions[in->session].next)
+		return true;
+	in->state->counts.duplicates++;
+	return false;
+}
+
+/* Whether the last open session of this pipe has just ended. */
+static bool all_ended(const struct in *in)
+{
+	for (unsigned i = 0; i < STATE_SESSIONS; i++) {
+		if (in->state->in.sessions[i].open == OPEN)
+			return false;
+	}
+	return true;
+}
+
+/* 0: go on with what follows; 1: this was the end of the pipe's stream. */
+static int end_stream(struct in *in)
+{
+	struct state_session *session = &in->state->in.sessions[in->session];
+	bool late = session->open == OPEN_EARLIER && !in->line->nats.stream;
+
+	note_losses(in, in->number);
+	if (!is_new(in))
+		return 0;
+	STATE_SET(session->open, 0);
+	/* Its program left before the end came.  The next one must not take it for its own. */
+	if (late || !all_ended(in)) {
+		STATE_SET(session->next, in->number + in->frame.count);
+		return 0;
+	}
+	/* Twice does no harm, so this may come before the number. */
+	bufpipe_shutdown(in->port->pipe);
+	STATE_SET(session->next, in->number + in->frame.count);
+	in->state->counts.ends++;
+	return 1;
+}
+
+/* The next chunk of a long message.  True: it is whole, and before us. */
+static bool add_chunk(struct in *in)
+{
+	struct in_whole *whole = &in->senders[in->session].whole;
+	const struct frame *frame = &in->frame;
+
+	if (frame->index == 0 || !whole->data || whole->number != frame->first) {
+		in_forget_whole(in);
+		if (frame->index != 0 || frame->whole_len > in->config->longest || in->line->nats.queue)
+			goto corrupt;
+		whole->data = malloc(frame->whole_len);
+		if (!whole->data)
+			goto corrupt;
+		whole->len = frame->whole_len;
+		whole->count = frame->count;
+		whole->number = frame->first;
+	}
+	if (frame->index < whole->next)
+		return false; /* published again */
+	if (frame->index != whole->next || frame->body_len > whole->len - whole->have)
+		goto corrupt;
+	memcpy(whole->data + whole->have, frame->body, frame->body_len);
+	whole->have += frame->body_len;
+	whole->sum = frame_sum(whole->sum, frame->body, frame->body_len);
+	whole->next++;
+	if (whole->sum == frame->sum && whole->next < whole->count)
+		return false;
+	if (whole->sum == frame->sum && whole->have == whole->len)
+		return true;
+corrupt:
+	in_forget_whole(in);
+	in->state->counts.corrupt++;
+	if (in->line->nats.queue)
+		grumble(&in->grumble, in->line,
+			"a message came in chunks, which a queue scatters: let the server's max_payload be "
+			"larger "
+			"than the messages, and --buffer");
+	return false;
+}
+
+bool in_next_message(struct in *in)
+{
+	struct frame *frame = &in->frame;
+
+	if (in->foreign) {
+		if (in->data || in->number == UINT64_MAX)
+			return in->data != NULL;
+		in->data = natsMsg_GetData(in->msg);
+		in->len = (size_t)natsMsg_GetDataLength(in->msg);
+		return true;
+	}
+	if (frame->kind == FRAME_BATCH) {
+		while (!in->data && frame_next(frame, &in->data, &in->len)) {
+			note_losses(in, in->number);
+			if (is_new(in))
+				return true;
+			in->data = NULL;
+			in->number++;
+		}
+		return in->data != NULL;
+	}
+	/* A chunk that completes its message was put there by in_begin_frame. */
+	return in->data != NULL;
+}
+
+int in_begin_frame(struct in *in)
+{
+	int len = natsMsg_GetDataLength(in->msg);
+	enum frame_verdict verdict =
+		frame_read(&in->frame, natsMsg_GetData(in->msg), len < 0 ? 0 : (size_t)len);
+
+	in->foreign = verdict == FRAME_FOREIGN;
+	in->data = NULL;
+	if (verdict == FRAME_CORRUPT) {
+		in->state->counts.corrupt++;
+		grumble(&in->grumble, in->line, "a frame is damaged, or of a later version: dropped");
+		in->frame.kind = FRAME_END;
+		in->frame.body_len = 0;
+		return 0;
+	}
+	if (in->foreign) {
+		/* A message of a program without a bridge: one session for all of them, numbered by us. */
+		memset(&in->frame, 0, sizeof(in->frame));
+		if (!in_stream_place(in->msg, &in->number, &(uint64_t){ 0 }))
+			in->number = 0;
+		look_up_session(in, in->number);
+		if (in->number == 0)
+			in->number = in->state->in.sessions[in->session].next;
+		if (!is_new(in))
+			in->number = UINT64_MAX;
+		return 0;
+	}
+	in->number = in->frame.first;
+	look_up_session(in, in->frame.first);
+	switch (in->frame.kind) {
+	case FRAME_BATCH:
+		break;
+	case FRAME_PROBE:
+		note_losses(in, in->number);
+		break;
+	case FRAME_END:
+		return end_stream(in);
+	case FRAME_CHUNKED:
+		note_losses(in, in->number);
+		/* Once, not for each chunk. */
+		if (in->frame.index == 0 ? !is_new(in)
+					 : in->number < in->state->in.sessions[in->session].next)
+			break;
+		if (add_chunk(in)) {
+			in->data = in->senders[in->session].whole.data;
+			in->len = in->senders[in->session].whole.len;
+		}
+	}
+	return 0;
+}
