@@ -189,6 +189,8 @@ static natsStatus connect_once(natsConnection **nc, struct link *link, bool in_l
 		natsStatus last = status;
 
 		detail = nats_GetLastError(&last);
+		if (detail && !*detail)
+			detail = NULL;
 		link_say_why(link, "%s: %s%s%s", link->line->nats.servers, natsStatus_GetText(status),
 			     detail ? ": " : "", detail ? detail : "");
 	}

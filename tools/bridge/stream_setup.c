@@ -22,18 +22,19 @@
 /* What bounds the memory is how much is asked for; a message of a GiB has so many chunks and more. */
 #define MOST_PENDING 100000
 
-static enum link_trouble refuse(struct link *link, natsStatus status, jsErrCode code, const char *doing)
+/* Without JetStream, or without the right, somebody must do something about it; until then it is tried again. */
+static enum link_trouble refuse(struct link *link, natsStatus status, const char *doing)
 {
-	const char *text = nats_GetLastError(&status);
+	natsStatus last = status;
+	const char *text = nats_GetLastError(&last);
 
+	/* There is no text when the server does not answer. */
 	link_say_why(link, "%s: stream %s: %s: %s", link->line->nats.servers, link->line->nats.stream, doing,
-		     text ? text : natsStatus_GetText(status));
-	/* Without JetStream, without the stream, or without the right: somebody must do something about it. */
-	(void)code;
+		     text && *text ? text : natsStatus_GetText(status));
 	return LINK_RETRY;
 }
 
-static natsStatus create(struct link *link, jsCtx *js, jsErrCode *code)
+static natsStatus create(struct link *link, jsCtx *js)
 {
 	const struct line_config *line = link->line;
 	const char *subjects[2] = { line->out_subject, line->in_subject };
@@ -50,25 +51,24 @@ static natsStatus create(struct link *link, jsCtx *js, jsErrCode *code)
 		/* A full stream stops the sender, rather than losing the oldest. */
 		config.Discard = js_DiscardNew;
 	}
-	return js_AddStream(NULL, js, &config, NULL, code);
+	return js_AddStream(NULL, js, &config, NULL, NULL);
 }
 
 static enum link_trouble find_stream(struct link *link, jsCtx *js, jsStreamInfo **info)
 {
-	jsErrCode code = 0;
-	natsStatus status = js_GetStreamInfo(info, js, link->line->nats.stream, NULL, &code);
+	natsStatus status = js_GetStreamInfo(info, js, link->line->nats.stream, NULL, NULL);
 
 	if (status == NATS_NOT_FOUND && link->line->nats.create) {
-		status = create(link, js, &code);
+		status = create(link, js);
 		if (status == NATS_OK)
-			status = js_GetStreamInfo(info, js, link->line->nats.stream, NULL, &code);
+			status = js_GetStreamInfo(info, js, link->line->nats.stream, NULL, NULL);
 	}
 	if (status == NATS_NOT_FOUND) {
 		link_say_why(link, "%s: there is no stream %s; ?create would make it",
 			     link->line->nats.servers, link->line->nats.stream);
 		return LINK_HOPELESS;
 	}
-	return status == NATS_OK ? LINK_FINE : refuse(link, status, code, "looking for it");
+	return status == NATS_OK ? LINK_FINE : refuse(link, status, "looking for it");
 }
 
 /* Whether a subject is one of those that a stream collects. */
@@ -130,7 +130,7 @@ enum link_trouble out_prepare_stream(struct link *link, natsConnection *nc)
 	natsStatus status = natsConnection_JetStream(&js, nc, NULL);
 
 	if (status != NATS_OK)
-		return refuse(link, status, 0, "JetStream");
+		return refuse(link, status, "JetStream");
 	trouble = find_stream(link, js, &info);
 	if (trouble == LINK_FINE)
 		trouble = check_subject(link, info, link->line->out_subject);
@@ -176,13 +176,13 @@ static void set_start(jsConsumerConfig *config, const struct in *in, const jsCon
 }
 
 /* Makes the consumer where we want to go on.  That of a queue is left as it is, if it is there. */
-static natsStatus make_consumer(struct in *in, jsCtx *js, jsErrCode *code)
+static natsStatus make_consumer(struct in *in, jsCtx *js)
 {
 	const char *stream = in->line->nats.stream;
 	const char *queue = in->line->nats.queue;
 	jsConsumerInfo *before = NULL;
 	jsConsumerConfig config;
-	natsStatus status = js_GetConsumerInfo(&before, js, stream, in->consumer, NULL, code);
+	natsStatus status = js_GetConsumerInfo(&before, js, stream, in->consumer, NULL, NULL);
 
 	if (status != NATS_OK && status != NATS_NOT_FOUND)
 		return status;
@@ -206,9 +206,9 @@ static natsStatus make_consumer(struct in *in, jsCtx *js, jsErrCode *code)
 	}
 	jsConsumerInfo_Destroy(before);
 	if (status == NATS_OK)
-		status = js_DeleteConsumer(js, stream, in->consumer, NULL, code);
+		status = js_DeleteConsumer(js, stream, in->consumer, NULL, NULL);
 	if (status == NATS_OK || status == NATS_NOT_FOUND)
-		status = js_AddConsumer(NULL, js, stream, &config, NULL, code);
+		status = js_AddConsumer(NULL, js, stream, &config, NULL, NULL);
 	return status;
 }
 
@@ -217,12 +217,11 @@ enum link_trouble in_prepare_stream(struct link *link, natsConnection *nc)
 	struct in *in = link->owner;
 	enum link_trouble trouble;
 	jsStreamInfo *info = NULL;
-	jsErrCode code = 0;
 	jsCtx *js = NULL;
 	natsStatus status = natsConnection_JetStream(&js, nc, NULL);
 
 	if (status != NATS_OK)
-		return refuse(link, status, 0, "JetStream");
+		return refuse(link, status, "JetStream");
 	trouble = find_stream(link, js, &info);
 	if (trouble == LINK_FINE)
 		trouble = check_subject(link, info, link->line->in_subject);
@@ -233,9 +232,9 @@ enum link_trouble in_prepare_stream(struct link *link, natsConnection *nc)
 	}
 	if (trouble == LINK_FINE) {
 		in->workqueue = info->Config->Retention == js_WorkQueuePolicy;
-		status = make_consumer(in, js, &code);
+		status = make_consumer(in, js);
 		if (status != NATS_OK)
-			trouble = refuse(link, status, code, "making a consumer");
+			trouble = refuse(link, status, "making a consumer");
 	}
 	jsStreamInfo_Destroy(info);
 	jsCtx_Destroy(js);
