@@ -302,6 +302,7 @@ const struct state_counts *in_counts(const struct in *in)
 void in_close(struct in *in)
 {
 	in_join(in);
+	in_leave_room(in);
 	/* Senders without a stream need not wait for us. */
 	if (in->opened && !in->line->nats.stream) {
 		in->way->close(in);

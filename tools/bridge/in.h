@@ -69,6 +69,9 @@ struct in {
 	const char *data; /* that message; NULL: to be taken from the frame */
 	size_t len;
 
+	/* Room in the pipe for a long message of which not all chunks have come; NULL: there is none. */
+	char *room;
+	unsigned room_session;
 	struct in_sending *sending; /* a thread that sends a message longer than the pipe's buffer */
 	bool blocked;
 	bool unsettled; /* a predecessor may have died over a message for this pipe */
@@ -109,6 +112,8 @@ bool in_next_message(struct in *in);
 
 /* in_deliver.c: puts one message into the pipe.  0: done; -EAGAIN: not yet; -EPIPE: the program left. */
 int in_deliver(struct in *in, const char *data, size_t len);
+/* Room in the pipe for a long message, of which in_deliver then need not make a copy; NULL: not now. */
+char *in_reserve(struct in *in, size_t len);
 /* What a predecessor left: 0 when it is known; else as in_deliver. */
 int in_settle(struct in *in);
 /* The thread that sends a long message. */

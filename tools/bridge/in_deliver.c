@@ -158,6 +158,60 @@ int in_settle(struct in *in)
 	return 0;
 }
 
+/*
+ * One long message at a time is put together in the pipe itself.  A worker that
+ * dies over it leaves nothing in the pipe, as with every message that is not committed.
+ */
+char *in_reserve(struct in *in, size_t len)
+{
+	void *room;
+
+	/* What a predecessor may have delivered is settled first, in in_deliver. */
+	if (in->room || in->sending || in->unsettled || is_doubtful(in) || !in->port->pipe ||
+	    len > in->buffer_size || bufpipe_reserve(in->port->pipe, &room, len, 0) < 0)
+		return NULL;
+	in->room = room;
+	in->room_session = in->session;
+	return room;
+}
+
+/* Others need the pipe, or it goes: the message goes on in memory. */
+void in_leave_room(struct in *in)
+{
+	struct in_whole *whole = &in->senders[in->room_session].whole;
+	char *data;
+
+	if (!in->room)
+		return;
+	data = malloc(whole->len);
+	if (data)
+		memcpy(data, in->room, whole->have);
+	if (in->data == in->room)
+		in->data = data;
+	/* Without memory it is lost: the number that follows tells that. */
+	if (!data)
+		*whole = (struct in_whole){ 0 };
+	whole->data = data;
+	in->room = NULL;
+	bufpipe_cancel(in->port->pipe);
+}
+
+static int deliver_in_place(struct in *in, size_t len)
+{
+	int r;
+
+	declare(in, position_of(&in->positions, in->room));
+	r = bufpipe_commit(in->port->pipe, len);
+	if (r < 0) {
+		in_leave_room(in);
+		return r;
+	}
+	in->room = NULL;
+	in->senders[in->session].whole.data = NULL;
+	delivered(in, len);
+	return 0;
+}
+
 int in_deliver(struct in *in, const char *data, size_t len)
 {
 	bufpipe_t *pipe = in->port->pipe;
@@ -165,6 +219,9 @@ int in_deliver(struct in *in, const char *data, size_t len)
 	void *room;
 	int r;
 
+	if (in->room && data == in->room)
+		return deliver_in_place(in, len);
+	in_leave_room(in);
 	if (in->sending || len > in->buffer_size) {
 		if (!in->sending) {
 			settle(in, POSITION_UNKNOWN);
@@ -197,6 +254,11 @@ void in_forget_whole(struct in *in)
 	struct in_whole *whole = &in->senders[in->session].whole;
 
 	in_join(in);
-	free(whole->data);
+	if (in->room && whole->data == in->room) {
+		bufpipe_cancel(in->port->pipe);
+		in->room = NULL;
+	} else {
+		free(whole->data);
+	}
 	*whole = (struct in_whole){ 0 };
 }

@@ -23,6 +23,8 @@ static void look_up_session(struct in *in, uint64_t first)
 	}
 	if (s == state->sessions + STATE_SESSIONS) {
 		s = oldest;
+		if (in->room_session == (unsigned)(s - state->sessions))
+			in_leave_room(in);
 		/* Invalid while it changes. */
 		STATE_SET(s->used, 0);
 		memcpy(s->id, in->frame.session, FRAME_SESSION);
@@ -86,6 +88,7 @@ static int end_stream(struct in *in)
 		STATE_SET(session->next, in->number + in->frame.count);
 		return 0;
 	}
+	in_leave_room(in);
 	/* Twice does no harm, so this may come before the number. */
 	bufpipe_shutdown(in->port->pipe);
 	STATE_SET(session->next, in->number + in->frame.count);
@@ -103,7 +106,9 @@ static bool add_chunk(struct in *in)
 		in_forget_whole(in);
 		if (frame->index != 0 || frame->whole_len > in->config->longest || in->line->nats.queue)
 			goto corrupt;
-		whole->data = malloc(frame->whole_len);
+		whole->data = in_reserve(in, frame->whole_len);
+		if (!whole->data)
+			whole->data = malloc(frame->whole_len);
 		if (!whole->data)
 			goto corrupt;
 		whole->len = frame->whole_len;

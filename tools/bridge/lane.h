@@ -33,6 +33,8 @@ void in_run(struct in *in, int64_t now);
 bool in_wants(const struct in *in);
 /* Whether a thread of its own is sending into the pipe, which nobody else may use for that then. */
 bool in_is_sending(const struct in *in);
+/* Before the pipe goes: takes out what it has in the pipe and has not committed. */
+void in_leave_room(struct in *in);
 struct link *in_link(struct in *in);
 bool in_is_idle(const struct in *in);
 void in_port_changed(struct in *in);

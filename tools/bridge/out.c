@@ -158,7 +158,7 @@ static void begin_long(struct out *out, const char *data, size_t len, uint64_t p
 		.len = len,
 		.whole = true,
 		.position = position,
-		.chunks = (uint32_t)((len + OUT_CHUNK - 1) / OUT_CHUNK),
+		.chunks = (uint32_t)((len + out->way->chunk - 1) / out->way->chunk),
 	};
 }
 
@@ -171,7 +171,7 @@ static bool take(struct out *out, const void *data, size_t len)
 		bufpipe_release(out->port->pipe);
 		return true;
 	}
-	if (len > OUT_CHUNK) {
+	if (len > OUT_WHOLE) {
 		out_seal(out);
 		begin_long(out, data, len, position);
 		return false;
@@ -282,14 +282,15 @@ static void receive_long(struct out *out)
 size_t out_fill_chunk(struct out *out, uint32_t index)
 {
 	struct out_long *whole = &out->whole;
-	size_t at = (size_t)index * OUT_CHUNK;
+	size_t most = out->way->chunk;
+	size_t at = index * most;
 	struct frame header = {
 		.kind = FRAME_CHUNKED,
 		.first = out->state->out.taken,
 		.count = whole->chunks,
 		.index = index,
 		.whole_len = whole->len,
-		.body_len = whole->len - at < OUT_CHUNK ? whole->len - at : OUT_CHUNK,
+		.body_len = whole->len - at < most ? whole->len - at : most,
 	};
 
 	memcpy(header.session, out->state->out.session, FRAME_SESSION);

@@ -21,11 +21,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MS         1000000LL
-#define PEERS      64u
-#define SENT       1024u
-#define FORGET_NS  (5000 * MS)
-#define PROBE_NS   (200 * MS)
+#define MS        1000000LL
+#define PEERS     64u
+#define SENT      1024u
+#define FORGET_NS (5000 * MS)
+#define PROBE_NS  (200 * MS)
+/* Written to the socket together, as each write costs some microseconds. */
+#define FLUSH      ((size_t)64 << 10)
 #define NAME_LEN   80u
 #define QUEUE_MARK 'q'
 
@@ -126,7 +128,8 @@ static bool send_long(struct out *out, int64_t now)
 		/* The frame ends where the message does. */
 		if (whole->next == whole->chunks)
 			out->sent_frames[(out->sent_count - 1) % SENT].end++;
-		link_flush(&out->link);
+		if (link_pending(&out->link) >= FLUSH)
+			link_flush(&out->link);
 	}
 	return whole->next == whole->chunks;
 }
@@ -313,6 +316,7 @@ static bool is_idle(const struct out *out)
 }
 
 const struct out_way out_by_core = {
+	.chunk = OUT_BATCH,
 	.init = init,
 	.has_room = has_room,
 	.begin = begin,

@@ -239,7 +239,7 @@ static bool send_long(struct out *out, int64_t now)
 	if (whole->acked == whole->chunks)
 		return true;
 	while (whole->next < whole->chunks && whole->next - whole->acked < width(out) &&
-	       (whole->next - whole->acked) * OUT_CHUNK < OUT_WINDOW &&
+	       (whole->next - whole->acked) * OUT_WHOLE < OUT_WINDOW &&
 	       link_pending(&out->link) < OUT_PENDING) {
 		if (whole->next == 0)
 			out->progress_ns = now;
@@ -374,6 +374,7 @@ static bool is_idle(const struct out *out)
 }
 
 const struct out_way out_by_stream = {
+	.chunk = OUT_WHOLE,
 	.init = init,
 	.has_room = has_room,
 	.begin = begin,

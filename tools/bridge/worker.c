@@ -4,6 +4,7 @@
 #include "port.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -21,6 +22,12 @@
 #define DRAIN_NS  (10000 * MS)
 #define MINUTE_NS (60000 * MS)
 #define CLOSE_MS  2000
+/*
+ * Memory of frames, which comes and goes for each, stays with the process: the
+ * kernel would clear it each time.  Longer blocks, of long messages, go back.
+ */
+#define KEPT_BLOCK (4 << 20)
+#define KEPT_TOTAL (16 << 20)
 
 enum source_kind { SOURCE_CONTROL, SOURCE_SIGNALS, SOURCE_WAKE, SOURCE_PORT, SOURCE_LINK };
 
@@ -143,6 +150,8 @@ static void let_go(struct port *port, enum note_kind kind)
 	const struct note note = { .kind = kind, .line = port->index, .generation = port->generation };
 
 	unwatch(port);
+	if (port->in)
+		in_leave_room(port->in);
 	bufpipe_close(port->pipe);
 	port->pipe = NULL;
 	if (port->out)
@@ -471,6 +480,10 @@ int worker_run(const struct bridge_config *config, const struct inherited *inher
 	bool whole = true;
 	int n;
 
+#ifdef M_TRIM_THRESHOLD
+	mallopt(M_MMAP_THRESHOLD, KEPT_BLOCK);
+	mallopt(M_TRIM_THRESHOLD, KEPT_TOTAL);
+#endif
 	w.next_ns = INT64_MAX;
 	w.report_ns = now_ns() + (config->progress ? MINUTE_NS / 60 : MINUTE_NS);
 	if (!set_up(&w, inherited)) {
