@@ -8,8 +8,8 @@
  *   pump echo ADDRESS          sends back what it receives, over a duplex pipe
  *   pump ping ADDRESS COUNT    sends to an echo, and compares
  *
- * SIZE is a number of bytes, of at least 8; with a - before it, sizes vary from 8
- * to it.  A sender whose pipe breaks connects again and repeats the message that
+ * SIZE is a number of bytes; with a - before it, sizes vary from 8 to it.  Messages
+ * below 8 bytes have the first bytes of their number, so all of them must arrive.  A sender whose pipe breaks connects again and repeats the message that
  * was not sent.  A receiver ends with the stream, or after COUNT messages, and
  * prints what it has seen:
  *
@@ -55,19 +55,22 @@ static void fill(char *data, size_t len, uint64_t number)
 	uint64_t word;
 	size_t at;
 
-	memcpy(data, &number, sizeof(number));
+	memcpy(data, &number, len < sizeof(number) ? len : sizeof(number));
 	for (at = 8; at < len; at += 8) {
 		word = next_word(&seed);
 		memcpy(data + at, &word, len - at < 8 ? len - at : 8);
 	}
 }
 
-static bool is_right(const char *data, size_t len, uint64_t *number)
+/* expected: the number, if the message is too short to tell. */
+static bool is_right(const char *data, size_t len, uint64_t expected, uint64_t *number)
 {
 	uint64_t seed, word;
 
-	if (len < 8)
-		return false;
+	if (len < 8) {
+		*number = expected;
+		return memcmp(data, &expected, len) == 0;
+	}
 	memcpy(number, data, sizeof(*number));
 	seed = *number;
 	for (size_t at = 8; at < len; at += 8) {
@@ -131,7 +134,7 @@ static void look(struct seen *seen, const char *data, size_t len)
 {
 	uint64_t number;
 
-	if (!is_right(data, len, &number)) {
+	if (!is_right(data, len, seen->received ? seen->last + 1 : 0, &number)) {
 		seen->damaged++;
 		return;
 	}

@@ -29,6 +29,7 @@ clean_up()
 	done
 	[ -z "$server" ] || { kill -CONT "$server" && kill -KILL "$server"; } 2>/dev/null
 	wait 2>/dev/null
+	umount jetstream 2>/dev/null
 	rm -rf "$dir"
 }
 trap clean_up EXIT
@@ -119,6 +120,12 @@ expect_received()
 some_time()
 {
 	sleep "$(awk -v n=$((RANDOM % ($2 - $1 + 1) + $1)) 'BEGIN { print n / 100 }')"
+}
+
+# some FULL SHORT: the first for a long run (BUFPIPE_TEST_LONG), the second for one among all other tests.
+some()
+{
+	[ -n "${BUFPIPE_TEST_LONG-}" ] && echo "$1" || echo "$2"
 }
 
 begin()

@@ -50,7 +50,7 @@ edges()
 {
 	local len
 
-	for len in 8 61400 61436 262143 262144 262145 524288 1048576 1048577; do
+	for len in 0 1 7 8 31948 31949 262143 262144 262145 288000 524288 1048576 1048577; do
 		round_trip 3 "$len"
 	done
 }
@@ -61,21 +61,47 @@ empty_stream()
 	expect_said to.out '^received 0 '
 }
 
-# A bridge that connects finds the pipe at which another bridge listens.
+# A bridge that connects finds the pipe at which another bridge listens, also when that one was started again.
 connects()
 {
+	local each _
+
 	bridge near --from "$name-a" --to "$url/$test"
 	bridge far --from "$url/$test" --to "$name-b" --connect
-	bridge more --from "$name-b" --to "$url/$test.more"
 	bridge last --from "$url/$test.more" --to "$name-c"
-	program to recv "$name-c"
-	program from send "$name-a" 1000 -5000
-	finish "$from"
-	finish "$to"
-	expect_received to.out 1000
-	for each in $near $far $more $last; do
+	for _ in 1 2; do
+		bridge more --from "$name-b" --to "$url/$test.more"
+		program to recv "$name-c"
+		program from send "$name-a" 1000 -5000
+		finish "$from"
+		finish "$to"
+		expect_received to.out 1000
+		stop_bridge "$more"
+	done
+	for each in $near $far $last; do
 		stop_bridge "$each"
 	done
+}
+
+# The pipes of a bridge are listed like any others.
+listed()
+{
+	bridge near --from "$name-a" --to "$url/$test"
+	bridge far --from "$url/$test" --to "$name-b"
+	program to recv "$name-b"
+	program from send "$name-a" 1000000000 100 1000
+	eventually has_bridge "$from"
+	eventually has_bridge "$to"
+	kill "$from"
+	finish "$to"
+	stop_bridge "$near"
+	stop_bridge "$far"
+}
+
+# Whether the other side of the pipe of this program is a bridge.
+has_bridge()
+{
+	"$bufpipe" list --pid "$1" | grep -q ' bufpip'
 }
 
 duplex()
@@ -112,6 +138,47 @@ fan_out()
 	expect_received to2.out 50000
 	stop_bridge "$far1"
 	stop_bridge "$far2"
+}
+
+# A subject with a wildcard brings what several send.
+wildcard()
+{
+	two_senders 2000 -500
+}
+
+# The chunks of two come by turns.
+wildcard_long()
+{
+	two_senders 100 -700000 --buffer 4M
+}
+
+# two_senders COUNT SIZE [OPTION...]
+two_senders()
+{
+	local each count=$1 size=$2
+
+	shift 2
+	bridge far --from "$url/$test.*" --to "$name-b" --progress "$@"
+	bridge near1 --from "$name-a" --to "$url/$test.one"
+	bridge near2 --from "$name-c" --to "$url/$test.two"
+	program to recv "$name-b"
+	program from1 send "$name-a" "$count" "$size"
+	program from2 send "$name-c" "$count" "$size" 0 1000000
+	eventually all_came $((2 * count))
+	finish "$from1"
+	finish "$from2"
+	for each in $near1 $near2 $far; do
+		stop_bridge "$each"
+	done
+	finish "$to"
+	[ "$(counted far lost)" = 0 ] || fail "lost: $(cat far.err)"
+}
+
+# When one sender has ended before the other begins, the stream of the receiving program ends, and the rest is for the next.
+all_came()
+{
+	kill -0 "$to" 2>/dev/null || program to recv "$name-b"
+	[ "$(counted far messages)" = "$1" ]
 }
 
 # Together they get everything once.
@@ -196,23 +263,35 @@ programs_again()
 # What was in its pipe when the receiving program left is lost, and reported; the next program gets the rest.
 program_leaves()
 {
-	local rest lost
+	leave_after 10 100000 100
+}
 
-	bridge far --from "$url/$test" --to "$name-b"
+program_leaves_long()
+{
+	leave_after 2 60 700000 --buffer 4M
+}
+
+# leave_after TAKEN COUNT SIZE [OPTION...]
+leave_after()
+{
+	local rest lost taken=$1 count=$2 size=$3
+
+	shift 3
+	bridge far --from "$url/$test" --to "$name-b" "$@"
 	bridge near --from "$name-a" --to "$url/$test"
-	program to recv "$name-b" 0 10
-	program from send "$name-a" 100000 100
+	program to recv "$name-b" 0 "$taken"
+	program from send "$name-a" "$count" "$size"
 	finish "$to"
-	expect_received to.out 10
+	expect_received to.out "$taken"
 	program to recv "$name-b"
 	finish "$from"
 	finish "$to"
 	stop_bridge "$near"
 	stop_bridge "$far"
-	expect_said to.out ' last 99999 missing 0 doubled 0 disordered 0 damaged 0'
+	expect_said to.out " last $((count - 1)) missing 0 doubled 0 disordered 0 damaged 0"
 	rest=$(sed -n 's/^received \([0-9]*\) .*/\1/p' to.out)
 	lost=$(counted far lost)
-	[ $((10 + lost + rest)) -eq 100000 ] || fail "10, then lost $lost, then $rest: $(cat far.err)"
+	[ $((taken + lost + rest)) -eq "$count" ] || fail "$taken, then lost $lost, then $rest: $(cat far.err)"
 	[ "$lost" -eq 0 ] || expect_said far.err 'were in the pipe when its program left'
 }
 
@@ -257,11 +336,14 @@ drains()
 # What is lost is exactly what is reported.
 restarted_server()
 {
+	local messages
+
+	messages=$(some 30000 10000)
 	bridge far --from "$url/$test" --to "$name-b"
 	bridge near --from "$name-a" --to "$url/$test"
 	program to recv "$name-b"
-	program from send "$name-a" 30000 -400 100
-	for _ in 1 2 3 4; do
+	program from send "$name-a" "$messages" -400 100
+	for _ in $(seq "$(some 4 2)"); do
 		some_time 30 80
 		stop_server KILL
 		some_time 1 30
@@ -272,7 +354,7 @@ restarted_server()
 	stop_bridge "$near"
 	stop_bridge "$far"
 	expect_said to.out "doubled 0 disordered 0 damaged 0"
-	expect_counted_losses 30000
+	expect_counted_losses "$messages"
 }
 
 # What arrived and what is said to be lost are together all.
@@ -289,13 +371,14 @@ expect_counted_losses()
 # The workers of both are killed again and again: the programs notice nothing.
 killed_workers()
 {
-	local pid
+	local pid messages
 
+	messages=$(some 60000 20000)
 	bridge far --from "$url/$test" --to "$name-b"
 	bridge near --from "$name-a" --to "$url/$test"
 	program to recv "$name-b"
-	program from send "$name-a" 60000 -400 50
-	for _ in 1 2 3 4 5 6 7 8 9 10; do
+	program from send "$name-a" "$messages" -400 50
+	for _ in $(seq "$(some 10 4)"); do
 		some_time 10 60
 		for pid in $(worker_of "$near") $(worker_of "$far"); do
 			[ $((RANDOM % 2)) -eq 0 ] || kill -KILL "$pid"
@@ -307,7 +390,7 @@ killed_workers()
 	stop_bridge "$far"
 	expect_said from.out 'broken 0'
 	expect_said to.out "doubled 0 disordered 0 damaged 0"
-	expect_counted_losses 60000
+	expect_counted_losses "$messages"
 }
 
 # A server that hangs is noticed, and what it swallowed is reported.
@@ -331,5 +414,5 @@ stopped_server()
 
 start_server
 [ $# -le 2 ] || run_tests "${@:3}"
-run_tests many_small lengths long_messages edges empty_stream connects duplex fan_out queue back_pressure slow_consumer \
-	programs_again program_leaves receiver_dies drains restarted_server killed_workers stopped_server
+run_tests many_small lengths long_messages edges empty_stream connects listed duplex fan_out wildcard wildcard_long queue back_pressure slow_consumer \
+	programs_again program_leaves program_leaves_long receiver_dies drains restarted_server killed_workers stopped_server

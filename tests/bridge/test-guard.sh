@@ -148,7 +148,7 @@ passwords()
 # Keys, and credentials that an operator has signed.
 nkeys()
 {
-	if ! command -v openssl python3 >/dev/null; then
+	if ! { command -v openssl && command -v python3; } >/dev/null; then
 		echo "skipped: no openssl(1) or no python3"
 		return
 	fi
