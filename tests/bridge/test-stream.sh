@@ -273,6 +273,31 @@ killed_workers()
 	[ "$(counted far 'in doubt')" = 0 ] || fail "it doubts: $(cat far.err)"
 }
 
+# A bridge that is told to end while its worker is dead finishes none the less.
+killed_then_stopped()
+{
+	open_bridges --progress
+	program to recv "$name-b"
+	program from send "$name-a" 1000000000 100
+	eventually grep -q 'sent: [1-9]' near.err
+	# The second one dies young, so the next is not started at once.
+	kill -KILL "$(worker_of "$near")"
+	eventually worker_of "$near" >pid
+	kill -KILL "$(cat pid)"
+	stop_bridge "$near"
+	kill "$from"
+	expect_said near.err 'sent: [1-9]'
+	eventually all_received
+	stop_bridge "$far"
+	finish "$to"
+	expect_received to.out "$(counted near messages)"
+}
+
+all_received()
+{
+	[ "$(counted far messages)" = "$(counted near messages)" ]
+}
+
 # At the very calls between which the doubts lie.
 killed_in_calls()
 {
@@ -566,6 +591,6 @@ state_is_locked()
 
 start_server
 [ $# -le 2 ] || run_tests "${@:3}"
-run_tests many_small lengths long_messages empty_stream later replay duplex queue crowd ten foreign killed_workers \
+run_tests many_small lengths long_messages empty_stream later replay duplex queue crowd ten foreign killed_workers killed_then_stopped \
 	killed_in_calls killed_workers_long restarted_server stopped_server chaos killed_keeper killed_both full_quota full_disk full_stream \
 	mistakes state_is_locked

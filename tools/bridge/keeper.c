@@ -320,10 +320,12 @@ static void read_signals(struct keeper *k)
 			bury_worker(k);
 			continue;
 		}
-		/* The worker lets the rest come, and ends. */
-		k->ending = true;
+		/* The worker lets the rest come, and ends.  If it has just died, then the next one does. */
 		if (k->worker > 0)
 			kill(k->worker, SIGTERM);
+		else if (!k->ending)
+			k->finishing = true;
+		k->ending = true;
 	}
 }
 
