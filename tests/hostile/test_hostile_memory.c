@@ -4,9 +4,12 @@
 
 TestSuite(hostile_memory, .timeout = 30);
 
-/* Capacity of the victim's buffers: on the heap, so that AddressSanitizer sees one byte too many. */
+/*
+ * The capacity of the victim's buffers. They are on the heap, so that AddressSanitizer notices one byte too
+ * many.
+ */
 #define CAP 3000
-/* A message of this length comes in fragments where the ring is the smallest, and fits into the buffers. */
+/* A message of this length comes in fragments if the ring is the smallest, and fits into the buffers. */
 #define TOTAL 2500
 
 enum receiving { RECV, NEXT, PEEK, RECV_MANY, RECEIVING_COUNT };
@@ -44,7 +47,7 @@ static ssize_t receive(bufpipe_t *p, enum receiving how, int64_t timeout_ns)
 	return r;
 }
 
-/* What a call may say to a receiver whose sender lies: nothing that blames somebody else. */
+/* Fails if a call returns to a receiver an error that blames somebody else than its lying sender. */
 static bool documented(ssize_t r)
 {
 	return r >= 0 || r == -EPROTO || r == -EPIPE || r == -EAGAIN || r == -ETIMEDOUT || r == -EMSGSIZE;
@@ -61,7 +64,7 @@ static void assert_soon(struct duel *d, enum receiving how, int64_t timeout_ns, 
 	cr_assert(documented(r), "%s: %zd", receiving_names[how], r);
 }
 
-/* The victim still receives once its peer behaves. */
+/* The victim can still receive once its peer behaves. */
 static void assert_recovers(struct duel *d, const char *text, size_t len)
 {
 	char buf[64] = "";
@@ -73,7 +76,7 @@ static void assert_recovers(struct duel *d, const char *text, size_t len)
 	cr_assert_eq(memcmp(buf, text, len), 0);
 }
 
-/* Each header in turn stands where the next message should; every call refuses it and consumes nothing. */
+/* Each header in turn stands where the next message should be. Every call refuses it and consumes nothing. */
 static void refuse_headers(const struct bufpipe_options *options, const uint64_t *headers, size_t n,
 			   int wanted, const char *text, size_t len)
 {
@@ -191,7 +194,10 @@ Test(hostile_memory, an_announced_terabyte_takes_no_memory)
 	duel_end(&d);
 }
 
-/* What fits into the ring never comes in fragments, so a try of a shared end has nothing to wait for. */
+/*
+ * A message that fits into the ring never comes in fragments, so a try on a shared end has nothing to wait
+ * for.
+ */
 Test(hostile_memory, a_beginning_of_a_short_message_holds_nobody)
 {
 	const struct bufpipe_options options = { .flags = BUFPIPE_SHARED };
@@ -213,7 +219,7 @@ Test(hostile_memory, a_beginning_of_a_short_message_holds_nobody)
 	duel_end(&d);
 }
 
-/* Each is what follows the beginning of a message, 56 bytes of which have come. */
+/* Each of these follows the beginning of a message, of which 56 bytes have come. */
 static void follow_a_beginning(uint64_t header, ssize_t wanted)
 {
 	const struct bufpipe_options options = { .buffer_size = TOTAL - 50 };
@@ -240,7 +246,7 @@ Test(hostile_memory, impossible_second_fragments)
 	follow_a_beginning(RECORD_MORE | (TOTAL - 56), TOTAL);
 }
 
-/* The ring says the same at each place: it never ends, and the sender has nothing more to do. */
+/* The ring says the same at each place, so it never ends, and the sender has nothing more to do. */
 static void fill_and_receive(uint64_t word, unsigned flags, bool gone)
 {
 	const struct bufpipe_options options = { .buffer_size = 1024, .flags = flags };
@@ -256,7 +262,7 @@ static void fill_and_receive(uint64_t word, unsigned flags, bool gone)
 			assert_soon(&d, how, -1, 0);
 	}
 	rogue_fill(&d, 0);
-	receive(d.victim, RECV, 0); /* ends what has begun */
+	receive(d.victim, RECV, 0); /* ends the message that has begun */
 	if (!gone)
 		assert_recovers(&d, "good", 4);
 	duel_end(&d);
@@ -282,7 +288,7 @@ Test(hostile_memory, empty_messages_without_end)
 	fill_and_receive(RECORD_WHOLE, BUFPIPE_SHARED, true);
 }
 
-/* Beginnings without a second fragment: each brings 8 bytes. */
+/* Beginnings without a second fragment. Each of them brings 8 bytes. */
 static void begin_without_end(unsigned flags, bool gone)
 {
 	const struct bufpipe_options options = { .buffer_size = 1, .flags = flags };
@@ -292,7 +298,10 @@ static void begin_without_end(unsigned flags, bool gone)
 		atomic_store(rogue_header(&d, at), RECORD_FIRST | 16);
 	for (uint64_t at = 8; at < d.rogue->ours.identity.data_size; at += 16)
 		atomic_store(rogue_header(&d, at), TOTAL);
-	/* Records of 24 bytes go round a ring that they do not divide, so header and total change places. */
+	/*
+	 * Records of 24 bytes go round a ring whose size they do not divide, so header and total change
+	 * places.
+	 */
 	if (gone)
 		shutdown(d.rogue->socket, SHUT_RDWR);
 	for (int i = 0; i < 100; i++) {
@@ -319,7 +328,9 @@ static void flip_given_up(const struct duel *d, uint64_t random)
 		     random % 2 ? (head - random / 2 % 3 * 32) | GIVEN_UP : random);
 }
 
-/* Beginnings that are given up, and are not, and others that are; they cost their time and are no messages. */
+/*
+ * Some beginnings are given up, some are not, and some change. They cost their own time and are no messages.
+ */
 Test(hostile_memory, giving_up_flipped_during_the_call)
 {
 	for (int shared = 0; shared < 2; shared++) {
@@ -339,14 +350,14 @@ Test(hostile_memory, giving_up_flipped_during_the_call)
 	}
 }
 
-/* The same where header and total are one word, so that nothing in the ring is ever refused. */
+/* The same, but header and total are one word, so nothing in the ring is ever refused. */
 static void begin_for_ever(unsigned flags, bool gone)
 {
 	const struct bufpipe_options options = { .buffer_size = 1, .flags = flags };
 	struct duel d = duel_begin(0, &options);
 	uint64_t size = d.rogue->ours.identity.data_size;
 
-	/* 32 bytes each, a power of two: places repeat with each lap. */
+	/* 32 bytes each, a power of two, so that each lap has the same places. */
 	for (uint64_t at = 0; at < size; at += 32) {
 		atomic_store(rogue_header(&d, at + 8), TOTAL);
 		atomic_store(rogue_header(&d, at), RECORD_FIRST | 24);
@@ -374,7 +385,7 @@ Test(hostile_memory, beginnings_of_the_dead)
 	begin_without_end(0, true);
 }
 
-/* A long message that comes byte by byte, each just before patience ends. */
+/* A long message that comes byte by byte, each byte just before patience ends. */
 static void trickle(const struct duel *d, uint64_t random)
 {
 	static uint64_t position;
@@ -415,7 +426,7 @@ Test(hostile_memory, records_after_the_end)
 	duel_end(&d);
 }
 
-/* Words that look as good as possible, at random. */
+/* Random words that look as good as possible. */
 static uint64_t random_header(uint64_t random)
 {
 	static const uint64_t flags[] = {
@@ -429,7 +440,7 @@ static uint64_t random_header(uint64_t random)
 	return flags[random / 64 % 7] | lengths[random / 512 % 14];
 }
 
-/* The header before the victim, and those that it may come to next. */
+/* The header at the victim's position, and those that it may come to next. */
 static void flip_headers(const struct duel *d, uint64_t random)
 {
 	uint64_t head = victim_head(d);
@@ -475,7 +486,7 @@ Test(hostile_memory, headers_flipped_during_the_call_static)
 	receive_under(flip_headers, &options);
 }
 
-/* What the victim checked is what it uses: the header, changed after a peek, does not change the release. */
+/* The victim uses what it has checked: the header, changed after a peek, does not change the release. */
 Test(hostile_memory, header_enlarged_after_the_peek)
 {
 	static const uint64_t later[] = { 0, RECORD_WHOLE | 4096, RECORD_WHOLE | RECORD_LENGTH, UINT64_MAX,

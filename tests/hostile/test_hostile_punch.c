@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* A peer that punches its own memory away, or parks sleepers on ours: it breaks its pipe, and no other. */
+/*
+ * A peer that punches holes into its own memory, or parks sleepers on our words. It breaks its own pipe and
+ * no other.
+ */
 #include "hostile/hostile.h"
 
 #include <fcntl.h>
@@ -9,7 +12,10 @@
 
 TestSuite(hostile_punch, .timeout = 120);
 
-/* The whole region, control page and ring, in turn with its pages alone, and stores that bring them back. */
+/*
+ * Punches the whole region, control page and ring, or only its pages in turn. Stores then bring the pages
+ * back.
+ */
 static void punch(const struct duel *d, uint64_t random)
 {
 	const struct region *region = &d->rogue->ours;
@@ -30,7 +36,7 @@ static void assert_honest(bufpipe_t *ends[2])
 	cr_assert_eq(bufpipe_recv(ends[0], buf, sizeof(buf), 5 * NSEC_PER_SEC), 6);
 }
 
-/* One call of each kind, every one with a timeout: what they return, and how long they take. */
+/* One call of each kind, each with a timeout. What they return, and how long they take. */
 static void call_each(bufpipe_t *victim, bufpipe_t *honest[2], bufpipe_set_t *set)
 {
 	struct bufpipe_pollfd two[2] = { { .pipe = victim, .events = BUFPIPE_IN },
@@ -114,7 +120,10 @@ Test(hostile_punch, a_receiver_punches_its_memory)
 	send_to_a_puncher(&(struct bufpipe_options){ .flags = BUFPIPE_SHARED });
 }
 
-/* Where no end is to be handed over, nobody punches: not by the descriptor, not by the mapping, nor by a new one. */
+/*
+ * If no end is to be handed over, nobody can punch: neither by the descriptor, nor by the mapping, nor by a
+ * new mapping.
+ */
 Test(hostile_punch, without_hand_over_memory_cannot_be_punched)
 {
 	struct bufpipe_options o;
@@ -132,7 +141,7 @@ Test(hostile_punch, without_hand_over_memory_cannot_be_punched)
 	region_drop(&region);
 }
 
-/* A client whose memory could be punched is not let in by a listener that says so. */
+/* A client whose memory could be punched is refused by a listener that does not allow this. */
 Test(hostile_punch, a_listener_without_hand_over_takes_no_memory_that_can_be_punched)
 {
 	struct meeting m = meet(&(struct bufpipe_options){ .flags = BUFPIPE_NO_HANDOVER });
@@ -162,7 +171,7 @@ static void *sleep_on_word(void *arg)
 	struct parked *parked = arg;
 
 	atomic_fetch_add(&parked->asleep, 1);
-	/* The value is 0 until it is rung. */
+	/* The word is 0 until it is rung. */
 	sys_futex_wait(parked->word, 0, TIME_FOREVER);
 	atomic_fetch_add(&parked->woken, 1);
 	return NULL;
@@ -195,7 +204,7 @@ Test(hostile_punch, sleepers_parked_on_a_futex_word)
 		park(parked);
 	while (atomic_load(&parked->asleep) < SLEEPERS)
 		sched_yield();
-	for (int i = 0; i < 100; i++) /* the last ones are on their way into the kernel */
+	for (int i = 0; i < 100; i++) /* the last sleepers are on their way into the kernel */
 		sched_yield();
 	atomic_fetch_add(&waiter->raises, 1);
 	atomic_fetch_or(&waiter->flags, WAITER_FUTEX);
@@ -209,7 +218,7 @@ Test(hostile_punch, sleepers_parked_on_a_futex_word)
 	duel_end(&d);
 }
 
-/* The kernel may then fail to put a sleep on the word; that must not become a loop of attempts. */
+/* The kernel may then fail to let a thread sleep on the word. That must not become a loop of attempts. */
 static void sleep_beside_a_puncher(unsigned set_flags)
 {
 	struct duel d = duel_begin(0, &(struct bufpipe_options){ .spin_ns = BUFPIPE_NO_SPIN });
@@ -230,7 +239,7 @@ static void sleep_beside_a_puncher(unsigned set_flags)
 	for (; elapsed(began) < attack; calls++)
 		cr_assert_geq(bufpipe_set_wait(set, &event, 1, 50 * MSEC), 0);
 	getrusage(RUSAGE_SELF, &after);
-	/* One sleep a call, and some more for page faults that wait. */
+	/* One sleep for each call, and a few more for page faults that wait. */
 	cr_assert_leq(after.ru_nvcsw - before.ru_nvcsw, 50 * calls + 50);
 	cpu = time_of(CLOCK_PROCESS_CPUTIME_ID) - cpu;
 	/* A call takes a tenth of a millisecond; one that never slept would take fifty. */
@@ -251,7 +260,10 @@ Test(hostile_punch, a_set_sleeps_beside_a_peer_that_punches)
 #endif
 #define HUGE ((size_t)2 << 20)
 
-/* Asks for a huge page under each region, its own and the victim's, and makes pages small again in its own. */
+/*
+ * Asks for a huge page under each region, its own and the victim's, and makes the pages in its own small
+ * again.
+ */
 static void collapse(const struct duel *d, uint64_t random)
 {
 	static char *at[2];
@@ -273,7 +285,7 @@ static void collapse(const struct duel *d, uint64_t random)
 		punch(d, random / 4);
 }
 
-/* The calls of its victim take a little longer, and are right as ever. */
+/* The victim's calls take a little longer, and are as correct as ever. */
 Test(hostile_punch, a_peer_asks_for_huge_pages)
 {
 	receive_beside(collapse, 0);

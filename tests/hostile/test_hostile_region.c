@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Descriptors that are not what they should be, at each door through which one comes in. */
+/* Descriptors that are not what they should be, at each place where one is received. */
 #include "hostile/hostile.h"
 
 #include "base/stray.h"
@@ -14,7 +14,7 @@
 
 TestSuite(hostile_region, .timeout = 30);
 
-/* What accept makes of a region packet; a pipe that comes of it is closed. */
+/* What accept returns for a region packet. A pipe that comes of it is closed. */
 static int offer_to_accept(const int *fds, int n, const struct bufpipe_options *options)
 {
 	struct handshake region = handshake_make(REGION);
@@ -38,7 +38,7 @@ static int offer_to_accept(const int *fds, int n, const struct bufpipe_options *
 	return r;
 }
 
-/* What connect makes of an offer with these descriptors. */
+/* What connect returns for an offer with these descriptors. */
 static int offer_to_connect(const struct handshake *offer, const int *fds, int n,
 			    const struct bufpipe_options *wishes)
 {
@@ -68,7 +68,7 @@ static int offer_to_connect(const struct handshake *offer, const int *fds, int n
 	return r;
 }
 
-/* The parts of an end that receives, as an honest holder would hand them over. */
+/* The parts of a receiving end, as an honest holder would hand them over. */
 struct parts {
 	int fds[3];
 	int other;
@@ -121,7 +121,7 @@ static int offer_to_recv_end(const struct parts *p, const int *fds, int n)
 	return r;
 }
 
-/* A descriptor instead of a region, through every door. */
+/* Sends a descriptor in place of a region, at every place where one is received. */
 static void refuse_everywhere(int fd, const char *what)
 {
 	struct handshake offer = handshake_make(OFFER);
@@ -152,7 +152,7 @@ Test(hostile_region, honest_parts_pass)
 	struct parts p = parts_make();
 	int fd = forge_region(&sends, honest_size(&sends), SEALS);
 
-	/* Or the refusals below would prove nothing. */
+	/* Otherwise the refusals below would prove nothing. */
 	cr_assert_eq(offer_to_accept(&fd, 1, NULL), 0);
 	cr_assert_eq(offer_to_recv_end(&p, p.fds, 3), 0);
 	offer.flags = LAYOUT_RECEIVES;
@@ -219,7 +219,7 @@ Test(hostile_region, memfds_that_are_no_region)
 		refuse_everywhere(fd, "memfd of huge pages");
 }
 
-/* Not what was there, but a ring that could be. */
+/* Not the header that was there, but a ring that would be possible. */
 static bool consistent(const struct identity *id)
 {
 	struct identity honest = honest_identity(LAYOUT_SENDS);
@@ -231,7 +231,10 @@ static bool consistent(const struct identity *id)
 	       (!id->object_size || id->object_size == id->buffer_size);
 }
 
-/* Seals let nothing be added beyond the end, but they keep what was there before, for the last holder to free. */
+/*
+ * Seals prevent that anything is added beyond the end, but they keep what was there before. The last holder
+ * has to free that.
+ */
 Test(hostile_region, memory_beyond_the_end)
 {
 	struct identity id = honest_identity(LAYOUT_SENDS);
@@ -242,7 +245,7 @@ Test(hostile_region, memory_beyond_the_end)
 	refuse_everywhere(fd, "region with memory beyond its end");
 }
 
-/* Seals do not forbid these either: one more thing that the last holder has to free. */
+/* Seals do not forbid attributes either. They are one more thing that the last holder has to free. */
 Test(hostile_region, many_attributes)
 {
 	struct parts p = parts_make();
@@ -369,7 +372,10 @@ Test(hostile_region, sockets_that_join_nothing)
 	parts_drop(&p);
 }
 
-/* Its own memory back: refused where it does not fit, and in a duplex pipe an echo that harms nobody. */
+/*
+ * The victim's own memory comes back. It is refused where it does not fit; in a duplex pipe it is an echo
+ * that harms nobody.
+ */
 Test(hostile_region, the_victims_own_memfd_back)
 {
 	const struct bufpipe_options duplex = { .flags = BUFPIPE_DUPLEX };
@@ -397,7 +403,10 @@ Test(hostile_region, the_victims_own_memfd_back)
 	}
 }
 
-/* A good region, but not the one that was agreed on; or one that would be much memory if it were taken and filled. */
+/*
+ * A good region, but not the one that was agreed on; or one that would be a lot of memory if it were taken
+ * and filled.
+ */
 Test(hostile_region, region_differs_from_the_agreement)
 {
 	static const struct bufpipe_options theirs[] = {

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Descriptors whose close sleeps, at each place where a peer can put one.  Each
- * attack runs as on a new kernel, where most of them cannot be sent, and as
- * before Linux 6.16.
+ * Descriptors whose close sleeps, at each place where a peer can put one. Each attack runs as on a new
+ * kernel, where most of them cannot be sent, and as before Linux 6.16.
  */
 #include "hostile/hostile.h"
 
@@ -32,8 +31,8 @@ static int lingering_socket(const struct sockaddr_in *at)
 }
 
 /*
- * Sends one, by a process that ends at once, so that it is in the queue alone;
- * whether it could.  Nobody accepts the other side, which so stays in this process.
+ * Sends one from a process that ends at once, so that it exists only in the queue. Returns whether it could
+ * be sent. Nobody accepts the other side, which therefore stays in this process.
  */
 static bool send_lingering(int to, const void *bytes, size_t len)
 {
@@ -56,12 +55,12 @@ static bool send_lingering(int to, const void *bytes, size_t len)
 	}
 	check_eq(waitpid(pid, &status, 0), pid);
 	check(WIFEXITED(status));
-	/* Forbidden, or already hung up on. */
+	/* Forbidden, or the victim has hung up already. */
 	check(!WEXITSTATUS(status) || WEXITSTATUS(status) == EPERM || WEXITSTATUS(status) == EPIPE);
 	return WEXITSTATUS(status) == 0;
 }
 
-/* An attacker in a process of its own: does something, reports whether it could, and stays. */
+/* An attacker in a process of its own. It does something, reports whether it could, and stays. */
 struct attacker {
 	struct child child;
 	int told;
@@ -99,7 +98,7 @@ static void attacker_start(struct attacker *a, void (*attack)(struct attacker *)
 	close(a->tell);
 }
 
-/* Waits until it has attacked; whether the kernel let it. */
+/* Waits until it has attacked. Returns whether the kernel let it. */
 static bool attacker_has_sent(struct attacker *a)
 {
 	check_eq(read(a->told, &a->sent, sizeof(a->sent)), sizeof(a->sent));
@@ -112,7 +111,9 @@ static void attacker_stop(struct attacker *a)
 	close(a->told);
 }
 
-/* What SO_PASSRIGHTS has in its number, and no other option that matters: before Linux 6.16. */
+/*
+ * A value that occurs in the number of SO_PASSRIGHTS and of no other option that matters: before Linux 6.16.
+ */
 static void as_before_passrights(void)
 {
 	static const struct forbidden rules[] = {
@@ -223,7 +224,7 @@ static void discard(void *old)
 	meet_attacker(&victim, &a, ring_lingering);
 	if (attacker_has_sent(&a)) {
 		check_eq(packet_discard(victim->socket), -EPROTO);
-		/* It has cost the liar its pipe. */
+		/* The attack has cost the liar its pipe. */
 		check_eq(bufpipe_recv(victim, &(char){ 0 }, 1, PLENTY), -EPIPE);
 	} else {
 		check_eq(packet_discard(victim->socket), -EAGAIN);
@@ -278,7 +279,7 @@ static void wish_and_linger(struct attacker *a)
 	a->sent = send_lingering(a->socket, &g, 1);
 }
 
-/* In the only place where a descriptor may come: instead of the region. */
+/* It comes in the only place where a descriptor may come: instead of the region. */
 static void offer_lingering(struct attacker *a)
 {
 	struct handshake g = handshake_make(WISHES);
@@ -292,7 +293,7 @@ static void offer_lingering(struct attacker *a)
 	a->sent = send_lingering(a->socket, &g, sizeof(g));
 }
 
-/* The region comes, and something else behind it. */
+/* The region comes, with something else behind it. */
 static void linger_behind(struct attacker *a)
 {
 	struct identity id = honest_identity(LAYOUT_SENDS);
@@ -353,7 +354,7 @@ static void visited_by(void (*attack)(struct attacker *), uid_t uid)
 static void accept_quickly(void *old)
 {
 	begin_on(old);
-	/* Of the same user, and of another one, if we may become that. */
+	/* An attacker of the same user, and one of another user if we may become one. */
 	for (int other = 0; other < (getuid() ? 1 : 2); other++) {
 		visited_by(wish_lingering, other ? NOBODY : 0);
 		visited_by(wish_and_linger, other ? NOBODY : 0);
@@ -367,7 +368,7 @@ Test(hostile_rights, a_client_brings_a_lingering_socket)
 	on_each_kernel(accept_quickly);
 }
 
-/* A child cannot be made: the descriptor stays, and nobody waits for it. */
+/* No child can be made. The descriptor stays open, and nobody waits for it. */
 static void accept_without_children(void *unused)
 {
 	struct attacker a = { 0 };
@@ -448,7 +449,7 @@ Test(hostile_rights, a_listener_answers_with_a_lingering_socket)
 	on_each_kernel(connect_quickly);
 }
 
-/* More of them than there may be children. */
+/* There are more of these descriptors than there may be children. */
 static void many_at_once(void *unused)
 {
 	struct attacker a = { 0 };
@@ -473,7 +474,7 @@ static void many_at_once(void *unused)
 		close(each.told);
 	}
 	honest_visit(listener, a.address, NULL);
-	/* And none of them stays. */
+	/* None of them stays open. */
 	end = time_now() + 5 * SOON;
 	while (descriptors_open() > before && time_now() < end)
 		bufpipe_accept(listener, &pipe, 5 * MSEC);
@@ -515,7 +516,7 @@ static int children_at_work(void)
 	return n;
 }
 
-/* They are told not to linger: else each would keep a child for as long as it likes. */
+/* The sockets are told not to linger. Otherwise each would keep a child for as long as it likes. */
 static void children_end(void *unused)
 {
 	struct attacker a[4] = { 0 };
@@ -534,7 +535,7 @@ static void children_end(void *unused)
 		check(attacker_has_sent(&a[i]));
 		bufpipe_accept(listener, &pipe, 20 * MSEC);
 	}
-	/* The attackers stay: the last of them that goes would end the lingering. */
+	/* The attackers stay, because the last one to leave would end the lingering. */
 	end = time_now() + SOON;
 	while (children_at_work() > 4)
 		check(time_now() < end);

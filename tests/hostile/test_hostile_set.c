@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Hostile peers of an end in a set or in bufpipe_wait: their own pipe may suffer, no call does, nor any other pipe. */
+/*
+ * Hostile peers of an end in a set or in bufpipe_wait. Their own pipe may suffer, but no call and no other
+ * pipe does.
+ */
 #include "hostile/hostile.h"
 #include "sets.h"
 
@@ -26,7 +29,7 @@ static void flood_socket(const struct duel *d, uint64_t random)
 {
 	char bytes[100] = "";
 
-	/* Urgent, empty and long packets too. */
+	/* Also urgent, empty and long packets. */
 	send(d->rogue->socket, bytes, random % 4 ? 1 : random % sizeof(bytes), MSG_DONTWAIT | MSG_NOSIGNAL);
 	send(d->rogue->socket, bytes, 0, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
@@ -47,7 +50,9 @@ static void flood_flags(const struct duel *d, uint64_t random)
 	wake(d);
 }
 
-/* While the peer of one end floods, another pipe is heard, waits end in time, and the set can be changed. */
+/*
+ * While the peer of one end floods it, another pipe is heard, waits end in time, and the set can be changed.
+ */
 static void resist_in_set(unsigned flags, flip_step *step)
 {
 	struct duel d = duel_begin(IN, NULL);
@@ -134,7 +139,7 @@ static void publish_garbage(const struct duel *d, uint64_t random)
 	wake(d);
 }
 
-/* What is reported then is an end to look at; receiving says what is wrong with it. */
+/* The set then reports an end to look at. Receiving from it tells what is wrong. */
 BOTH(hostile_set, records_that_come_and_go)
 {
 	struct duel d = duel_begin(IN, NULL);
@@ -159,7 +164,7 @@ BOTH(hostile_set, records_that_come_and_go)
 	duel_end(&d);
 }
 
-/* A message published without a ring may be found late, but only that one. */
+/* A message that is published without a ring may be found late, but no other message. */
 BOTH(hostile_set, a_peer_that_never_rings_hides_only_its_own_messages)
 {
 	struct duel d = duel_begin(IN, NULL);
@@ -177,7 +182,7 @@ BOTH(hostile_set, a_peer_that_never_rings_hides_only_its_own_messages)
 		check(set_await(set, honest, BUFPIPE_IN, PROMPT));
 		hear(honest[IN], "x");
 	}
-	/* Once it is looked at, it is there. */
+	/* It is there as soon as the end is looked at. */
 	check_eq(bufpipe_set_modify(set, d.victim, BUFPIPE_IN, &d), 0);
 	check_eq(set_expect(set, &d, PLENTY), BUFPIPE_IN);
 	bufpipe_set_destroy(set);
@@ -185,7 +190,7 @@ BOTH(hostile_set, a_peer_that_never_rings_hides_only_its_own_messages)
 	duel_end(&d);
 }
 
-/* A false hang-up is one for that pipe; honest ones go on, and removal makes it quiet. */
+/* A false hang-up counts for that pipe alone. Honest pipes go on, and removal makes it quiet. */
 BOTH(hostile_set, a_socket_that_was_shut_down_is_a_hang_up_of_that_pipe_alone)
 {
 	struct duel d = duel_begin(IN, NULL);
@@ -239,9 +244,9 @@ BOTH(hostile_set, a_receiver_that_lies_about_its_position_makes_no_trouble_but_i
 }
 
 /*
- * A publisher executes no fence: it may have looked at the flags before they went
- * up, and its message be visible only from the membarrier on.  This substitute for
- * syscall makes it so: there a message appears for which nobody rings.
+ * A publisher executes no fence. So it may have looked at the flags before they were raised, and its message
+ * may become visible only at the membarrier. This substitute for syscall makes it so: a message for which
+ * nobody rings appears there.
  */
 static bufpipe_t *unrung;
 

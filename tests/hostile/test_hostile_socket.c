@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Strangers at the door: silent, garrulous, gone; and listeners that are no listeners. */
+/* Strangers that connect and are silent, talk too much, or leave; and listeners that are no listeners. */
 #include "hostile/hostile.h"
 
 #include <fcntl.h>
@@ -17,7 +17,7 @@ static bufpipe_listener_t *listen_somewhere(char address[64])
 	return listener;
 }
 
-/* A try, after which a stranger has got nowhere. */
+/* A try to accept, after which the stranger has achieved nothing. */
 static void accept_nobody(bufpipe_listener_t *listener)
 {
 	bufpipe_t *pipe = NULL;
@@ -28,7 +28,7 @@ static void accept_nobody(bufpipe_listener_t *listener)
 	cr_assert_lt(elapsed(begin), SOON);
 }
 
-/* Whether the listener hung up; a refusal may come first.  Its error, or 0. */
+/* Whether the listener hung up, perhaps after a refusal. Returns the refusal's error, or 0. */
 static int dismissed(int socket)
 {
 	struct handshake g = { .error = 0 };
@@ -66,7 +66,7 @@ Test(hostile_socket, silent_connectors_delay_nobody)
 	tally_assert(before, "after the silent");
 }
 
-/* A child that does something again and again until it is killed. */
+/* A child that repeats something until it is killed. */
 static pid_t nuisance(void (*step)(const char *), const char *address)
 {
 	pid_t pid = fork();
@@ -83,7 +83,7 @@ static void knock_and_run(const char *address)
 	close(rogue_connect(address));
 }
 
-/* Halfway and away: a region is made for it, and dropped. */
+/* It leaves in the middle of the handshake. A region was made for it, and is dropped. */
 static void wish_and_run(const char *address)
 {
 	struct handshake wishes = handshake_make(WISHES);
@@ -230,7 +230,7 @@ Test(hostile_socket, descriptors_with_the_wishes_are_closed)
 			cr_assert_eq(errno, EPERM);
 		accept_nobody(listener);
 		close(fd);
-		fd = rogue_connect(address); /* and with nothing */
+		fd = rogue_connect(address); /* and also without a descriptor */
 		rogue_send(fd, &g, 0, fds, n);
 		accept_nobody(listener);
 		close(fd);
@@ -274,7 +274,7 @@ Test(hostile_socket, closes_in_each_state)
 
 		if (state >= 1)
 			rogue_send(m.socket, &region, sizeof(region), &fd, 1);
-		if (state >= 2) /* chatter after the handshake is no message */
+		if (state >= 2) /* what is sent after the handshake outside the ring is no message */
 			rogue_send(m.socket, "chatter", 7, NULL, 0);
 		if (state != 3)
 			shutdown(m.socket, SHUT_RDWR);
@@ -313,7 +313,7 @@ Test(hostile_socket, the_listener_closes_with_strangers_in_each_state)
 	tally_assert(before, "after the end");
 }
 
-/* What connect says to a listener that answers like this, and then waits until the connector is gone. */
+/* What connect returns if a listener answers like this and then waits until the connector is gone. */
 static int connect_to(void (*answer)(int socket, int number), int number, int64_t timeout_ns)
 {
 	struct tally before = tally_now();
@@ -421,7 +421,7 @@ Test(hostile_socket, answers_of_wrong_length)
 	}
 }
 
-/* An end in a parcel that comes in pieces through a stream, and stops. */
+/* An end in a packet that comes in pieces through a stream, and stops in the middle. */
 Test(hostile_socket, half_a_parcel)
 {
 	static const int types[] = { SOCK_STREAM, SOCK_SEQPACKET, SOCK_DGRAM };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A peer whose numbers lie. */
+/* A peer whose numbers are wrong on purpose. */
 #include "hostile/hostile.h"
 
 TestSuite(hostile_stats, .timeout = 30);
@@ -35,7 +35,7 @@ static void check_sane(const struct bufpipe_ring_stats *r, uint64_t limit)
 	cr_assert_leq(r->receiver.asleep, (uint64_t)time_now());
 }
 
-/* What is ours stays right, and what is theirs stays possible. */
+/* The victim's own numbers stay right, and the peer's numbers stay possible. */
 Test(hostile_stats, of_a_victim_are_possible_whatever_the_peer_writes)
 {
 	for (int sends = 0; sends < 2; sends++) {

@@ -1,31 +1,34 @@
 /* SPDX-License-Identifier: MIT */
-/* Rings that keep the victim busy: each call still ends by its timeout. */
+/* Rings that keep the victim busy. Each call still ends by its timeout. */
 #include "hostile/hostile.h"
 
 TestSuite(hostile_time, .timeout = 120);
 
 #define GIB ((size_t)1 << 30)
 
-/* A long message begins at the head, and all else is fragments of one byte, for ever. */
+/* A long message begins at the head, and everything after it is fragments of one byte, without end. */
 static void fill_with_small_fragments(const struct duel *d, uint64_t total)
 {
 	uint64_t size = d->rogue->ours.identity.data_size;
 
 	for (uint64_t at = 24; at < size; at += 16)
 		atomic_store(rogue_header(d, at), RECORD_MORE | 1);
-	/* The last one so long that the next lap falls on the same places. */
+	/* The last fragment is so long that the next lap has the same places. */
 	atomic_store(rogue_header(d, size - 8), RECORD_MORE | 17);
 	atomic_store(rogue_header(d, 8), total);
 	atomic_store(rogue_header(d, 0), RECORD_FIRST | 16);
 }
 
-/* Of several calls, each of which took 20 s when it looked at no clock; also beside other programs. */
+/*
+ * The time of several calls. Each of them took 20 s when it looked at no clock. Other programs may run beside
+ * it.
+ */
 #define STILL_SOON (10 * NSEC_PER_SEC)
 
 static void receive_small_fragments(const struct bufpipe_options *options, int64_t timeout_ns)
 {
 	struct duel d = duel_begin(0, options);
-	char *buf = malloc(GIB); /* hardly touched */
+	char *buf = malloc(GIB); /* its pages are hardly touched */
 	int64_t begin = time_now();
 	size_t after;
 	ssize_t r;
@@ -34,7 +37,7 @@ static void receive_small_fragments(const struct bufpipe_options *options, int64
 	r = bufpipe_recv(d.victim, buf, GIB, timeout_ns);
 	cr_assert_eq(r, timeout_ns ? -ETIMEDOUT : -EAGAIN, "%zd", r);
 	cr_assert_lt(elapsed(begin), STILL_SOON);
-	/* It is kept, and a call that goes on ends as well. */
+	/* The message is kept, and a call that goes on with it ends as well. */
 	begin = time_now();
 	bufpipe_recv(d.victim, buf, GIB, timeout_ns);
 	bufpipe_recv_part(d.victim, buf, GIB, &after, timeout_ns);
@@ -66,14 +69,17 @@ Test(hostile_time, fragments_of_one_byte_in_parts)
 	duel_end(&d);
 }
 
-/* As a shared end stays longer in a message, but not for ever: the sender is slower than it may be. */
+/*
+ * A receive on a shared end stays longer in a message, but not for ever, because the sender is slower than it
+ * may be.
+ */
 Test(hostile_time, fragments_of_one_byte_on_a_shared_end)
 {
 	struct duel d = duel_begin(0, &(struct bufpipe_options){ .flags = BUFPIPE_SHARED });
 	char *buf = malloc(GIB);
 	int64_t begin = time_now();
 
-	/* The ring ends after a lap: there the sender stops. */
+	/* The ring ends after a lap, because the sender stops there. */
 	fill_with_small_fragments(&d, GIB);
 	atomic_store(rogue_header(&d, d.rogue->ours.identity.data_size - 8), 0);
 	cr_assert_lt(bufpipe_recv(d.victim, buf, GIB, 20 * MSEC), 0);
@@ -82,7 +88,7 @@ Test(hostile_time, fragments_of_one_byte_on_a_shared_end)
 	duel_end(&d);
 }
 
-/* A fragment that the victim walks along in vain becomes the beginning of another message. */
+/* The victim walks along a fragment in vain, and the fragment becomes the beginning of another message. */
 static void rewrite_at_head(const struct duel *d, uint64_t random)
 {
 	uint64_t size = d->rogue->ours.identity.data_size;
@@ -111,7 +117,7 @@ static void skip_strays(int64_t timeout_ns)
 
 		cr_assert_lt(r, 0);
 		cr_assert_lt(elapsed(begin), SOON);
-		if (r == -EPROTO) /* at the end of the ring: begin anew */
+		if (r == -EPROTO) /* at the end of the ring begin anew */
 			rogue_fill(&d, RECORD_MORE | 8);
 	}
 	flipper_stop(pid);

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* A peer that lies about its position, and about how it sleeps and wakes; and the memory that it cannot reach. */
+/*
+ * A peer that lies about its position and about how it sleeps and wakes, and the memory that it cannot reach.
+ */
 #include "hostile/hostile.h"
 
 #include <fcntl.h>
@@ -25,7 +27,7 @@ static uint64_t fill_victim(const struct duel *d)
 	return sender_tail(&d->victim->sender);
 }
 
-/* Every way to send; reservations are given back. */
+/* Every way to send. Reservations are given back. */
 static int send_somehow(bufpipe_t *p, int how, int64_t timeout_ns)
 {
 	char buf[256] = "";
@@ -100,10 +102,11 @@ Test(hostile_words, positions_that_no_receiver_can_have)
 	duel_end(&d);
 }
 
-/* From what was seen last, now right, now wrong. */
+/* Positions near the last one that was seen, some of them right and some wrong. */
 static void flip_head(const struct duel *d, uint64_t random)
 {
-	uint64_t tail = sender_tail(&d->victim->sender); /* never from the shared words of an honest layout */
+	uint64_t tail =
+		sender_tail(&d->victim->sender); /* never computed from the shared words of an honest end */
 	static const int64_t steps[] = { 0, 0, 8, -8, 264, 1, 1ll << 32, INT64_MIN, 65536, 131072, -65536 };
 
 	set_head(d, tail - (random >> 8) % 2 * 1024 + (uint64_t)steps[random % 11]);
@@ -126,7 +129,7 @@ Test(hostile_words, position_flipped_during_the_call)
 	duel_end(&d);
 }
 
-/* Both directions of the rogue's bells. */
+/* The waiter states of both directions of the rogue. */
 static void set_bells(const struct duel *d, uint32_t flags, uint64_t raises, uint64_t wanted, uint32_t cpu)
 {
 	struct waiter_state *bells[2] = { &d->rogue->ours.control->send_waiter,
@@ -176,7 +179,10 @@ Test(hostile_words, flags_always_up_cost_a_wake_up_and_no_message)
 	duel_end(&d);
 }
 
-/* Whoever says so without being far costs the victim a longer pause, which it takes, and no timeout. */
+/*
+ * A peer that claims this without being remote costs the victim a longer pause, which the victim takes, and
+ * no timeout.
+ */
 Test(hostile_words, sender_that_claims_to_be_far_away_delays_nobody_for_long)
 {
 	const struct bufpipe_options options = { .buffer_size = 1 << 20, .spin_ns = BUFPIPE_SPIN_ALWAYS };
@@ -232,7 +238,10 @@ static void flip_bells(const struct duel *d, uint64_t random)
 	}
 }
 
-/* A close that leaves, registration claimed and withdrawn, garbage: life and messages are as the socket and ring say. */
+/*
+ * Closes that are announced, registrations that come and go, and garbage. Life and messages are still what
+ * the socket and the ring say.
+ */
 Test(hostile_words, bells_flipped_during_the_call)
 {
 	const struct bufpipe_options options = { .flags = BUFPIPE_DUPLEX };
@@ -253,7 +262,7 @@ Test(hostile_words, bells_flipped_during_the_call)
 	duel_end(&d);
 }
 
-/* The word on which the victim sleeps never stays, and the victim believes that it need not spin. */
+/* The word on which the victim sleeps changes all the time, and the victim believes that it need not spin. */
 static void bump_events(const struct duel *d, uint64_t random)
 {
 	struct control *c = d->rogue->ours.control;
@@ -264,7 +273,7 @@ static void bump_events(const struct duel *d, uint64_t random)
 	}
 	atomic_store(&c->send_waiter.cpu, atomic_load(&d->rogue->theirs.control->recv_waiter.cpu));
 	atomic_store(&c->recv_waiter.cpu, atomic_load(&d->rogue->theirs.control->send_waiter.cpu));
-	/* Whoever fell asleep while this process did not run is woken, too. */
+	/* A thread that fell asleep while this process did not run is woken too. */
 	(void)random;
 	sys_futex_wake(&c->send_waiter.events, INT32_MAX);
 	sys_futex_wake(&c->recv_waiter.events, INT32_MAX);
@@ -307,7 +316,9 @@ Test(hostile_words, events_bumped_without_end)
 	time_out_under(bump_events, &shared);
 }
 
-/* Bytes, empty packets, packets with descriptors, oversized ones, in turn and as many as the socket takes. */
+/*
+ * Bytes, empty packets, packets with descriptors, and oversized ones, in turn, as many as the socket takes.
+ */
 static void flood_doorbell(const struct duel *d, uint64_t random)
 {
 	static char big[100000];
@@ -345,11 +356,11 @@ Test(hostile_words, doorbell_bytes_are_no_messages)
 	cr_assert_eq(bufpipe_send(d.rogue, "y", 1, 0), 0);
 	cr_assert_eq(bufpipe_recv(d.victim, &byte, 1, 0), 1);
 	cr_assert_eq(byte, 'y');
-	/* What the doorbell brought along died in the kernel or at the recv. */
+	/* A descriptor that came with the doorbell was dropped by the kernel or by recv. */
 	duel_end(&d);
 }
 
-/* It publishes and never wakes; the sleeper's own deadline does, and then the message is there. */
+/* The peer publishes and never wakes. The sleeper's own deadline wakes it, and then the message is there. */
 static void publish_silently(const struct duel *d, uint64_t random)
 {
 	const struct timespec later = { .tv_nsec = 20 * MSEC };
@@ -373,7 +384,10 @@ Test(hostile_words, never_rung)
 	duel_end(&d);
 }
 
-/* The rogue is another process alone: it exits while the victim tries, spins, is about to sleep, sleeps, sleeps long. */
+/*
+ * The rogue is a process of its own. It exits while the victim tries, spins, is about to sleep, sleeps, or
+ * sleeps long.
+ */
 static void exit_after(int64_t delay, int64_t spin_ns, int receiving)
 {
 	const struct bufpipe_options options = { .flags = BUFPIPE_DUPLEX, .spin_ns = spin_ns };
@@ -393,7 +407,7 @@ static void exit_after(int64_t delay, int64_t spin_ns, int receiving)
 		nanosleep(&moment, NULL);
 		_exit(0);
 	}
-	close(d.rogue->socket); /* and keeps the memory, to let go in duel_end */
+	close(d.rogue->socket); /* and keeps the memory, which duel_end lets go */
 	d.rogue->socket = -1;
 	begin = time_now();
 	r = receiving ? (int)bufpipe_recv(d.victim, &byte, 1, -1) : send_somehow(d.victim, 0, -1);
@@ -417,7 +431,7 @@ Test(hostile_words, exits_at_each_moment_of_a_wait)
 	}
 }
 
-/* The victim's control page and its header are what the victim put there, whatever the rogue had. */
+/* The victim's control page and its header are as the victim wrote them, whatever the rogue had. */
 Test(hostile_words, a_peer_has_no_writable_memory_of_its_victim)
 {
 	const struct bufpipe_options options = { .flags = BUFPIPE_DUPLEX };
@@ -463,7 +477,10 @@ static void try_to_alter(int fd, off_t size, bool as_owner)
 		cr_assert_eq(truncate(path, 0), -1);
 		return;
 	}
-	/* The same user may open it anew; not even so can it be cut short, which would be a fault for the victim. */
+	/*
+	 * The same user may open it anew. Even then it cannot be made shorter, which would be a fault for the
+	 * victim.
+	 */
 	again = open(path, O_RDWR | O_CLOEXEC);
 	if (again >= 0) {
 		cr_assert_eq(ftruncate(again, 0), -1);
@@ -486,7 +503,7 @@ Test(hostile_words, a_peer_cannot_alter_the_region_that_it_gets)
 	if (!pid) {
 		if (getuid() == 0)
 			cr_assert_eq(setgid(NOBODY) | setuid(NOBODY), 0);
-		/* Or /proc/self itself would be out of bounds, and hide what the mode allows. */
+		/* Otherwise /proc/self itself would be out of reach, and hide what the mode allows. */
 		prctl(PR_SET_DUMPABLE, 1);
 		try_to_alter(m.offered, st.st_size, getuid() != NOBODY);
 		_exit(0);
