@@ -54,7 +54,7 @@ int main(int argc, char **argv)
 	bufpipe_set_t *set;
 	int n;
 
-	/* The descriptor that LISTEN_FDS names. An error if nobody has passed one. */
+	/* Listens on the descriptor that LISTEN_FDS names. Fails if nobody has passed one. */
 	n = bufpipe_listen(&listener, "systemd:", &options);
 	if (n < 0) {
 		fprintf(stderr, "activated: to be started by systemd: %s\n", strerror(-n));

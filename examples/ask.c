@@ -13,7 +13,7 @@
 
 int main(int argc, char **argv)
 {
-	/* The service may be started after us. */
+	/* The service may be started after this client. */
 	const struct bufpipe_options options = { .flags = BUFPIPE_DUPLEX | BUFPIPE_WAIT_FOR_LISTENER };
 	char answer[1024];
 	bufpipe_t *pipe;

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * An echo daemon with one io_uring of its own: it sends back what comes through
- * pipes of bufpipe, through a Unix socket, and counts on a timer.
+ * An echo daemon with one io_uring of its own. It sends back what comes through pipes of bufpipe and through
+ * a Unix socket, and it has a timer.
  *
  *   echo-daemon PIPE-ADDRESS SOCKET-PATH MILLISECONDS
  *
- * PIPE-ADDRESS is one for bufpipe_listen.  It says how many it has served at each
- * tick of the timer, and ends at SIGTERM or SIGINT.
+ * PIPE-ADDRESS is an address for bufpipe_listen. At each tick of the timer the daemon prints how many
+ * messages it has served. It ends at SIGTERM or SIGINT.
  *
- * The requests of <bufpipe_uring.h> need Linux 6.7.  Before, it polls the descriptors
- * of bufpipe_fd and bufpipe_room_fd, which cost more for each message.
+ * The requests of <bufpipe_uring.h> need Linux 6.7. On an older kernel the daemon polls the descriptors of
+ * bufpipe_fd and bufpipe_room_fd, which cost more for each message.
  */
 #include <bufpipe.h>
 #include <bufpipe_uring.h>
@@ -27,12 +27,12 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-/* A quarter of the ring, which is what prep_wait_room waits for, has room for the longest message. */
+/* prep_wait_room waits for a quarter of the ring. That is room for the longest message. */
 enum { PIPE_BUFFER = 4096, LONGEST = 1000 };
-/* Messages that a pipe gets echoed before the others have their turn. */
+/* How many messages of one pipe are echoed before the others have their turn. */
 enum { TURN = 64 };
 
-/* What a completion is for: in the low bits of user_data, above them a pointer. */
+/* What a completion is for. This is in the low bits of user_data; the bits above are a pointer. */
 enum what {
 	NOTHING,
 	PIPE_CALLS,
@@ -49,12 +49,12 @@ enum what {
 struct client {
 	_Alignas(16) struct client *next;
 	struct client *previous;
-	bufpipe_t *pipe; /* or, if NULL, */
+	bufpipe_t *pipe; /* or, if it is NULL, the socket */
 	int socket;
-	bool waits;   /* a request for data or for room is out, */
+	bool waits;   /* a request for data or for room is under way, */
 	bool watched; /* and one for the hang-up */
 	bool leaving;
-	size_t len; /* of what is still to be sent back; + 1, so that it can be empty */
+	size_t len; /* of what is still to be sent back, plus 1, so that 0 means nothing */
 	char buf[LONGEST];
 };
 
@@ -122,7 +122,7 @@ static void cancel(uint64_t user_data)
 
 /* Pipes. */
 
-/* An end must not be closed before its requests are gone; so the last of them closes it. */
+/* An end must not be closed while its requests are under way, so the last of them to complete closes it. */
 static void pipe_leave(struct client *c)
 {
 	if (!c->waits && !c->watched) {
@@ -161,7 +161,7 @@ static void pipe_wait(struct client *c, bool room)
 	c->waits = true;
 }
 
-/* Tries, until there is nothing to read, or no room; then a request for that. */
+/* Tries until there is nothing to read or no room, and then makes a request for that. */
 static void pipe_serve(struct client *c)
 {
 	ssize_t r = 0;
@@ -179,7 +179,7 @@ static void pipe_serve(struct client *c)
 		c->len = 0;
 		served++;
 	}
-	/* After a whole turn the request completes at once, if there is more. */
+	/* After a whole turn: if there is more, the request completes at once. */
 	if (r == -EAGAIN || r >= 0)
 		pipe_wait(c, c->len);
 	else
@@ -195,14 +195,14 @@ static void pipe_ready(struct client *c)
 		pipe_serve(c);
 }
 
-/* The client is gone: what it had sent before it died has nobody to go to. */
+/* The client is gone, so nobody receives the answers to what it sent before. */
 static void pipe_gone(struct client *c)
 {
 	c->watched = false;
 	pipe_leave(c);
 }
 
-/* Where there is no such request, the descriptors of the pipe tell that the client is gone. */
+/* Where there is no such request, the descriptors of the pipe report that the client is gone. */
 static void pipe_watch(struct client *c)
 {
 	struct io_uring_sqe *sqe = get_sqe();
@@ -343,7 +343,7 @@ static int signals_to_stop(void)
 	return fd;
 }
 
-/* False when it is time to stop. */
+/* Returns false when it is time to stop. */
 static bool dispatch(uint64_t user_data, int result, int listening, int timer)
 {
 	struct client *c = (struct client *)(uintptr_t)(user_data & ~(uint64_t)WHAT_MASK);
@@ -426,7 +426,7 @@ int main(int argc, char **argv)
 
 	run(listening, timer);
 
-	/* With the ring go all requests, so that the ends can be closed. */
+	/* All requests end with the ring, so the ends can be closed now. */
 	io_uring_queue_exit(&ring);
 	while (clients.next != &clients)
 		client_free(clients.next);

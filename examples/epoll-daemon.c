@@ -24,7 +24,7 @@ struct client {
 	struct client *next;
 	bufpipe_t *pipe;
 	int watched; /* the descriptor in the epoll, or -1 */
-	ssize_t len; /* of the message in text that has to go back, or -1 */
+	ssize_t len; /* of the message in text that has to be sent back, or -1 */
 	char text[1024];
 };
 
@@ -50,12 +50,14 @@ static void forget(struct client *client)
 	while (*at != client)
 		at = &(*at)->next;
 	*at = client->next;
-	watch(client, -1); /* before its end is closed */
+	watch(client, -1); /* before its end is closed, because the descriptor belongs to the end */
 	bufpipe_close(client->pipe);
 	free(client);
 }
 
-/* One message at a time, so that all clients take turns; what is left makes the descriptor readable again. */
+/*
+ * One message at a time, so that all clients take turns. If there is more, the descriptor is readable again.
+ */
 static void serve(struct client *client)
 {
 	ssize_t r = 0;
@@ -73,7 +75,7 @@ static void serve(struct client *client)
 		if (r == 0)
 			client->len = -1;
 	}
-	/* The try that ended in -EAGAIN has told the descriptor to wait for that. */
+	/* The try that ended with -EAGAIN has armed the descriptor for that. */
 	fd = client->len < 0 ? bufpipe_fd(client->pipe) : bufpipe_room_fd(client->pipe);
 	if ((r < 0 && r != -EAGAIN) || watch(client, fd) < 0)
 		forget(client);
@@ -123,7 +125,7 @@ int main(int argc, char **argv)
 	event.data.ptr = listener;
 	epoll_ctl(loop, EPOLL_CTL_ADD, bufpipe_listener_fd(listener), &event);
 
-	/* One event a time: no event of a client that an earlier one has freed. */
+	/* One event at a time, so that none belongs to a client that an earlier one has freed. */
 	while ((r = epoll_wait(loop, &event, 1, -1)) == 1 || (r < 0 && errno == EINTR)) {
 		if (r == 1 && event.data.ptr == &signals)
 			break;

@@ -52,7 +52,7 @@ static int view(bufpipe_t *pipe, int frames)
 		for (unsigned p = 0; p < PIXELS; p++)
 			sum += frame->pixels[p] - (uint32_t)seen;
 		seen++;
-		/* The room goes back to the camera. */
+		/* This gives the room back to the camera. */
 		bufpipe_release(pipe);
 	}
 	printf("%d frames, mean pixel %.1f\n", seen, seen ? (double)sum / seen / PIXELS : 0.0);
@@ -62,8 +62,8 @@ static int view(bufpipe_t *pipe, int frames)
 int main(int argc, char **argv)
 {
 	/*
-	 * A static pipe of four frames, all of one size: the camera writes one while the
-	 * viewer reads another. Huge pages are a wish, and of use with so much memory.
+	 * A static pipe of four frames of one size. The camera writes one while the viewer reads another.
+	 * Huge pages are only asked for; they help with so much memory.
 	 */
 	const struct bufpipe_options options = {
 		.object_size = sizeof(struct frame),

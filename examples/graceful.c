@@ -81,7 +81,10 @@ static int collect_all(const char *address)
 	sigset_t mask;
 	int r;
 
-	/* Before the first thread: all of them inherit it, so the signal comes through the descriptor alone. */
+	/*
+	 * Blocked before the first thread starts, and all threads inherit that. So the signal arrives through
+	 * the descriptor alone.
+	 */
 	sigemptyset(&mask);
 	sigaddset(&mask, SIGTERM);
 	sigaddset(&mask, SIGINT);
@@ -95,12 +98,15 @@ static int collect_all(const char *address)
 	polled[1] = (struct pollfd){ .fd = bufpipe_listener_fd(listener), .events = POLLIN };
 	while (!polled[0].revents) {
 		welcome(listener);
-		/* When all places are taken, the others wait in the backlog. */
+		/* When all places are taken, further clients wait in the backlog. */
 		if (poll(polled, count < MOST ? 2 : 1, -1) < 0)
 			break;
 	}
 
-	/* First nobody new, then end the streams, then wait for those who work on what had come. */
+	/*
+	 * First stop admitting clients, then end the streams, then wait for the threads that work on what has
+	 * arrived.
+	 */
 	bufpipe_listener_close(listener);
 	for (int i = 0; i < count; i++)
 		bufpipe_stop(workers[i].pipe);

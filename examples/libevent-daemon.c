@@ -38,14 +38,14 @@ static void answer(bufpipe_t *pipe)
 		return;
 	if (r >= 0) {
 		len = snprintf(number, sizeof(number), "%lu", ++served);
-		/* A client that leaves a whole buffer of answers unread is not worth waiting for. */
+		/* A client that leaves a whole buffer of answers unread is not waited for. */
 		r = bufpipe_send(pipe, number, (size_t)len, 0);
 	}
 	if (r < 0)
 		forget(pipe);
 }
 
-/* The descriptor turns quiet when bufpipe_set_wait has found nothing: hence until 0. */
+/* The descriptor turns quiet when bufpipe_set_wait finds nothing, so go on until it returns 0. */
 static void on_pipes(evutil_socket_t fd, short what, void *data)
 {
 	struct bufpipe_event events[16];
@@ -112,7 +112,10 @@ int main(int argc, char **argv)
 	}
 	event_base_dispatch(base);
 
-	/* The set and the listener last, as the loop watches their descriptors. Clients see a dead peer. */
+	/*
+	 * The set and the listener go last, because the loop watches their descriptors. The clients then see
+	 * that their peer is gone.
+	 */
 	for (int i = 0; i < 4; i++)
 		event_free(watched[i]);
 	event_base_free(base);

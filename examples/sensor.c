@@ -49,7 +49,7 @@ int main(int argc, char **argv)
 		sample.value = (double)sample.number / 4;
 		r = bufpipe_send(pipe, &sample, sizeof(sample), -1);
 	}
-	/* The end of the stream, in order: the reader gets all, and then EOFError. */
+	/* This ends the stream in order: the reader receives everything, and then gets EOFError. */
 	bufpipe_close(pipe);
 	bufpipe_listener_close(listener);
 	return r < 0;

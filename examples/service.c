@@ -19,7 +19,7 @@ enum { WORDS = 100, LONGEST = 256 };
 struct client {
 	bufpipe_t *pipe;
 	char answer[LONGEST];
-	size_t len; /* of an answer that had no room; 0: none */
+	size_t len; /* length of an answer that had no room; 0 if there is none */
 };
 
 static struct word {
@@ -36,7 +36,7 @@ static struct word *find(const char *key)
 	return NULL;
 }
 
-/* The request comes from a stranger: every length in it is checked here, by sscanf's widths. */
+/* The request comes from a stranger. The widths of sscanf check each length in it. */
 static size_t answer_to(const char *request, char *answer)
 {
 	char key[32];
@@ -67,7 +67,7 @@ static void forget(bufpipe_set_t *set, struct client *client)
 	free(client);
 }
 
-/* Waits for room while there is an answer to send, and for requests otherwise. */
+/* Waits for room while an answer is still to be sent, and otherwise for requests. */
 static void serve(bufpipe_set_t *set, struct client *client)
 {
 	char request[LONGEST];
@@ -85,7 +85,7 @@ static void serve(bufpipe_set_t *set, struct client *client)
 		if (r == 0)
 			client->len = 0;
 	}
-	/* A request that is too long, or a client that is gone, ends it. */
+	/* The client's pipe ends if its request is too long, or if it is gone. */
 	if ((r < 0 && r != -EAGAIN) ||
 	    bufpipe_set_modify(set, client->pipe, client->len ? BUFPIPE_OUT : BUFPIPE_IN, client) < 0)
 		forget(set, client);

@@ -35,7 +35,7 @@ static int work(void)
 {
 	struct job job;
 
-	/* The stream of jobs ends when nobody holds its sending end any more: so let go of ours. */
+	/* The stream of jobs ends when nobody holds its sending end any more, so close this copy of it. */
 	bufpipe_close(jobs[1]);
 	bufpipe_close(answers[0]);
 	while (bufpipe_recv(jobs[0], &job, sizeof(job), -1) >= 0) {
@@ -67,7 +67,10 @@ int main(int argc, char **argv)
 		if (fork() == 0)
 			_exit(work());
 	}
-	/* Who hands out is another process than who collects, so neither waits for the other. */
+	/*
+	 * One process hands the jobs out and another one collects the answers, so neither waits for the
+	 * other.
+	 */
 	feeder = fork();
 	if (feeder == 0) {
 		for (job = (struct job){ .number = 1 }; job.number <= all; job.number++) {
@@ -79,7 +82,7 @@ int main(int argc, char **argv)
 	bufpipe_close(jobs[0]);
 	bufpipe_close(jobs[1]);
 	bufpipe_close(answers[1]);
-	/* Ends with the last worker. */
+	/* The loop ends with the last worker. */
 	while (bufpipe_recv(answers[0], &job, sizeof(job), -1) >= 0) {
 		sum += job.divisors;
 		got++;

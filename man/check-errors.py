@@ -19,7 +19,7 @@ ERROR = re.compile(r"-(E[A-Z0-9]{3,})\b")
 REFERENCE = re.compile(r"those of (bufpipe_\w+)( except (?:-E\w+(?:, | and )?)+)?")
 CALL = re.compile(r"^(?:int|ssize_t) (bufpipe_\w+)\(", re.MULTILINE)
 NARROWED = re.compile(r"(?:\*bufpipe_\w+\*\(\)(?:, | and )?)+(?: only)?:")
-# What any call may return, which the overview page says as well.
+# Errors that every call may return; the overview page lists them.
 ANY = "any call"
 
 

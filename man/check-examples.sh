@@ -15,7 +15,7 @@ dir=$(mktemp -d) || exit 1
 trap 'rm -rf "$dir"' EXIT
 failures=0
 
-# The first block of code after the heading EXAMPLE, as the built page shows it: scdoc takes one backslash of two away, and a
+# The first block of code after the heading EXAMPLE, as the built page shows it. scdoc removes one backslash of two, and a
 # single one too.
 extract()
 {

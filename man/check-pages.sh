@@ -31,7 +31,7 @@ for page in "$pages"/*.[137]; do
 	fi
 done
 
-# A page that is referred to must exist, if it is one of ours.
+# If a page of ours is referred to, it must exist.
 names=$(sed 's/\\f[BIR]//g; s/\\//g' "$pages"/*.[137] | grep -o 'bufpipe[a-z_-]*([137])' | sort -u)
 for name in $names; do
 	page=$(echo "$name" | sed 's/(\(.\))/.\1/')

@@ -25,9 +25,9 @@ report() {
 	fi
 }
 
-# The time of the last entry in debian/changelog stands for all times in the packages. Tests have configurations of their own.
+# All times in the packages are that of the last entry in debian/changelog. The tests run elsewhere.
 export DEB_BUILD_OPTIONS="nocheck parallel=2" LC_ALL=C.UTF-8
-# The package is for the Python of the system, whichever comes first here.
+# The package is for the Python of the system, even if another one comes first in PATH.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 for build in "${builds[@]}"; do
 	mkdir -p "$temporary/$build/bufpipe"
@@ -40,7 +40,7 @@ for build in "${builds[@]}"; do
 done
 report 0 "dpkg-buildpackage"
 
-# There is no bug that asks for the package.
+# No bug report asks for the package, so the changelog closes none.
 lintian --allow-root --fail-on error,warning --suppress-tags initial-upload-closes-no-bugs "$temporary"/one/*.changes
 report $? lintian
 

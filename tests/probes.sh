@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT
 # The static probes: probes.sh LIBRARY PATH-OF-BUFPIPE PAGE
 #
-# The library has those that the page lists. Where bpftrace and perf can be used, the recipes of the page run, and
-# the probes of a receiver that sleeps are seen in order.
+# The library must have the probes that the page lists. Where bpftrace and perf work, the recipes of the page must run,
+# and the probes of a receiver that sleeps must be seen in order.
 
 set -u
 LIB=$(realpath "$1") # the recipes name it so
@@ -11,7 +11,7 @@ bufpipe=$(realpath "$2")
 page=$3
 dir=$(mktemp -d) || exit 1
 trap 'rm -rf "$dir"' EXIT
-# perf keeps what it knows of libraries there.
+# perf stores what it knows about libraries below HOME.
 export HOME=$dir
 failures=0
 
@@ -21,7 +21,7 @@ fail()
 	failures=$((failures + 1))
 }
 
-# Waits until a file has a line with these words, for up to 20 seconds, or TENTHS.
+# Waits for up to 20 seconds, or TENTHS, until a line with these words is in a file.
 eventually_said()
 {
 	local tries=${3:-200}
@@ -49,14 +49,14 @@ recipes()
 	sed -n "s/^# \\($1 .*\\)/\\1/p" "$page"
 }
 
-# Whether tracing works here: not without privileges, nor in most containers.
+# Whether tracing works here. It needs privileges, and does not work in most containers.
 bpftrace_works()
 {
 	command -v bpftrace >/dev/null && timeout 60 bpftrace -l "usdt:$LIB:bufpipe:close" 2>/dev/null | grep -q close &&
 		timeout 60 bpftrace -e "BEGIN { exit(); } usdt:$LIB:bufpipe:close { @ = count(); }" >/dev/null 2>&1
 }
 
-# Each recipe, with an end after a moment: a signal may come before the tracer is ready for it.
+# Each recipe, which ends by itself after a moment: a signal might come before the tracer is ready for it.
 bpftrace_recipes()
 {
 	local recipe status
@@ -86,7 +86,7 @@ traced_transfer()
 	"$bufpipe" send --lines "$name" <"$dir/fifo" &
 	sender=$!
 	exec 7>"$dir/fifo"
-	# The tracer may see nothing yet, so this is no more than patience.
+	# The tracer may not see anything yet, so this only waits a little.
 	eventually_said "$dir/trace" "$receiver sleep_begin" 30
 	echo message >&7
 	exec 7>&-
@@ -126,7 +126,7 @@ perf_recipes()
 
 	while read -r recipe; do
 		echo "$recipe"
-		# The events are the machine's. Somebody else may have made, or taken away, the same one.
+		# The events belong to the whole machine. Somebody else may have made or removed the same one.
 		(cd "$dir" && eval "timeout 60 $recipe") </dev/null >"$dir/out" 2>&1 || {
 			echo "skipped, status $?: $(tail -n 3 "$dir/out")"
 			perf probe -d 'sdt_bufpipe:sleep_end' >/dev/null 2>&1

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# The static library shows bufpipe_* alone: a program that has functions called as those inside links and works, also
-# with link-time optimization.  The headers are plain C11, and pkg-config needs no other package.
+# The static library exports bufpipe_* alone. A program whose functions have the same names as internal ones links and works, also
+# with link-time optimization. The headers are plain C11, and pkg-config needs no other package.
 #	static-library.sh LIBRARY INTERNAL-LIBRARY INCLUDE-DIRECTORY DIRECTORY-OF-PC MAP LIBRARIES CC...
 set -uo pipefail
 library=$1 internal=$2 include=$3 pc=$4 map=$5 libraries=$6
@@ -21,12 +21,12 @@ globals() {
 	nm -g --defined-only "$1" | awk 'NF == 3 && $2 ~ /[A-Z]/ { print $3 }' | sort -u
 }
 
-# What it shows is what the shared library exports.
+# It must export the same symbols as the shared library.
 globals "$library" >"$dir/shown"
 grep -oE 'bufpipe_[a-z_0-9]+' "$map" | sort -u >"$dir/exported"
 diff "$dir/exported" "$dir/shown" || fail "the static library shows other names than the shared one (>)"
 
-# Every name inside, as a function of the program's own.  The probes' section has one that is no name of C.
+# The program defines a function for each internal name. One name of the probes' section is not a name in C.
 {
 	echo '#include <bufpipe.h>'
 	echo '#include <stdlib.h>'
@@ -48,7 +48,7 @@ grep -q 'void lock_init' "$dir/own.c" || fail "no names were found in $internal"
 for lto in '' -flto; do
 	# shellcheck disable=SC2086 # lists of words
 	"${cc[@]}" $lto -O1 -I"$include" -o "$dir/own" "$dir/own.c" "$library" $libraries 2>"$dir/log" || {
-		# Not every installation has what the compiler needs for that.
+		# Not every installation has what the compiler needs for link-time optimization.
 		[ -n "$lto" ] && grep -qE 'plugin|LLVMgold' "$dir/log" && continue
 		cat "$dir/log"
 		fail "a program with names of its own does not link $lto"
@@ -57,7 +57,7 @@ for lto in '' -flto; do
 	"$dir/own" || fail "a program with names of its own does not run $lto: status $?"
 done
 
-# The headers, by themselves and in either order.
+# The headers must compile by themselves, and in either order.
 for standard in c11 c17 gnu11; do
 	for headers in bufpipe.h bufpipe_uring.h 'bufpipe.h bufpipe_uring.h' 'bufpipe_uring.h bufpipe.h'; do
 		for header in $headers; do
@@ -76,7 +76,7 @@ if command -v pkg-config >/dev/null; then
 		grep -q -- "$wanted" "$dir/flags" || fail "pkg-config --static does not name $wanted"
 	done
 fi
-# As a subproject that is linked in, with link-time optimization for all.
+# As a subproject that is linked statically, with link-time optimization.
 if command -v meson >/dev/null; then
 	mkdir -p "$dir/project/subprojects"
 	ln -s "$root" "$dir/project/subprojects/bufpipe"

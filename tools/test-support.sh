@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 # What the tests of the command use.  The directory of the test is $dir.
 
-# The test that runs, and how often one has failed.
+# The name of the test that runs, and how many checks have failed.
 test=
 failures=0
 

@@ -1,10 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Searches every model, and every mutant, which the search must reject.
-# With the argument 'long' also with larger bounds.
+# Checks every model, and every mutant, which the check must reject.
+# With the argument 'long', larger bounds are checked as well.
 set -u
 
-# One search: pass or reject, the model, and what to define.
+# One check: the result that is expected (pass or reject), the model, and what to define.
 one() {
 	want=$1 model=$2
 	shift 2
@@ -23,7 +23,7 @@ one() {
 	./pan >out 2>&1
 	states=$(sed -n 's/^ *\([0-9]*\) states, stored.*/\1/p' out)
 
-	# A claim about the model's own limits that fails is no rejection of what it models.
+	# If an assertion about the limits of the model itself fails, this does not reject the algorithm.
 	if grep -q 'assertion violated.*q_full' out || ! grep -q 'errors: [0-9]' out; then
 		echo "FAILED $name: the model broke"
 	elif grep -Eq '^pan:1: (invalid end state|assertion violated)' out; then

@@ -1,11 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# Runs test programs under a kernel of Debian 12, in a machine of their own without hardware acceleration:
+# Runs test programs under a kernel of Debian 12, in an emulated machine without hardware acceleration:
 #	run.sh BUILD-DIRECTORY [PROGRAM...]
-# Without names all that are in BUILD-DIRECTORY.  The kernel is 6.1, or that of the backports with OLD_KERNEL=6.12.  There,
-# memory is not promised beyond what there is, and io_uring is forbidden where the kernel can be told so (6.12).
-# Prints "ok NAME" or "FAILED NAME" for each; skips all, and says why, where the emulator or the kernel is not to be had.
-# A program whose tests all skip there is ok.
+# Without names, it runs all programs in BUILD-DIRECTORY. The kernel is 6.1; with OLD_KERNEL=6.12 it is the one of the
+# backports. In that machine overcommit is strict, and io_uring is forbidden if the kernel has a setting for that (6.12).
+# It prints "ok NAME" or "FAILED NAME" for each program. If the emulator or the kernel is missing, it skips all of them and
+# says why. A program is ok if all of its tests are skipped.
 set -uo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 build=$(realpath "$1")
@@ -28,7 +28,7 @@ command -v qemu-system-x86_64 >/dev/null || skip "no qemu-system-x86_64"
 mkdir -p "$work"
 kernel=$(find "$work/kernel/boot" -name 'vmlinuz-*' 2>/dev/null | head -1)
 if [ -z "$kernel" ]; then
-	# Only unpacked: to install it would change what this machine boots.
+	# The package is only unpacked. Installing it would change which kernel this machine boots.
 	kernel_package=$(apt-cache search "^linux-image-${version//./\\.}[.][0-9]+[-+][0-9a-z]+-cloud-amd64\$" 2>/dev/null | awk '{ print $1 }' | sort -V | tail -1)
 	[ -n "$kernel_package" ] || skip "no package of a $version kernel"
 	(cd "$work" && apt-get -qq download "$kernel_package") >&2 || skip "$kernel_package cannot be downloaded"
@@ -36,7 +36,7 @@ if [ -z "$kernel" ]; then
 	kernel=$(find "$work/kernel/boot" -name 'vmlinuz-*' | head -1)
 fi
 
-# All that is needed, in the memory file system that the kernel starts from.
+# Everything that is needed, in the memory file system from which the kernel starts.
 rm -rf "$work/root"
 mkdir -p "$work/root"/{tests,examples,bin,proc,sys,dev,tmp}
 "${CC:-cc}" -O1 -static -D_GNU_SOURCE -o "$work/root/init" "$root/tests/old-kernel/init.c" || exit 1
