@@ -371,7 +371,7 @@ static pid_t serve(bufpipe_listener_t *listener, rlim_t descriptors)
 	}
 }
 
-Test(hostile_meeting, silent_ones_keep_nobody_out_though_descriptors_are_few)
+Test(hostile_meeting, silent_clients_keep_nobody_out_although_descriptors_are_few)
 {
 	need_limits();
 	for (int wishes = 0; wishes < 2; wishes++) {

@@ -276,7 +276,7 @@ Test(hostile_memory, strays_without_end)
 	fill_and_receive(RECORD_MORE | 8, BUFPIPE_SHARED, false);
 }
 
-Test(hostile_memory, strays_of_the_dead)
+Test(hostile_memory, strays_of_a_dead_sender)
 {
 	fill_and_receive(RECORD_MORE | 8, 0, true);
 	fill_and_receive(RECORD_MORE | 8, BUFPIPE_SHARED, true);
@@ -378,7 +378,7 @@ Test(hostile_memory, beginnings_for_ever)
 	begin_for_ever(BUFPIPE_SHARED, false);
 }
 
-Test(hostile_memory, beginnings_of_the_dead)
+Test(hostile_memory, beginnings_of_a_dead_sender)
 {
 	begin_for_ever(0, true);
 	begin_for_ever(BUFPIPE_SHARED, true);

@@ -208,7 +208,7 @@ static void close_quickly(void *old)
 	close_with(ring_lingering_behind, *(int *)old);
 }
 
-Test(hostile_rights, a_bell_brings_a_lingering_socket_and_the_end_closes)
+Test(hostile_rights, the_doorbell_brings_a_lingering_socket_and_the_end_closes)
 {
 	on_each_kernel(close_quickly);
 }
@@ -235,7 +235,7 @@ static void discard(void *old)
 	wait_for_descriptors(before);
 }
 
-Test(hostile_rights, a_bell_brings_a_lingering_socket_and_is_discarded)
+Test(hostile_rights, the_doorbell_brings_a_lingering_socket_and_is_discarded)
 {
 	on_each_kernel(discard);
 }
@@ -255,7 +255,7 @@ static void receive(void *old)
 	bufpipe_close(victim);
 }
 
-Test(hostile_rights, a_bell_brings_a_lingering_socket_to_a_sleeper)
+Test(hostile_rights, the_doorbell_brings_a_lingering_socket_to_a_sleeper)
 {
 	on_each_kernel(receive);
 }

@@ -121,7 +121,7 @@ BOTH(hostile_set, wake_ups_and_packets_without_end)
 	resist_in_set(flags, flood_both);
 }
 
-BOTH(hostile_set, garbage_in_the_words_of_the_bell)
+BOTH(hostile_set, garbage_in_the_waiter_state)
 {
 	resist_in_set(flags, flood_flags);
 }

@@ -142,7 +142,7 @@ Test(hostile_socket, accept_returns_in_time_under_a_flood)
 	bufpipe_listener_close(listener);
 }
 
-Test(hostile_socket, greetings_of_wrong_length)
+Test(hostile_socket, handshake_packets_of_wrong_length)
 {
 	struct tally before = tally_now();
 	struct handshake good = handshake_make(WISHES);
@@ -168,7 +168,7 @@ Test(hostile_socket, greetings_of_wrong_length)
 	tally_assert(before, "after wrong lengths");
 }
 
-Test(hostile_socket, greetings_of_wrong_content)
+Test(hostile_socket, handshake_packets_of_wrong_content)
 {
 	const struct {
 		size_t offset;
@@ -205,7 +205,7 @@ Test(hostile_socket, greetings_of_wrong_content)
 		rogue_send(fd, &g, sizeof(g), NULL, 0);
 		accept_nobody(listener);
 		r = dismissed(fd);
-		cr_assert_eq(r, table[i].error, "greeting %zu: %d", i, r);
+		cr_assert_eq(r, table[i].error, "packet %zu: %d", i, r);
 		close(fd);
 	}
 	honest_visit(listener, address, NULL);

@@ -132,17 +132,17 @@ Test(hostile_words, position_flipped_during_the_call)
 /* The waiter states of both directions of the rogue. */
 static void set_bells(const struct duel *d, uint32_t flags, uint64_t raises, uint64_t wanted, uint32_t cpu)
 {
-	struct waiter_state *bells[2] = { &d->rogue->ours.control->send_waiter,
-					  &d->rogue->ours.control->recv_waiter };
+	struct waiter_state *states[2] = { &d->rogue->ours.control->send_waiter,
+					   &d->rogue->ours.control->recv_waiter };
 
 	for (int i = 0; i < 2; i++) {
-		atomic_store(&bells[i]->wanted, wanted);
-		atomic_store(&bells[i]->raises, raises);
-		atomic_store(&bells[i]->cpu, cpu);
-		atomic_store(&bells[i]->single, cpu);
-		atomic_store(&bells[i]->remote, (int32_t)cpu);
-		atomic_store(&bells[i]->clearing, -(int32_t)cpu);
-		atomic_store(&bells[i]->flags, flags);
+		atomic_store(&states[i]->wanted, wanted);
+		atomic_store(&states[i]->raises, raises);
+		atomic_store(&states[i]->cpu, cpu);
+		atomic_store(&states[i]->single, cpu);
+		atomic_store(&states[i]->remote, (int32_t)cpu);
+		atomic_store(&states[i]->clearing, -(int32_t)cpu);
+		atomic_store(&states[i]->flags, flags);
 	}
 }
 
@@ -183,7 +183,7 @@ Test(hostile_words, flags_always_up_cost_a_wake_up_and_no_message)
  * A peer that claims this without being remote costs the victim a longer pause, which the victim takes, and
  * no timeout.
  */
-Test(hostile_words, sender_that_claims_to_be_far_away_delays_nobody_for_long)
+Test(hostile_words, sender_that_claims_to_be_remote_delays_nobody_for_long)
 {
 	const struct bufpipe_options options = { .buffer_size = 1 << 20, .spin_ns = BUFPIPE_SPIN_ALWAYS };
 	struct duel d = duel_begin(0, &options);
@@ -242,7 +242,7 @@ static void flip_bells(const struct duel *d, uint64_t random)
  * Closes that are announced, registrations that come and go, and garbage. Life and messages are still what
  * the socket and the ring say.
  */
-Test(hostile_words, bells_flipped_during_the_call)
+Test(hostile_words, waiter_states_flipped_during_the_call)
 {
 	const struct bufpipe_options options = { .flags = BUFPIPE_DUPLEX };
 	struct duel d = duel_begin(1, &options);

@@ -149,7 +149,7 @@ Test(kill_fd, a_message_for_which_nobody_rang_comes_with_the_next)
 	fd = bufpipe_fd(ends[IN]);
 	cr_assert(fd >= 0);
 	cr_assert(waitpid(child_that(publish_and_die), &status, 0) > 0 && status == 0);
-	cr_assert(!readable(fd, 0), "the bell was rung: nothing is tested");
+	cr_assert(!readable(fd, 0), "the doorbell was rung: nothing is tested");
 	send_one();
 	cr_assert(readable(fd, 20000));
 	for (int i = 0; i < 2; i++)
@@ -179,7 +179,7 @@ Test(kill_fd, whoever_takes_a_lock_from_the_dead_rings)
 	cr_assert_eq(bufpipe_create(ends, &o), 0);
 	fd = bufpipe_fd(ends[IN]);
 	cr_assert(waitpid(child_that(die_in_its_turn), &status, 0) > 0 && status == 0);
-	cr_assert(!readable(fd, 0), "the bell was rung: nothing is tested");
+	cr_assert(!readable(fd, 0), "the doorbell was rung: nothing is tested");
 	/* It takes the lock and sends nothing. */
 	cr_assert_eq(bufpipe_reserve(ends[OUT], &room, 8, -1), 0);
 	cr_assert(readable(fd, 20000));

@@ -137,7 +137,7 @@ static void take(void *arg)
 	lock_drop(&s->lock, &habit);
 }
 
-Test(lock, of_an_owner_who_dies_wakes_who_waits)
+Test(lock, wakes_the_waiter_when_its_owner_dies)
 {
 	struct shared *s = shared_new();
 	struct child holder = holder_of(s);
@@ -240,7 +240,7 @@ static bool stepped_aside(const struct shared *s)
 	return s->lock.changes & LOCK_ASIDE;
 }
 
-Test(lock, one_that_goes_on_for_long_lets_a_sleeper_in_once)
+Test(lock, is_left_to_a_sleeper_once_by_an_owner_that_takes_it_again_and_again)
 {
 	struct shared *s = shared_new();
 	struct child child;

@@ -7,7 +7,7 @@
 
 #include <sys/mman.h>
 
-SUITE(ahead);
+SUITE(prefetch);
 
 /* As where no cache is shared. The next step clears, whether or not clearing was measured. */
 static void let_clear(struct rig *rig, bool measured)
@@ -344,7 +344,7 @@ Test(prefetch, clearing_pays_if_it_beats_asking_by_half)
 	check(is_remote(&waiter) && !pays(&waiter));
 }
 
-Test(prefetch, one_wrong_measurement_changes_nothing_that_was_sure)
+Test(prefetch, one_wrong_measurement_does_not_change_a_sure_result)
 {
 	const int64_t slow = 10000, quick = 1;
 	struct waiter_state waiter = { 0 };
@@ -362,7 +362,7 @@ Test(prefetch, one_wrong_measurement_changes_nothing_that_was_sure)
 }
 
 /* This holds whatever a co-owner has written there. */
-Test(prefetch, votes_go_over_no_end)
+Test(prefetch, votes_do_not_overflow)
 {
 	const int32_t ends[] = { INT32_MIN, INT32_MAX };
 

@@ -11,7 +11,7 @@
 
 #include <sys/mman.h>
 
-SUITE(turn);
+SUITE(quick_lock);
 
 static struct lock_habit habit;
 
@@ -50,7 +50,7 @@ static void leave(struct shared *s)
 	lock_drop(&s->lock, &habit);
 }
 
-Test(quick_lock, is_one_at_a_time)
+Test(quick_lock, has_one_owner_at_a_time)
 {
 	struct shared *s = shared_new();
 
@@ -87,7 +87,7 @@ static void count(void *arg)
 	}
 }
 
-Test(quick_lock, is_had_by_one_of_many_threads_and_processes)
+Test(quick_lock, excludes_many_threads_and_processes)
 {
 	struct shared *s = shared_new();
 	struct child children[2];
@@ -189,7 +189,7 @@ Test(quick_lock, of_a_dead_owner_goes_to_the_next)
 	munmap(s, 4096);
 }
 
-Test(quick_lock, of_an_owner_who_dies_wakes_the_one_that_waits)
+Test(quick_lock, wakes_the_waiter_when_its_owner_dies)
 {
 	struct shared *s = shared_new();
 	struct child owner = owner_of(s);
@@ -212,7 +212,7 @@ static void claim_for_ever(void *arg)
 		pause();
 }
 
-Test(quick_lock, that_was_claimed_by_the_dead_is_free_with_the_lock)
+Test(quick_lock, claimed_by_an_owner_that_died_is_free_with_the_robust_lock)
 {
 	struct shared *s = shared_new();
 	struct child child = child_start(claim_for_ever, s);

@@ -25,7 +25,7 @@ static void lead(void *arg)
 	lock_drop(o->end->lead_lock, &o->end->lead_habit);
 }
 
-Test(record, comes_to_who_waits_briefly_whoever_has_the_lead)
+Test(record, comes_to_a_brief_waiter_whoever_has_the_lead)
 {
 	bufpipe_t *ends[2];
 	struct other other = { 0 };

@@ -122,7 +122,7 @@ Test(ring, catches_up_with_a_tail_that_was_left_behind)
 }
 
 /* A co-owner died before the commit word and left part of a payload. Nothing was sent. */
-Test(ring, goes_on_where_nothing_was_published)
+Test(ring, is_written_again_where_nothing_was_published)
 {
 	for (const uint64_t *start = starts; start < starts + STARTS; start++) {
 		for (uint64_t half_done = 8; half_done < DATA; half_done += 88) {
@@ -143,7 +143,7 @@ Test(ring, goes_on_where_nothing_was_published)
 }
 
 /* These lines belong to the receiver until the sender writes them. */
-Test(ring, is_not_read_by_who_reserves)
+Test(ring, is_not_read_by_a_sender_that_reserves)
 {
 	struct rig rig;
 

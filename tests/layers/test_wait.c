@@ -314,7 +314,7 @@ Test(waiting, leaves_no_flag_up)
 }
 
 /* A futex word of 32 bits repeats in the end. Only a change of it counts. */
-Test(waiting, counter_of_events_goes_over_its_end)
+Test(waiting, event_count_wraps)
 {
 	for (int i = 0; i < 2; i++) {
 		struct waiter waiter = { .to = 100 };

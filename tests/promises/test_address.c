@@ -224,7 +224,7 @@ static void be_a_service(void *arg)
 	bufpipe_listener_close(listener);
 }
 
-Test(address, what_a_service_manager_passed)
+Test(address, a_socket_that_a_service_manager_passed)
 {
 	struct child child = child_start(be_a_service, NULL);
 	int64_t patience = clock_ns() + PLENTY;
@@ -246,7 +246,7 @@ Test(address, what_a_service_manager_passed)
 	child_join(&child);
 }
 
-Test(address, of_no_known_form_is_refused)
+Test(address, of_an_unknown_form_is_refused)
 {
 	static const char *const bad[] = { "", "name", "fd:", "fd:x", "fd:-1", "fd:3x", "fd:99999999999999",
 					   "@" };
@@ -286,7 +286,7 @@ Test(address, a_stale_socket_is_replaced)
 	check(!exists(path));
 }
 
-Test(address, a_live_one_and_what_is_no_socket_are_not)
+Test(address, a_live_socket_and_a_file_that_is_no_socket_are_not_replaced)
 {
 	bufpipe_listener_t *listener = listen_at(path);
 	bufpipe_listener_t *second = NULL;
@@ -304,7 +304,7 @@ Test(address, a_live_one_and_what_is_no_socket_are_not)
 	check(exists(path) && !second);
 }
 
-Test(address, a_file_that_is_no_longer_ours_stays)
+Test(address, a_file_that_belongs_to_somebody_else_by_now_stays)
 {
 	bufpipe_listener_t *listener = listen_at(path);
 
@@ -314,7 +314,7 @@ Test(address, a_file_that_is_no_longer_ours_stays)
 	check(exists(path));
 }
 
-Test(address, where_nobody_listens_is_said)
+Test(address, without_a_listener_is_an_error_of_its_own)
 {
 	bufpipe_t *end;
 
@@ -324,7 +324,7 @@ Test(address, where_nobody_listens_is_said)
 	check_eq(bufpipe_connect(&end, path, NULL, PLENTY), -ECONNREFUSED);
 }
 
-Test(address, a_listener_that_says_nothing_takes_the_connector_s_time_only)
+Test(address, a_silent_listener_costs_the_connector_no_more_than_its_timeout)
 {
 	int fd = listening_socket(SOCK_SEQPACKET);
 	bufpipe_t *end;
@@ -348,7 +348,7 @@ static void connect_blocked(void *arg)
 	*(int *)arg = bufpipe_connect(&end, path, NULL, PLENTY);
 }
 
-Test(address, a_listener_that_closes_refuses_who_waits)
+Test(address, a_listener_that_closes_refuses_waiting_clients)
 {
 	bufpipe_listener_t *listener = listen_at(path);
 	struct thread thread;
@@ -362,7 +362,7 @@ Test(address, a_listener_that_closes_refuses_who_waits)
 	check_eq(result, -ECONNRESET);
 }
 
-Test(address, accept_keeps_its_time)
+Test(address, accept_ends_by_its_timeout)
 {
 	bufpipe_listener_t *listener = listen_at(path);
 	struct pollfd p = { .fd = bufpipe_listener_fd(listener), .events = POLLIN };

@@ -103,7 +103,7 @@ Test(create, duplex_ends_go_both_ways)
 	pipe_close(ends);
 }
 
-Test(create, static_pipe_says_its_objects)
+Test(create, static_pipe_reports_size_and_count_of_its_objects)
 {
 	struct bufpipe_options options = { .object_size = 24, .object_count = 7 };
 	struct bufpipe_info info;
@@ -152,7 +152,7 @@ Test(create, memory_hints_still_give_a_working_pipe)
 	}
 }
 
-Test(create, locked_pipe_works_or_says_why_not)
+Test(create, locked_pipe_works_or_returns_a_documented_error)
 {
 	struct bufpipe_options options = { .flags = BUFPIPE_LOCKED };
 	bufpipe_t *ends[2];
@@ -308,7 +308,7 @@ Test(create, a_thousand_times_leaves_nothing)
 	}
 }
 
-Test(create, an_end_that_is_not_handed_over_keeps_one_descriptor)
+Test(create, an_end_without_hand_over_keeps_one_descriptor)
 {
 	const struct bufpipe_options options = { .flags = BUFPIPE_NO_HANDOVER };
 	int before = descriptors_open();

@@ -197,7 +197,7 @@ static void send_without_descriptors(void *arg)
 }
 
 /* One holder closes its descriptors by mistake. For the others the stream goes on. */
-Test(ending, who_closed_its_descriptors_does_not_end_the_stream_for_all)
+Test(ending, a_holder_that_closed_its_descriptors_does_not_end_the_stream_for_all)
 {
 	struct bufpipe_options options = { .flags = BUFPIPE_SHARED };
 	struct child child;

@@ -110,7 +110,7 @@ static void start(void *arg)
 	bufpipe_listener_close(listener);
 }
 
-Test(listener, of_many_that_start_at_a_stale_socket_one_wins)
+Test(listener, one_of_many_that_start_at_a_stale_socket_wins)
 {
 	const struct bufpipe_options patient = { .flags = BUFPIPE_WAIT_FOR_LISTENER };
 	struct race *race = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -166,7 +166,7 @@ static void listen_interruptibly(void *arg)
 }
 
 /* Another process of the same program was stopped while it began to listen. */
-Test(listener, a_lock_that_is_kept_is_not_waited_for_for_long)
+Test(listener, a_lock_that_a_stopped_process_keeps_is_not_waited_for_long)
 {
 	int fd = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	int64_t begin = clock_ns();
@@ -297,7 +297,7 @@ static void be_refused(void *arg)
 }
 
 /* A worker that knows nothing of the listener has inherited its descriptors. */
-Test(listener, one_that_its_owner_closed_is_closed_whoever_inherited_it)
+Test(listener, a_close_by_its_owner_closes_it_although_others_inherited_it)
 {
 	char name[64];
 	const char *addresses[] = { name, path };

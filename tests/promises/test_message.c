@@ -103,7 +103,7 @@ Test(message, generic_pipe_holds_its_bytes)
 	}
 }
 
-Test(message, of_buffer_size_fits_a_try_at_any_place)
+Test(message, of_buffer_size_can_be_sent_by_a_try_at_any_position)
 {
 	static char sent[5000];
 	static char got[5000];

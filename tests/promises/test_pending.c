@@ -83,7 +83,7 @@ static struct child start_unfinished(bufpipe_listener_t *listener, void (*run)(v
 }
 
 /* The client has its pipe and says nothing more. This does not count as silence. */
-Test(pending, who_has_finished_is_kept_however_late_the_server_comes)
+Test(pending, a_client_that_has_its_pipe_is_kept_however_late_the_server_comes)
 {
 	bufpipe_listener_t *listener = listen_there();
 	struct child visitor = start_unfinished(listener, visit);
@@ -139,7 +139,7 @@ static int exhaust(int held[])
 	return n;
 }
 
-Test(pending, out_of_descriptors_it_says_so_once_and_waits)
+Test(pending, a_listener_without_descriptors_says_so_once_and_waits)
 {
 	bufpipe_listener_t *listener = listen_there();
 	struct pollfd p = { .fd = bufpipe_listener_fd(listener), .events = POLLIN };
@@ -178,7 +178,7 @@ Test(pending, out_of_descriptors_it_says_so_once_and_waits)
 }
 
 /* A client that has its pipe waits for our side, even if descriptors run out in between. */
-Test(pending, who_has_finished_is_kept_when_descriptors_run_out)
+Test(pending, a_client_that_has_its_pipe_is_kept_when_descriptors_run_out)
 {
 	bufpipe_listener_t *listener = listen_there();
 	struct child child;

@@ -19,7 +19,7 @@ static void let_go_of_out(void *arg)
 	bufpipe_close(ends[IN]);
 }
 
-Test(process, a_child_that_lets_go_first_ends_nothing)
+Test(process, a_child_that_closes_first_does_not_end_the_stream)
 {
 	struct child child;
 	bufpipe_t *ends[2];
@@ -42,7 +42,7 @@ static void send_late(void *arg)
 	say(ends[OUT], "from the child");
 }
 
-Test(process, a_parent_that_lets_go_first_ends_nothing)
+Test(process, a_parent_that_closes_first_does_not_end_the_stream)
 {
 	struct child child;
 	bufpipe_t *ends[2];
@@ -185,7 +185,7 @@ static void become_another(void *arg)
 	check(!"exec");
 }
 
-Test(process, exec_lets_go)
+Test(process, exec_closes_the_ends)
 {
 	struct child child;
 	bufpipe_t *ends[2];
@@ -206,7 +206,7 @@ static void exit_without_close(void *arg)
 	exit(0);
 }
 
-Test(process, exit_lets_go_as_close_does)
+Test(process, exit_closes_the_ends)
 {
 	struct child child;
 	bufpipe_t *ends[2];

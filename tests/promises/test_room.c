@@ -258,7 +258,7 @@ static void count_up(void *arg)
 	}
 }
 
-Test(room, a_set_stands_in_the_loop_of_somebody_else)
+Test(room, a_set_works_in_the_loop_of_another_library)
 {
 	int epoll = epoll_create1(EPOLL_CLOEXEC);
 	struct epoll_event event = { .events = EPOLLIN };

@@ -275,7 +275,7 @@ static void live_as_a_child(void *arg)
 	pipe_close(f->ends[1]);
 }
 
-BOTH(set_change, a_child_drops_the_set_and_makes_its_own_and_the_parents_goes_on)
+BOTH(set_change, a_child_makes_a_set_of_its_own_and_the_parents_goes_on)
 {
 	for (int close_first = 0; close_first < 2; close_first++) {
 		struct family f = { .flags = flags, .set = set_open(flags), .close_first = close_first };

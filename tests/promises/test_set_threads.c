@@ -44,7 +44,7 @@ static void wait_once_and_get_stuck(void *arg)
 	check_eq(status, 0);
 }
 
-BOTH(set_threads, one_that_waited_before_and_is_stuck_delays_no_other)
+BOTH(set_threads, a_thread_that_waited_before_and_is_stuck_delays_no_other)
 {
 	struct stuck stuck = { .set = set_open(flags) };
 	struct thread thread;

@@ -335,7 +335,7 @@ static void peek_and_stay(void *arg)
 }
 
 /* A holder dies during its turn. The next one goes on, and nothing is lost, doubled or torn. */
-Test(shared, a_co_owner_killed_in_his_turn_stops_nobody)
+Test(shared, a_co_owner_killed_in_its_turn_stops_nobody)
 {
 	for (int peeks = 0; peeks < 2; peeks++) {
 		bufpipe_t *ends[3];
@@ -364,7 +364,7 @@ Test(shared, a_co_owner_killed_in_his_turn_stops_nobody)
 }
 
 /* The sleeper that has the lead is killed. The one that waits behind it takes over. */
-Test(shared, a_co_owner_killed_in_his_sleep_hands_on_the_lead)
+Test(shared, a_co_owner_killed_in_its_sleep_hands_on_the_lead)
 {
 	for (int sends = 0; sends < 2; sends++) {
 		struct caller caller = { .sends = sends, .timeout = PLENTY };

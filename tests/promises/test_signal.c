@@ -117,14 +117,14 @@ static void gives_way(struct job job, unsigned flags, enum asleep how)
  * The call sleeps on the socket only. On its way there a handler may run between two sleeps, and could end
  * neither.
  */
-Test(signals, an_interruptible_call_gives_way)
+Test(signals, a_handler_ends_an_interruptible_call)
 {
 	share_counter();
 	for (int i = 0; i < 4; i++)
 		gives_way((struct job){ .sends = i & 1, .restart = i & 2 }, 0, ASLEEP_SOCKET);
 }
 
-Test(signals, an_interruptible_shared_call_gives_way)
+Test(signals, a_handler_ends_an_interruptible_call_of_a_shared_end)
 {
 	share_counter();
 	for (int i = 0; i < 4; i++)
@@ -135,7 +135,7 @@ Test(signals, an_interruptible_shared_call_gives_way)
  * The second sleeper waits for its turn behind the first. It notices nothing of the signal, and gets its
  * turn.
  */
-Test(signals, a_handler_does_not_disturb_who_waits_for_a_co_owner)
+Test(signals, a_handler_does_not_end_a_wait_for_a_co_owner)
 {
 	share_counter();
 	for (int sends = 0; sends < 2; sends++) {

@@ -77,7 +77,7 @@ static void cancel(bufpipe_t *ends[2])
 	check_eq(bufpipe_next(ends[IN], 0), -EAGAIN);
 }
 
-Test(zerocopy, a_cancelled_message_never_was)
+Test(zerocopy, a_cancelled_message_is_never_seen)
 {
 	in_both_modes(cancel);
 }
