@@ -29,9 +29,11 @@ report() {
 export DEB_BUILD_OPTIONS="nocheck parallel=2" LC_ALL=C.UTF-8
 # The package is for the Python of the system, even if another one comes first in PATH.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+# One copy for both builds, because somebody may edit the sources meanwhile.
+git -C "$root" ls-files -z | (cd "$root" && xargs -0 tar -c --ignore-failed-read) >"$temporary/sources.tar"
 for build in "${builds[@]}"; do
 	mkdir -p "$temporary/$build/bufpipe"
-	git -C "$root" ls-files -z | (cd "$root" && xargs -0 tar -c --ignore-failed-read) | tar -x -C "$temporary/$build/bufpipe"
+	tar -x -f "$temporary/sources.tar" -C "$temporary/$build/bufpipe"
 	(cd "$temporary/$build/bufpipe" && dpkg-buildpackage -us -uc -b) >"$temporary/$build.log" 2>&1 || {
 		tail -n 60 "$temporary/$build.log"
 		report 1 "dpkg-buildpackage"
