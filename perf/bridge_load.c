@@ -55,7 +55,7 @@ static void check(natsStatus status, const char *what)
 		fail(what, natsStatus_GetText(status));
 }
 
-/* at_once: libnats otherwise lets messages wait for others, up to a millisecond. */
+/* at_once: without it, libnats may hold messages back for up to a millisecond. */
 static natsConnection *connect_plain(const char *url, bool at_once)
 {
 	natsOptions *options;
@@ -83,10 +83,10 @@ static bufpipe_t *connect_pipe(const char *address, unsigned flags)
 	return NULL;
 }
 
-/* What both receivers do with a message: the sender's clock stands in it. */
+/* What both receivers do with a message, which contains the sender's clock. */
 struct tally {
 	uint64_t seen;
-	int64_t first_ns; /* when the first was sent */
+	int64_t first_ns; /* when the first message was sent */
 	int64_t *times;
 };
 

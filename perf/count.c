@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* For perf/count: sends and receives N messages of 64 bytes in one thread, on a pipe with these flags. */
+/*
+ * perf/count runs this program. It sends and receives N messages of 64 bytes in one thread, on a pipe with
+ * these flags.
+ */
 #include <bufpipe.h>
 #include <stdlib.h>
 

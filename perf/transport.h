@@ -17,22 +17,22 @@
 enum side { SIDE_LEAD, SIDE_ECHO };
 
 enum {
-	/* It spins, and so is no subject for the idle and the low-rate case. */
+	/* It spins, so it does not take part in the idle case and in the case of a low rate. */
 	TRANSPORT_SPINS = 1 << 0,
-	/* The others are compared with it: the lower bound of a round trip, or of a stream. */
+	/* The others are compared with it: it is the lower bound of a round trip, or of a stream. */
 	TRANSPORT_FLOOR_TRIP = 1 << 1,
 	TRANSPORT_FLOOR_STREAM = 1 << 2,
-	/* It can hold one message only, which makes a stream of it meaningless. */
+	/* It can hold only one message, so a stream through it would mean nothing. */
 	TRANSPORT_NO_STREAM = 1 << 3,
-	/* In the exchanges of two it runs only when it is asked for by name, or with --all or --full. */
+	/* In the exchanges of two processes it runs only if it is named, or with --all or --full. */
 	TRANSPORT_EXTRA = 1 << 4,
 	/* Many processes may share each side. */
 	TRANSPORT_MANY = 1 << 5,
-	/* Many pipes into one receiver, by send_to and recv_any, and nothing else. */
+	/* It joins many pipes with one receiver, by send_to and recv_any, and can do nothing else. */
 	TRANSPORT_SET = 1 << 6,
 };
 
-/* What the transport is to be good for. */
+/* What the transport will have to carry. */
 struct shape {
 	size_t len;     /* of every message, at least 8 */
 	size_t ring;    /* bytes in flight in each direction */

@@ -22,7 +22,7 @@
 #define MARKS     (MARK_END | MARK_LAST)
 
 #define LEN_MAX 256
-/* Longer than anybody spins. */
+/* Longer than any transport spins. */
 #define FALL_ASLEEP_NS 150000
 /* The same for very many pipes that have all been used. */
 #define SETTLE_NS 200000000
@@ -170,7 +170,7 @@ static int trip(struct gather *g, unsigned which)
 	return err;
 }
 
-/* What is worth a look at the clock: some trips, or a message into each pipe. */
+/* How many trips, or how many messages into each pipe, are made between two looks at the clock. */
 static int burst(struct gather *g)
 {
 	int err = 0;

@@ -28,7 +28,7 @@
 	(UINT64_C(1) << 60) /* set by the echo, so that no side can take its own message for the other's */
 #define MARKS (MARK_BEGIN | MARK_END | MARK_LAST)
 
-/* Longer than anybody spins. */
+/* Longer than any transport spins. */
 #define FALL_ASLEEP_NS 200000
 
 struct worker {
@@ -176,8 +176,8 @@ static int begin(struct worker *w)
 }
 
 /*
- * A clock that is read for each round trip would be part of the shortest ones,
- * so the distribution has a part of the time to itself.
+ * Reading the clock costs as much as a part of the shortest round trips. So the distribution is measured in a
+ * part of the time of its own.
  */
 static int time_trips(struct worker *w)
 {
@@ -400,7 +400,7 @@ static int prepare(struct worker *w, enum side side)
 	if (!w->buf)
 		return fail(w, -ENOMEM, "malloc");
 	memset(w->buf, 0x5a, w->len);
-	/* A sleep is to end when it should, not up to 50 us later. */
+	/* A sleep should end when it is due, and not up to 50 us later. */
 	if (prctl(PR_SET_TIMERSLACK, 1UL))
 		return fail(w, -errno, "timer slack");
 	return 0;
