@@ -105,7 +105,7 @@ static int await_offer(int socket, const struct sleeper *sleeper)
 {
 	int r;
 
-	if (sleeper->deadline != TIME_TRY && sleep_spared(socket, sleeper->deadline))
+	if (sleep_spared(sleeper, socket))
 		return 0;
 	do
 		r = sleep_until(sleeper, socket, TIME_FOREVER, socket);
@@ -173,6 +173,7 @@ int bufpipe_connect(bufpipe_t **pipe, const char *address, const struct bufpipe_
 		return -EINVAL;
 	for_listener = checked.flags & BUFPIPE_WAIT_FOR_LISTENER;
 	s = sleeper_begin(deadline, checked.flags & BUFPIPE_INTERRUPTIBLE);
+	s.at_once = checked.spin_ns == BUFPIPE_NO_SPIN;
 	do
 		r = connect_once(&made, address, options, for_listener, &s);
 	while (r == -ECONNRESET && for_listener && deadline != TIME_TRY &&

@@ -244,7 +244,7 @@ static int accept_until(struct bufpipe_listener *l, bufpipe_t **pipe, const stru
 			return -ETIMEDOUT;
 		if (r == 0)
 			continue;
-		if (pending_answers_soon(l, now) && sleep_spared(l->epoll, s->deadline))
+		if (pending_answers_soon(l, now) && sleep_spared(s, l->epoll))
 			continue;
 		r = sleep_until(s, l->epoll, pending_next(l), -1);
 		if (r < 0 && r != -ETIMEDOUT)
@@ -284,6 +284,7 @@ int bufpipe_accept(bufpipe_listener_t *l, bufpipe_t **pipe, int64_t timeout_ns)
 	if (!l || !pipe || !timeout_valid(timeout_ns))
 		return -EINVAL;
 	s = sleeper_begin(deadline, l->options.flags & BUFPIPE_INTERRUPTIBLE);
+	s.at_once = l->options.spin_ns == BUFPIPE_NO_SPIN;
 	r = make_ours(l);
 	if (r == 0) {
 		set_timer(l, TIME_FOREVER);

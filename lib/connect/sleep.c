@@ -40,15 +40,17 @@ static int sleep_cancellable(const struct sleeper *s, struct pollfd *p, const st
 	return n;
 }
 
-bool sleep_spared(int fd, int64_t deadline)
+bool sleep_spared(const struct sleeper *s, int fd)
 {
 	struct pollfd p = { .fd = fd, .events = POLLIN };
 	int64_t end = time_now() + SLEEP_BRIEF;
 
+	if (s->at_once || s->deadline == TIME_TRY)
+		return false;
 	do {
 		if (ppoll(&p, 1, &(struct timespec){ 0 }, NULL) > 0)
 			return true;
-	} while (!backoff_crowded() && backoff_pause(deadline) && time_now() < end);
+	} while (!backoff_crowded() && backoff_pause(s->deadline) && time_now() < end);
 	return false;
 }
 

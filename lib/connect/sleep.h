@@ -16,6 +16,7 @@
 struct sleeper {
 	int64_t deadline;   /* of the whole call */
 	bool interruptible; /* a signal handler ends the call */
+	bool at_once;       /* BUFPIPE_NO_SPIN: never look before a sleep */
 	int cancel_state;   /* of the thread before the call */
 };
 
@@ -29,8 +30,11 @@ void sleeper_end(const struct sleeper *sleeper);
  */
 #define SLEEP_BRIEF 60000
 
-/* Looks for that long, unless another program wants the CPU.  Returns whether the descriptor is readable. */
-bool sleep_spared(int fd, int64_t deadline);
+/*
+ * Looks for that long, unless another program wants the CPU or the call does not wait.
+ * Returns whether the descriptor is readable.
+ */
+bool sleep_spared(const struct sleeper *sleeper, int fd);
 
 /*
  * Sleeps until the descriptor is readable, or until the time 'until' or the deadline
