@@ -234,6 +234,8 @@ int64_t pending_next(const struct bufpipe_listener *l)
 {
 	int64_t next = l->paused ? l->retry : TIME_FOREVER;
 
+	if (l->unread.n)
+		next = time_sooner(next, l->unread.next);
 	for (int i = 0; i < PENDING_MAX; i++) {
 		const struct pending *p = &l->pending[i];
 
@@ -245,8 +247,10 @@ int64_t pending_next(const struct bufpipe_listener *l)
 
 int pending_expire(struct bufpipe_listener *l, bufpipe_t **pipe)
 {
-	int64_t latest = time_now() - PATIENCE;
+	int64_t now = time_now();
+	int64_t latest = now - PATIENCE;
 
+	unread_release(&l->unread, now);
 	for (int i = 0; i < PENDING_MAX; i++) {
 		struct pending *p = &l->pending[i];
 

@@ -65,7 +65,7 @@ struct bufpipe_listener {
 int pending_admit(struct bufpipe_listener *listener, bufpipe_t **pipe);
 /* A connector has sent something or has hung up.  What it does wrong ends only its own handshake. */
 int pending_advance(struct bufpipe_listener *listener, struct pending *pending, bufpipe_t **pipe);
-/* Drops the connectors that have been silent for too long. */
+/* Drops the connectors that have been silent for too long, and the unread offers that are no more. */
 int pending_expire(struct bufpipe_listener *listener, bufpipe_t **pipe);
 
 /* Whether a connector has just got our offer, so that its answer is worth waiting for without a sleep. */

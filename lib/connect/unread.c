@@ -48,18 +48,33 @@ bool unread_keep(struct unread *u, int socket, uid_t uid)
 		return false;
 	if (u->n == UNREAD_MAX || count_of(u, uid) > UNREAD_OF_USER)
 		return false;
+	if (u->n == 0)
+		u->next = time_now() + UNREAD_LOOK;
 	u->at[u->n].socket = socket;
 	u->at[u->n++].uid = uid;
 	return true;
 }
 
-bool unread_too_many(struct unread *u, uid_t uid, int waiting)
+static void release(struct unread *u)
 {
 	/* From the end, because drop moves the last entry into the free place. */
 	for (int i = u->n; i-- > 0;) {
 		if (!is_unread(u->at[i].socket))
 			drop(u, i);
 	}
+}
+
+void unread_release(struct unread *u, int64_t now)
+{
+	if (u->n == 0 || now < u->next)
+		return;
+	u->next = now + UNREAD_LOOK;
+	release(u);
+}
+
+bool unread_too_many(struct unread *u, uid_t uid, int waiting)
+{
+	release(u);
 	return count_of(u, uid) + waiting >= UNREAD_OF_USER;
 }
 

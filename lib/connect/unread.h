@@ -12,17 +12,22 @@
 #ifndef BUFPIPE_CONNECT_UNREAD_H
 #define BUFPIPE_CONNECT_UNREAD_H
 
+#include "base/sys.h"
+
 #include <stdbool.h>
 #include <sys/types.h>
 
 /* How many offers one user may leave unread, and how many are remembered for all users. */
 #define UNREAD_OF_USER 64
 #define UNREAD_MAX     256
+/* How often to look whether kept offers were read, where no new client is a reason to. */
+#define UNREAD_LOOK (5 * NSEC_PER_SEC)
 /* With a lower limit of descriptors, a listener has none to spare for this. */
 #define UNREAD_LEAST_LIMIT 1024
 
 struct unread {
 	int n;
+	int64_t next; /* when to look again, if n is not 0 */
 	struct {
 		int socket;
 		uid_t uid;
@@ -31,6 +36,9 @@ struct unread {
 
 /* Takes the socket of a connector that is dropped, after its shutdown.  If false, the caller closes it. */
 bool unread_keep(struct unread *unread, int socket, uid_t uid);
+
+/* Closes the sockets of offers that have been read, or whose reader is gone, if it is time to look. */
+void unread_release(struct unread *unread, int64_t now);
 
 /*
  * Whether this user has left too many offers unread, together with those that lie in
