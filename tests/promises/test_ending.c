@@ -445,10 +445,10 @@ Test(ending, one_process_may_close_its_two_ends_in_any_order)
 	}
 }
 
-/* How a call that may wait ends if the other side was closed just before. */
-static int64_t time_to_notice(unsigned direction, bool of_many)
+/* How a call that may wait ends if the other side was closed, or stopped, just before. */
+static int64_t time_to_notice(unsigned direction, bool of_many, unsigned flags, bool by_stop)
 {
-	struct bufpipe_options options = { .spin_ns = BUFPIPE_NO_SPIN, .buffer_size = 4096 };
+	struct bufpipe_options options = { .spin_ns = BUFPIPE_NO_SPIN, .buffer_size = 4096, .flags = flags };
 	struct bufpipe_pollfd asked = { .events = direction == IN ? BUFPIPE_IN : BUFPIPE_OUT };
 	char message[64] = { 0 };
 	bufpipe_t *ends[2];
@@ -460,7 +460,10 @@ static int64_t time_to_notice(unsigned direction, bool of_many)
 		fill_up(ends[OUT], sizeof(message));
 	else
 		check_eq(bufpipe_recv(ends[IN], message, sizeof(message), 0), -EAGAIN);
-	bufpipe_close(ends[!direction]);
+	if (by_stop)
+		check_eq(bufpipe_stop(ends[!direction]), 0);
+	else
+		bufpipe_close(ends[!direction]);
 	begin = clock_ns();
 	if (of_many) {
 		check_eq(bufpipe_wait(&asked, 1, PLENTY), 1);
@@ -472,23 +475,38 @@ static int64_t time_to_notice(unsigned direction, bool of_many)
 	}
 	begin = clock_ns() - begin;
 	bufpipe_close(ends[direction]);
+	if (by_stop)
+		bufpipe_close(ends[!direction]);
 	return begin;
 }
 
 /*
- * A death may be noticed 100 ms late, a close may not. One of many attempts must be quick; the machine may
+ * A death may be noticed 100 ms late, a close or a stop may not. One of many attempts must be quick; the machine may
  * hold up the others.
  */
-Test(ending, a_close_just_before_the_wait_is_noticed_at_once)
+static void notice_at_once(unsigned flags, bool by_stop)
 {
 	for (int i = 0; i < 4; i++) {
 		int64_t least = PLENTY;
 
 		for (int tries = 0; tries < 50 && least > 50 * MSEC; tries++) {
-			int64_t took = time_to_notice(i % 2, i / 2);
+			int64_t took = time_to_notice(i % 2, i / 2, flags, by_stop);
 
 			least = took < least ? took : least;
 		}
 		check(least <= 50 * MSEC);
 	}
+}
+
+Test(ending, a_close_just_before_the_wait_is_noticed_at_once)
+{
+	notice_at_once(0, false);
+	notice_at_once(BUFPIPE_DUPLEX, false);
+}
+
+Test(ending, a_stop_just_before_the_wait_is_noticed_at_once)
+{
+	notice_at_once(0, true);
+	notice_at_once(BUFPIPE_DUPLEX, true);
+	notice_at_once(BUFPIPE_DUPLEX | BUFPIPE_SHARED, true);
 }

@@ -229,14 +229,65 @@ Test(memory, provided_where_the_advice_is_refused)
 	}
 }
 
+static void connect_and_say(void *arg)
+{
+	struct bufpipe_options options = { .flags = BUFPIPE_SHARED };
+	bufpipe_t *pipe;
+
+	check_eq(bufpipe_connect(&pipe, arg, &options, PLENTY), 0);
+	say(pipe, "whole");
+	bufpipe_close(pipe);
+}
+
+/* What asks for memory page by page stores to each page, and must not touch what is there already. */
+static void meet_with(void *arg)
+{
+	struct bufpipe_options options = { .flags = BUFPIPE_SHARED | *(const unsigned *)arg };
+	struct forbidden advice = { .call = SYS_madvise, .error = EINVAL };
+	bufpipe_listener_t *listener;
+	struct child child;
+	bufpipe_t *pipe;
+	bufpipe_t *again;
+	char address[64];
+	int sockets[2];
+
+	forbid(&advice, 1);
+	snprintf(address, sizeof(address), "@bufpipe-test-memory-%d", getpid());
+	check_eq(bufpipe_listen(&listener, address, &options), 0);
+	child = child_start(connect_and_say, address);
+	check_eq(bufpipe_accept(listener, &pipe, PLENTY), 0);
+	/* Whoever receives the end checks what the control page says. */
+	sockets_open(sockets, SOCK_SEQPACKET);
+	check_eq(bufpipe_send_end(sockets[0], pipe), 0);
+	check_eq(bufpipe_recv_end(sockets[1], &again), 0);
+	hear(again, "whole");
+	bufpipe_close(again);
+	bufpipe_close(pipe);
+	sockets_close(sockets);
+	child_join(&child);
+	bufpipe_listener_close(listener);
+}
+
+Test(memory, provided_to_a_listener_where_the_advice_is_refused)
+{
+	unsigned flags[] = { 0, BUFPIPE_PREFAULT, BUFPIPE_LOCKED };
+
+	for (unsigned i = 0; i < sizeof(flags) / sizeof(flags[0]); i++) {
+		struct child child = child_start(meet_with, &flags[i]);
+
+		child_join(&child);
+	}
+}
+
 /*
  * Where memory is really scarce: another process takes nearly all of it. With other settings the kernel would
  * kill a process rather than refuse, so the test command has a machine of its own for this test.
  */
 static void scarce(void *arg)
 {
-	const size_t left = 3 << 20;
-	struct bufpipe_options options = { .buffer_size = 4 << 20 };
+	/* The kernel counts roughly: what each CPU gives back may stay unseen up to a 256th of the memory. */
+	const size_t left = (size_t)sysconf(_SC_PHYS_PAGES) / 128 * PAGE;
+	struct bufpipe_options options = { .buffer_size = 4 * left };
 	static char message[1 << 16];
 	bufpipe_t *ends[2] = { NULL, NULL };
 	uint64_t sent = 0;

@@ -163,9 +163,18 @@ static int knock(void)
 	return fd;
 }
 
+static void hold_what_is_open(void *arg)
+{
+	(void)arg;
+	for (;;)
+		pause();
+}
+
+/* In a listener of which a worker has a copy, whose timer would fire for both. */
 static void timer_runs_on(void *arg)
 {
 	bufpipe_listener_t *listener;
+	struct child worker;
 	bufpipe_t *pipe;
 	double before;
 	int silent;
@@ -174,6 +183,7 @@ static void timer_runs_on(void *arg)
 	check_eq(bufpipe_listen(&listener, address, NULL), 0);
 	silent = knock();
 	check_eq(bufpipe_accept(listener, &pipe, 0), -EAGAIN);
+	worker = child_start(hold_what_is_open, NULL);
 	forbid(arg, 1);
 	/* The timer for the silent connector fires. */
 	check(readable(bufpipe_listener_fd(listener), PLENTY));
@@ -181,6 +191,7 @@ static void timer_runs_on(void *arg)
 	check_eq(bufpipe_accept(listener, &pipe, SEC), -ETIMEDOUT);
 	check(cpu_seconds() - before < 0.3);
 	receive_visit(listener);
+	child_kill(&worker);
 	close(silent);
 	bufpipe_listener_close(listener);
 }
