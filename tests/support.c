@@ -503,11 +503,11 @@ void forbid(const struct forbidden *rules, int n)
 
 void allow_only(const int *calls, int n)
 {
-	struct sock_filter code[64];
+	struct sock_filter code[112];
 	struct sock_fprog program = { .filter = code };
 	unsigned short at = 0;
 
-	check(n <= 30);
+	check(n <= 54);
 	code[at++] =
 		(struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
 	for (int i = 0; i < n; i++) {

@@ -11,6 +11,9 @@
 #ifndef SYS_futex_waitv
 #define SYS_futex_waitv 449
 #endif
+#ifndef SO_PASSRIGHTS
+#define SO_PASSRIGHTS 83
+#endif
 #define MFD_NOEXEC_SEAL_FLAG 0x8
 
 SUITE(fallback);
@@ -244,9 +247,23 @@ Test(fallback, without_memfds_creation_says_so)
 	check_eq(bufpipe_create(ends, NULL), -ENOSYS);
 }
 
+/* Before Linux 6.16 the other side may always send descriptors. */
+static bool descriptors_can_be_forbidden(void)
+{
+	int sockets[2];
+	int no = 0;
+	bool can;
+
+	sockets_open(sockets, SOCK_SEQPACKET);
+	can = setsockopt(sockets[0], SOL_SOCKET, SO_PASSRIGHTS, &no, sizeof(no)) == 0;
+	sockets_close(sockets);
+	return can;
+}
+
 /* The system calls that bufpipe(7) lists for a sandbox, and those with which a process ends. */
 static void echo_in_a_jail(void *arg)
 {
+	/* The last group is for a kernel on which the other side may always send descriptors. */
 	static const int calls[] = {
 		SYS_futex,
 		SYS_futex_waitv,
@@ -277,14 +294,29 @@ static void echo_in_a_jail(void *arg)
 		SYS_sched_getscheduler,
 		SYS_readlinkat,
 		SYS_tkill,
-	};
 
-	allow_only(calls, sizeof(calls) / sizeof(calls[0]));
+		SYS_setsockopt,
+		SYS_getsockopt,
+		SYS_shutdown,
+		SYS_fcntl,
+		SYS_clone,
+		SYS_wait4,
+		SYS_rt_sigprocmask,
+		SYS_prctl,
+		SYS_getpid,
+		SYS_getppid,
+		SYS_kill,
+		SYS_clock_nanosleep,
+		SYS_exit,
+	};
+	enum { CALLS = sizeof(calls) / sizeof(calls[0]), FOR_OLDER = 13 };
+
+	allow_only(calls, descriptors_can_be_forbidden() ? CALLS - FOR_OLDER : CALLS);
 	echo(arg);
 	bufpipe_close(arg);
 }
 
-Test(fallback, the_documented_system_calls_are_enough)
+static void live_in_a_jail(void)
 {
 	static const struct bufpipe_options kinds[] = {
 		{ .buffer_size = 1000, .flags = BUFPIPE_DUPLEX },
@@ -309,6 +341,25 @@ Test(fallback, the_documented_system_calls_are_enough)
 		child_join(&child);
 		pipe_close(ends);
 	}
+}
+
+Test(fallback, the_documented_system_calls_are_enough)
+{
+	live_in_a_jail();
+}
+
+Test(fallback, the_documented_system_calls_are_enough_before_linux_6_16)
+{
+	/* What SO_PASSRIGHTS has in its number, and no other option that matters. */
+	static const struct forbidden rules[] = {
+		{ .call = SYS_setsockopt, .error = ENOPROTOOPT, .argument = 2, .mask = 0x40 },
+		{ .call = SYS_getsockopt, .error = ENOPROTOOPT, .argument = 2, .mask = 0x40 },
+	};
+
+	need_jail();
+	forbid(rules, 2);
+	check(!descriptors_can_be_forbidden());
+	live_in_a_jail();
 }
 
 /* The root becomes an empty directory, so there is no /proc. */
