@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 
@@ -185,6 +186,56 @@ Test(listener, a_lock_that_a_stopped_process_keeps_is_not_waited_for_long)
 	listener = listen_at(path);
 	check_eq(access(lock_path, F_OK), -1);
 	bufpipe_listener_close(listener);
+}
+
+static _Atomic bool enough_forks;
+
+/* Each child has all that was open in the middle of a listen, and keeps it for a while. */
+static void fork_without_end(void *arg)
+{
+	enum { AT_ONCE = 8 };
+	pid_t children[AT_ONCE] = { 0 };
+
+	(void)arg;
+	for (unsigned i = 0; !enough_forks; i = (i + 1) % AT_ONCE) {
+		if (children[i]) {
+			kill(children[i], SIGKILL);
+			check_eq(waitpid(children[i], NULL, 0), children[i]);
+		}
+		children[i] = fork();
+		if (children[i] == 0) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			for (;;)
+				pause();
+		}
+	}
+	for (int i = 0; i < AT_ONCE; i++) {
+		if (children[i] > 0) {
+			kill(children[i], SIGKILL);
+			check_eq(waitpid(children[i], NULL, 0), children[i]);
+		}
+	}
+}
+
+static void listen_beside_forks(void *arg)
+{
+	struct thread forker;
+
+	(void)arg;
+	thread_start(&forker, fork_without_end, NULL);
+	for (int i = 0; i < 1000; i++)
+		bufpipe_listener_close(listen_at(path));
+	enough_forks = true;
+	thread_join(&forker);
+}
+
+Test(listener, a_fork_in_another_thread_leaves_nothing_locked)
+{
+	struct child child = child_start(listen_beside_forks, NULL);
+
+	child_join(&child);
+	bufpipe_listener_close(listen_at(path));
+	check_eq(access(lock_path, F_OK), -1);
 }
 
 static void listen_as_nobody(void *arg)
