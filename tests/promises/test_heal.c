@@ -92,6 +92,7 @@ static pid_t clone_raw(void)
 static _Noreturn void open_and_stay(struct stage *s, int which)
 {
 	prctl(PR_SET_PDEATHSIG, 0);
+	alarm(60); /* if the test fails before it kills this process */
 	open_something(pair, which);
 	s->has_turn = 1;
 	for (;;)
