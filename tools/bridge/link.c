@@ -25,6 +25,18 @@ void link_say_why(struct link *link, const char *format, ...)
 	va_end(args);
 }
 
+/* libnats puts a place in its own source before its text, and has none for some failures. */
+const char *link_reason(natsStatus status)
+{
+	natsStatus last = status;
+	const char *text = nats_GetLastError(&last);
+	const char *behind = text && *text == '(' ? strstr(text, "): ") : NULL;
+
+	if (behind)
+		text = behind + strlen("): ");
+	return text && *text ? text : natsStatus_GetText(status);
+}
+
 void link_init(struct link *link, const struct bridge_config *config, const struct line_config *line,
 	       int wake)
 {
@@ -179,21 +191,13 @@ static natsStatus connect_once(natsConnection **nc, struct link *link, bool in_l
 {
 	natsOptions *options = NULL;
 	natsStatus status = make_options(&options, link, in_loop);
-	const char *detail = NULL;
 
 	if (status == NATS_OK) {
 		status = natsConnection_Connect(nc, options);
 		natsOptions_Destroy(options);
 	}
-	if (status != NATS_OK) {
-		natsStatus last = status;
-
-		detail = nats_GetLastError(&last);
-		if (detail && !*detail)
-			detail = NULL;
-		link_say_why(link, "%s: %s%s%s", link->line->nats.servers, natsStatus_GetText(status),
-			     detail ? ": " : "", detail ? detail : "");
-	}
+	if (status != NATS_OK)
+		link_say_why(link, "%s: %s", link->line->nats.servers, link_reason(status));
 	return status;
 }
 

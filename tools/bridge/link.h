@@ -77,6 +77,8 @@ size_t link_pending(const struct link *link);
 /* Ends the connection, when it serves no longer, after the reason in why was set. */
 void link_drop(struct link *link);
 void link_say_why(struct link *link, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Why a call of libnats in this thread has just failed, for people. */
+const char *link_reason(natsStatus status);
 /* At the very end: waits for the thread, too. */
 void link_close(struct link *link);
 

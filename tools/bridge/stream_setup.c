@@ -25,12 +25,8 @@
 /* Without JetStream, or without the right, somebody must do something about it; until then it is tried again. */
 static enum link_trouble refuse(struct link *link, natsStatus status, const char *doing)
 {
-	natsStatus last = status;
-	const char *text = nats_GetLastError(&last);
-
-	/* There is no text when the server does not answer. */
 	link_say_why(link, "%s: stream %s: %s: %s", link->line->nats.servers, link->line->nats.stream, doing,
-		     text && *text ? text : natsStatus_GetText(status));
+		     link_reason(status));
 	return LINK_RETRY;
 }
 
