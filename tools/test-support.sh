@@ -56,16 +56,22 @@ listens()
 	grep -qF -- "$1" /proc/net/unix
 }
 
+# Whether a background job runs.  Not kill -0: the number of one that has ended may be somebody else's by now.
+is_running()
+{
+	jobs -rp | grep -qx "$1"
+}
+
 # The status of a background job, which is killed if it takes too long.
 finish()
 {
 	local tries=6000
 
-	while [ $tries -gt 0 ] && kill -0 "$1" 2>/dev/null; do
+	while [ $tries -gt 0 ] && is_running "$1"; do
 		tries=$((tries - 1))
 		sleep 0.01
 	done
-	if kill -9 "$1" 2>/dev/null; then
+	if is_running "$1" && kill -9 "$1" 2>/dev/null; then
 		fail "process $1 hung"
 	fi
 	wait "$1"

@@ -16,14 +16,13 @@ unset NATS_USER NATS_PASSWORD NATS_TOKEN NATS_CREDS NATS_NKEY NATS_SEED NATS_CA 
 export XDG_STATE_HOME=$dir/state
 server=
 port=
-started=()
 
-# Only what was started here is stopped, and all of it.
+# Only what was started here is stopped, and all of it that still runs.
 clean_up()
 {
 	local pid
 
-	for pid in "${started[@]}"; do
+	for pid in $(jobs -rp); do
 		pkill -KILL -P "$pid" 2>/dev/null
 		kill -KILL "$pid" 2>/dev/null
 	done
@@ -74,7 +73,6 @@ bridge()
 
 	shift
 	"$bufpipe" bridge "$@" 2>>"$name.err" &
-	started+=($!)
 	eval "$name=$!"
 }
 
@@ -85,7 +83,6 @@ program()
 
 	shift
 	"$pump" "$@" >"$name.out" 2>"$name.err" &
-	started+=($!)
 	eval "$name=$!"
 }
 

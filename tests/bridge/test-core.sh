@@ -177,7 +177,7 @@ two_senders()
 # When one sender has ended before the other begins, the stream of the receiving program ends, and the rest is for the next.
 all_came()
 {
-	kill -0 "$to" 2>/dev/null || program to recv "$name-b"
+	is_running "$to" || program to recv "$name-b"
 	[ "$(counted far messages)" = "$1" ]
 }
 
@@ -211,7 +211,7 @@ back_pressure()
 	program to recv "$name-b" 1000
 	program from send "$name-a" 3000 16384
 	sleep 1
-	kill -0 "$from" || fail "the sender did not wait"
+	is_running "$from" || fail "the sender did not wait"
 	finish "$from"
 	finish "$to"
 	stop_bridge "$near"

@@ -305,7 +305,7 @@ many_pipes()
 	for i in 1 2 3 4 5 6 7; do
 		expect_received "to$i.out" 5000
 	done
-	kill -0 "$stuck" || fail "the one without a receiver did not wait"
+	is_running "$stuck" || fail "the one without a receiver did not wait"
 	kill -KILL "$stuck"
 	kill "$all"
 	finish "$all"

@@ -22,7 +22,6 @@ make_host()
 {
 	unshare --net sleep 1000 &
 	host[$1]=$!
-	started+=($!)
 	net[$1]=/proc/${host[$1]}/ns/net
 	eventually has_namespace "$1"
 	ip link add name "cable$1" type veth peer name eth0 netns "${host[$1]}"
@@ -50,18 +49,15 @@ everybody()
 
 	for ((i = 1; i < hosts; i++)); do
 		XDG_STATE_HOME=$dir/state$i nsenter --net="${net[i]}" "$bufpipe" bridge --from "nats://10.0.$i.1:$port/$test$1" --to @far 2>>"far$i.err" &
-		started+=($!)
 		far[i]=$!
 		nsenter --net="${net[i]}" "$pump" recv @far >"to$i.out" &
 		pids+=($!)
-		started+=($!)
 	done
 	sleep 1
 	nsenter --net="${net[0]}" "$bufpipe" bridge --from @near --to "nats://10.0.0.1:$port/$test$1" 2>>near.err &
 	near=$!
 	nsenter --net="${net[0]}" "$pump" send @near "$messages" -1000 100 >from.out &
 	pids+=($!)
-	started+=("$near" $!)
 	for _ in $(seq "$(some 5 2)"); do
 		some_time 10 30
 		i=$((RANDOM % hosts))

@@ -188,7 +188,7 @@ queue()
 # The end of the stream ends one of them; the other may still have some.
 all_shared()
 {
-	! kill -0 "$to1" 2>/dev/null || ! kill -0 "$to2" 2>/dev/null
+	! is_running "$to1" || ! is_running "$to2"
 }
 
 # Two bridges publish into one stream: each keeps its order, and nothing is lost.
@@ -203,7 +203,7 @@ crowd()
 	program from2 send "$name-c" 4000 -500 100 1000000
 	finish "$from1"
 	finish "$from2"
-	kill -0 "$to" 2>/dev/null && eventually has_bytes to.out 10
+	is_running "$to" && eventually has_bytes to.out 10
 	expect_said to.out '^received 8000 .* doubled 0 .* damaged 0'
 	for each in $near1 $near2 $far; do
 		stop_bridge "$each"
@@ -451,7 +451,7 @@ restarted()
 {
 	bridge near --from "$name-a" --to "$url/$test?$stream"
 	sleep 0.3
-	kill -0 "$near" 2>/dev/null
+	is_running "$near"
 }
 
 # Keeper and worker of the receiving side die together: the one doubt that can
@@ -534,7 +534,7 @@ open_full()
 	bridge near --from "$name-a" --to "$url/$test?$stream"
 	program from send "$name-a" 20000 1000
 	eventually grep -q "$1" near.err
-	kill -0 "$from" || fail "the sender did not wait"
+	is_running "$from" || fail "the sender did not wait"
 }
 
 go_on_when_full()
@@ -555,7 +555,7 @@ full_stream()
 	eventually grep -q 'refuses' near.err
 	expect_said near.err "$test"
 	sleep 1
-	kill -0 "$from" || fail "the sender did not wait"
+	is_running "$from" || fail "the sender did not wait"
 	kill "$from"
 	kill "$near"
 	finish "$near"
