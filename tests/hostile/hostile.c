@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "hostile/hostile.h"
+#include "sanitized.h"
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -21,6 +22,45 @@ void tally_assert(struct tally before, const char *what)
 		sched_yield();
 	cr_assert_eq(now.fds, before.fds, "%s: %d descriptors before, %d after", what, before.fds, now.fds);
 	cr_assert_eq(now.maps, before.maps, "%s: %d mappings before, %d after", what, before.maps, now.maps);
+}
+
+/* A number of /proc/self/status, in KiB. */
+static long status_of(const char *field)
+{
+	FILE *status = fopen("/proc/self/status", "re");
+	char line[256];
+	long n = 0;
+
+	cr_assert_not_null(status);
+	while (fgets(line, sizeof(line), status)) {
+		if (!strncmp(line, field, strlen(field)))
+			n = atol(line + strlen(field));
+	}
+	fclose(status);
+	return n;
+}
+
+struct usage usage_now(void)
+{
+	struct usage u = { .tally = tally_now() };
+
+	u.own = status_of("RssAnon:");
+	u.shared = status_of("RssShmem:");
+	return u;
+}
+
+void usage_assert(struct usage before, long own, long shared, const char *what)
+{
+	struct usage now;
+
+	tally_assert(before.tally, what);
+	now = usage_now();
+	/* Sanitizers keep what was freed. */
+#ifndef SANITIZED
+	cr_assert_leq(now.own, before.own + own, "%s: %ld KiB before, %ld after", what, before.own, now.own);
+#endif
+	cr_assert_leq(now.shared, before.shared + shared, "%s: %ld KiB shared before, %ld after", what,
+		      before.shared, now.shared);
 }
 
 struct bystander bystander_make(void)
@@ -118,6 +158,18 @@ void flipper_stop(pid_t pid)
 int64_t elapsed(int64_t begin)
 {
 	return time_now() - begin;
+}
+
+int64_t time_queued(void)
+{
+	FILE *file = fopen("/proc/thread-self/schedstat", "re");
+	long long ran;
+	long long queued;
+	int n = file ? fscanf(file, "%lld %lld", &ran, &queued) : 0;
+
+	if (file)
+		fclose(file);
+	return n == 2 ? queued : -1;
 }
 
 int64_t attack_time(void)

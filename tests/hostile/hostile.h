@@ -20,6 +20,20 @@ struct tally {
 struct tally tally_now(void);
 void tally_assert(struct tally before, const char *what);
 
+/* All that a process uses: also memory, in KiB. */
+struct usage {
+	struct tally tally;
+	long own;    /* resident, of its own */
+	long shared; /* resident, shared */
+};
+
+struct usage usage_now(void);
+/* As many descriptors and mappings, and no more memory than before and so much. */
+void usage_assert(struct usage before, long own, long shared, const char *what);
+
+/* A user that nobody is. */
+#define NOBODY 65534
+
 /* A pipe that nobody attacks. bystander_assert checks that it still works as before, and closes it. */
 struct bystander {
 	bufpipe_t *ends[2];
@@ -57,6 +71,8 @@ uint64_t random_next(uint64_t *state);
 
 /* Nanoseconds since begin. */
 int64_t elapsed(int64_t begin);
+/* For how long this thread has waited for a CPU so far; -1: the kernel does not say. */
+int64_t time_queued(void);
 /* How long any call with a timeout of at most 50 ms may take on a busy machine. */
 #define SOON (3 * NSEC_PER_SEC)
 

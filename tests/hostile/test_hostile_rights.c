@@ -14,7 +14,6 @@
 TestSuite(hostile_rights, .timeout = 120);
 
 #define LINGER 100 /* seconds */
-#define NOBODY 65534
 
 /* A TCP socket full of unsent data, whose last close takes LINGER seconds. */
 static int lingering_socket(const struct sockaddr_in *at)

@@ -9,8 +9,6 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 
-#define NOBODY 65534
-
 TestSuite(hostile_words, .timeout = 30);
 
 static void set_head(const struct duel *d, uint64_t head)
