@@ -7,47 +7,14 @@
  * socket), or is a call of the victim.  Every call has a timeout of at most a
  * millisecond and must end soon after it, with a documented result.
  *
- * Without libFuzzer (FUZZ_REPLAY) it is a program that runs the files that it is
- * given, and after each of them what a generator makes of its bytes.
+ * The first byte chooses the pipe: static or generic, shared or not, and whether
+ * its set uses io_uring.
  */
-#include "bufpipe.h"
-#include "end/end.h"
+#include "fuzz/input.h"
 
-#include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/socket.h>
 
-/* How much longer than its timeout a call may take, not counting the time in which it waits for a CPU. */
-#define SOON (NSEC_PER_SEC / 10)
-/* The same where the kernel does not report that time, because the machine may be busy. */
-#define SOON_BLIND (2 * NSEC_PER_SEC)
-#define CAP        400000
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-struct input {
-	const uint8_t *data;
-	size_t left;
-};
-
-static uint64_t take(struct input *in, size_t bytes)
-{
-	uint64_t value = 0;
-
-	if (bytes > in->left)
-		bytes = in->left;
-	memcpy(&value, in->data, bytes);
-	in->data += bytes;
-	in->left -= bytes;
-	return value;
-}
-
-static void fail(const char *what, long long result)
-{
-	fprintf(stderr, "%s: %lld\n", what, result);
-	abort();
-}
+#define CAP 400000
 
 static void check_result(const char *what, int64_t r, int64_t most)
 {
@@ -66,43 +33,7 @@ static void check_result(const char *what, int64_t r, int64_t most)
 		return;
 	default:
 		if (r < 0 || r > most)
-			fail(what, r);
-	}
-}
-
-/* For how long this thread has waited for a CPU, -1 if unknown. */
-static int64_t time_queued(void)
-{
-	static int fd = -1;
-	long long ran;
-	long long queued;
-	char text[64];
-	ssize_t n;
-
-	if (fd < 0)
-		fd = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
-	n = pread(fd, text, sizeof(text) - 1, 0);
-	if (n <= 0)
-		return -1;
-	text[n] = 0;
-	return sscanf(text, "%lld %lld", &ran, &queued) == 2 ? queued : -1;
-}
-
-/* A number at which something changes, or any number. */
-static uint64_t number(struct input *in)
-{
-	uint64_t kind = take(in, 1);
-	uint64_t power = (uint64_t)1 << kind % 64;
-
-	switch (kind / 64) {
-	case 0:
-		return power;
-	case 1:
-		return power - 1;
-	case 2:
-		return 0 - power;
-	default:
-		return take(in, 8);
+			fuzz_fail(what, r);
 	}
 }
 
@@ -116,13 +47,23 @@ static uint64_t header(struct input *in)
 	return flags[kind % 4] | (kind & 64 ? number(in) & RECORD_LENGTH : take(in, 1));
 }
 
+/* One word of the peer's ring. */
+static void put(const bufpipe_t *peer, uint64_t at, uint64_t value)
+{
+	uint64_t mask = peer->ours.identity.data_size - 1;
+
+	/* A shared end may stay in a long message for longer than its timeout, so none begins there. */
+	if (peer->flags & BUFPIPE_SHARED && !peer->ours.identity.object_size)
+		value &= ~RECORD_FIRST;
+	atomic_store((_Atomic uint64_t *)(void *)(peer->ours.data + (at & mask & ~(uint64_t)7)), value);
+}
+
 /* Only in the region that the peer owns. */
 static void write_as_peer(bufpipe_t *peer, struct input *in)
 {
 	struct control *control = peer->ours.control;
 	static const char bytes[256];
 	uint64_t words = sizeof(*control) / 8;
-	uint64_t mask = peer->ours.identity.data_size - 1;
 	uint64_t at;
 
 	switch (take(in, 1) % 5) {
@@ -132,17 +73,16 @@ static void write_as_peer(bufpipe_t *peer, struct input *in)
 		break;
 	case 1: /* a record where the victim reads next, or behind it */
 		at = atomic_load(&peer->theirs.control->head) + 8 * (take(in, 1) & 15);
-		*(_Atomic uint64_t *)(void *)(peer->ours.data + (at & mask & ~(uint64_t)7)) = header(in);
+		put(peer, at, header(in));
 		break;
 	case 2: /* any word of the ring */
-		at = take(in, 3) & mask & ~(uint64_t)7;
-		*(_Atomic uint64_t *)(void *)(peer->ours.data + at) =
-			take(in, 1) & 1 ? header(in) : number(in);
+		at = take(in, 3);
+		put(peer, at, take(in, 1) & 1 ? header(in) : number(in));
 		break;
 	case 3: /* the same record at every place */
 		at = header(in);
-		for (uint64_t i = 0; i <= mask; i += 8)
-			*(_Atomic uint64_t *)(void *)(peer->ours.data + i) = at;
+		for (uint64_t i = 0; i < peer->ours.identity.data_size; i += 8)
+			put(peer, i, at);
 		break;
 	default:
 		send(peer->socket, bytes, take(in, 1), MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -166,14 +106,14 @@ static void call_rarely(bufpipe_t *victim, struct input *in, char *buf, size_t l
 	struct bufpipe_stats stats;
 	struct bufpipe_info info;
 
-	switch (take(in, 1) % 6) {
+	switch (take(in, 1) % 8) {
 	case 0:
 		check_result("send_part", bufpipe_send_part(victim, buf, len, take(in, 2), timeout),
 			     (int64_t)len);
 		break;
 	case 1:
 		if (bufpipe_room_fd(victim) < 0)
-			fail("room_fd", 0);
+			fuzz_fail("room_fd", 0);
 		break;
 	case 2:
 		check_result("drain", bufpipe_drain(victim, timeout), 0);
@@ -184,6 +124,12 @@ static void call_rarely(bufpipe_t *victim, struct input *in, char *buf, size_t l
 	case 4:
 		check_result("get_info", bufpipe_get_info(victim, &info), 0);
 		break;
+	case 5:
+		check_result("stop", bufpipe_stop(victim), 0);
+		break;
+	case 6:
+		check_result("sendv", bufpipe_sendv(victim, &(struct iovec){ buf, len }, 1, timeout), 0);
+		break;
 	default:
 		check_result("shutdown", bufpipe_shutdown_within(victim, timeout), 0);
 	}
@@ -191,13 +137,15 @@ static void call_rarely(bufpipe_t *victim, struct input *in, char *buf, size_t l
 
 static void call_victim(bufpipe_t *victim, bufpipe_set_t *set, struct input *in, char *buf)
 {
+	static const char *const names[16] = { "recv",    "send",   "next",      "peek",
+					       "release", "unpeek", "recv_many", "send_many",
+					       "reserve", "commit", "cancel",    "recv_part",
+					       "fd",      "wait",   "set_wait",  "a rare call" };
 	uint64_t kind = take(in, 1);
 	size_t len = kind & 16 ? CAP : take(in, 2);
 	int64_t timeout = kind & 32 ? 1000000 : 0;
 	struct iovec three[3] = { { buf, len }, { buf, len }, { buf, len } };
-	int64_t queued = time_queued();
-	int64_t begin = time_now();
-	int64_t took;
+	struct stopwatch watch = stopwatch_start();
 	const void *at;
 	void *room;
 	size_t after;
@@ -242,7 +190,7 @@ static void call_victim(bufpipe_t *victim, bufpipe_set_t *set, struct input *in,
 		break;
 	case 12:
 		if (bufpipe_fd(victim) < 0)
-			fail("fd", 0);
+			fuzz_fail("fd", 0);
 		break;
 	case 15:
 		call_rarely(victim, in, buf, len, timeout);
@@ -250,9 +198,7 @@ static void call_victim(bufpipe_t *victim, bufpipe_set_t *set, struct input *in,
 	default:
 		call_many(victim, set, kind, timeout);
 	}
-	took = time_now() - begin - timeout;
-	if (took > (queued < 0 ? SOON_BLIND : SOON + time_queued() - queued))
-		fail("slow", (long long)kind);
+	stopwatch_stop(&watch, names[kind % 16], timeout);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -261,7 +207,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct input in = { data, size };
 	uint64_t kind = take(&in, 1);
 	struct bufpipe_options o = {
-		.flags = BUFPIPE_DUPLEX,
+		.flags = BUFPIPE_DUPLEX | (kind & 2 ? BUFPIPE_SHARED : 0u),
 		.spin_ns = BUFPIPE_NO_SPIN,
 		.object_size = kind & 1 ? 100 : 0,
 		.buffer_size = kind & 1 ? 0 : 2000,
@@ -269,9 +215,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	bufpipe_set_t *set;
 	bufpipe_t *ends[2];
 
-	/* Not on a shared end, where a receive stays in a long message beyond its timeout, as documented. */
-	if (bufpipe_create(ends, &o) < 0 || bufpipe_set_create(&set, BUFPIPE_NO_URING) < 0)
-		return 0;
+	if (bufpipe_create(ends, &o) < 0 || bufpipe_set_create(&set, kind & 4 ? 0 : BUFPIPE_NO_URING) < 0)
+		fuzz_fail("create", 0);
 	if (!buf)
 		buf = calloc(1, CAP);
 	bufpipe_set_add(set, ends[0], BUFPIPE_IN | BUFPIPE_OUT, NULL);
@@ -286,49 +231,3 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	bufpipe_close(ends[1]);
 	return 0;
 }
-
-#ifdef FUZZ_REPLAY
-#define LONGEST 2000
-
-static uint64_t next_random(uint64_t *state)
-{
-	uint64_t x = *state += 0x9e3779b97f4a7c15ull;
-
-	x = (x ^ x >> 31) * 0xd6e8feb86659fd93ull;
-	return x ^ x >> 32;
-}
-
-/* Runs the file as it is, and then mutants of it until the time is up. */
-static void replay(const char *path, int64_t until)
-{
-	uint8_t seed[LONGEST];
-	uint8_t bytes[LONGEST];
-	FILE *file = fopen(path, "rb");
-	uint64_t state = 1;
-	size_t len;
-
-	if (!file)
-		exit(2);
-	len = fread(seed, 1, sizeof(seed), file);
-	fclose(file);
-	LLVMFuzzerTestOneInput(seed, len);
-	while (time_now() < until) {
-		size_t n = next_random(&state) % 2 ? len : next_random(&state) % sizeof(bytes);
-
-		for (size_t i = 0; i < n; i++)
-			bytes[i] =
-				i < len && next_random(&state) % 8 ? seed[i] : (uint8_t)next_random(&state);
-		LLVMFuzzerTestOneInput(bytes, n);
-	}
-}
-
-/* Usage: SECONDS FILE... */
-int main(int argc, char **argv)
-{
-	int64_t share = argc > 2 ? (int64_t)(atof(argv[1]) * (double)NSEC_PER_SEC) / (argc - 2) : 0;
-
-	for (int i = 2; i < argc; i++)
-		replay(argv[i], time_now() + share);
-	return 0;
-}
-#endif
