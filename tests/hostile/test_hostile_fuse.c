@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <linux/fuse.h>
 #include <poll.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -19,6 +20,7 @@ struct attacker {
 	char directory[64];
 	char address[64];
 	pid_t pid;
+	void (*use)(const struct attacker *, int tell); /* what a process does that has the mount */
 	int told; /* one byte says that it has sent its file; end of file says that FUSE may not be used here */
 };
 
@@ -60,9 +62,10 @@ static size_t fill_reply(const struct fuse_in_header *in, union reply *reply)
 	}
 }
 
-/* Answers all requests except those that a close makes. */
+/* Answers all requests except those that a close makes, and a second open. */
 static void serve_file(int fuse)
 {
+	int opens = 0;
 	static _Alignas(8) char request[65536];
 	const struct fuse_in_header *in = (const struct fuse_in_header *)(const void *)request;
 
@@ -73,13 +76,38 @@ static void serve_file(int fuse)
 		} out = { .header.unique = in->unique };
 		size_t len = fill_reply(in, &out.reply);
 
-		if (in->opcode == FUSE_FLUSH || in->opcode == FUSE_FORGET || in->opcode == FUSE_RELEASE)
+		opens += in->opcode == FUSE_OPEN;
+		if (opens > 1 || in->opcode == FUSE_FLUSH || in->opcode == FUSE_FORGET ||
+		    in->opcode == FUSE_RELEASE)
 			continue;
 		out.header.error = len ? 0 : -ENOSYS;
 		out.header.len = (uint32_t)(sizeof(out.header) + len);
 		if (write(fuse, &out, out.header.len) < 0)
 			break;
 	}
+}
+
+#ifndef OPEN_TREE_CLONE
+#define OPEN_TREE_CLONE 1
+#endif
+#ifndef SYS_open_tree
+#define SYS_open_tree 428
+#endif
+
+/* In a mount without a place, the path of the file begins at its root: so it is the path of a file in memory. */
+static void hold_like_memory(const struct attacker *a, int tell)
+{
+	int root = (int)syscall(SYS_open_tree, AT_FDCWD, a->directory, OPEN_TREE_CLONE | O_CLOEXEC);
+	int file = root < 0 ? -1 : openat(root, "memfd:bufpipe", O_RDONLY | O_CLOEXEC);
+	char link[64];
+	char path[64] = "";
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", file);
+	if (file < 0 || readlink(link, path, sizeof(path) - 1) < 0 || strcmp(path, "/memfd:bufpipe") != 0 ||
+	    mmap(NULL, 8192, PROT_READ, MAP_SHARED, file, 0) == MAP_FAILED || write(tell, "", 1) != 1)
+		_exit(1);
+	for (;;)
+		pause();
 }
 
 /* Makes a handshake as a client, with the file in place of a region. Then stays. */
@@ -123,7 +151,7 @@ static void attack(const struct attacker *a, int tell)
 	if (fork() == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		close(fuse);
-		bring_file(a, tell);
+		a->use(a, tell);
 	}
 	close(tell);
 	serve_file(fuse);
@@ -134,6 +162,8 @@ static void attacker_start(struct attacker *a)
 {
 	int ends[2];
 
+	if (!a->use)
+		a->use = bring_file;
 	strcpy(a->directory, "/tmp/bufpipe-test-fuse-XXXXXX");
 	cr_assert_not_null(mkdtemp(a->directory));
 	cr_assert_eq(pipe2(ends, O_CLOEXEC), 0);
@@ -184,7 +214,7 @@ static bufpipe_listener_t *listen_for(struct attacker *a)
 Test(hostile_fuse, a_client_brings_a_file_whose_close_never_ends)
 {
 	struct tally before = tally_now();
-	struct attacker a;
+	struct attacker a = { .use = NULL };
 	bufpipe_listener_t *listener = listen_for(&a);
 	int64_t begin;
 	bool met;
@@ -224,7 +254,7 @@ static void be_victim(bufpipe_listener_t *listener, const struct attacker *a, in
  */
 static void end_a_victim(bool exits)
 {
-	struct attacker a;
+	struct attacker a = { .use = NULL };
 	bufpipe_listener_t *listener = listen_for(&a);
 	bufpipe_t *ends[2];
 	int64_t begin;
@@ -271,4 +301,41 @@ Test(hostile_fuse, its_victim_is_killed)
 {
 	need_stray_children();
 	end_a_victim(false);
+}
+
+/* The command looks at all descriptors and mappings of all processes, but opens files in memory alone. */
+Test(hostile_fuse, a_file_that_is_called_like_memory_does_not_stop_the_command)
+{
+	const char *command = getenv("BUFPIPE_COMMAND");
+	struct attacker a = { .use = hold_like_memory };
+	int64_t begin;
+	int status;
+	char byte;
+	pid_t pid;
+	bool held;
+
+	if (!command)
+		cr_skip_test("the command was not built");
+	attacker_start(&a);
+	held = read(a.told, &byte, 1) == 1;
+	begin = time_now();
+	pid = fork();
+	if (!pid) {
+		/* A signal does not end an open that waits for FUSE, but the death of the server does. */
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		execl(command, command, "list", "--json", NULL);
+		_exit(127);
+	}
+	while (held && waitpid(pid, &status, WNOHANG) == 0) {
+		if (elapsed(begin) > 5 * SOON)
+			attacker_stop(&a);
+		cr_assert_leq(elapsed(begin), 5 * SOON, "list waits for the server of a file");
+		sched_yield();
+	}
+	attacker_stop(&a);
+	if (!held) {
+		waitpid(pid, &status, 0);
+		cr_skip_test("FUSE, or a mount without a place, may not be used here");
+	}
+	cr_assert_eq(status, 0);
 }
