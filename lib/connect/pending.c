@@ -80,8 +80,15 @@ static int complete(struct bufpipe_listener *l, struct pending *p, bufpipe_t **p
 	struct region theirs;
 	struct handshake g;
 	int fd;
-	int r = handshake_look(p->socket, &g, REGION, &fd);
+	int r;
 
+	/*
+	 * An honest connector has read the offer, which it needs for its region.  Here the offer
+	 * would stay in flight, with our descriptor, and nobody would count it any more.
+	 */
+	if (unread_is_left(p->socket))
+		return -EBADMSG;
+	r = handshake_look(p->socket, &g, REGION, &fd);
 	if (r < 0)
 		return r;
 	r = region_attach(&theirs, fd, 0, p->options.flags, &p->expected);

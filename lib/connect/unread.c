@@ -8,8 +8,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-/* Whether the other side has not read everything that we have sent. */
-static bool is_unread(int socket)
+bool unread_is_left(int socket)
 {
 	int bytes;
 
@@ -31,6 +30,18 @@ static int count_of(const struct unread *u, uid_t uid)
 	return n;
 }
 
+/*
+ * How many offers a user may leave unread: a quarter of the places that other users
+ * leave free.  So the places never run out for a few users, and whoever comes first
+ * does not take all.
+ */
+static int share_of(const struct unread *u, int own)
+{
+	int share = (UNREAD_MAX - (u->n - own)) / 4;
+
+	return share > UNREAD_LEAST_SHARE ? share : UNREAD_LEAST_SHARE;
+}
+
 static bool can_spare_descriptors(void)
 {
 	struct rlimit limit;
@@ -44,9 +55,9 @@ bool unread_keep(struct unread *u, int socket, uid_t uid)
 	 * Not for our own user: its processes could do worse anyway, and the honest ones must not
 	 * be kept out.
 	 */
-	if (uid == geteuid() || !is_unread(socket) || !can_spare_descriptors())
+	if (uid == geteuid() || !unread_is_left(socket) || !can_spare_descriptors())
 		return false;
-	if (u->n == UNREAD_MAX || count_of(u, uid) > UNREAD_OF_USER)
+	if (u->n == UNREAD_MAX)
 		return false;
 	if (u->n == 0)
 		u->next = time_now() + UNREAD_LOOK;
@@ -59,7 +70,7 @@ static void release(struct unread *u)
 {
 	/* From the end, because drop moves the last entry into the free place. */
 	for (int i = u->n; i-- > 0;) {
-		if (!is_unread(u->at[i].socket))
+		if (!unread_is_left(u->at[i].socket))
 			drop(u, i);
 	}
 }
@@ -74,8 +85,11 @@ void unread_release(struct unread *u, int64_t now)
 
 bool unread_too_many(struct unread *u, uid_t uid, int waiting)
 {
+	int own;
+
 	release(u);
-	return count_of(u, uid) + waiting >= UNREAD_OF_USER;
+	own = count_of(u, uid);
+	return own + waiting >= share_of(u, own);
 }
 
 int unread_forget(struct unread *u)

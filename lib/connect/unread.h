@@ -17,9 +17,14 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-/* How many offers one user may leave unread, and how many are remembered for all users. */
-#define UNREAD_OF_USER 64
-#define UNREAD_MAX     256
+/*
+ * How many offers are remembered for all users.  One user alone may leave a quarter of
+ * them unread.  It takes fourteen users to fill all places.  Then new users still come
+ * in, but what they leave unread is not counted any more.
+ */
+#define UNREAD_MAX 256
+/* A user may always leave so many unread: several honest clients may come at the same time. */
+#define UNREAD_LEAST_SHARE 4
 /* How often to look whether kept offers were read, where no new client is a reason to. */
 #define UNREAD_LOOK (5 * NSEC_PER_SEC)
 /* With a lower limit of descriptors, a listener has none to spare for this. */
@@ -33,6 +38,9 @@ struct unread {
 		uid_t uid;
 	} at[UNREAD_MAX];
 };
+
+/* Whether the other side has not read everything that we have sent. */
+bool unread_is_left(int socket);
 
 /* Takes the socket of a connector that is dropped, after its shutdown.  If false, the caller closes it. */
 bool unread_keep(struct unread *unread, int socket, uid_t uid);

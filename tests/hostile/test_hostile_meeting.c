@@ -614,3 +614,79 @@ Test(hostile_meeting, offers_that_one_user_leaves_unread_keep_no_other_out)
 	bufpipe_listener_close(listener);
 	close(told[0]);
 }
+
+/* Or it would leave a descriptor of the listener in flight, as often as it likes, and get a pipe each time. */
+Test(hostile_meeting, who_has_not_read_the_offer_gets_no_pipe)
+{
+	const struct identity id = honest_identity(LAYOUT_SENDS);
+	const struct bufpipe_options receives = { .flags = BUFPIPE_RECEIVE };
+	struct handshake region = handshake_make(REGION);
+	struct tally before = tally_now();
+	bufpipe_listener_t *listener;
+	bufpipe_t *pipe = NULL;
+	char address[64];
+	int socket;
+	int fd;
+
+	name_address(address);
+	cr_assert_eq(bufpipe_listen(&listener, address, &receives), 0);
+	for (int reads = 0; reads < 2; reads++) {
+		socket = wish(address, 0);
+		cr_assert_eq(bufpipe_accept(listener, &pipe, 0), -EAGAIN);
+		if (reads) {
+			struct handshake offer;
+			int offered;
+
+			cr_assert_eq(rogue_recv(socket, &offer, sizeof(offer), &offered),
+				     (ssize_t)sizeof(offer));
+			close(offered);
+		}
+		fd = forge_region(&id, honest_size(&id), F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+		cr_assert_eq(rogue_send(socket, &region, sizeof(region), &fd, 1), (ssize_t)sizeof(region));
+		cr_assert_eq(bufpipe_accept(listener, &pipe, 0), reads ? 0 : -EAGAIN);
+		close(fd);
+		close(socket);
+	}
+	bufpipe_close(pipe);
+	bufpipe_listener_close(listener);
+	tally_assert(before, "after the offers");
+}
+
+/* A connection in which something was sent that nobody has read. */
+static int leave_unread(void)
+{
+	int sockets[2];
+
+	sockets_open(sockets, SOCK_SEQPACKET);
+	cr_assert_eq(send(sockets[0], "", 1, 0), 1);
+	/* Its reader stays until the test ends. */
+	return sockets[0];
+}
+
+/* Several users get smaller shares each, so that few of them cannot take all places; a new one always comes in. */
+Test(hostile_meeting, users_share_what_may_be_left_unread)
+{
+	static struct unread unread;
+	struct rlimit limit = { 1024, 1024 };
+	int users = 0;
+	int before = 1 << 30;
+
+	need_limits();
+	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	while (unread.n < UNREAD_MAX) {
+		uid_t uid = 100000 + (uid_t)users++;
+		int own = 0;
+
+		cr_assert(!unread_too_many(&unread, uid, 0), "user %d is kept out", users);
+		while (unread.n < UNREAD_MAX && !unread_too_many(&unread, uid, 0)) {
+			cr_assert(unread_keep(&unread, leave_unread(), uid));
+			own++;
+		}
+		cr_assert_leq(own, before);
+		before = own;
+	}
+	cr_assert_eq(users, 14);
+	cr_assert(!unread_too_many(&unread, 99999, UNREAD_LEAST_SHARE - 1));
+	cr_assert(unread_too_many(&unread, 99999, UNREAD_LEAST_SHARE));
+	cr_assert_eq(unread_forget(&unread), UNREAD_MAX);
+}

@@ -192,7 +192,7 @@ Test(hostile_peers, lengths_that_no_ring_holds)
 	attack_from_each(lengths, LATE);
 }
 
-static void pieces(const struct duel *d, uint64_t random)
+static void fragments(const struct duel *d, uint64_t random)
 {
 	uint64_t at = victim_head(d);
 
@@ -205,9 +205,9 @@ static void pieces(const struct duel *d, uint64_t random)
 	}
 }
 
-Test(hostile_peers, pieces_in_impossible_order)
+Test(hostile_peers, fragments_in_impossible_order)
 {
-	attack_from_each(pieces, LATE);
+	attack_from_each(fragments, LATE);
 }
 
 static void one_byte(const struct duel *d, uint64_t random)
