@@ -263,7 +263,10 @@ Test(hostile_punch, a_set_sleeps_beside_a_peer_that_punches)
 /* How often the kernel did what collapse asked for; shared with the attacker. */
 static _Atomic int *collapsed;
 
-/* Asks for a huge page under each region, its own and the victim's, and makes pages small again in its own. */
+/*
+ * Asks for a huge page under each region, its own and the victim's, and makes the pages in its own small
+ * again.
+ */
 static void collapse(const struct duel *d, uint64_t random)
 {
 	static char *at[2];
