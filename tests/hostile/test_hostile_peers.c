@@ -45,7 +45,7 @@ static pid_t peer_start(const struct duel *d, enum peer peer, flip_step *step)
 static bool is_documented(ssize_t r)
 {
 	return r >= 0 || r == -EAGAIN || r == -ETIMEDOUT || r == -EPIPE || r == -EPROTO || r == -EMSGSIZE ||
-	       r == -EBUSY || r == -EINVAL;
+	       r == -EBUSY || r == -EINVAL || r == -ECANCELED;
 }
 
 enum { CALLS = 15 };
