@@ -206,9 +206,11 @@ static void stop_all(struct crowd *c)
 	}
 }
 
-/* Takes note of those that have ended; negative when one did not end well. */
+/* Takes note of those that have ended; negative when one did not end well. The first that failed may not be the cause, so all are told. */
 static int reap(struct crowd *c)
 {
+	int err = 0;
+
 	for (int i = 0; i < c->count; i++) {
 		char text[WORKER_TEXT + 32];
 		int status;
@@ -223,9 +225,9 @@ static int reap(struct crowd *c)
 			snprintf(text, sizeof(text), "process %d died of signal %d", i, WTERMSIG(status));
 		else
 			snprintf(text, sizeof(text), "process %d: %s", i, c->shared->members[i].text);
-		return complain(c, text);
+		err = complain(c, text);
 	}
-	return 0;
+	return err;
 }
 
 /* Until the time is over, or nobody runs any more. */
