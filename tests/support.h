@@ -28,6 +28,11 @@
 /* Which end of bufpipe_create is which. */
 enum { IN, OUT };
 
+/* Not in musl 1.2.3. */
+#ifndef SYS_futex_waitv
+#define SYS_futex_waitv 449
+#endif
+
 #define USEC 1000ll
 #define MSEC 1000000ll
 #define SEC  1000000000ll

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The system calls that glibc does not wrap, negative errnos, and the one clock
+ * The system calls that the C library does not wrap, negative errnos, and the one clock
  * that the library uses.
  */
 #ifndef BUFPIPE_BASE_SYS_H
@@ -16,6 +16,11 @@
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+
+/* musl 1.2.3 does not know it.  New system calls have the same number on all architectures. */
+#ifndef SYS_futex_waitv
+#define SYS_futex_waitv 449
+#endif
 
 #define likely(x)   __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)

@@ -50,6 +50,30 @@ static int settle(struct lock *lock, int error)
 	return error ? -error : LOCK_RECOVERED;
 }
 
+/* Takes the mutex, and gives up at a time of CLOCK_MONOTONIC. */
+static int take_until(pthread_mutex_t *mutex, int64_t deadline)
+{
+#ifdef HAVE_CLOCKLOCK
+	const struct timespec until = time_spec(deadline);
+
+	return pthread_mutex_clocklock(mutex, CLOCK_MONOTONIC, &until);
+#else
+	struct timespec until;
+	int r;
+
+	/*
+	 * musl sleeps for the difference to the wall clock, so a step of that clock matters only
+	 * if it comes between our look and musl's.  Then the sleep is too short, which the loop
+	 * makes good, or too long.
+	 */
+	do {
+		until = time_spec(time_of(CLOCK_REALTIME) + deadline - time_now());
+		r = pthread_mutex_timedlock(mutex, &until);
+	} while (r == ETIMEDOUT && time_now() < deadline);
+	return r;
+#endif
+}
+
 static int try_once(struct lock *lock)
 {
 	int r = settle(lock, pthread_mutex_trylock(&lock->mutex));
@@ -177,7 +201,6 @@ static void note_taken(struct lock *lock, uint32_t me)
 
 static int sleep_for(struct lock *lock, struct lock_habit *habit, int64_t deadline)
 {
-	struct timespec until;
 	uint32_t wanted;
 	int64_t slice;
 	int r;
@@ -196,8 +219,7 @@ static int sleep_for(struct lock *lock, struct lock_habit *habit, int64_t deadli
 		wanted |= is_real_time() ? REAL_TIME : 0;
 		atomic_store_explicit(&lock->wanted, wanted, memory_order_relaxed);
 		slice = time_sooner(deadline, time_now() + SLICE);
-		until = time_spec(slice);
-		r = settle(lock, pthread_mutex_clocklock(&lock->mutex, CLOCK_MONOTONIC, &until));
+		r = settle(lock, take_until(&lock->mutex, slice));
 	} while (r == -ETIMEDOUT && slice < deadline);
 	/* We want it no more.  Others that sleep for it say so again at their next slice. */
 	if (r < 0)
