@@ -110,21 +110,25 @@ struct notify {
  */
 struct lock {
 	pthread_mutex_t mutex;
-	_Atomic uint32_t last;  /* the thread that took it last, by its id; written by that thread */
-	_Atomic uint32_t since; /* when that thread took it from another; written by that thread */
-	_Atomic uint32_t
-		wanted; /* when a thread last went to sleep for it, see lock.c; written by that one */
+	_Atomic uint32_t last;    /* the thread that took it last, by its id; written by that thread */
+	_Atomic uint32_t since;   /* when that thread took it from another; written by that thread */
+	_Atomic uint32_t wanted;  /* when a thread last went to sleep for it; written by that thread */
 	_Atomic uint32_t changes; /* futex word: grows by 2 when another thread takes it; LOCK_ASIDE */
 };
 
-#define LOCK_ASIDE \
-	((uint32_t)1) /* in changes: the thread that had the lock sleeps until another has taken it */
+/* In changes: the thread that had the lock sleeps until another has taken it. */
+#define LOCK_ASIDE ((uint32_t)1)
 
 /* Who has a lock, for a waiter that finds out that the owner does not exist; see heal.c. */
 struct lock_owner {
-	_Atomic uint64_t
-		holder; /* drops, real id of the owner, its id in the mutex; 0 ids: nobody; by the owner */
-	_Atomic uint32_t pid_space; /* in which the ids are valid; by each process, once */
+	/*
+	 * Written by the owner, and by a waiter that takes the lock from a dead one: how often the
+	 * lock was dropped, the real id of the owner, and its id in the mutex.  The ids are 0 if
+	 * nobody has the lock.
+	 */
+	_Atomic uint64_t holder;
+	/* The pid namespace in which the ids are valid; written by each process, once. */
+	_Atomic uint32_t pid_space;
 };
 
 /* Which co-owner of a shared end may send now; see quick_lock.h. */
