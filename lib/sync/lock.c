@@ -167,7 +167,8 @@ static void step_aside(struct lock *lock, int64_t deadline)
 	uint32_t now = units_now();
 	uint32_t changes;
 
-	if ((int32_t)(wanted - since) <= 0 || now - since < TURN || (int32_t)(now - wanted) > WANTED_FOR)
+	if ((int32_t)(wanted - since) <= 0 || (int32_t)(now - since) < TURN ||
+	    (int32_t)(now - wanted) > WANTED_FOR)
 		return;
 	/*
 	 * A real-time thread waits for no normal one.  For another real-time thread it does:
@@ -202,7 +203,9 @@ static void note_taken(struct lock *lock, uint32_t me)
 static int sleep_for(struct lock *lock, struct lock_habit *habit, int64_t deadline)
 {
 	uint32_t wanted;
+	uint32_t now;
 	int64_t slice;
+	bool counts;
 	int r;
 
 	/*
@@ -213,12 +216,18 @@ static int sleep_for(struct lock *lock, struct lock_habit *habit, int64_t deadli
 	 */
 	do {
 		heal(lock, habit);
-		/* Later than `since`, so that it counts also if the other took the lock just now. */
-		wanted = units_later(units_now(),
-				     atomic_load_explicit(&lock->since, memory_order_relaxed) + 2);
+		/*
+		 * Later than `since`, so that it counts also if the other took the lock just now.  If the
+		 * lock changes hands faster than the unit of time, `since` runs ahead of the clock, but by
+		 * no more than TURN: then nobody keeps the lock, and we say what we want a bit later.
+		 */
+		now = units_now();
+		wanted = units_later(now, atomic_load_explicit(&lock->since, memory_order_relaxed) + 2);
+		counts = (int32_t)(wanted - now) <= TURN;
 		wanted |= is_real_time() ? REAL_TIME : 0;
-		atomic_store_explicit(&lock->wanted, wanted, memory_order_relaxed);
-		slice = time_sooner(deadline, time_now() + SLICE);
+		if (counts)
+			atomic_store_explicit(&lock->wanted, wanted, memory_order_relaxed);
+		slice = time_sooner(deadline, time_now() + (counts ? SLICE : ASIDE));
 		r = settle(lock, take_until(&lock->mutex, slice));
 	} while (r == -ETIMEDOUT && slice < deadline);
 	/* We want it no more.  Others that sleep for it say so again at their next slice. */
