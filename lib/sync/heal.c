@@ -8,7 +8,9 @@
  *   - the id in the mutex is the one that the owner found there when it took the lock;
  *   - the owner, by its real id, does not exist.  If its id belongs to a new thread, the
  *     lock stays;
- *   - a look some time ago found the same: so the owner is not about to note itself.
+ *   - a look some time ago found all this, too.  A child of a bare clone may have taken the
+ *     mutex after its parent, and with the same id, and be about to note itself: it has
+ *     that long for it.
  *
  * The number of drops in `holder` tells one hold from a later one of the same thread.  Only
  * the thread that replaces `holder` may free the mutex, so the lock is freed once.
@@ -82,7 +84,7 @@ static bool free_mutex(const struct lock *lock, uint32_t id)
 	while ((found & FUTEX_TID_MASK) == id) {
 		if (!atomic_compare_exchange_strong_explicit(word, &found,
 							     FUTEX_OWNER_DIED | (found & FUTEX_WAITERS),
-							     memory_order_relaxed, memory_order_relaxed))
+							     memory_order_release, memory_order_relaxed))
 			continue;
 		sys_futex_wake(word, 1);
 		return true;
@@ -90,7 +92,7 @@ static bool free_mutex(const struct lock *lock, uint32_t id)
 	return false;
 }
 #else
-/* The mutex of another C library is not ours to look into.  No id is 0, so no owner is noted. */
+/* The mutex of another C library is not ours to look into.  No id is 0, so no note agrees with it. */
 static uint32_t id_in(const struct lock *lock)
 {
 	(void)lock;
@@ -118,12 +120,14 @@ static bool is_gone(const struct lock *lock, const struct lock_owner *owner, uin
 	if (!id || id_in(lock) != (holder & ID_MASK))
 		return false;
 	space = atomic_load_explicit(&owner->pid_space, memory_order_relaxed);
-	return space != MIXED && space == find_pid_space() && syscall(SYS_tkill, id, 0) < 0 && errno == ESRCH;
+	/* The cheap call first: nearly always the owner lives. */
+	return space != MIXED && syscall(SYS_tkill, id, 0) < 0 && errno == ESRCH && space == find_pid_space();
 }
 
 bool heal(struct lock *lock, struct lock_habit *habit)
 {
 	struct lock_owner *owner = habit->owner;
+	bool same, gone, before;
 	uint64_t holder;
 	int64_t now;
 
@@ -131,16 +135,16 @@ bool heal(struct lock *lock, struct lock_habit *habit)
 		return false;
 	holder = atomic_load_explicit(&owner->holder, memory_order_relaxed);
 	now = time_of(CLOCK_MONOTONIC_COARSE);
-	/* The threads of a process share these two.  If they mix them up, a look comes sooner or later than it should. */
-	if (atomic_load_explicit(&habit->seen, memory_order_relaxed) != holder) {
-		atomic_store_explicit(&habit->seen, holder, memory_order_relaxed);
-		atomic_store_explicit(&habit->seen_at, now, memory_order_relaxed);
+	/* The threads of a process share these.  If they mix them up, a look comes sooner or later than it should. */
+	same = atomic_load_explicit(&habit->seen, memory_order_relaxed) == holder;
+	if (same && now - atomic_load_explicit(&habit->seen_at, memory_order_relaxed) < LOOK_EVERY)
 		return false;
-	}
-	if (now - atomic_load_explicit(&habit->seen_at, memory_order_relaxed) < LOOK_EVERY)
-		return false;
+	gone = is_gone(lock, owner, holder);
+	before = same && atomic_load_explicit(&habit->gone, memory_order_relaxed);
+	atomic_store_explicit(&habit->gone, gone, memory_order_relaxed);
 	atomic_store_explicit(&habit->seen_at, now, memory_order_relaxed);
-	if (!is_gone(lock, owner, holder))
+	atomic_store_explicit(&habit->seen, holder, memory_order_relaxed);
+	if (!gone || !before)
 		return false;
 	/*
 	 * If this succeeds, the hold that we have seen has not ended, and its owner did not exist

@@ -22,7 +22,8 @@ struct lock_habit {
 	/* See heal.c. */
 	_Atomic uint32_t process; /* the process that enrolled */
 	_Atomic uint64_t seen;    /* the hold that was seen in the last look, */
-	_Atomic int64_t seen_at;  /* and when */
+	_Atomic int64_t seen_at;  /* when, */
+	_Atomic uint32_t gone;    /* and whether its owner did not exist then */
 };
 
 int lock_init(struct lock *lock);
