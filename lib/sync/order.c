@@ -39,7 +39,11 @@ static bool membarrier_usable(void)
 static void keep_fence(struct wait *wait)
 {
 	atomic_store_explicit(&wait->ours->fence_stays, 1, memory_order_relaxed);
-	atomic_fetch_or_explicit(&wait->ours->flags, WAITER_FENCE, memory_order_relaxed);
+	/* Release pairs with the acquire in wait_take_fence_back. */
+	if (!(atomic_fetch_or_explicit(&wait->ours->flags, WAITER_FENCE, memory_order_release) &
+	      WAITER_FENCE))
+		/* Also if we had raised it before: another holder has taken it back since. */
+		atomic_store_explicit(&wait->unfenced, time_now(), memory_order_relaxed);
 }
 
 void wait_order_init(struct wait *wait)
@@ -69,10 +73,16 @@ slow_path void wait_take_fence_back(struct wait *wait)
 {
 	if (atomic_load_explicit(&wait->ours->fence_stays, memory_order_relaxed))
 		return;
-	/* In one step, so that no waiter finds an old WAITER_FENCED beside a new WAITER_FENCE. */
+	/*
+	 * In one step, so that no waiter finds an old WAITER_FENCED beside a new WAITER_FENCE.
+	 * Acquire pairs with the release in keep_fence: if another holder has raised it for good
+	 * just before this, we see that.
+	 */
 	atomic_fetch_and_explicit(&wait->ours->flags, ~(uint32_t)(WAITER_FENCE | WAITER_FENCED),
-				  memory_order_relaxed);
+				  memory_order_acquire);
 	atomic_store_explicit(&wait->unfenced, 0, memory_order_relaxed);
+	if (atomic_load_explicit(&wait->ours->fence_stays, memory_order_relaxed))
+		keep_fence(wait);
 	atomic_store_explicit(&wait->sparse, 0, memory_order_relaxed);
 }
 
