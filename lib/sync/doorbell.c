@@ -61,7 +61,11 @@ void doorbell_trim(int socket, struct lock *lock)
 	struct lock_habit none = { 0 };
 	int bytes = 0;
 
-	/* Nobody waits for this lock.  A queue that nobody trims costs a wake-up at most. */
+	/*
+	 * Nobody waits for this lock, so it is not healed.  If a child of a bare clone dies in it,
+	 * nobody trims any more, and the queue fills up: then blocked calls look every 5 s, and
+	 * bufpipe_fd is not told.
+	 */
 	if (lock_try(lock, &none) < 0)
 		return;
 	/*
