@@ -249,6 +249,15 @@ static void read_notes(struct keeper *k)
 	}
 }
 
+/* It is tried again, but not for ever when we are to end. */
+static void cannot_start(struct keeper *k)
+{
+	if (!k->finishing || k->finishers++ < FINISHERS)
+		return;
+	k->finishing = false;
+	k->status = STATUS_FAILED;
+}
+
 static void start_worker(struct keeper *k)
 {
 	struct inherited *all;
@@ -256,8 +265,10 @@ static void start_worker(struct keeper *k)
 	int worker;
 
 	k->restart_ns = now_ns() + RETRY_NS;
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
+		cannot_start(k);
 		return;
+	}
 	k->worker = fork();
 	if (k->worker == 0) {
 		all = calloc(k->config->n, sizeof(*all));
@@ -275,6 +286,7 @@ static void start_worker(struct keeper *k)
 	close(pair[1]);
 	if (k->worker < 0) {
 		close(pair[0]);
+		cannot_start(k);
 		return;
 	}
 	k->control = pair[0];
