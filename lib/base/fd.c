@@ -8,7 +8,7 @@ int fd_move_up(int low)
 	int fd = fcntl(low, F_DUPFD_CLOEXEC, FD_FIRST);
 	int r = fd < 0 ? -errno : fd;
 
-	close(low);
+	sys_close(low);
 	/* fcntl returns EINVAL if the limit of descriptors is 3 or less. */
 	return r == -EINVAL ? -EMFILE : r;
 }

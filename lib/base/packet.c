@@ -311,7 +311,7 @@ static bool is_empty(int socket)
 	ssize_t r = peek(socket, &message);
 
 	if (r < 0)
-		return r == -EAGAIN;
+		return r == -EAGAIN || r == -ENOTCONN;
 	if (message.msg_flags & (MSG_CTRUNC | MSG_TRUNC))
 		return false;
 	set_option(socket, SO_PASSCRED, 1);
@@ -326,7 +326,7 @@ void packet_close(int socket)
 	struct msghdr message = { .msg_iov = &piece, .msg_iovlen = 1 };
 
 	if (packet_forbids_rights(socket) || is_empty(socket)) {
-		close(socket);
+		sys_close(socket);
 		return;
 	}
 	/* Keep more from arriving.  The child that closes the socket frees its queue as well. */
@@ -339,7 +339,7 @@ void packet_leave(int socket)
 {
 	/* This is not the last close, unless the other process has closed the socket in the meantime. */
 	if (packet_forbids_rights(socket) || is_empty(socket))
-		close(socket);
+		sys_close(socket);
 	else
 		stray_close(socket);
 }

@@ -240,7 +240,7 @@ void stray_close(int fd)
 	struct child *c;
 
 	if (is_small_memory(fd) || !MAY_SHARE_MEMORY) {
-		close(fd);
+		sys_close(fd);
 		return;
 	}
 	if (!put(fd))

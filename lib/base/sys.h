@@ -13,6 +13,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -107,6 +108,31 @@ static inline int sys_poll(struct pollfd *p, int64_t timeout_ns)
 	struct timespec limit = time_spec(timeout_ns);
 
 	return (int)sys_result(syscall(SYS_ppoll, p, 1, &limit, NULL, 0));
+}
+
+static inline int sys_close(int fd)
+{
+	return (int)sys_result(syscall(SYS_close, fd));
+}
+
+/* Takes what has happened already. */
+static inline int sys_epoll_take(int epoll, struct epoll_event *events, int n)
+{
+	return (int)sys_result(syscall(SYS_epoll_pwait, epoll, events, n, 0, NULL, 0));
+}
+
+static inline void sys_event_ring(int event)
+{
+	const uint64_t one = 1;
+
+	syscall(SYS_write, event, &one, sizeof(one));
+}
+
+static inline void sys_event_quiet(int event)
+{
+	uint64_t count;
+
+	syscall(SYS_read, event, &count, sizeof(count));
 }
 
 static inline ssize_t sys_recv(int socket, void *buf, size_t len, int flags)

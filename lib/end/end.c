@@ -257,7 +257,7 @@ int end_make_region(struct region *region, int *shared_fd, const struct identity
 		return r;
 	r = init_locks(region->control);
 	if (r < 0) {
-		close(*shared_fd);
+		sys_close(*shared_fd);
 		region_drop(region);
 	}
 	return r;
@@ -276,9 +276,9 @@ static void half_drop(struct half *half)
 	region_drop(&half->ours);
 	region_drop(&half->theirs);
 	if (half->shared_fd >= 0)
-		close(half->shared_fd);
+		sys_close(half->shared_fd);
 	if (half->socket >= 0)
-		close(half->socket);
+		sys_close(half->socket);
 }
 
 static int halves_join(struct half halves[2], const struct bufpipe_options *o)
@@ -440,7 +440,7 @@ void bufpipe_close(bufpipe_t *pipe)
 	 * we were the last.
 	 */
 	if (pipe->guarded)
-		close(pipe->socket);
+		sys_close(pipe->socket);
 	else
 		packet_close(pipe->socket);
 	if (!(pipe->out.state & DIRECTION_NONE))

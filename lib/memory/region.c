@@ -96,6 +96,12 @@ static int lock(void *at, size_t len, unsigned flags)
 	return errno == EAGAIN ? -ENOMEM : -errno;
 }
 
+/* EAGAIN: with mlockall(MCL_FUTURE), beyond the limit of locked memory.  To our callers it would mean: wait. */
+static int map_error(void)
+{
+	return errno == EAGAIN ? -ENOMEM : -errno;
+}
+
 static int map(struct region *region, int fd, int writable, unsigned flags)
 {
 	int protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
@@ -108,18 +114,18 @@ static int map(struct region *region, int fd, int writable, unsigned flags)
 	int r = 0;
 
 	if (reserved == MAP_FAILED)
-		return -errno;
+		return map_error();
 	/* It reaches beyond the end of the file, so that the second mapping of the ring has its place there. */
 	space = mmap(reserved, span, protection, mode | (reserved ? MAP_FIXED : 0), fd, 0);
 	if (space == MAP_FAILED) {
-		r = -errno;
+		r = map_error();
 		if (reserved)
 			munmap(reserved, span);
 		return r;
 	}
 	if (data_size && mmap(space + page + data_size, data_size, protection, mode | MAP_FIXED, fd,
 			      (off_t)page) == MAP_FAILED)
-		r = -errno;
+		r = map_error();
 	if (r == 0 && flags & BUFPIPE_LOCKED)
 		r = lock(space, span, flags);
 	if (r < 0) {
@@ -206,7 +212,7 @@ static int make_shared(int fd, unsigned flags)
 	int r;
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	shared = fd_own(open(path, O_RDONLY | O_CLOEXEC));
+	shared = fd_own((int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC));
 	if (shared < 0) {
 		if (shared == -EMFILE || shared == -ENFILE || shared == -ENOMEM)
 			return shared;
@@ -218,7 +224,7 @@ static int make_shared(int fd, unsigned flags)
 	if (fchmod(fd, 0400) == 0 && fcntl(fd, F_ADD_SEALS, seals) == 0)
 		return shared;
 	r = -errno;
-	close(shared);
+	sys_close(shared);
 	return r;
 }
 
@@ -299,7 +305,8 @@ int region_attach(struct region *region, int fd, int writable, unsigned flags,
 	if (r < 0)
 		return r;
 	/* Read once, then check and use only our copy: the owner may change the region at any time. */
-	if (pread(fd, &region->identity, sizeof(region->identity), 0) != sizeof(region->identity))
+	if (syscall(SYS_pread64, fd, &region->identity, sizeof(region->identity), 0) !=
+	    sizeof(region->identity))
 		return -EBADMSG;
 	r = identity_check(&region->identity);
 	if (r < 0)
@@ -327,7 +334,7 @@ int region_can_travel(const struct region *region)
 
 void region_settle(struct region *region)
 {
-	close(region->fd);
+	sys_close(region->fd);
 	region->fd = -1;
 }
 
@@ -339,6 +346,6 @@ void region_drop(struct region *region)
 	if (region->fd >= 0 && stray_is_laden(region->fd))
 		stray_close(region->fd);
 	else if (region->fd >= 0)
-		close(region->fd);
+		sys_close(region->fd);
 	*region = REGION_NONE;
 }

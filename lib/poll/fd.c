@@ -40,7 +40,7 @@ struct poll_fd {
 
 static void ring_self(struct poll_fd *f)
 {
-	eventfd_write(f->event, 1);
+	sys_event_ring(f->event);
 	f->rung = true;
 }
 
@@ -55,7 +55,7 @@ static bool set_timer(struct poll_fd *f, int64_t in)
 		 * first, because a child of fork may hold it as well.
 		 */
 		epoll_ctl(f->epoll, EPOLL_CTL_DEL, f->timer, NULL);
-		close(f->timer);
+		sys_close(f->timer);
 		f->timer = -1;
 	}
 	return f->timer >= 0;
@@ -71,10 +71,8 @@ static void ring_self_later(struct poll_fd *f)
 
 static void quiet_self(struct poll_fd *f)
 {
-	eventfd_t count;
-
 	if (f->rung) {
-		eventfd_read(f->event, &count);
+		sys_event_quiet(f->event);
 		set_timer(f, 0);
 		f->rung = false;
 	}
@@ -138,11 +136,11 @@ static int join(int epoll, int fd)
 static void close_all(struct poll_fd *f)
 {
 	if (f->timer >= 0)
-		close(f->timer);
+		sys_close(f->timer);
 	if (f->event >= 0)
-		close(f->event);
+		sys_close(f->event);
 	if (f->epoll >= 0)
-		close(f->epoll);
+		sys_close(f->epoll);
 	free(f);
 }
 

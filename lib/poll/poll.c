@@ -84,9 +84,10 @@ static int poll_sockets(const struct polled *c, short events, int64_t until)
 			.fd = c->live[i]->pipe->socket,
 			.events = (short)(events | POLLRDHUP),
 		};
-	r = ppoll(c->sockets, c->n, &left, NULL);
+	/* Not a cancellation point: the epoll and the memory of the call would stay. */
+	r = (int)sys_result(syscall(SYS_ppoll, c->sockets, c->n, &left, NULL, 0));
 	if (r < 0)
-		return -errno;
+		return r;
 	note_hang_ups(c);
 	return r;
 }

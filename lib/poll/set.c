@@ -33,7 +33,7 @@ int set_enter(struct bufpipe_set *set)
 static int leave(bufpipe_set_t *set, int r)
 {
 	if (set->asleep)
-		eventfd_write(set->poke, 1);
+		sys_event_ring(set->poke);
 	pthread_mutex_unlock(&set->lock);
 	return r;
 }
@@ -189,7 +189,7 @@ static struct entry *entry_of(const struct bufpipe_set *set, const bufpipe_t *p)
 static int announce(struct bufpipe_set *set, int r)
 {
 	if (r == 0 && set->pollable)
-		eventfd_write(set->poke, 1);
+		sys_event_ring(set->poke);
 	return leave(set, r);
 }
 
@@ -379,7 +379,7 @@ int bufpipe_set_create(bufpipe_set_t **set, unsigned flags)
 		r = s->sleeper->open(s);
 	}
 	if (r < 0) {
-		close(s->poke);
+		sys_close(s->poke);
 		free(s);
 		return r;
 	}
@@ -405,7 +405,7 @@ void bufpipe_set_destroy(bufpipe_set_t *set)
 	}
 	set->sleeper->close(set);
 	pthread_mutex_destroy(&set->lock);
-	close(set->poke);
+	sys_close(set->poke);
 	free(set->by_fd);
 	free(set->generations);
 	free(set->slots);

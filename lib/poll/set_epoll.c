@@ -30,13 +30,13 @@ static int open_epoll(struct bufpipe_set *set)
 	set->inside = (void *)(intptr_t)fd;
 	r = control(set, EPOLL_CTL_ADD, set->poke, EPOLLIN, POKE);
 	if (r < 0)
-		close(fd);
+		sys_close(fd);
 	return r;
 }
 
 static void close_epoll(struct bufpipe_set *set)
 {
-	close(epoll_of(set));
+	sys_close(epoll_of(set));
 }
 
 static int join(struct bufpipe_set *set, struct entry *e)
@@ -76,10 +76,9 @@ static int watch(struct bufpipe_set *set, struct entry *e)
 static void pass_on(struct bufpipe_set *set, const struct epoll_event *event)
 {
 	struct entry *e = set_find(set, (uint32_t)event->data.u64, (uint32_t)(event->data.u64 >> 32));
-	eventfd_t count;
 
 	if (event->data.u64 == POKE)
-		eventfd_read(set->poke, &count);
+		sys_event_quiet(set->poke);
 	if (!e || event->data.u64 == POKE)
 		return;
 	if (!e->pipe)
@@ -97,10 +96,10 @@ static int sleep_in_epoll(struct bufpipe_set *set, int64_t until)
 
 	if (r < 0)
 		return r;
-	n = epoll_wait(epoll_of(set), events, BATCH, 0);
+	n = sys_epoll_take(epoll_of(set), events, BATCH);
 	for (int i = 0; i < n; i++)
 		pass_on(set, &events[i]);
-	return n < 0 ? -errno : 0;
+	return n < 0 ? n : 0;
 }
 
 /* Only a system call can tell, so the answer is yes only from time to time. */

@@ -126,7 +126,7 @@ static void close_uring(struct bufpipe_set *set)
 	io_uring_queue_exit(&in->ring);
 	if (used_here)
 		await_interruption();
-	close(in->hups);
+	sys_close(in->hups);
 	free(in->cancels);
 	free(in);
 }
@@ -167,7 +167,7 @@ static int open_uring(struct bufpipe_set *set)
 	r = in->hups < 0 ? in->hups : io_uring_queue_init_params(RING_ENTRIES, &in->ring, &params);
 	if (r < 0) {
 		if (in->hups >= 0)
-			close(in->hups);
+			sys_close(in->hups);
 		free(in);
 		return r;
 	}
@@ -402,7 +402,7 @@ static void collect_hups(struct bufpipe_set *set)
 	int n;
 
 	do {
-		n = epoll_wait(in->hups, events, HUPS, 0);
+		n = sys_epoll_take(in->hups, events, HUPS);
 		for (int i = 0; i < n; i++) {
 			struct entry *e = entry_at(set, events[i].data.u64);
 
@@ -419,10 +419,9 @@ static void pass_on(struct bufpipe_set *set, const struct io_uring_cqe *cqe)
 	struct inside *in = set->inside;
 	struct entry *e = entry_at(set, cqe->user_data);
 	enum kind kind = cqe->user_data & 3;
-	eventfd_t count;
 
 	if (cqe->user_data == data_of_ours(in, OURS_POKE)) {
-		eventfd_read(set->poke, &count);
+		sys_event_quiet(set->poke);
 		in->ask_for_poke = true;
 	} else if (cqe->user_data == data_of_ours(in, OURS_HUPS)) {
 		in->ask_for_hups = true;

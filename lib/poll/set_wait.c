@@ -349,7 +349,7 @@ static unsigned put_all_to_sleep(struct bufpipe_set *set, struct bufpipe_event *
 
 	/* Not all entries are watched: let the program come again. */
 	if (!cool_down(set, 0, UINT32_MAX))
-		eventfd_write(set->poke, 1);
+		sys_event_ring(set->poke);
 	return harvest(set, events, max, &stale);
 }
 

@@ -192,7 +192,7 @@ Test(fault, listen_on_descriptor)
 	fail_each(listen_on_descriptor, besides, 1000);
 }
 
-static const int accept_besides[] = { EAGAIN, 0 };
+static const int accept_besides[] = { EAGAIN, ENOMEM, 0 };
 
 /* The two halves of a handshake. The test plays the other side by hand. */
 static int accept_one(void)
@@ -261,7 +261,7 @@ static int connect_once(void)
 
 Test(fault, connect)
 {
-	static const int besides[] = { EBADMSG, ETIMEDOUT, ECONNRESET, 0 };
+	static const int besides[] = { EBADMSG, ENOMEM, ETIMEDOUT, ECONNRESET, 0 };
 	bufpipe_listener_t *listener;
 	bufpipe_t *pipe;
 	char byte[8];
@@ -349,7 +349,7 @@ Test(fault, send_end)
 
 Test(fault, recv_end)
 {
-	static const int besides[] = { EBADMSG, 0 };
+	static const int besides[] = { EBADMSG, ENOMEM, 0 };
 
 	fail_each(recv_end, besides, 1000);
 	strike_all = true;
