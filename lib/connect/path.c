@@ -2,6 +2,7 @@
 #include "connect/path.h"
 
 #include "base/fd.h"
+#include "base/packet.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -88,9 +89,11 @@ static int probe(const struct sockaddr_un *at, socklen_t len)
 
 	if (fd < 0)
 		return fd;
+	/* Whoever listens may be a stranger, who sends descriptors whose close sleeps. */
+	packet_forbid_rights(fd);
 	if (connect(fd, (const struct sockaddr *)at, len) < 0)
 		r = -errno;
-	close(fd);
+	packet_close(fd);
 	return r;
 }
 

@@ -2,6 +2,7 @@
 #include "connect/sleep.h"
 
 #include "base/backoff.h"
+#include "base/packet.h"
 
 struct sleeper sleeper_begin(int64_t deadline, bool interruptible)
 {
@@ -19,7 +20,7 @@ void sleeper_end(const struct sleeper *s)
 static void close_owned(void *fd)
 {
 	if (*(int *)fd >= 0)
-		close(*(int *)fd);
+		packet_close(*(int *)fd); /* a listener may have sent descriptors whose close sleeps */
 }
 
 /*
