@@ -6,26 +6,35 @@
 
 _Thread_local struct thread_self this_thread;
 
-/* A page that the kernel clears in each child of fork, or NULL if the kernel cannot do so. */
+/*
+ * A page that the kernel clears in each child of fork, or NULL if the kernel cannot do so.  The
+ * answer stays: if a page came later, this process would take itself for a child.
+ */
 static _Atomic uint32_t *wiped_page(void)
 {
 	static _Atomic(_Atomic uint32_t *) made;
+	static _Atomic uint32_t refused; /* stands for: there is none */
 	_Atomic uint32_t *page = atomic_load_explicit(&made, memory_order_acquire);
-	_Atomic uint32_t *other = NULL;
+	_Atomic uint32_t *first = NULL;
 	size_t size = (size_t)sysconf(_SC_PAGESIZE);
 
-	if (page)
-		return page;
+	if (likely(page))
+		return page == &refused ? NULL : page;
 	page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (page == MAP_FAILED)
-		return NULL;
-	/* Pairs with the acquire above.  If two threads make a page at once, one of them unmaps its own. */
-	if (madvise(page, size, MADV_WIPEONFORK) == 0 &&
-	    atomic_compare_exchange_strong_explicit(&made, &other, page, memory_order_acq_rel,
-						    memory_order_acquire))
-		return page;
-	munmap(page, size);
-	return other;
+	if (page == MAP_FAILED) {
+		page = &refused;
+	} else if (madvise(page, size, MADV_WIPEONFORK) < 0) {
+		munmap(page, size);
+		page = &refused;
+	}
+	/* Pairs with the acquire above.  If two threads come at once, the answer of the first one counts. */
+	if (!atomic_compare_exchange_strong_explicit(&made, &first, page, memory_order_acq_rel,
+						     memory_order_acquire)) {
+		if (page != &refused)
+			munmap(page, size);
+		page = first;
+	}
+	return page == &refused ? NULL : page;
 }
 
 uint32_t thread_process(void)
