@@ -274,6 +274,23 @@ static void set_timer(struct bufpipe_listener *l, int64_t at)
 	l->timer = -1;
 }
 
+static void rearm(void *listener)
+{
+	set_timer(listener, pending_next(listener));
+}
+
+/* The timer of bufpipe_listener_fd rests meanwhile.  It goes on also when the thread is cancelled. */
+static int accept_without_timer(struct bufpipe_listener *l, bufpipe_t **pipe, const struct sleeper *s)
+{
+	int r;
+
+	set_timer(l, TIME_FOREVER);
+	pthread_cleanup_push(rearm, l);
+	r = accept_until(l, pipe, s);
+	pthread_cleanup_pop(1);
+	return r;
+}
+
 int bufpipe_accept(bufpipe_listener_t *l, bufpipe_t **pipe, int64_t timeout_ns)
 {
 	int64_t deadline = time_deadline(timeout_ns);
@@ -286,11 +303,8 @@ int bufpipe_accept(bufpipe_listener_t *l, bufpipe_t **pipe, int64_t timeout_ns)
 	s = sleeper_begin(deadline, l->options.flags & BUFPIPE_INTERRUPTIBLE);
 	s.at_once = l->options.spin_ns == BUFPIPE_NO_SPIN;
 	r = make_ours(l);
-	if (r == 0) {
-		set_timer(l, TIME_FOREVER);
-		r = accept_until(l, &made, &s);
-		set_timer(l, pending_next(l));
-	}
+	if (r == 0)
+		r = accept_without_timer(l, &made, &s);
 	if (r == 0) {
 		*pipe = made;
 		PROBE(accept, l->listening.fd, made->socket);
