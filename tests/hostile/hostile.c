@@ -58,6 +58,8 @@ void usage_assert(struct usage before, long own, long shared, const char *what)
 	/* Sanitizers keep what was freed. */
 #ifndef SANITIZED
 	cr_assert_leq(now.own, before.own + own, "%s: %ld KiB before, %ld after", what, before.own, now.own);
+#else
+	(void)own;
 #endif
 	cr_assert_leq(now.shared, before.shared + shared, "%s: %ld KiB shared before, %ld after", what,
 		      before.shared, now.shared);

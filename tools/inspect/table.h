@@ -14,8 +14,8 @@ struct column {
 	const char *title;
 	unsigned least; /* it is never narrower, and wider only as far as its text is */
 	bool right;
-	unsigned
-		rank; /* where there is no room for all, the columns with the highest rank are left out; 0 always stays */
+	/* Where there is no room for all, the columns with the highest rank are left out.  0 always stays. */
+	unsigned rank;
 };
 
 struct table {

@@ -29,10 +29,10 @@ enum field {
 /* What stays fits into 80 columns. */
 static const struct column columns[FIELDS] = {
 	[PIPE] = { "PIPE", 8, .right = true },
-	[NAME] = { "NAME", 7 },
+	[NAME] = { "NAME", 7, .right = false },
 	[KIND] = { "KIND", 7, .rank = 3 },
-	[SENDER] = { "SENDER", 11 },
-	[RECEIVER] = { "RECEIVER", 11 },
+	[SENDER] = { "SENDER", 11, .right = false },
+	[RECEIVER] = { "RECEIVER", 11, .right = false },
 	[SIZE] = { "SIZE", 5, .right = true, .rank = 4 },
 	[USED] = { "USED", 5, .right = true, .rank = 2 },
 	[FILL] = { "FILL", 4, .right = true },
@@ -43,7 +43,7 @@ static const struct column columns[FIELDS] = {
 	[RATE] = { "B/S", 5, .right = true },
 	[SW] = { "SW", 4, .right = true },
 	[RW] = { "RW", 4, .right = true },
-	[STATE] = { "STATE", 12 },
+	[STATE] = { "STATE", 12, .right = false },
 };
 
 static const enum field list_view[] = { PIPE, NAME, KIND, SENDER, RECEIVER, SIZE,
