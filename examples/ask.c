@@ -20,7 +20,7 @@ int main(int argc, char **argv)
 	ssize_t len;
 	int r;
 
-	if (argc < 2) {
+	if (argc < 3) {
 		fprintf(stderr, "usage: ask ADDRESS MESSAGE...\n");
 		return 2;
 	}

@@ -38,11 +38,12 @@ def main(names):
         worker.start()
     lines.close()
     counts.close()
-    for name in names:
-        with open(name, encoding='utf-8', errors='replace') as file:
-            for line in file:
-                give.send(line)
-    give.close()
+    # The workers end when this end is closed, also after an exception: Python waits for them at its exit.
+    with give:
+        for name in names:
+            with open(name, encoding='utf-8', errors='replace') as file:
+                for line in file:
+                    give.send(line)
 
     words = collections.Counter()
     try:

@@ -61,8 +61,13 @@ int main(int argc, char **argv)
 	struct job job;
 	pid_t feeder;
 
+	if (workers < 1 || workers > 1000 || all < 1) {
+		fprintf(stderr, "usage: worker-pool [WORKERS [JOBS]]\n");
+		return 2;
+	}
 	if (bufpipe_create(jobs, &options) < 0 || bufpipe_create(answers, &options) < 0)
 		return 1;
+	/* If not all can be made, those that are there do the work. */
 	for (int i = 0; i < workers; i++) {
 		if (fork() == 0)
 			_exit(work());
