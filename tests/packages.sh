@@ -10,6 +10,12 @@ if [ "${1-}" = --once ]; then
 	builds=(one)
 	shift
 fi
+case ${1-} in
+-*)
+	echo "usage: tests/packages.sh [--once] [OUTPUT-DIRECTORY]" >&2
+	exit 2
+	;;
+esac
 output=${1-}
 root=$(cd "$(dirname "$0")/.." && pwd)
 temporary=$(mktemp -d)
