@@ -265,7 +265,7 @@ int bufpipe_set_add_fd(bufpipe_set_t *set, int fd, unsigned events, void *user)
 
 	if (fd < 0 || events & ~0xffffu)
 		return -EINVAL;
-	if ((poll(&probe, 1, 0) > 0 && probe.revents & POLLNVAL) || fstat(fd, &st) < 0)
+	if ((sys_poll(&probe, 0) > 0 && probe.revents & POLLNVAL) || fstat(fd, &st) < 0)
 		return -EBADF;
 	if (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode))
 		return -EPERM; /* as epoll does.  io_uring would accept it, and it would always be ready */

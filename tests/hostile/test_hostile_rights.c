@@ -10,6 +10,7 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <sys/un.h>
 
 TestSuite(hostile_rights, .timeout = 120);
 
@@ -459,6 +460,123 @@ static void connect_quickly(void *old)
 Test(hostile_rights, a_listener_answers_with_a_lingering_socket)
 {
 	on_each_kernel(connect_quickly);
+}
+
+/* Makes a lingering socket, whose other side stays in this process. */
+static int lingering_here(void)
+{
+	struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t at_len = sizeof(at);
+	int small = 4096;
+	int listening = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	check_eq(setsockopt(listening, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small)), 0);
+	check_eq(bind(listening, (struct sockaddr *)&at, sizeof(at)), 0);
+	check_eq(listen(listening, 1), 0);
+	check_eq(getsockname(listening, (struct sockaddr *)&at, &at_len), 0);
+	return lingering_socket(&at);
+}
+
+/*
+ * Sends one to each client as soon as it has connected. If it may run as a real-time thread, it does so before
+ * the client returns from connect, as both are on one CPU.
+ */
+static void linger_at_once(struct attacker *a)
+{
+	int fd = lingering_here();
+	int client;
+
+	a->sent = true; /* from here on */
+	check_eq(write(a->tell, &a->sent, sizeof(a->sent)), sizeof(a->sent));
+	sched_setscheduler(0, SCHED_FIFO, &(struct sched_param){ .sched_priority = 1 });
+	while ((client = accept(a->socket, NULL, NULL)) >= 0) {
+		if (rogue_send(client, "x", 1, &fd, 1) >= 0) {
+			close(fd);
+			fd = lingering_here();
+		}
+		close(client);
+	}
+}
+
+enum { TRIES = 20 };
+
+/* A socket file of another process. To learn whether it is a stale one, the library connects to it. */
+static void listen_quickly(void *old)
+{
+	struct sockaddr_un at = { .sun_family = AF_UNIX };
+	struct attacker a = { .socket = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0) };
+	char home[] = "/tmp/bufpipe-test-XXXXXX";
+	bufpipe_listener_t *listener;
+	int before;
+
+	pin_to_cpu(sched_getcpu());
+	check(mkdtemp(home) != NULL);
+	snprintf(at.sun_path, sizeof(at.sun_path), "%s/socket", home);
+	check_eq(bind(a.socket, (struct sockaddr *)&at, sizeof(at)), 0);
+	check_eq(listen(a.socket, TRIES), 0);
+	attacker_start(&a, linger_at_once);
+	attacker_has_sent(&a);
+	begin_on(old);
+	before = descriptors_open();
+	for (int i = 0; i < TRIES; i++) {
+		int64_t begin = time_now();
+
+		check_eq(bufpipe_listen(&listener, at.sun_path, NULL), -EADDRINUSE);
+		check(elapsed(begin) < SOON);
+	}
+	wait_for_descriptors(before);
+	attacker_stop(&a);
+	close(a.socket);
+	unlink(at.sun_path);
+	rmdir(home);
+}
+
+Test(hostile_rights, who_listens_already_answers_with_a_lingering_socket)
+{
+	on_each_kernel(listen_quickly);
+}
+
+/* The variables are static because AddressSanitizer does not notice that the thread leaves this function. */
+static void *connect_while_cancelled(void *address)
+{
+	static const struct bufpipe_options options = { .spin_ns = BUFPIPE_NO_SPIN };
+	static bufpipe_t *pipe;
+
+	pthread_cancel(pthread_self());
+	bufpipe_connect(&pipe, address, &options, PLENTY);
+	pthread_testcancel();
+	return NULL;
+}
+
+static void cancel_quickly(void *old)
+{
+	struct attacker a = { 0 };
+	int before;
+
+	pin_to_cpu(sched_getcpu());
+	a.socket = rogue_listen(a.address);
+	attacker_start(&a, linger_at_once);
+	attacker_has_sent(&a);
+	begin_on(old);
+	before = descriptors_open();
+	for (int i = 0; i < TRIES; i++) {
+		int64_t begin = time_now();
+		pthread_t thread;
+		void *result;
+
+		check_eq(pthread_create(&thread, NULL, connect_while_cancelled, a.address), 0);
+		check_eq(pthread_join(thread, &result), 0);
+		check(result == PTHREAD_CANCELED);
+		check(elapsed(begin) < SOON);
+	}
+	wait_for_descriptors(before);
+	attacker_stop(&a);
+	close(a.socket);
+}
+
+Test(hostile_rights, a_listener_answers_with_a_lingering_socket_and_the_thread_is_cancelled)
+{
+	on_each_kernel(cancel_quickly);
 }
 
 /* There are more of these descriptors than there may be children. */

@@ -7,6 +7,7 @@
 #include "support.h"
 
 #include "base/sys.h"
+#include "sync/heal.h"
 #include "sync/lock.h"
 
 #include <sys/mman.h>
@@ -199,6 +200,46 @@ Test(lock, of_nobody_goes_to_the_next_unless_there_is_a_doubt)
 		munmap(s, 4096);
 	}
 }
+
+/* As if the last look had been a minute ago. */
+static bool look_again(struct shared *s, struct lock_habit *mine)
+{
+	mine->seen_at -= 60 * NSEC_PER_SEC;
+	return heal(&s->lock, mine);
+}
+
+/* In the first look its owner lives. In the second it is gone, and only in the third that is old news. */
+Test(lock, of_nobody_is_freed_only_if_two_looks_found_nobody)
+{
+	struct shared *s = shared_new();
+	struct lock_habit mine = { .owner = &s->owner };
+	int status;
+	pid_t pid;
+
+	check_eq(lock_take(&s->lock, &mine, TIME_FOREVER), 0);
+	lock_drop(&s->lock, &mine);
+	pid = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+	check(pid >= 0);
+	if (pid == 0) {
+		alarm(60); /* if the test fails before it kills this process */
+		lock_take(&s->lock, &mine, TIME_FOREVER);
+		s->inside = 1;
+		for (;;)
+			pause();
+	}
+	while (!s->inside)
+		sleep_ns(100 * USEC);
+	check(!look_again(s, &mine));
+	check(!look_again(s, &mine));
+	check_eq(kill(pid, SIGKILL), 0);
+	check_eq(waitpid(pid, &status, 0), pid);
+	check(!look_again(s, &mine));
+	check_eq(lock_try(&s->lock, &mine), -EAGAIN);
+	check(look_again(s, &mine));
+	check_eq(lock_try(&s->lock, &mine), LOCK_RECOVERED);
+	lock_drop(&s->lock, &mine);
+	munmap(s, 4096);
+}
 #endif
 
 /* The number of drops, the id of the thread, and its id in the mutex. */
@@ -280,5 +321,31 @@ Test(lock, nobody_steps_aside_for_one_that_has_given_up)
 	lock_drop(&s->lock, &habit);
 	take_and_drop(s);
 	check(!stepped_aside(s));
+	munmap(s, 4096);
+}
+
+static uint32_t lock_clock(void)
+{
+	return (uint32_t)(time_now() >> 16);
+}
+
+/* As after a crowd of sleepers, each of which wanted it a bit later than the one before. */
+Test(lock, its_times_do_not_run_ahead_of_the_clock)
+{
+	enum { MINUTE = (60 * NSEC_PER_SEC) >> 16 };
+	struct shared *s = shared_new();
+	struct child waiter;
+	uint32_t begin;
+
+	check_eq(lock_take(&s->lock, &habit, TIME_FOREVER), 0);
+	begin = lock_clock();
+	s->lock.wanted = begin & ~1u;
+	s->lock.since = s->lock.wanted + MINUTE;
+	waiter = child_start(take, s);
+	wait_until_asleep(waiter.pid, waiter.pid, ASLEEP_ANY);
+	check((int32_t)(s->lock.wanted - begin) < MINUTE / 2);
+	lock_drop(&s->lock, &habit);
+	child_join(&waiter);
+	check((int32_t)(s->lock.since - begin) < MINUTE / 2);
 	munmap(s, 4096);
 }

@@ -6,10 +6,12 @@
 #include "support.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <stddef.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 
@@ -424,4 +426,61 @@ Test(listener, several_processes_may_accept)
 	for (int i = 0; i < WORKERS; i++)
 		child_join(&workers[i]);
 	check_eq(*w.served, VISITS);
+}
+
+/* The variable is static because AddressSanitizer does not notice that the thread leaves this function. */
+static void *accept_while_cancelled(void *listener)
+{
+	static bufpipe_t *pipe;
+
+	pthread_cancel(pthread_self());
+	/* The first call may say what is wrong and not sleep. */
+	check(bufpipe_accept(listener, &pipe, PLENTY) < 0);
+	bufpipe_accept(listener, &pipe, PLENTY);
+	pthread_testcancel();
+	return NULL;
+}
+
+static void cancel_accept(bufpipe_listener_t *listener)
+{
+	pthread_t thread;
+	void *result;
+
+	check_eq(pthread_create(&thread, NULL, accept_while_cancelled, listener), 0);
+	check_eq(pthread_join(thread, &result), 0);
+	check(result == PTHREAD_CANCELED);
+}
+
+/* Out of descriptors, the listener pauses. The end of the pause makes its descriptor readable. */
+Test(listener, its_descriptor_is_readable_again_after_an_accept_that_was_cancelled)
+{
+	bufpipe_listener_t *listener = listen_at("@bufpipe-test-cancelled-accept");
+	struct pollfd p = { .fd = bufpipe_listener_fd(listener), .events = POLLIN };
+	struct rlimit limit, none;
+	struct child child;
+	bufpipe_t *pipe;
+	int lowest, r;
+
+	need_limits();
+	cancel_accept(listener); /* The C library may need a descriptor for the first one. */
+	child = child_start(visit, (void *)(uintptr_t) "@bufpipe-test-cancelled-accept");
+	check_eq(poll(&p, 1, (int)(PLENTY / MSEC)), 1);
+	check_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	lowest = dup(0);
+	check(lowest >= 0);
+	close(lowest);
+	none = limit;
+	none.rlim_cur = (rlim_t)lowest;
+	check_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+	cancel_accept(listener);
+	check_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	do {
+		check_eq(poll(&p, 1, (int)(PLENTY / MSEC)), 1);
+		r = bufpipe_accept(listener, &pipe, 0);
+	} while (r == -EAGAIN);
+	check_eq(r, 0);
+	hear(pipe, "hello");
+	bufpipe_close(pipe);
+	child_join(&child);
+	bufpipe_listener_close(listener);
 }

@@ -3,6 +3,7 @@
  * Memory is refused: by strict overcommit, a full control group, or a limit of file sizes. The result is an
  * error that leaves everything as it was, and never a signal.
  */
+#include "sanitized.h"
 #include "support.h"
 
 #include <sys/mman.h>
@@ -368,3 +369,61 @@ Test(memory, a_limit_of_file_sizes_is_an_error)
 
 	child_join(&child);
 }
+
+#ifndef SANITIZED /* they make mlockall a no-op */
+enum { LOCKABLE = 4 << 20 };
+
+static void connect_with_much(void *address)
+{
+	struct bufpipe_options wish = { .flags = BUFPIPE_SEND, .buffer_size = 2 * LOCKABLE };
+	bufpipe_t *pipe;
+
+	if (bufpipe_connect(&pipe, address, &wish, PLENTY) == 0)
+		bufpipe_close(pipe);
+}
+
+/* The kernel says EAGAIN, which would tell a caller to wait and try again. */
+static void create_beyond_locked_memory(void *arg)
+{
+	struct bufpipe_options options = { .buffer_size = 2 * LOCKABLE };
+	bufpipe_listener_t *listener;
+	struct child client;
+	bufpipe_t *ends[2];
+	char address[64];
+	int before;
+	int r;
+
+	(void)arg;
+	snprintf(address, sizeof(address), "@bufpipe-test-locked-%d", getpid());
+	check_eq(setrlimit(RLIMIT_MEMLOCK, &(struct rlimit){ LOCKABLE, LOCKABLE }), 0);
+	if (getuid() == 0)
+		check_eq(setuid(65534), 0);
+	check_eq(bufpipe_listen(&listener, address, NULL), 0);
+	check_eq(mlockall(MCL_FUTURE), 0);
+	/* With CAP_IPC_LOCK there is no limit. */
+	if (mmap(NULL, (size_t)2 * LOCKABLE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED)
+		return;
+	before = descriptors_open();
+	check_eq(bufpipe_create(ends, &options), -ENOMEM);
+	check_eq(descriptors_open(), before);
+	/* A client whose pipe is too large does not stop the listener. */
+	client = child_start(connect_with_much, address);
+	check_eq(bufpipe_accept(listener, &ends[IN], PLENTY), -ENOMEM);
+	child_join(&client);
+	client = child_start(connect_and_say, address);
+	while ((r = bufpipe_accept(listener, &ends[IN], PLENTY)) == -ENOMEM)
+		;
+	check_eq(r, 0);
+	hear(ends[IN], "whole");
+	child_join(&client);
+	bufpipe_close(ends[IN]);
+	bufpipe_listener_close(listener);
+}
+
+Test(memory, a_limit_of_locked_memory_is_no_memory)
+{
+	struct child child = child_start(create_beyond_locked_memory, NULL);
+
+	child_join(&child);
+}
+#endif

@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Fork and exec: an end lives as long as somebody holds it. */
+#include "sanitized.h"
 #include "support.h"
+
+#include <sys/mman.h>
+#include <sys/resource.h>
 
 SUITE(process);
 
@@ -259,3 +263,65 @@ Test(process, a_stopped_peer_goes_on_where_it_was)
 	pipe_close(there);
 	pipe_close(back);
 }
+
+#ifndef SANITIZED /* they need address space */
+static void limit_address_space(rlim_t bytes)
+{
+	struct rlimit limit;
+
+	check_eq(getrlimit(RLIMIT_AS, &limit), 0);
+	limit.rlim_cur = bytes;
+	check_eq(setrlimit(RLIMIT_AS, &limit), 0);
+}
+
+/* What the heap and the stack grow to must be there before. */
+static void touch_memory(void)
+{
+	volatile char stack[65536];
+	void *volatile heap = malloc(100000);
+
+	for (size_t i = 0; i < sizeof(stack); i += 4096)
+		stack[i] = 1;
+	check(heap);
+	free(heap);
+}
+
+static void begin_without_mappings(void *arg)
+{
+	char address[64];
+	bufpipe_listener_t *listener;
+	bufpipe_set_t *set;
+	bufpipe_t *ends[2];
+	int listened;
+	int r;
+
+	(void)arg;
+	snprintf(address, sizeof(address), "/tmp/bufpipe-test-process-%d", getpid());
+	touch_memory();
+	limit_address_space(4096);
+	check(mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED);
+	r = bufpipe_set_create(&set, BUFPIPE_NO_URING);
+	listened = bufpipe_listen(&listener, address, NULL);
+	check_eq(bufpipe_create(ends, NULL), -ENOMEM);
+	limit_address_space(RLIM_INFINITY);
+	pipe_open(ends, NULL);
+	check(r == 0 || r == -ENOMEM);
+	check(listened == 0 || listened == -ENOMEM);
+	if (r == 0) {
+		check_eq(bufpipe_set_add(set, ends[IN], BUFPIPE_IN, NULL), 0);
+		bufpipe_set_destroy(set);
+	}
+	if (listened == 0) {
+		bufpipe_listener_close(listener);
+		check_eq(access(address, F_OK), -1);
+	}
+	pipe_close(ends);
+}
+
+Test(process, a_first_call_for_which_nothing_can_be_mapped_makes_no_child_of_it)
+{
+	struct child child = child_start(begin_without_mappings, NULL);
+
+	child_join(&child);
+}
+#endif
