@@ -6,11 +6,84 @@ import multiprocessing
 import os
 import resource
 import socket
+import subprocess
+import sys
 import unittest
 
 import buffered_pipe
 from buffered_pipe import End, Generic_Pipe, Pipe, Static_Pipe
 from support import LONG, TestCase, child, descriptors, memfds
+
+# Started without standard streams, so the only report is the exit status: the number of the step that failed.
+WITHOUT_STREAMS = """
+import fcntl, multiprocessing.resource_sharer, os, socket, threading
+from buffered_pipe import End, JoinableQueue, Pipe, Queue, SimpleQueue, Static_Pipe, connect, listen
+
+def check(step, *things):
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            continue
+        os._exit(step)
+    if any(thing.fileno() < 3 for thing in things):
+        os._exit(step)
+
+def above(low):
+    # The program's own sockets must not be in the way of what it looks for.
+    high = socket.socket(fileno=fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, 3))
+    low.close()
+    return high
+
+def use(step, receiver, sender):
+    sender.send("hello")
+    if receiver.recv(timeout=15) != "hello":
+        os._exit(step)
+    check(step, receiver)
+
+check(10)
+receiver, sender = Pipe(4096)
+use(11, receiver, sender)
+one, other = Pipe()
+use(12, one, other)
+static = Static_Pipe(64, 4)
+check(13, static[0])
+forked = receiver.fork()
+use(14, forked, sender.fork())
+
+queues = Queue(), JoinableQueue(), SimpleQueue()
+check(20)
+for queue in queues:
+    queue.put("item")
+    if queue.get() != "item":
+        os._exit(21)
+    check(22)
+
+address = f"@bufpipe-test-streams-{os.getpid()}"
+listener = listen(address)
+check(30, listener)
+callers = []
+meeting = threading.Thread(target=lambda: callers.append(connect(address, timeout=15)))
+meeting.start()
+accepted = listener.accept(timeout=15)
+meeting.join()
+check(31, listener)
+use(32, accepted, callers[0])
+
+pair = socket.socketpair()
+pair = [above(side) for side in pair[::-1]][::-1]
+check(40)
+sender.send_to(pair[0])
+receiver.send_to(pair[0])
+sender, receiver = End.recv_from(pair[1]), End.recv_from(pair[1])
+use(41, receiver, sender)
+
+other.send(sender)
+arrived = one.recv(timeout=15)
+multiprocessing.resource_sharer.stop()  # it has a socket of its own, with any number
+use(50, receiver, arrived)
+os._exit(0)
+"""
 
 
 class Creation(TestCase):
@@ -145,6 +218,10 @@ class Creation(TestCase):
 
         with child(open_until_refused):
             pass
+
+    def test_a_program_without_standard_streams_never_gets_their_numbers(self):
+        command = ["sh", "-c", 'exec "$0" -c "$1" 0<&- 1>&- 2>&-', sys.executable, WITHOUT_STREAMS]
+        self.assertEqual(subprocess.run(command, timeout=3 * LONG).returncode, 0)
 
     def test_repr_of_a_class_with_a_strange_name(self):
         class Strange(type):

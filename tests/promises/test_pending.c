@@ -203,3 +203,91 @@ Test(pending, a_client_that_has_its_pipe_is_kept_when_descriptors_run_out)
 		close(held[--n]);
 	bufpipe_listener_close(listener);
 }
+
+/* A listener has this many clients under way (PENDING_MAX). The others wait in the backlog. */
+enum { PLACES = 64, BEYOND = 16, CLIENTS = PLACES + BEYOND };
+
+/* The first message is the number of the client. */
+static void visit_with_number(void *arg)
+{
+	const struct bufpipe_options options = { .buffer_size = 4096 };
+	const int *number = arg;
+	bufpipe_t *pipe;
+
+	check_eq(bufpipe_connect(&pipe, address, &options, PLENTY), 0);
+	check_eq(bufpipe_send(pipe, number, sizeof(*number), 0), 0);
+	++*connected;
+	bufpipe_close(pipe);
+}
+
+static struct child start_number(int *number)
+{
+	struct child child = child_start(visit_with_number, number);
+
+	wait_until_asleep(child.pid, child.pid, ASLEEP_ANY);
+	return child;
+}
+
+/* Gives each place to a client. The clients are stopped, so that none finishes before all are answered. */
+static void fill_places(bufpipe_listener_t *listener, struct child children[], int numbers[])
+{
+	bufpipe_t *pipe;
+
+	for (int i = 0; i < PLACES; i++) {
+		children[i] = start_number(&numbers[i]);
+		check_eq(kill(children[i].pid, SIGSTOP), 0);
+		check_eq(waitpid(children[i].pid, NULL, WUNTRACED), children[i].pid);
+	}
+	/* A client needs two steps, and a call makes at least eight if there are so many. */
+	for (int i = 0; i < PLACES; i++)
+		check_eq(bufpipe_accept(listener, &pipe, 0), -EAGAIN);
+	for (int i = 0; i < PLACES; i++)
+		check_eq(kill(children[i].pid, SIGCONT), 0);
+	for (int64_t end = clock_ns() + PLENTY; *connected < PLACES; sched_yield())
+		check(clock_ns() < end);
+}
+
+/* Clients that have their pipes hold all places when the server comes back, and at first it has no descriptors. */
+Test(pending, clients_that_have_their_pipes_are_kept_although_more_wait)
+{
+	bufpipe_listener_t *listener = listen_there();
+	struct child children[CLIENTS];
+	bool heard[CLIENTS] = { false };
+	int numbers[CLIENTS];
+	struct rlimit limit;
+	bufpipe_t *pipe;
+	int held[PLACES];
+	int number;
+	int n = 0;
+
+	need_limits();
+	connected = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	for (int i = 0; i < CLIENTS; i++)
+		numbers[i] = i;
+	fill_places(listener, children, numbers);
+	for (int i = PLACES; i < CLIENTS; i++)
+		children[i] = start_number(&numbers[i]);
+	check_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	check_eq(setrlimit(RLIMIT_NOFILE, &(struct rlimit){ PLACES, limit.rlim_max }), 0);
+	while ((held[n] = dup(0)) >= 0)
+		n++;
+	check_eq(bufpipe_accept(listener, &pipe, PLENTY), -EMFILE);
+	check_eq(bufpipe_accept(listener, &pipe, 300 * MSEC), -ETIMEDOUT);
+	/* Those in the backlog got no place. */
+	check_eq(*connected, PLACES);
+	while (n > 0)
+		close(held[--n]);
+	check_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	for (int i = 0; i < CLIENTS; i++) {
+		check_eq(bufpipe_accept(listener, &pipe, PLENTY), 0);
+		check_eq(bufpipe_recv(pipe, &number, sizeof(number), PLENTY), sizeof(number));
+		check(number >= 0 && number < CLIENTS && !heard[number]);
+		heard[number] = true;
+		/* Clients that already have a pipe come first. */
+		check(i >= PLACES || number < PLACES);
+		bufpipe_close(pipe);
+	}
+	for (int i = 0; i < CLIENTS; i++)
+		child_join(&children[i]);
+	bufpipe_listener_close(listener);
+}

@@ -11,6 +11,9 @@ SUITE(uring);
 
 enum { DATA = 1, ROOM, HUP, CANCEL };
 
+/* Lengths of messages, and how many small ones are more than a quarter of a ring of 4096 bytes. */
+enum { BIG = 3000, SMALL = 100, ENOUGH = 14 };
+
 static struct io_uring *ring_open(void)
 {
 	static struct io_uring ring;
@@ -107,6 +110,56 @@ Test(uring, a_request_for_room_completes_when_a_quarter_is_free)
 	}
 	io_uring_queue_exit(ring);
 	pipe_close(ends);
+}
+
+static void take(bufpipe_t *pipe, int n)
+{
+	char message[SMALL];
+
+	while (n-- > 0)
+		check_eq(bufpipe_recv(pipe, message, SMALL, 0), SMALL);
+}
+
+static bool big_fits(bufpipe_t *pipe)
+{
+	static char message[BIG];
+	int r = bufpipe_send(pipe, message, BIG, 0);
+
+	check(r == 0 || r == -EAGAIN);
+	return r == 0;
+}
+
+/*
+ * The request is made in a full ring, or when more than a quarter is free. It stays as long as the big
+ * message is refused.
+ */
+Test(uring, a_request_for_room_completes_when_what_was_refused_fits)
+{
+	struct bufpipe_options options = { .buffer_size = 4096 };
+
+	for (int taken_before = 0; taken_before <= ENOUGH; taken_before += ENOUGH) {
+		struct io_uring *ring = ring_open();
+		struct io_uring_sqe *sqe;
+		bufpipe_t *ends[2];
+		int early = 0;
+
+		pipe_open(ends, &options);
+		fill_up(ends[OUT], SMALL);
+		check(!big_fits(ends[OUT]));
+		take(ends[IN], taken_before);
+		sqe = io_uring_get_sqe(ring);
+		submit(ring, sqe, bufpipe_prep_wait_room(sqe, ends[OUT]), ROOM);
+		while (!big_fits(ends[OUT])) {
+			check_eq(completed(ring, MSEC), 0);
+			take(ends[IN], 1);
+			early++;
+		}
+		check_eq(completed(ring, PLENTY), ROOM);
+		/* Some messages were taken while the request stayed. */
+		check(early > 1);
+		io_uring_queue_exit(ring);
+		pipe_close(ends);
+	}
 }
 
 Test(uring, the_end_of_the_stream_completes_a_request_whenever_it_comes)
