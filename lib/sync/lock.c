@@ -26,6 +26,12 @@
 /* In `wanted`, beside a time, which is even: the thread that sleeps has a real-time priority. */
 #define REAL_TIME ((uint32_t)1)
 
+/* In units of 65 us, even. */
+static uint32_t units_now(void)
+{
+	return (uint32_t)(time_now() >> 16) & ~REAL_TIME;
+}
+
 int lock_init(struct lock *lock)
 {
 	pthread_mutexattr_t attributes;
@@ -38,6 +44,9 @@ int lock_init(struct lock *lock)
 	if (!r)
 		r = pthread_mutex_init(&lock->mutex, &attributes);
 	pthread_mutexattr_destroy(&attributes);
+	/* At 0 they would lie in the future for half of the time, because the clock wraps. */
+	atomic_init(&lock->since, units_now());
+	atomic_init(&lock->wanted, units_now());
 	return -r;
 }
 
@@ -133,12 +142,6 @@ static int spin(struct lock *lock, struct lock_habit *habit, int64_t deadline)
 	}
 	learn(habit, 0); /* the looks were in vain: do fewer next time */
 	return -EAGAIN;
-}
-
-/* In units of 65 us, even. */
-static uint32_t units_now(void)
-{
-	return (uint32_t)(time_now() >> 16) & ~REAL_TIME;
 }
 
 static uint32_t units_later(uint32_t a, uint32_t b)
