@@ -25,20 +25,20 @@
 /* More packets than the queue of a socket of the default size holds. */
 #define QUEUE_MOST 600
 /* How long the rest of a packet may take on a stream socket after its first bytes have arrived. */
-#define REST_MS 1000
+#define REST NSEC_PER_SEC
 
 /*
  * A part of a packet went through a stream socket, and then a call failed with
- * errno.  Returns whether to go on: to give up here would leave the two sides of
+ * this error.  Returns whether to go on: to give up here would leave the two sides of
  * the stream out of step.
  */
-static int may_go_on(int socket, short events)
+static int may_go_on(int socket, int error, short events)
 {
 	struct pollfd p = { .fd = socket, .events = events };
 
-	if (errno == EINTR)
+	if (error == -EINTR)
 		return 1;
-	return errno == EAGAIN && poll(&p, 1, REST_MS) > 0;
+	return error == -EAGAIN && sys_poll(&p, REST) > 0;
 }
 
 int packet_send(int socket, const void *bytes, size_t len, const int *fds, int n, int flags)
@@ -58,18 +58,18 @@ int packet_send(int socket, const void *bytes, size_t len, const int *fds, int n
 		header->cmsg_len = CMSG_LEN((size_t)n * sizeof(int));
 		memcpy(CMSG_DATA(header), fds, (size_t)n * sizeof(int));
 	}
-	sent = sendmsg(socket, &message, flags | MSG_NOSIGNAL);
+	sent = sys_sendmsg(socket, &message, flags | MSG_NOSIGNAL);
 	if (sent < 0)
-		return -errno;
+		return (int)sent;
 	/* A stream socket may take fewer bytes; the descriptors travelled with the first one. */
 	while ((size_t)sent < len) {
-		ssize_t more =
-			send(socket, (const char *)bytes + sent, len - (size_t)sent, flags | MSG_NOSIGNAL);
+		ssize_t more = sys_send(socket, (const char *)bytes + sent, len - (size_t)sent,
+					flags | MSG_NOSIGNAL);
 
 		if (more >= 0)
 			sent += more;
-		else if (!may_go_on(socket, POLLOUT))
-			return -errno;
+		else if (!may_go_on(socket, (int)more, POLLOUT))
+			return (int)more;
 	}
 	return 0;
 }
@@ -123,9 +123,9 @@ static int own_all(int *fds, int n)
 static int receive_rest(int socket, char *bytes, size_t len, int flags)
 {
 	while (len) {
-		ssize_t n = recv(socket, bytes, len, flags);
+		ssize_t n = sys_recv(socket, bytes, len, flags);
 
-		if (n == 0 || (n < 0 && !may_go_on(socket, POLLIN)))
+		if (n == 0 || (n < 0 && !may_go_on(socket, (int)n, POLLIN)))
 			return -EBADMSG;
 		if (n > 0) {
 			bytes += n;
@@ -167,10 +167,10 @@ int packet_recv(int socket, void *bytes, size_t len, int *fds, int n, int flags)
 	int got[PACKET_FDS];
 	int count;
 	int r = 0;
-	ssize_t received = recvmsg(socket, &message, flags | MSG_CMSG_CLOEXEC);
+	ssize_t received = sys_recvmsg(socket, &message, flags | MSG_CMSG_CLOEXEC);
 
 	if (received < 0)
-		return -errno;
+		return (int)received;
 	count = collect(&message, got, PACKET_FDS);
 	r = own_all(got, count < PACKET_FDS ? count : PACKET_FDS);
 	if (r < 0)
@@ -200,7 +200,7 @@ int packet_recv(int socket, void *bytes, size_t len, int *fds, int n, int flags)
  */
 static ssize_t peek(int socket, struct msghdr *message)
 {
-	return sys_result(syscall(SYS_recvmsg, socket, message, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC));
+	return sys_recvmsg(socket, message, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 }
 
 int packet_look(int socket, void *bytes, size_t len, int *fd)

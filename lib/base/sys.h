@@ -14,6 +14,7 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -133,6 +134,16 @@ static inline void sys_event_quiet(int event)
 	uint64_t count;
 
 	syscall(SYS_read, event, &count, sizeof(count));
+}
+
+static inline ssize_t sys_sendmsg(int socket, const struct msghdr *message, int flags)
+{
+	return sys_result(syscall(SYS_sendmsg, socket, message, flags));
+}
+
+static inline ssize_t sys_recvmsg(int socket, struct msghdr *message, int flags)
+{
+	return sys_result(syscall(SYS_recvmsg, socket, message, flags));
 }
 
 static inline ssize_t sys_recv(int socket, void *buf, size_t len, int flags)

@@ -288,6 +288,10 @@ static const char *name_of(long number)
 		return "pread";
 	case SYS_recvfrom:
 		return "recv";
+	case SYS_recvmsg:
+		return "recvmsg";
+	case SYS_sendmsg:
+		return "sendmsg";
 	case SYS_sendto:
 		return "send";
 	case SYS_epoll_create1:
