@@ -319,18 +319,35 @@ static bool is_empty(int socket)
 	return peek(socket, &message) == 0 && message.msg_controllen == 0;
 }
 
-void packet_close(int socket)
+/* Whether the first packet in the queue brings descriptors. */
+static bool is_laden(int socket)
 {
 	char byte;
 	struct iovec piece = { .iov_base = &byte, .iov_len = sizeof(byte) };
 	struct msghdr message = { .msg_iov = &piece, .msg_iovlen = 1 };
 
-	if (packet_forbids_rights(socket) || is_empty(socket)) {
+	return peek(socket, &message) >= 0 && message.msg_flags & MSG_CTRUNC;
+}
+
+/*
+ * A laden packet may have come before descriptors were refused.  Then packet_clear found it,
+ * and left it at the head of the queue.
+ */
+static bool may_close_here(int socket, bool laden)
+{
+	return (!laden && packet_forbids_rights(socket)) || is_empty(socket);
+}
+
+void packet_close(int socket)
+{
+	bool laden = is_laden(socket);
+
+	if (may_close_here(socket, laden)) {
 		sys_close(socket);
 		return;
 	}
 	/* Keep more from arriving.  The child that closes the socket frees its queue as well. */
-	if (peek(socket, &message) >= 0 && message.msg_flags & MSG_CTRUNC)
+	if (laden)
 		shutdown(socket, SHUT_RDWR);
 	stray_close(socket);
 }
@@ -338,7 +355,7 @@ void packet_close(int socket)
 void packet_leave(int socket)
 {
 	/* This is not the last close, unless the other process has closed the socket in the meantime. */
-	if (packet_forbids_rights(socket) || is_empty(socket))
+	if (may_close_here(socket, is_laden(socket)))
 		sys_close(socket);
 	else
 		stray_close(socket);

@@ -91,6 +91,11 @@ static int complete(struct bufpipe_listener *l, struct pending *p, bufpipe_t **p
 	r = handshake_look(p->socket, &g, REGION, &fd);
 	if (r < 0)
 		return r;
+	/*
+	 * Here, and not only in end_guard: a send that the kernel allowed just before this may
+	 * queue its descriptors a moment later.  The map takes longer, so end_guard finds them.
+	 */
+	packet_forbid_rights(p->socket);
 	r = region_attach(&theirs, fd, 0, p->options.flags, &p->expected);
 	if (r < 0) {
 		stray_close(fd);
