@@ -116,11 +116,16 @@ static void poll_for_room(void *arg)
 	bufpipe_t *pipe = arg;
 	char object[8] = { 0 };
 	struct pollfd p = { .fd = bufpipe_room_fd(pipe), .events = POLLIN };
+	int r;
 
 	check(p.fd >= 0);
 	check_eq(bufpipe_send(pipe, object, 8, 0), -EAGAIN);
-	check_eq(ppoll(&p, 1, &(struct timespec){ .tv_sec = PLENTY / SEC }, NULL), 1);
-	check_eq(bufpipe_send(pipe, object, 8, 0), -EPIPE);
+	/* As long as the holder that stops the end has the turn, a try finds it busy. */
+	do {
+		check_eq(ppoll(&p, 1, &(struct timespec){ .tv_sec = PLENTY / SEC }, NULL), 1);
+		r = bufpipe_send(pipe, object, 8, 0);
+	} while (r == -EAGAIN);
+	check_eq(r, -EPIPE);
 }
 
 static void poll_set_for_room(void *arg)
