@@ -276,6 +276,24 @@ int forge_region(const struct identity *id, off_t size, int seals)
 	return fd;
 }
 
+void name_address(char address[64])
+{
+	static int count;
+
+	snprintf(address, 64, "@bufpipe-test-meeting-%d-%d", getpid(), count++);
+}
+
+int rogue_wish(const char *address, size_t buffer_size)
+{
+	struct handshake wishes = handshake_make(WISHES);
+	int fd = rogue_connect(address);
+
+	wishes.flags = WISH_ANY;
+	wishes.buffer_size = buffer_size;
+	rogue_send(fd, &wishes, sizeof(wishes), NULL, 0);
+	return fd;
+}
+
 void honest_visit(bufpipe_listener_t *listener, const char *address, const struct bufpipe_options *options)
 {
 	int64_t begin = time_now();

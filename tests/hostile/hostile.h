@@ -109,6 +109,11 @@ struct meeting {
 struct meeting meet(const struct bufpipe_options *options);
 void part(struct meeting *meeting);
 
+/* An abstract address that no other test has. */
+void name_address(char address[64]);
+/* Connects and sends the wishes of a client, for any direction and a buffer of this size. */
+int rogue_wish(const char *address, size_t buffer_size);
+
 /*
  * An honest client in another process connects and sends "hello". The listener accepts it and receives that.
  */
