@@ -3,17 +3,8 @@
 #include "base/packet.h"
 #include "base/probe.h"
 #include "base/stray.h"
+#include "connect/parcel.h"
 #include "end/end.h"
-
-struct parcel {
-	uint64_t magic;
-	uint32_t version;
-	uint32_t flags;
-	int64_t spin_ns;
-};
-
-/* Differs from HANDSHAKE_MAGIC, so that a parcel is never taken for a packet of the handshake. */
-#define PARCEL_MAGIC (LAYOUT_MAGIC ^ 0x646e65ull)
 
 enum { FD_OURS, FD_THEIRS, FD_SOCKET, FD_COUNT };
 

@@ -10,6 +10,7 @@
  * and in the end as many descriptors are open as before.
  */
 #include "connect/handshake.h"
+#include "connect/parcel.h"
 #include "fuzz/input.h"
 
 #include <dirent.h>
@@ -29,16 +30,6 @@
 #define MOST_FDS 6
 #define PATIENCE (3 * NSEC_PER_SEC) /* for children that close descriptors */
 #define A_MOMENT 2000000
-
-/* The packet in which an end travels, see handover.c. */
-struct parcel {
-	uint64_t magic;
-	uint32_t version;
-	uint32_t flags;
-	int64_t spin_ns;
-};
-
-#define PARCEL_MAGIC (LAYOUT_MAGIC ^ 0x646e65ull)
 
 static void check_result(const char *what, int r, const int *known, size_t n)
 {
