@@ -200,3 +200,16 @@ bool args_options(struct bufpipe_options *options, PyObject *buffer_size, PyObje
 		return is_within_reason(options);
 	return false;
 }
+
+bool args_name(PyObject *value, struct bufpipe_options *options, PyObject **name)
+{
+	*name = NULL;
+	if (!value || value == Py_None)
+		return true;
+	*name = PyUnicode_FromObject(value);
+	options->name = *name ? PyUnicode_AsUTF8(*name) : NULL;
+	if (options->name)
+		return true;
+	Py_CLEAR(*name);
+	return false;
+}

@@ -44,6 +44,13 @@ size_t args_memory(void);
 bool args_options(struct bufpipe_options *options, PyObject *buffer_size, PyObject *object_size,
 		  PyObject *object_count);
 
+/*
+ * The name of a pipe; false with an exception.  *name is a new reference, NULL without
+ * a name, and must live as long as the options.  It is a plain str: an object of a
+ * derived class could run code whenever the name is shown.
+ */
+bool args_name(PyObject *value, struct bufpipe_options *options, PyObject **name);
+
 int64_t deadline_from(int64_t timeout_ns);
 /* What is left, at most 'most'; 0 when the time is up; -1 to wait for ever, if most allows that. */
 int64_t deadline_slice(int64_t deadline, int64_t most);

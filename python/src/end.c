@@ -21,6 +21,7 @@ static PyObject *handle_pair(PyObject *class, PyObject *const *args, Py_ssize_t 
 	bufpipe_t *pipes[2];
 	size_t max_message;
 	PyObject *values[7];
+	PyObject *name;
 	int r;
 
 	if (!state || !state_alive(state) || !args_parse(&signature, args, nargs, kwnames, values) ||
@@ -37,16 +38,13 @@ static PyObject *handle_pair(PyObject *class, PyObject *const *args, Py_ssize_t 
 		return NULL;
 	if (!r)
 		options.flags |= BUFPIPE_NO_HANDOVER;
-	if (values[4] && values[4] != Py_None) {
-		options.name = PyUnicode_AsUTF8(values[4]);
-		if (!options.name)
-			return NULL;
-	}
+	if (!args_name(values[4], &options, &name))
+		return NULL;
 	r = bufpipe_create(pipes, &options);
-	if (r == -EINVAL)
-		return raise_too_large();
-	if (r < 0)
-		return raise_error(NULL, NEITHER, r);
+	if (r < 0) {
+		Py_XDECREF(name);
+		return r == -EINVAL ? raise_too_large() : raise_error(NULL, NEITHER, r);
+	}
 	ends[0] = handle_of_pipe((PyTypeObject *)class, state, pipes[0]);
 	if (ends[0])
 		ends[1] = handle_of_pipe((PyTypeObject *)class, state, pipes[1]);
@@ -56,8 +54,10 @@ static PyObject *handle_pair(PyObject *class, PyObject *const *args, Py_ssize_t 
 		struct end *end = (struct end *)ends[i];
 
 		end->max_message = max_message;
-		end->hold->name = options.name ? Py_NewRef(values[4]) : NULL;
+		Py_XINCREF(name);
+		end->hold->name = name;
 	}
+	Py_XDECREF(name);
 	if (ends[1])
 		return Py_BuildValue("(NN)", ends[0], ends[1]);
 	Py_XDECREF(ends[0]);

@@ -187,6 +187,17 @@ class Creation(TestCase):
         with self.assertRaises(OSError):
             sender.name
 
+    def test_a_name_whose_code_closes_the_end(self):
+        class Name(str):
+            def __repr__(self):
+                receiver.close()
+                return "closed"
+
+        receiver, sender = Generic_Pipe(4096, name=Name("numbers"))
+        self.assertIs(type(receiver.name), str)
+        self.assertIn("'numbers'", repr(receiver))
+        self.assertFalse(receiver.closed)
+
     def test_sizes_beyond_reason_are_refused(self):
         for size in 1 << 40, 1 << 80:
             self.assertRaisesRegex(ValueError, "memory of this machine|cannot be that large", Generic_Pipe, size)
