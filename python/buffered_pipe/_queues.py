@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Queues with the interface of multiprocessing's, over a pipe of which each process has both ends."""
 
+import operator
 import os
-import queue
 import types
 from multiprocessing import context
 
@@ -88,13 +88,12 @@ class Queue(_core.Queue):
 
     async def async_get_many(self, count, /):
         """get_many() for asyncio.  If it is cancelled, nothing was taken."""
+        count = operator.index(count)
+        if count < 0:
+            raise ValueError(f"count must not be negative, but is {count}")
         if count == 0:
             return []
-        first = await _aio.get(self)
-        try:
-            return [first, *self.get_many(count - 1, False)]
-        except queue.Empty:
-            return [first]
+        return self._get_more([await _aio.get(self)], count)
 
     @classmethod
     def __class_getitem__(cls, item, /):

@@ -22,12 +22,31 @@ static void queue_dealloc(PyObject *object)
 	struct queue *self = (struct queue *)object;
 	PyTypeObject *type = Py_TYPE(object);
 
+	PyObject_GC_UnTrack(object);
 	tally_drop(self->tally);
 	Py_XDECREF((PyObject *)self->reader);
 	Py_XDECREF((PyObject *)self->writer);
-	Py_XDECREF(self->unloaded);
+	Py_XDECREF(self->kept);
 	type->tp_free(object);
 	Py_DECREF(type);
+}
+
+static int queue_traverse(PyObject *object, visitproc visit, void *arg)
+{
+	struct queue *self = (struct queue *)object;
+
+	Py_VISIT(Py_TYPE(object));
+	Py_VISIT((PyObject *)self->reader);
+	Py_VISIT((PyObject *)self->writer);
+	Py_VISIT(self->kept);
+	return 0;
+}
+
+/* The ends stay, because calls rely on them.  A cycle through an end is broken where the end refers to something. */
+static int queue_clear(PyObject *object)
+{
+	Py_CLEAR(((struct queue *)object)->kept);
+	return 0;
 }
 
 static bool is_end(const struct queue *self, PyObject *object)
@@ -87,7 +106,8 @@ static PyObject *queue_fork(PyObject *object, PyObject *unused)
 		return NULL;
 	reader = PyObject_CallMethod((PyObject *)self->reader, "fork", NULL);
 	writer = reader ? PyObject_CallMethod((PyObject *)self->writer, "fork", NULL) : NULL;
-	if (writer)
+	/* Of a class that was derived in Python fork() may return anything. */
+	if (writer && is_end(self, reader) && is_end(self, writer))
 		made = (struct queue *)queue_new(self->state->queue_type, NULL, NULL);
 	if (made) {
 		tally_hold(self->tally);
@@ -107,7 +127,7 @@ static PyObject *queue_close(PyObject *object, PyObject *unused)
 	self->closed = true;
 	if (!self->tally)
 		Py_RETURN_NONE;
-	Py_CLEAR(self->unloaded);
+	Py_CLEAR(self->kept);
 	done = PyObject_CallMethod((PyObject *)self->reader, "close", NULL);
 	if (!done)
 		return NULL;
@@ -131,7 +151,8 @@ static PyObject *queue_qsize(PyObject *object, PyObject *unused)
 	(void)unused;
 	if (!tally)
 		return NULL;
-	return PyLong_FromSize_t(tally_size(tally, queue_pipe(self->writer), queue_pipe(self->reader)));
+	return PyLong_FromSize_t(tally_size(tally, queue_pipe(self->writer), queue_pipe(self->reader)) +
+				 queue_kept(self));
 }
 
 static PyObject *queue_empty(PyObject *object, PyObject *unused)
@@ -140,7 +161,7 @@ static PyObject *queue_empty(PyObject *object, PyObject *unused)
 	struct hold *hold = open_tally(self) ? handle_hold(self->reader) : NULL;
 
 	(void)unused;
-	return hold ? PyBool_FromLong(!queue_has_items(hold)) : NULL;
+	return hold ? PyBool_FromLong(!queue_kept(self) && !queue_has_items(hold)) : NULL;
 }
 
 static PyObject *queue_full(PyObject *object, PyObject *unused)
@@ -251,6 +272,7 @@ static PyMethodDef queue_methods[] = {
 	{ "_unfinished", queue_unfinished, METH_NOARGS, NULL },
 	{ "_join", queue_join, METH_O, NULL },
 	{ "_get_now", queue_get_now, METH_NOARGS, NULL },
+	{ "_get_more", queue_get_more, METH_VARARGS, NULL },
 	{ "_put_dumped", FAST(queue_put_dumped), FASTCALL, NULL },
 	{ "_fork", queue_fork, METH_NOARGS, NULL },
 	{ "_set_up", queue_set_up, METH_VARARGS, NULL },
@@ -274,6 +296,8 @@ static PyType_Slot queue_slots[] = {
 	{ Py_tp_doc, (void *)(uintptr_t)doc_queue },
 	{ Py_tp_new, queue_new },
 	{ Py_tp_dealloc, queue_dealloc },
+	{ Py_tp_traverse, queue_traverse },
+	{ Py_tp_clear, queue_clear },
 	{ Py_tp_methods, queue_methods },
 	{ Py_tp_getset, queue_getset },
 	{ 0, NULL },
@@ -282,6 +306,6 @@ static PyType_Slot queue_slots[] = {
 PyType_Spec queue_spec = {
 	.name = "buffered_pipe._core.Queue",
 	.basicsize = sizeof(struct queue),
-	.flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+	.flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
 	.slots = queue_slots,
 };

@@ -18,8 +18,8 @@ struct queue {
 	struct end *reader;
 	struct end *writer;
 	struct tally *tally; /* NULL: not made yet */
-	PyObject *
-		unloaded; /* a message that get_many took and could not load; the next call raises its exception */
+	PyObject *kept;      /* a list of what was taken and not returned, see queue_get.c; NULL: nothing */
+	unsigned process;    /* that has taken it */
 	bool closed;
 };
 
@@ -29,6 +29,8 @@ bool queue_check(struct queue *self);
 bufpipe_t *queue_pipe(const struct end *end);
 /* Whether this call raised the exception, and not the handler of a signal: then it has a traceback. */
 bool exception_is_ours(PyObject *type);
+/* How many items this process has taken and not returned. */
+size_t queue_kept(struct queue *self);
 /* Whether there is an item, or the end of the stream, even if another consumer is just taking it. */
 bool queue_has_items(struct hold *hold);
 /* block and timeout, as multiprocessing's queues have them. */
@@ -46,5 +48,7 @@ PyObject *queue_get_nowait(PyObject *object, PyObject *unused);
 QUEUE_METHOD(queue_put_dumped);
 /* For asyncio: BlockingIOError where something of a message longer than the buffer has come: call again, soon. */
 PyObject *queue_get_now(PyObject *object, PyObject *unused);
+/* _get_more(list, count): adds what is there at once, until the list has so many objects. */
+PyObject *queue_get_more(PyObject *object, PyObject *args);
 
 #endif

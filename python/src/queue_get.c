@@ -133,30 +133,104 @@ static PyObject *take(struct queue *self, int64_t deadline, bool thorough, PyObj
 	}
 }
 
-/* What an earlier get_many took and could not load. */
-static PyObject *load_left(struct queue *self)
+/*
+ * What was taken and could not be returned is kept for the next call of this process:
+ * a message that is yet to be loaded; or, in a tuple, an object.
+ */
+size_t queue_kept(struct queue *self)
 {
-	PyObject *message = self->unloaded;
-	PyObject *object;
+	/* A forked child has not taken them. */
+	if (self->kept && self->process != this_process())
+		Py_CLEAR(self->kept);
+	return self->kept ? (size_t)PyList_GET_SIZE(self->kept) : 0;
+}
 
-	self->unloaded = NULL;
-	object = message_load(self->state, message);
-	Py_DECREF(message);
+static PyObject *take_kept(struct queue *self, PyObject **failed)
+{
+	PyObject *entry = Py_NewRef(PyList_GET_ITEM(self->kept, 0));
+	PyObject *object = NULL;
+
+	if (PyList_GET_SIZE(self->kept) == 1)
+		Py_CLEAR(self->kept);
+	else if (PyList_SetSlice(self->kept, 0, 1, NULL) < 0)
+		goto out;
+	if (PyTuple_Check(entry))
+		object = Py_NewRef(PyTuple_GET_ITEM(entry, 0));
+	else
+		object = message_load(self->state, entry);
+	if (!object)
+		*failed = Py_NewRef(entry);
+out:
+	Py_DECREF(entry);
 	return object;
+}
+
+static int append(PyObject *list, PyObject *entry)
+{
+	int r = entry ? PyList_Append(list, entry) : -1;
+
+	Py_XDECREF(entry);
+	return r;
+}
+
+/* Before what is kept already.  Leaves the exception that is set.  Without memory the objects are lost. */
+static void keep(struct queue *self, PyObject *objects, PyObject *message)
+{
+	PyObject *type, *value, *trace;
+	PyObject *entries;
+	int r = 0;
+
+	PyErr_Fetch(&type, &value, &trace);
+	entries = PyList_New(0);
+	for (Py_ssize_t i = 0; entries && objects && r == 0 && i < PyList_GET_SIZE(objects); i++)
+		r = append(entries, PyTuple_Pack(1, PyList_GET_ITEM(objects, i)));
+	if (entries && message && r == 0)
+		r = PyList_Append(entries, message);
+	if (entries && queue_kept(self))
+		(void)PyList_SetSlice(self->kept, 0, 0, entries);
+	else if (entries && PyList_GET_SIZE(entries))
+		self->kept = Py_NewRef(entries);
+	self->process = this_process();
+	Py_XDECREF(entries);
+	PyErr_Restore(type, value, trace);
+}
+
+/*
+ * Whether the exception is that of a signal's handler.  While an object is loaded, its
+ * own code may raise what it likes, so only what is no Exception is taken for that of a
+ * handler, such as KeyboardInterrupt.
+ */
+static bool was_interrupted(bool loading)
+{
+	PyObject *type = PyErr_Occurred();
+
+	if (!type)
+		return false;
+	return loading ? !PyErr_ExceptionMatches(PyExc_Exception) : !exception_is_ours(type);
+}
+
+static PyObject *take_next(struct queue *self, int64_t deadline, bool thorough, PyObject **failed)
+{
+	return unlikely(self->kept && queue_kept(self)) ? take_kept(self, failed)
+							: take(self, deadline, thorough, failed);
 }
 
 static PyObject *get(struct queue *self, int64_t deadline)
 {
+	PyObject *failed = NULL;
 	PyObject *object;
 
 	if (unlikely(!queue_check(self)))
 		return NULL;
-	if (unlikely(self->unloaded))
-		return load_left(self);
-	object = take(self, deadline, true, NULL);
-	if (unlikely(!object) && !PyErr_Occurred() && state_alive(self->state))
+	object = take_next(self, deadline, true, &failed);
+	if (likely(object))
+		return object;
+	if (failed && was_interrupted(true))
+		keep(self, NULL, failed);
+	Py_XDECREF(failed);
+	if (!PyErr_Occurred() && state_alive(self->state))
 		PyErr_SetNone(self->state->empty);
-	return object;
+	return NULL;
 }
 
 QUEUE_METHOD(queue_get)
@@ -183,26 +257,45 @@ PyObject *queue_get_now(PyObject *object, PyObject *unused)
 	return get((struct queue *)object, DEADLINE_TRY_SHORT);
 }
 
-/* Adds what is there at once.  -1 with an exception: the caller drops the list. */
+/*
+ * Adds what is there at once.  The objects of the list must not be lost.  So if another
+ * one cannot be loaded, it is kept, and the next call raises its exception.  If a handler
+ * of a signal raises one: -1, and all is kept.
+ */
 static int get_more(struct queue *self, PyObject *list, size_t n)
 {
 	while ((size_t)PyList_GET_SIZE(list) < n) {
 		PyObject *failed = NULL;
-		PyObject *object = take(self, DEADLINE_TRY, false, &failed);
+		PyObject *object = take_next(self, DEADLINE_TRY, false, &failed);
+		bool interrupted = !object && was_interrupted(failed != NULL);
 		int r = object ? PyList_Append(list, object) : 0;
 
+		if (interrupted)
+			keep(self, list, failed);
+		else if (failed)
+			keep(self, NULL, failed);
+		Py_XDECREF(failed);
 		Py_XDECREF(object);
-		if (r < 0)
+		if (r < 0 || interrupted)
 			return -1;
-		if (object)
-			continue;
-		/* The objects in the list must not be lost, so the next call raises this exception. */
-		if (failed)
-			Py_XSETREF(self->unloaded, failed);
-		PyErr_Clear();
-		break;
+		if (!object) {
+			PyErr_Clear();
+			break;
+		}
 	}
 	return 0;
+}
+
+PyObject *queue_get_more(PyObject *object, PyObject *args)
+{
+	PyObject *list;
+	Py_ssize_t n;
+
+	if (!PyArg_ParseTuple(args, "O!n", &PyList_Type, &list, &n) || !queue_check((struct queue *)object))
+		return NULL;
+	if (get_more((struct queue *)object, list, n > 0 ? (size_t)n : 0) < 0)
+		return NULL;
+	return Py_NewRef(list);
 }
 
 QUEUE_METHOD(queue_get_many)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Queue, JoinableQueue and SimpleQueue in one process."""
 
+import asyncio
 import ctypes
 import os
 import pickle
@@ -38,6 +39,22 @@ class Undumpable:
 
 class Number(int):
     pass
+
+
+class Interrupting:
+    """Loading it is interrupted as if by Control-C, once."""
+
+    count = 0
+
+    def __reduce__(self):
+        return interrupt_once, ()
+
+
+def interrupt_once():
+    Interrupting.count += 1
+    if Interrupting.count == 1:
+        raise KeyboardInterrupt
+    return "loaded"
 
 
 class TestInterface(TestCase):
@@ -180,6 +197,61 @@ class TestInterface(TestCase):
             items.get_many(10)
         self.assertEqual(items.qsize(), 0)
 
+    def test_control_c_while_an_object_is_loaded_loses_nothing(self):
+        items = Queue()
+        for take in (
+            lambda: [items.get()],
+            lambda: items.get_many(10),
+            lambda: asyncio.run(items.async_get_many(10)),
+        ):
+            Interrupting.count = 0
+            items.put_many([1, 2, Interrupting(), 3])
+            found = []
+            with self.assertRaises(KeyboardInterrupt):
+                while True:
+                    found += take()
+            self.assertEqual(items.qsize(), 4 - len(found))
+            self.assertFalse(items.empty())
+            with child(lambda: self.assertEqual(items.qsize(), 1)):  # what this process had taken is not there
+                pass
+            found += collect(items)
+            self.assertEqual(found, [1, 2, "loaded", 3])
+            self.assertEqual(items.qsize(), 0)
+            self.assertTrue(items.empty())
+
+    def test_many_for_asyncio_loses_nothing_beside_what_cannot_be_loaded(self):
+        items = Queue()
+        items.put_many([1, Unloadable(), Unloadable(), 2])
+        self.assertEqual(asyncio.run(items.async_get_many(10)), [1])
+        for _ in range(2):
+            with self.assertRaises(ValueError):
+                items.get_many(10)
+        self.assertEqual(asyncio.run(items.async_get_many(10)), [2])
+        self.assertEqual(asyncio.run(items.async_get_many(0)), [])
+        with self.assertRaises(ValueError):
+            asyncio.run(items.async_get_many(-1))
+
+    def test_a_queue_in_a_cycle_is_collected(self):
+        class End(buffered_pipe.End):
+            pass
+
+        before = descriptors()
+        reader, writer = End._pair(buffer_size=4096)
+        items = buffered_pipe._core.Queue()
+        items._set_up(reader, writer, 0, -1)
+        reader.queue = items
+        del items, reader, writer
+        self.assertEqual(descriptors(), before)  # which collects
+
+    def test_ends_whose_fork_gives_something_else(self):
+        class End(buffered_pipe.End):
+            def fork(self):
+                return 5
+
+        items = buffered_pipe._core.Queue()
+        items._set_up(*End._pair(buffer_size=4096), 0, -1)
+        self.assertRaises(TypeError, items._fork)
+
     def test_longer_than_the_buffer(self):
         items = Queue(buffer_size=4096)
         objects = [b"%d" % each * 30000 for each in range(10)]
@@ -313,12 +385,12 @@ class TestInterface(TestCase):
         before = signal.signal(signal.SIGALRM, handler)
         self.addCleanup(signal.signal, signal.SIGALRM, before)
         items = Queue(1)
-        signal.setitimer(signal.ITIMER_REAL, 0.05)
         with self.assertRaisesRegex(TimeoutError, "of the handler"):
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
             items.get()
         items.put(1)
-        signal.setitimer(signal.ITIMER_REAL, 0.05)
         with self.assertRaisesRegex(TimeoutError, "of the handler"):
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
             items.put(2)
         self.assertEqual(collect(items), [1])
 
