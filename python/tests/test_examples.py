@@ -80,7 +80,7 @@ class Examples(TestCase):
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=LONG,
+            timeout=3 * LONG,
         )
         self.assertEqual(result.returncode, 0, result.stdout)
         return result.stdout

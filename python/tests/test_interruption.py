@@ -189,8 +189,9 @@ class Interruption(TestCase):
 
         before = signal.signal(signal.SIGALRM, fail)
         try:
-            signal.setitimer(signal.ITIMER_REAL, 0.05)
-            self.assertRaisesRegex(TimeoutError, "alarm", receiver.poll, LONG)
+            with self.assertRaisesRegex(TimeoutError, "alarm"):
+                signal.setitimer(signal.ITIMER_REAL, 0.05)
+                receiver.poll(LONG)
         finally:
             signal.signal(signal.SIGALRM, before)
 
@@ -231,12 +232,16 @@ class Threads(TestCase):
             self.assertLess(time.monotonic() - begin, LONG / 2)
 
     def test_a_long_message_for_which_nobody_comes_is_not_sent_again_and_again(self):
-        receiver, sender = Generic_Pipe(4096)
-        with thread(lambda: self.assertRaisesRegex(OSError, "closed", sender.send_bytes, bytes(1 << 20))):
-            time.sleep(3.2)  # with each try it would notice later
-            sender.close()
-            begin = time.monotonic()
-        self.assertLess(time.monotonic() - begin, BLINK / 2)
+        def excess():
+            receiver, sender = Generic_Pipe(4096)
+            with thread(lambda: self.assertRaisesRegex(OSError, "closed", sender.send_bytes, bytes(1 << 20))):
+                time.sleep(3.2)  # with each try it would notice later
+                sender.close()
+                begin = time.monotonic()
+            return time.monotonic() - begin
+
+        # On a busy machine a single one may come late.
+        self.assertTrue(any(excess() < BLINK / 2 for _ in range(5)))
 
     def test_waiting_for_many_ends_when_one_is_closed(self):
         receiver, sender = Generic_Pipe(2048)

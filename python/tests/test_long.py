@@ -228,9 +228,11 @@ class Interrupted(TestCase):
 
     def test_the_beginning_of_what_is_given_up_is_nothing(self):
         receiver, sender = Generic_Pipe(4096)
-        with thread(lambda: self.assertRaises(TimeoutError, sender.send_bytes, bytes(100000), timeout=0.2)):
+        handle = sender.fork()
+        with thread(lambda: self.assertRaisesRegex(OSError, "closed", handle.send_bytes, bytes(100000))):
             wait_until(receiver.poll)
             self.assertRaises(TimeoutError, receiver.recv_bytes, timeout=0)
+            handle.close()
         self.assertRaises(TimeoutError, receiver.recv_bytes, timeout=0)
         sender.send_bytes(b"next")
         self.assertEqual(receiver.recv_bytes(timeout=LONG), b"next")

@@ -89,8 +89,8 @@ class Meeting(TestCase):
             def connect():
                 self.assertRaises(OSError, buffered_pipe.connect, self.address, "r")
 
-            with thread(connect):
-                self.assertRaises(TimeoutError, listener.accept, timeout=0.3)
+            with thread(connect) as connecting:
+                self.refuse(listener, connecting)
             self.assertRaises(TimeoutError, buffered_pipe.connect, self.address, "rw", timeout=0.05)
         self.assertRaisesRegex(OSError, "closed", listener.accept)
         self.assertRaisesRegex(OSError, "closed", listener.fileno)
@@ -265,11 +265,7 @@ class Meeting(TestCase):
                 self.assertEqual(failure[0], errno.E2BIG)
 
             with thread(connect) as connecting:
-                while connecting.is_alive():
-                    try:
-                        listener.accept(timeout=0.05)
-                    except TimeoutError:
-                        pass
+                self.refuse(listener, connecting)
 
     def test_a_client_may_wait_for_a_listener(self):
         self.assertRaises(
@@ -287,6 +283,11 @@ class Meeting(TestCase):
             with buffered_pipe.listen(self.address) as listener:
                 listener.accept(timeout=LONG)
         self.assertEqual(len(connected), 1)
+
+    def refuse(self, listener, connecting):
+        """Accepts until the thread has ended, and finds nobody who fits."""
+        while connecting.is_alive():
+            self.assertRaises(TimeoutError, listener.accept, timeout=0.05)
 
     def failure(self, call, address, *args, **options):
         with self.assertRaises(OSError) as caught:
@@ -306,9 +307,14 @@ class Meeting(TestCase):
             ({"buffer_size": 4096}, None, {"buffer_size": 1 << 20}, too_large),
         ):
             with buffered_pipe.listen(self.address, **mine) as listener:
-                with thread(lambda: self.assertRaises(TimeoutError, listener.accept, timeout=0.1)):
-                    found = self.failure(buffered_pipe.connect, self.address, yours, timeout=LONG, **options)
-            self.assertEqual(found, failure)
+                found = []
+                with thread(
+                    lambda: found.append(
+                        self.failure(buffered_pipe.connect, self.address, yours, timeout=LONG, **options)
+                    )
+                ) as connecting:
+                    self.refuse(listener, connecting)
+            self.assertEqual(found, [failure])
 
     def test_an_address_may_be_a_path_object_or_bytes(self):
         for address in pathlib.Path(self.address), os.fsencode(self.address):
