@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* A turn whose thread no longer exists, which the kernel did not notice: others get it, and nobody gets that of a thread that lives. */
+#include "kill/waiter.h"
 #include "support.h"
 
 #include <sys/mman.h>
@@ -120,6 +121,80 @@ static void all_goes_on(void)
 	say(pair[OUT], "87654321");
 	hear(pair[IN], "12345678");
 	hear(pair[IN], "87654321");
+}
+
+/* One kind of waiter, in a process of its own, on a pipe of its own. */
+struct heir {
+	enum waiter_kind kind;
+	bool room;
+	bufpipe_t *ends[2];
+	struct child last;  /* whose turn was lost, if it lives on */
+	struct child child; /* the waiter */
+};
+
+/* The table of promises says 4 s.  Twice as much, for a busy machine. */
+#define LOST_FOR (8 * SEC * SLOWER)
+
+static void inherit(void *arg)
+{
+	struct heir *h = arg;
+	int64_t begin = clock_ns();
+	char bytes[16] = "87654321";
+	struct waiter w;
+
+	check_eq(waiter_open(&w, h->kind, h->ends[h->room ? OUT : IN], h->room), 0);
+	check_eq(waiter_transfer(&w, bytes, h->room ? 8 : sizeof(bytes), -1), h->room ? 0 : 8);
+	if (clock_ns() - begin > LOST_FOR)
+		support_fail(__FILE__, __LINE__, "%s for %s gets a lost turn after %lld ms",
+			     waiter_names[h->kind], h->room ? "room" : "a message",
+			     (long long)((clock_ns() - begin) / MSEC));
+	waiter_close(&w);
+}
+
+/* The first message was there when the turn was lost.  Where the waiter sends, its own one follows. */
+static void each_waiter_inherits(bool by_exec)
+{
+	struct heir heirs[2 * WAITER_KINDS] = { 0 };
+
+	for (int i = 0; i < 2 * WAITER_KINDS; i++) {
+		struct heir *h = &heirs[i];
+
+		h->kind = i / 2;
+		h->room = i % 2;
+		if (!waiter_works(h->kind))
+			h->kind = BLOCKED;
+		pipe_open(h->ends, &shared);
+		memcpy(pair, h->ends, sizeof(pair));
+		say(pair[OUT], "12345678");
+		if (by_exec)
+			h->last = leave_by_exec(h->room ? OUT : IN);
+		else
+			leave_by_clone(h->room ? OUT : IN);
+	}
+	for (int i = 0; i < 2 * WAITER_KINDS; i++)
+		heirs[i].child = child_start(inherit, &heirs[i]);
+	for (int i = 0; i < 2 * WAITER_KINDS; i++) {
+		struct heir *h = &heirs[i];
+
+		child_join(&h->child);
+		if (h->room) {
+			hear(h->ends[IN], "12345678");
+			hear(h->ends[IN], "87654321");
+		}
+		if (by_exec)
+			child_kill(&h->last);
+		pipe_close(h->ends);
+	}
+}
+
+Test(heal, each_waiter_gets_the_turn_of_a_thread_that_called_exec)
+{
+	each_waiter_inherits(true);
+}
+
+Test(heal, each_waiter_gets_the_turn_of_a_dead_child_of_clone)
+{
+	each_waiter_inherits(false);
 }
 
 Test(heal, a_turn_of_a_thread_that_called_exec)
