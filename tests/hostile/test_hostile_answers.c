@@ -113,7 +113,7 @@ static void listen_quickly(void *old)
 	rmdir(home);
 }
 
-Test(hostile_answers, who_listens_already_answers_with_a_lingering_socket)
+Test(hostile_answers, another_listener_answers_with_a_lingering_socket)
 {
 	on_each_kernel(listen_quickly);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A file in FUSE in place of a region.  Its close asks the one who serves the
- * file, and waits for an answer that never comes; no signal ends that wait.
- * The server of such a file is the attacker: it speaks just enough of the protocol.
+ * A file in FUSE in place of a region.  Its close asks the server of the file, and
+ * waits for an answer that never comes; no signal ends that wait.  The server is the
+ * attacker, and implements just enough of the protocol.
  */
 #include "hostile/hostile.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Each attack of a stranger on those who meet, from three processes: one of another
- * user, one of the same user, and a child that inherited all that its parent had.
+ * Each attack of a stranger on a listener or a connector, from three processes: one of
+ * another user, one of the same user, and a child that inherited all that its parent had.
  * Asserted are the results and the time of each call, memory, descriptors and
  * mappings, that another pipe goes on, and that an honest client comes in.
  */

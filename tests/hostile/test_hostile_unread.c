@@ -166,7 +166,7 @@ Test(hostile_unread, offers_that_one_user_leaves_unread_keep_no_other_out)
 }
 
 /* Or it would leave a descriptor of the listener in flight, as often as it likes, and get a pipe each time. */
-Test(hostile_unread, who_has_not_read_the_offer_gets_no_pipe)
+Test(hostile_unread, a_client_that_has_not_read_the_offer_gets_no_pipe)
 {
 	const struct identity id = honest_identity(LAYOUT_SENDS);
 	const struct bufpipe_options receives = { .flags = BUFPIPE_RECEIVE };

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A blocked call notices that the other side was killed, however it waits and
- * however long it has; a co-owner that is killed or stopped holds up nobody
- * but those who wait for what it has in its hands.
+ * A blocked call notices that the other side was killed, whichever way it waits and
+ * however long it has waited.  A co-owner that is killed or stopped delays only those
+ * that wait for the message or the lock that it has.
  */
 #include "bufpipe.h"
 
@@ -137,7 +137,7 @@ static void fill(bufpipe_t *end)
 
 enum { SURVIVORS = 3 };
 
-/* One pipe: its doomed holder, and those who wait at the other end. */
+/* One pipe: the holder that will be killed, and the waiters at the other end. */
 struct wake {
 	pid_t doomed;
 	pid_t survivors[SURVIVORS];
@@ -169,7 +169,7 @@ static void finish(struct wake *w, enum way way, unsigned flags, int64_t killed)
 
 	waitpid(w->doomed, NULL, 0);
 	for (int i = 0; i < SURVIVORS && w->survivors[i]; i++) {
-		/* Who waits for ever meets the time limit of the test. */
+		/* A call that waits for ever is ended by the time limit of the test. */
 		waitpid(w->survivors[i], &status, 0);
 		cr_assert_eq(status, 0, "%s, flags %#x: status %#x", way_names[way], flags, (unsigned)status);
 		took = atomic_load(&w->noticed[i]) - killed;
@@ -207,12 +207,12 @@ static void kill_after(long ms)
 
 TestSuite(kill_blocked, .timeout = 60);
 
-Test(kill_blocked, who_has_just_fallen_asleep_notices)
+Test(kill_blocked, a_call_that_has_just_fallen_asleep_notices)
 {
 	kill_after(30);
 }
 
-Test(kill_blocked, who_has_slept_for_long_notices)
+Test(kill_blocked, a_call_that_has_slept_for_long_notices)
 {
 	kill_after(400);
 }

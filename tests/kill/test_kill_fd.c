@@ -168,7 +168,7 @@ static void die_in_its_turn(void)
 	pthread_mutex_lock(&ours->send_lock.mutex);
 }
 
-Test(kill_fd, whoever_takes_a_lock_from_the_dead_rings)
+Test(kill_fd, a_holder_that_takes_a_lock_from_the_dead_rings)
 {
 	struct bufpipe_options o = { .flags = BUFPIPE_SHARED };
 	char word[8];

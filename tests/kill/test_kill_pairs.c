@@ -359,7 +359,7 @@ static const unsigned modes[] = { 0, BUFPIPE_SHARED };
 
 TestSuite(kill_pairs, .init = stepper_require, .timeout = 100000);
 
-Test(kill_pairs, whoever_sleeps_while_a_publisher_is_held_up_or_dies_is_told_by_it_or_the_next)
+Test(kill_pairs, a_sleeper_whose_publisher_is_held_up_or_dies_is_told_by_it_or_the_next)
 {
 	for (enum verb verb = SEND; verb <= RELEASE; verb++) {
 		for (int i = 0; i < 2; i++)
@@ -367,13 +367,13 @@ Test(kill_pairs, whoever_sleeps_while_a_publisher_is_held_up_or_dies_is_told_by_
 	}
 }
 
-Test(kill_pairs, whoever_is_held_up_on_the_way_to_sleep_is_told_of_what_came_meanwhile)
+Test(kill_pairs, a_waiter_held_up_on_the_way_to_sleep_is_told_of_what_came_meanwhile)
 {
 	for (int i = 0; i < 4; i++)
 		run_kinds(run_waiter, i % 2 ? RECV : SEND, i % 2, modes[i / 2], " beside it", 60000);
 }
 
-Test(kill_pairs, whoever_waits_beside_a_holder_that_is_held_up_or_dies_is_told)
+Test(kill_pairs, a_waiter_beside_a_holder_that_is_held_up_or_dies_is_told)
 {
 	for (enum verb verb = SEND; verb <= WAITS; verb++)
 		run_kinds(run_co_owner, verb, verb <= COMMIT, BUFPIPE_SHARED, " of a co-owner",
@@ -381,7 +381,7 @@ Test(kill_pairs, whoever_waits_beside_a_holder_that_is_held_up_or_dies_is_told)
 	run_kinds(run_co_owner, WAITS, true, BUFPIPE_SHARED, " of a co-owner", 40000);
 }
 
-Test(kill_pairs, whoever_waits_is_told_that_the_last_holder_died)
+Test(kill_pairs, each_waiter_is_told_that_the_last_holder_died)
 {
 	for (int i = 0; i < 4; i++)
 		run_kinds(run_last, i % 2 ? RECV : SEND, i % 2, modes[i / 2], " of the last holder", 6000);

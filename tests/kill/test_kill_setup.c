@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A process killed after any instruction of a call that makes, meets or hands
- * over an end: nothing is left of what it began, and all others go on.  And
- * what becomes of those who sleep for a co-owner's lock when its owner dies.
+ * A process is killed after any instruction of a call that makes an end, connects, or
+ * hands an end over: nothing is left of what it began, and all others go on.  Also:
+ * what happens to processes that sleep for the lock of a co-owner that dies.
  */
 #include "bufpipe.h"
 #include "kill/stepper.h"

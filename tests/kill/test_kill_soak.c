@@ -2,9 +2,9 @@
 /*
  * All kinds of waiters on a few pipes, whose holders are stopped and killed at random
  * moments and replaced.  Nothing is lost, and nobody sleeps while there is something
- * for it.  Messages come in bursts with silence between them, so that a wake-up that
- * is missed is made up for by no later one: senders go on only when all that they sent
- * was received.
+ * for it.  Messages come in bursts with silence between them, and senders go on only
+ * when everything that they sent was received.  So no later wake-up makes up for one
+ * that was lost.
  *
  * A pipe stands still if each process that waits at it was asleep in each of many looks
  * in a row; one that was woken and only has no CPU is not asleep.  While a pipe stands

@@ -128,7 +128,7 @@ static void rig_open_used(struct rig *rig, uint64_t size)
 }
 
 /* Lines that were asked for before would seem near, so the measured lines lie beyond them. */
-Test(prefetch, measures_nothing_that_was_asked_for)
+Test(prefetch, measures_nothing_that_was_prefetched)
 {
 	static char bytes[PREFETCH_ASK_REMOTE];
 	static char got[PREFETCH_ASK_REMOTE];
@@ -333,7 +333,7 @@ Test(prefetch, lines_are_remote_if_clearing_them_is_slow)
 	check(!pays(&waiter));
 }
 
-Test(prefetch, clearing_pays_if_it_beats_asking_by_half)
+Test(prefetch, clearing_pays_if_it_beats_prefetching_by_half)
 {
 	struct waiter_state waiter = { 0 };
 
@@ -377,7 +377,7 @@ Test(prefetch, votes_do_not_overflow)
 	}
 }
 
-Test(prefetch, receiver_asks_where_the_sender_does)
+Test(prefetch, receiver_prefetches_where_the_sender_does)
 {
 	for (int32_t remote = -1; remote <= 1; remote++) {
 		for (int32_t clearing = -1; clearing <= 1; clearing++) {

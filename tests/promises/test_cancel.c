@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A cancellation that is pending when a call begins: a call that is no cancellation point does all that it should. */
+/* A cancellation is pending when a call begins. A call that is not a cancellation point does its whole work. */
 #include "sets.h"
 
 SUITE(cancel);

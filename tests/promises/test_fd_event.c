@@ -121,7 +121,7 @@ Test(fd_event, a_set_is_one_source)
 	crowd_end(&crowd);
 }
 
-Test(fd_event, room_is_told_of)
+Test(fd_event, room_is_reported)
 {
 	struct talker talker;
 	struct source source = { .serve = serve_talker, .what = &talker };

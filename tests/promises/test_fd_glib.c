@@ -88,7 +88,7 @@ Test(fd_glib, a_set_is_one_source)
 	crowd_end(&crowd);
 }
 
-Test(fd_glib, room_is_told_of)
+Test(fd_glib, room_is_reported)
 {
 	GMainContext *loop = g_main_context_new();
 	struct talker talker;

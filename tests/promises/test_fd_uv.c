@@ -90,7 +90,7 @@ Test(fd_uv, a_set_is_one_source)
 	crowd_end(&crowd);
 }
 
-Test(fd_uv, room_is_told_of)
+Test(fd_uv, room_is_reported)
 {
 	struct talker talker;
 	uv_poll_t poll;

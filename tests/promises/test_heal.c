@@ -253,7 +253,7 @@ static void clone_and_exit(void *arg)
 	s->grandchild = pid;
 }
 
-/* The id in its lock is that of its parent, which is no more. */
+/* The id in its lock is that of its parent, which does not exist any more. */
 Test(heal, not_the_turn_of_a_thread_that_lives)
 {
 	struct stage *s = stage_new();

@@ -257,7 +257,7 @@ static void meet_with(void *arg)
 	check_eq(bufpipe_listen(&listener, address, &options), 0);
 	child = child_start(connect_and_say, address);
 	check_eq(bufpipe_accept(listener, &pipe, PLENTY), 0);
-	/* Whoever receives the end checks what the control page says. */
+	/* The process that receives the end checks the control page. */
 	sockets_open(sockets, SOCK_SEQPACKET);
 	check_eq(bufpipe_send_end(sockets[0], pipe), 0);
 	check_eq(bufpipe_recv_end(sockets[1], &again), 0);

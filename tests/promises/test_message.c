@@ -180,7 +180,7 @@ Test(message, beyond_the_limits_is_refused)
 	pipe_close(ends);
 }
 
-Test(message, the_wrong_way_is_refused)
+Test(message, the_wrong_direction_is_refused)
 {
 	struct iovec one = { .iov_base = (char[1]){ 0 }, .iov_len = 1 };
 	bufpipe_t *ends[2];

@@ -199,7 +199,7 @@ static void shut_down(void *arg)
 }
 
 /* A wait for many pipes, which another thread stops. */
-Test(stop, a_wait_of_many_wakes)
+Test(stop, a_wait_for_many_wakes)
 {
 	for (int i = 0; i < 4 * KINDS; i++) {
 		short events = i % 2 ? BUFPIPE_OUT : BUFPIPE_IN;
