@@ -18,6 +18,13 @@
  */
 #define LESSON_FIRST (NSEC_PER_SEC / 4)
 #define LESSON_MOST  (16 * NSEC_PER_SEC)
+/*
+ * A late yield counts only if one of this many yields before it was late too.  Beside a busy
+ * program every second or third yield is late.  If a control group has used up its CPU time, or
+ * the host of a virtual machine ran something else, one yield of thousands is late.  A sleep
+ * would have been as late, so yielding still pays.
+ */
+#define DOUBT 8
 /* With less time left than this we do not yield: several busy programs may run before we do. */
 #define YIELD_LEFT (NSEC_PER_SEC / 10)
 
@@ -37,6 +44,20 @@ void backoff_learn(int64_t from, int64_t to)
 	}
 }
 
+/* Learns from one yield. */
+static void learn_from_yield(int64_t from, int64_t to)
+{
+	struct backoff *b = &this_backoff;
+
+	if (to - from < LATE) {
+		b->doubt -= b->doubt > 0;
+	} else if (!b->doubt) {
+		b->doubt = DOUBT;
+		return;
+	}
+	backoff_learn(from, to);
+}
+
 bool backoff_give_way(int64_t deadline, int64_t *now)
 {
 	int64_t before = *now;
@@ -45,7 +66,7 @@ bool backoff_give_way(int64_t deadline, int64_t *now)
 		return false;
 	sched_yield();
 	*now = time_now();
-	backoff_learn(before, *now);
+	learn_from_yield(before, *now);
 	return true;
 }
 

@@ -4,10 +4,10 @@
  *
  * A spin keeps the CPU from other threads.  sched_yield gives the CPU away until
  * all other threads have run.  Both pay only on a CPU that nobody else wants, so
- * the library times each step.  A step that took much longer than a sleep was
- * preempted by another program.  The thread remembers this for a while: it stops
- * to yield, and it spins only for as long as a sleep would cost in CPU time.  See
- * docs/waiting.md, section 5.
+ * the library times each step.  A step of a spin that took much longer than a sleep
+ * was preempted by another program, and so were two of a few yields that did.  The
+ * thread remembers this for a while: it stops to yield, and it spins only for as long
+ * as a sleep would cost in CPU time.  See docs/waiting.md, section 5.
  */
 #ifndef BUFPIPE_BASE_BACKOFF_H
 #define BUFPIPE_BASE_BACKOFF_H
@@ -20,6 +20,7 @@
 struct backoff {
 	int64_t until;  /* the CPU counts as crowded until this time; 0: it does not */
 	int64_t lesson; /* for how long it counted as crowded the last time */
+	int doubt;      /* a yield was late: for how many more yields to remember that */
 };
 
 /* initial-exec: this is small enough for the static TLS block, even if the library is loaded by dlopen. */
@@ -38,7 +39,7 @@ static inline void cpu_relax(void)
 #endif
 }
 
-/* Learns from one step of a spin, or from one yield, which lasted from one time to the other. */
+/* Learns from one step of a spin, which lasted from one time to the other. */
 void backoff_learn(int64_t from, int64_t to);
 
 /* Whether another program wants this CPU, as far as this thread knows. */

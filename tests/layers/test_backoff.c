@@ -8,6 +8,7 @@ SUITE(backoff);
 
 static int yields;
 static int64_t yield_takes;
+static int late_every; /* one yield in so many takes a millisecond; 0: none does */
 
 /* Replaces the C library's function, so that the test plays the kernel's scheduler. */
 int sched_yield(void)
@@ -15,6 +16,8 @@ int sched_yield(void)
 	int64_t end = clock_ns() + yield_takes;
 
 	yields++;
+	if (late_every && yields % late_every == 0)
+		end += MSEC;
 	while (clock_ns() < end)
 		cpu_relax();
 	return 0;
@@ -25,6 +28,7 @@ static void forget(void)
 	this_backoff = (struct backoff){ 0 };
 	yields = 0;
 	yield_takes = 0;
+	late_every = 0;
 }
 
 /* How often it yielded in so many steps. */
@@ -40,12 +44,30 @@ static int give_way(int tries, int64_t deadline)
 	return yields - before;
 }
 
-Test(backoff, stops_at_the_first_yield_that_comes_back_late)
+Test(backoff, stops_at_the_second_yield_that_comes_back_late)
 {
 	forget();
 	yield_takes = MSEC;
-	check_eq(give_way(1000, TIME_FOREVER), 1);
+	check_eq(give_way(1000, TIME_FOREVER), 2);
 	check(backoff_crowded());
+}
+
+/* Beside a busy program two yields bring an answer, and one of them is late. */
+Test(backoff, stops_where_every_second_yield_comes_back_late)
+{
+	forget();
+	late_every = 2;
+	check_eq(give_way(1000, TIME_FOREVER), 4);
+	check(backoff_crowded());
+}
+
+/* A control group that has used up its CPU time stands still as long with a sleep as with a yield. */
+Test(backoff, goes_on_yielding_where_a_rare_yield_comes_back_late)
+{
+	forget();
+	late_every = 100;
+	check_eq(give_way(1000, TIME_FOREVER), 1000);
+	check(!backoff_crowded());
 }
 
 Test(backoff, does_not_give_way_when_there_is_little_time)
