@@ -2,6 +2,7 @@
 """The module in its interpreter: several interpreters, its exit, what help() and type checkers see."""
 
 import ast
+import faulthandler
 import gc
 import importlib.util
 import inspect
@@ -175,7 +176,7 @@ def run(program, *options):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=LONG,
+        timeout=3 * LONG,
     )
 
 
@@ -279,6 +280,8 @@ class Interpreter(TestCase):
 
     @unittest.skipUnless(importlib.util.find_spec("mypy"), "needs mypy")
     def test_the_stubs_say_what_is(self):
+        # mypy looks at much of the standard library, which takes a while on a busy machine.
+        faulthandler.dump_traceback_later(11 * LONG, exit=True)
         with tempfile.TemporaryDirectory() as directory:
             # Where mypy looks first, wherever the package is.
             os.symlink(os.path.dirname(buffered_pipe.__file__), os.path.join(directory, "buffered_pipe"))
@@ -288,7 +291,7 @@ class Interpreter(TestCase):
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
-                timeout=3 * LONG,
+                timeout=10 * LONG,
             )
         self.assertEqual(result.returncode, 0, result.stdout)
 
