@@ -709,7 +709,8 @@ enum {
 	/*
 	 * The message that was refused last, because there was no room, would fit now.  If
 	 * none was refused, or one that had to wait was sent since then: a quarter of the
-	 * ring is free, or one object fits.
+	 * ring is free, or one object fits.  Of a shared end, each process has its own last
+	 * refusal, and another holder may take the room first.
 	 */
 	BUFPIPE_OUT = 1 << 1,
 	BUFPIPE_HUP = 1 << 2,
@@ -760,6 +761,8 @@ int bufpipe_fd(bufpipe_t *pipe);
  * The same for BUFPIPE_OUT: readable when there is room, or when nobody will receive
  * any more.  It stops being readable when a sending try (timeout 0) ends in -EAGAIN.
  * On a duplex end, arriving messages make it readable too; then a try finds -EAGAIN.
+ * The same happens if several holders of a shared end wait for different sizes, and the
+ * smallest of them fits.
  * When another process ends the sending of this end, it becomes readable as well;
  * of a duplex end only after bufpipe_stop there, and not after bufpipe_shutdown.
  *

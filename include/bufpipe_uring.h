@@ -38,7 +38,10 @@ extern "C" {
 /* Completes when a message, or the end of the stream, is there. */
 int bufpipe_prep_wait(struct io_uring_sqe *sqe, bufpipe_t *pipe);
 
-/* Completes when there is room, as defined for BUFPIPE_OUT. */
+/*
+ * Completes when there is room, as defined for BUFPIPE_OUT.  If several holders of a shared
+ * end wait for different sizes, it may complete when the smallest of them fits.
+ */
 int bufpipe_prep_wait_room(struct io_uring_sqe *sqe, bufpipe_t *pipe);
 
 /*

@@ -145,6 +145,7 @@ static void init_out(struct bufpipe *p)
 		.ours = &ours->send_waiter,
 		.meter = &ours->send_meter,
 		.notify = &ours->tail.notify,
+		.seen = &p->theirs.control->recv_notify,
 		.patience = ROOM_PATIENCE,
 		.sends = true,
 		/*
@@ -177,6 +178,7 @@ static void init_in(struct bufpipe *p)
 		.ours = &ours->recv_waiter,
 		.meter = &ours->recv_meter,
 		.notify = &ours->recv_notify,
+		.seen = &p->theirs.control->tail.notify,
 		.patience = DATA_PATIENCE,
 		.may_linger = p->theirs.identity.data_size >= LARGE_RING,
 	};
@@ -214,6 +216,7 @@ int end_open(bufpipe_t **pipe, const struct region *ours, const struct region *t
 		w->sleepers = theirs->identity.flags & LAYOUT_SHARED ? FUTEX_MANY : FUTEX_FEW;
 		w->doorbell_lock = &ours->control->doorbell_lock;
 		w->sole = !(ours->identity.flags & LAYOUT_SHARED);
+		w->many_there = theirs->identity.flags & LAYOUT_SHARED;
 		w->interruptible = options->flags & BUFPIPE_INTERRUPTIBLE;
 		w->spin_ns = options->spin_ns;
 	}

@@ -37,7 +37,7 @@
 #include <stdint.h>
 
 #define LAYOUT_MAGIC   0x65706970667562ull /* "bufpipe" in memory, if little-endian */
-#define LAYOUT_VERSION 13u
+#define LAYOUT_VERSION 14u
 #define LAYOUT_LINE    64
 #define LAYOUT_MAX     ((uint64_t)1 << 40) /* the largest size that a user may ask for */
 
@@ -82,7 +82,7 @@ struct waiter_state {
 	_Atomic uint32_t flags;
 	_Atomic uint32_t events;   /* futex word; incremented before each wake-up */
 	_Atomic uint64_t raises;   /* how often a flag was raised; each raise is answered once */
-	_Atomic uint64_t wanted;   /* the position of the publisher from which on a wake-up is wanted */
+	_Atomic uint64_t wanted;   /* the position of the publisher that is waited for; see wanted_for */
 	_Atomic uint32_t cpu;      /* a hint: where this end last waited or rang */
 	_Atomic uint32_t single;   /* a hint for the sender: messages come one at a time, as in a dialogue */
 	_Atomic uint64_t given_up; /* sender: the last long message that it gave up: position | GIVEN_UP */
@@ -97,6 +97,26 @@ struct waiter_state {
 #define ENDED_OVER    ((uint64_t)2 << 32 | 2) /* the other end finds nothing after what is in the ring */
 
 #define GIVEN_UP ((uint64_t)2)
+
+/*
+ * Of a shared end that waits for room, `wanted` holds the low 48 bits of a position and the
+ * low 16 bits of the number of raises for which it is valid.
+ */
+static inline uint64_t wanted_for(uint64_t position, uint64_t raises)
+{
+	return raises << 48 | (position & UINT64_MAX >> 16);
+}
+
+static inline int wanted_holds(uint64_t wanted, uint64_t raises)
+{
+	return wanted >> 48 == (raises & 0xffff);
+}
+
+/* How far position is behind the wanted one: < 0 if it is before it. */
+static inline int64_t wanted_distance(uint64_t wanted, uint64_t position)
+{
+	return (int64_t)((position - wanted) << 16);
+}
 
 /* What a publisher remembers of the waiter at the other end, so that one comparison finds a quiet waiter. */
 struct notify {

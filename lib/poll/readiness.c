@@ -54,12 +54,10 @@ unsigned readiness_look(const bufpipe_t *p, unsigned events)
 	return ready;
 }
 
-/* The head at which to wake us.  Holders of a shared end may wait for different ones, so there it is any. */
+/* The head at which what was refused fits. */
 static uint64_t wanted_room(const bufpipe_t *p)
 {
-	uint64_t any = (uint64_t)1 << 62;
-
-	return sender_tail(&p->sender) - (p->out.wait.sole ? roomy(p) : any);
+	return sender_tail(&p->sender) - roomy(p);
 }
 
 bool readiness_raise(bufpipe_t *p, unsigned events, uint32_t mode)

@@ -112,14 +112,59 @@ static bool is_fenced(uint32_t flags)
 	return (flags & (WAITER_FENCE | WAITER_FENCED)) == (WAITER_FENCE | WAITER_FENCED);
 }
 
+/* Whether publishers have woken all that had raised their flags, with these modes, when there were so many raises. */
+static bool all_woken(const struct wait *wait, uint64_t raises, uint32_t modes)
+{
+	/*
+	 * Relaxed: the publisher stores this after it has woken them.  If it lies, only its own
+	 * pipe suffers.
+	 */
+	uint64_t rung = atomic_load_explicit(&wait->seen->rung, memory_order_relaxed);
+
+	return rung >> 8 == (raises & UINT64_MAX >> 8) && !(modes & WAITER_ASLEEP & ~rung);
+}
+
+/*
+ * Counts a raise for room on a shared end, whose holders may wait for different positions.
+ * `wanted` becomes the least position of all that may be asleep.  It names the raise for
+ * which it holds: for any other number of raises publishers ring at every position.  So
+ * wake-ups come too early, and are never lost, while several raise at once, or when one dies in
+ * here.  Without the number, one holder could replace the lesser wish of another that it has
+ * not seen.  Returns the number of raises before this one.
+ */
+static uint64_t want_least(struct wait *wait, uint64_t wanted, uint32_t mode)
+{
+	struct waiter_state *ours = wait->ours;
+	/* Acquire pairs with the next two: whoever is counted here has its mode in the flags. */
+	uint64_t before = atomic_load_explicit(&ours->raises, memory_order_acquire);
+	uint32_t modes = atomic_fetch_or_explicit(&ours->flags, mode, memory_order_relaxed);
+	uint64_t raises = atomic_fetch_add_explicit(&ours->raises, 1, memory_order_acq_rel);
+	uint64_t found = atomic_load_explicit(&ours->wanted, memory_order_relaxed);
+	bool woken = all_woken(wait, raises, modes);
+
+	/* Another has raised meanwhile, or has not said yet what it wants. */
+	if (raises != before || !(woken || wanted_holds(found, raises)))
+		return raises;
+	if (!woken && wanted_distance(found, wanted) > 0)
+		wanted = found;
+	/* Fails if another was quicker.  Relaxed: the number of the raise tells what this is worth. */
+	atomic_compare_exchange_strong_explicit(&ours->wanted, &found, wanted_for(wanted, raises + 1),
+						memory_order_relaxed, memory_order_relaxed);
+	return raises;
+}
+
 bool wait_raise(struct wait *wait, uint64_t wanted, uint32_t mode)
 {
 	uint32_t fence = fence_wanted(wait, mode);
 	uint64_t raises;
 	uint32_t found;
 
-	atomic_store_explicit(&wait->ours->wanted, wanted, memory_order_relaxed);
-	raises = atomic_fetch_add_explicit(&wait->ours->raises, 1, memory_order_relaxed);
+	if (wait->sends && !wait->sole) {
+		raises = want_least(wait, wanted, mode);
+	} else {
+		atomic_store_explicit(&wait->ours->wanted, wanted, memory_order_relaxed);
+		raises = atomic_fetch_add_explicit(&wait->ours->raises, 1, memory_order_relaxed);
+	}
 	/*
 	 * Release pairs with the acquire in ring: a publisher that sees the mode also sees raises
 	 * and wanted.

@@ -177,22 +177,29 @@ static int glance(struct wait *wait)
 /* The publisher: what it does when the flags of the waiter are not quiet. */
 
 /*
- * Whether a publication before the wanted position of the waiter needs no ring.  A
- * waiter for data wants what is behind its head.  So a late publisher, whose record
- * was consumed before the waiter raised its flag, wakes nobody for nothing.  Waiters
- * for room may want different positions, so theirs counts only if one kind of
- * waiter sleeps; if several of that kind sleep, readiness_raise wants any position.
+ * Whether this publication comes before the position that the waiter wants, so that it needs
+ * no ring.  A waiter for data wants what is behind its head.  So a late publisher, whose
+ * record was consumed before the waiter raised its flag, wakes nobody for nothing.
+ * Waiters for room may want different positions.  In a shared end the least of them is
+ * kept, with the raise for which it holds; see want_least in order.c.  In an exclusive end
+ * the position counts if one kind of waiter sleeps.
  */
-static bool may_ring_later(const struct wait *wait, uint32_t flags)
+static bool is_too_early(const struct wait *wait, uint32_t flags, uint64_t raises, uint64_t position)
 {
 	uint32_t asleep = flags & WAITER_ASLEEP;
+	uint64_t wanted = atomic_load_explicit(&wait->theirs->wanted, memory_order_relaxed);
 
-	return wait->sends || asleep == WAITER_FUTEX || asleep == WAITER_MANY || asleep == WAITER_FD;
+	if (!wait->sends && wait->many_there)
+		return wanted_holds(wanted, raises) && wanted_distance(wanted, position) < 0;
+	if (!wait->sends && asleep != WAITER_FUTEX && asleep != WAITER_MANY && asleep != WAITER_FD)
+		return false;
+	return (int64_t)(position - wanted) < 0;
 }
 
 /* Answers a raised flag, once for each raise.  -EPIPE if the waiter is found to be gone. */
 static int ring(struct wait *wait, uint32_t flags, uint64_t position)
 {
+	uint64_t raises;
 	uint64_t answer;
 
 	/*
@@ -200,12 +207,11 @@ static int ring(struct wait *wait, uint32_t flags, uint64_t position)
 	 * later one.
 	 */
 	atomic_thread_fence(memory_order_acquire);
-	answer = atomic_load_explicit(&wait->theirs->raises, memory_order_relaxed) << 8 |
-		 (flags & WAITER_ASLEEP);
+	raises = atomic_load_explicit(&wait->theirs->raises, memory_order_relaxed);
+	answer = raises << 8 | (flags & WAITER_ASLEEP);
 	if (answer == atomic_load_explicit(&wait->notify->rung, memory_order_relaxed))
 		return glance(wait);
-	if (may_ring_later(wait, flags) &&
-	    (int64_t)(position - atomic_load_explicit(&wait->theirs->wanted, memory_order_relaxed)) < 0)
+	if (is_too_early(wait, flags, raises, position))
 		return 0;
 
 	spin_note_cpu(wait);

@@ -34,6 +34,7 @@
 struct wait {
 	const struct waiter_state *theirs; /* we read their flags, and sleep on their events */
 	struct notify *notify;             /* what we have seen of theirs */
+	const struct notify *seen;         /* what they have seen of ours */
 	struct waiter_state *ours;
 	struct meter *meter;              /* ours: statistics of our waits */
 	struct lock *doorbell_lock;       /* its owner trims the queue of the socket */
@@ -46,6 +47,7 @@ struct wait {
 	_Atomic uint64_t place;     /* the wanted position of the last wait */
 	bool fence;                 /* membarriers do not reach us: fence at each notify */
 	bool sole;                  /* nobody else waits in this direction: each of our waiters leads */
+	bool many_there;            /* several may wait at the other end, because it is shared */
 	bool sends;                 /* we publish data; false: we publish room */
 	bool silent; /* never sleep on the socket: its bytes would be taken for news about data */
 	_Atomic int64_t unfenced; /* when we raised WAITER_FENCE without raising WAITER_FENCED since; or 0 */

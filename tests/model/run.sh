@@ -118,6 +118,13 @@ reject doorbell -DFD -DNO_HANG_UP_LOOK
 reject doorbell -DBLOCKED -DNO_HANG_UP_LOOK
 reject doorbell -DFD -DPEEKER -DNO_ARM_WHEN_BUSY
 reject doorbell -DFD -DDEATH -DNO_RECOVERY_RING
+pass wants
+pass wants -DDIES
+reject wants -DOVERWRITES
+reject wants -DNO_NUMBER
+reject wants -DMODES_IGNORED
+reject wants -DMODE_LATE
+reject wants -DUNCOUNTED
 pass fence
 pass fence -DWEAK
 pass fence -DWAITERS=2 -DN=2
