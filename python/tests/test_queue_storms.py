@@ -5,6 +5,7 @@ BUFFERED_PIPE_SOAK=SECONDS makes each storm last that long; without it they are 
 """
 
 import faulthandler
+import itertools
 import mmap
 import os
 import queue
@@ -42,8 +43,19 @@ def wait_for(pid):
     return os.waitpid(pid, 0)[1]
 
 
-class Interrupted(Exception):
-    pass
+class Interrupted(KeyboardInterrupt):
+    """No Exception, so that a queue knows it for that of a handler while an object is loaded."""
+
+
+class InPython:
+    """Loaded by code in Python, in which handlers of signals run."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __setstate__(self, state):
+        for _ in range(50):
+            self.__dict__.update(state)
 
 
 class Storm(TestCase):
@@ -296,6 +308,33 @@ class Interrupts(Storm):
         self.assertEqual(found.pop(), None)
         self.assertEqual([each[0] for each in found], list(range(len(found))))
         self.assertTrue(all(len(each[1]) == size for each in found))
+        self.assertGreater(self.interrupts, 0)
+        self.assertEqual(items.qsize(), 0)
+
+    def test_gets_of_objects_that_are_loaded_in_python(self):
+        items = Queue(50)
+
+        def produce():
+            number = 0
+            for _ in self.for_a_while():
+                number += items.put_many(map(InPython, range(number, number + 20)))
+            items.put(None)
+
+        pid = start(produce)
+        signal.setitimer(signal.ITIMER_REAL, 0.003, 0.003)
+        found = []
+        while not found or found[-1] is not None:
+            try:
+                self.armed = True
+                # No code of Python runs between the end of a call and the list that has its result.
+                found += map(items.get, [True])
+                found += itertools.chain.from_iterable(map(items.get_many, [0 if found[-1] is None else 10]))
+                self.armed = False
+            except Interrupted:
+                pass
+        self.assertEqual(wait_for(pid), 0)
+        self.assertEqual(found.pop(), None)
+        self.assertEqual([each.number for each in found], list(range(len(found))))
         self.assertGreater(self.interrupts, 0)
         self.assertEqual(items.qsize(), 0)
 
