@@ -41,12 +41,12 @@
  *   Exec       every descriptor is close-on-exec.  A thread other than the
  *              first of its process should not call execve while it has a
  *              reservation or a peek of a shared end open; see Lost turns.
- *   Lost turns in these two cases the kernel does not free a turn whose thread is
- *              no more.  Other holders that wait for the turn, or try again and
- *              again, take it over after two to four seconds, with glibc, if all
- *              holders have used the end in one pid namespace, and can read
- *              /proc/self/ns/pid.  Otherwise, or as long as another thread has the
- *              same id, or a dead child has not been waited for, they wait on.
+ *   Lost turns in these two cases the kernel does not free a turn whose thread no
+ *              longer exists.  Other holders that wait for the turn, or try again and
+ *              again, take it over after two to four seconds.  This needs glibc, and
+ *              all holders must have used the end in one pid namespace and be able
+ *              to read /proc/self/ns/pid.  Otherwise they keep waiting; also while
+ *              another thread has the same id, or a dead child was not waited for.
  *   Standard streams
  *              no call makes or receives a descriptor 0, 1 or 2, even if these
  *              are closed: what a program prints never gets into a pipe.
@@ -140,9 +140,9 @@ enum {
 	/*
 	 * The end keeps one descriptor (its socket) instead of three, and cannot be handed
 	 * over with bufpipe_send_end (-EOPNOTSUPP).  Use it for very many pipes.  Use it also
-	 * against a hostile peer: without it, the peer can punch holes into its own memory
-	 * and so make the page faults of this side slow.  With bufpipe_listen and
-	 * bufpipe_connect it is enough if one side has it, and it counts for both ends.
+	 * against a hostile peer: without it, the peer can punch holes into its own memory,
+	 * which makes page faults of this side slow.  With bufpipe_listen and bufpipe_connect
+	 * it is enough if one side has it: then it holds for both ends.
 	 */
 	BUFPIPE_NO_HANDOVER = 1 << 8,
 	/* bufpipe_connect waits, within its timeout, until somebody listens. */
@@ -233,8 +233,9 @@ int bufpipe_create(bufpipe_t *ends[2], const struct bufpipe_options *options);
  * many pipes.  They return -EPIPE at once; receivers first get what is there.
  * (Within 100 ms for a call that is just going to sleep and does not get the CPU for
  * 16 ms, and for a wait for many pipes that is just going to sleep; within 200 ms in
- * bufpipe_wait for room.)  On an exclusive end, a send that
- * another thread has begun may be delivered or not.
+ * bufpipe_wait for room; within 5 seconds for a set without io_uring in another process
+ * that waits for room on a duplex end, after bufpipe_shutdown.)  On an exclusive end, a
+ * send that another thread has begun may be delivered or not.
  *
  * Needs no room and does not wait for the other side.  On a shared end that sends, it
  * waits for a holder that has a reservation open.  A second call does nothing.
@@ -515,8 +516,8 @@ struct bufpipe_stats {
  * use the end.  Each number is from some moment during the call.
  *
  * The position of the other side is checked against the position of this side, so used
- * is at most size, and messages and bytes follow from that.  The waits, sleeps and
- * wakeups of the other side cannot be checked.  A process that is killed may leave one
+ * is at most size, and messages and bytes are within what that allows.  The waits, sleeps
+ * and wakeups of the other side cannot be checked.  A process that is killed may leave one
  * message uncounted.
  *
  * Errors: -EINVAL.
@@ -585,19 +586,20 @@ int bufpipe_recv_end(int socket, bufpipe_t **pipe);
  * and on the directions; also on BUFPIPE_DUPLEX, if the connector gives options at
  * all.  The connector's size_limit limits what the listener may choose.  The other
  * flags, spin_ns and name hold for one side only.  Neither side creates, touches or
- * locks more memory than it allows.  A listener also limits the memory of all clients
- * together whose handshake is under way.
+ * locks more memory than it allows.  A listener also limits the total memory for clients
+ * whose handshake is not complete.
  *
  * When bufpipe_connect has returned 0, the client has a pipe.  The listener receives
  * what the client sends when it accepts, however late that is.  If the listener is
  * closed or dies first, the client gets -EPIPE.
  *
  * bufpipe_accept returns the next client whose handshake is complete.  A client that
- * connects and says nothing never delays another one; it is dropped after 5 seconds,
- * or after 0.1 seconds if others need its place.  If too many clients wait, or
- * descriptors have run out, clients wait in the backlog of the socket.  Then
- * bufpipe_accept returns -EMFILE or -ENFILE once, later calls wait, and service
- * continues when there are descriptors again (three for each client).
+ * connects and sends nothing does not keep others out; it is dropped after 5 seconds,
+ * or after 0.1 seconds if others need its place.  (Thousands of them still delay others
+ * for seconds, unless a policy limits the connections of each user.)  If too many clients
+ * wait, or descriptors have run out, new clients wait in the backlog of the socket.
+ * Without descriptors bufpipe_accept returns -EMFILE or -ENFILE once, later calls
+ * wait, and service continues when there are descriptors again (three for each client).
  *
  * bufpipe_connect waits until the listener has answered.  With timeout 0 it succeeds
  * only if the answer comes at once, so give it time.  With BUFPIPE_WAIT_FOR_LISTENER
@@ -607,23 +609,23 @@ int bufpipe_recv_end(int socket, bufpipe_t **pipe);
  *
  * One thread at a time may use a listener.  A child of fork may use the listener that
  * it inherited, at the same time as its parent and other children: each client is
- * served by one of them.  Clients whose handshake was under way at the fork stay with
+ * served by one of them.  Clients whose handshake was not complete at the fork stay with
  * the parent.  A child that does not accept must close the listener, which closes its
  * copies.  The address belongs to the process that called bufpipe_listen.
  *
  * Cancellation (pthread_cancel): bufpipe_accept and bufpipe_connect are cancellation
  * points while they sleep.  Then they leave nothing behind, and the listener can still
- * be used.  bufpipe_listen and bufpipe_listener_close are not cancellation points.
+ * be used.  bufpipe_set_wait is a cancellation point too; no other call is one.
  *
  * Errors: -EINVAL, also an address of no known form; -ENOMEM, -EMFILE, -ENFILE, -EFBIG,
  *     ... errors of the kernel
  *   listen, connect: -ENAMETOOLONG: no Unix socket has so long an address; -EACCES: this
  *     user may not do so at that path
- *   listen: -EADDRINUSE: somebody listens there, or begins to, or a child of a dead
- *     one still has the listener that it inherited; -EEXIST: what is
- *     there is no socket; -EINTR; -ENOENT: no such directory, or nothing was
- *     passed under that name; descriptor N is no socket: -ENOTSOCK, or none of
- *     that kind that listens: -ESOCKTNOSUPPORT
+ *   listen: -EADDRINUSE: another process listens there, or is about to, or died and
+ *     left the listener to a child that still has it; -EEXIST: the file at that path
+ *     is not a socket; -EINTR; -ENOENT: no such directory, or nothing was passed under
+ *     that name; -ENOTSOCK: descriptor N is not a socket; -ESOCKTNOSUPPORT: it is not
+ *     a listening socket of that kind
  *   accept: -EAGAIN, -ETIMEDOUT, -EINTR; -ESHUTDOWN: the process that made the
  *     listener has closed it
  *   connect: -ENOENT: no such path; -ECONNREFUSED: nobody listens; -EAGAIN,
@@ -632,9 +634,9 @@ int bufpipe_recv_end(int socket, bufpipe_t **pipe);
  *     too many of its offers unread; -ENOBUFS: the listener has no memory or descriptors
  *     for another pipe; -ECONNRESET: it hung up; -EBADMSG: it speaks another protocol;
  *     -EPROTONOSUPPORT: it has another layout version;
- *     -EPROTOTYPE: kind, direction or mode of the pipe differ; -EMSGSIZE: a wish
- *     is larger than the listener's size_limit; -E2BIG: the listener's pipe is
- *     larger than this side's size_limit
+ *     -EPROTOTYPE: the two sides want different kinds or directions of a pipe;
+ *     -EMSGSIZE: a wish is larger than the listener's size_limit; -E2BIG: the
+ *     listener's pipe is larger than this side's size_limit
  */
 int bufpipe_listen(bufpipe_listener_t **listener, const char *address, const struct bufpipe_options *options);
 int bufpipe_accept(bufpipe_listener_t *listener, bufpipe_t **pipe, int64_t timeout_ns);

@@ -17,8 +17,8 @@
 static volatile sig_atomic_t caught_signal;
 
 /*
- * A standard descriptor that is closed would become one of the pipe's own.  What
- * stands in for it fails when it is used, as the closed one would have.
+ * The number of a closed standard descriptor would be given to the next file that is
+ * opened.  What is opened in its place fails when it is used, as the closed one would.
  */
 static void occupy_standard_descriptors(void)
 {
@@ -73,7 +73,7 @@ int complain_usage(const struct command *command, const char *format, ...)
 
 int print(const char *text)
 {
-	/* A write that failed must not go unnoticed, also when help is redirected to a full disk. */
+	/* A failed write must be noticed, even when help is redirected to a full disk. */
 	if (fputs(text, stdout) < 0 || fflush(stdout) < 0) {
 		if (errno == EPIPE)
 			return STATUS_UNREAD;
@@ -91,7 +91,7 @@ bool parse_size(const char *text, size_t *size)
 	unsigned shift = 0;
 	char *end;
 
-	/* strtoull takes blanks and signs, which are no size. */
+	/* strtoull accepts blanks and signs, which are not part of a size. */
 	if (*text < '0' || *text > '9')
 		return false;
 	errno = 0;
@@ -111,8 +111,8 @@ bool parse_size(const char *text, size_t *size)
 }
 
 /*
- * A signal that arrives after a look at stop_signal and before the call that
- * sleeps would be slept over.  So an alarm repeats it until the process ends.
+ * A signal that arrives between a look at stop_signal and the call that sleeps would
+ * not end the sleep.  So an alarm repeats it until the process ends.
  */
 static void on_signal(int number)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the subcommands share: arguments, complaints, signals, patient I/O. */
+/* What the subcommands share: arguments, messages, signals, reading and writing. */
 #ifndef COMMON_H
 #define COMMON_H
 
@@ -12,15 +12,16 @@
 
 /* The exit statuses beside 0; a signal N that ended the command is 128 + N. */
 enum {
-	STATUS_FAILED = 1,   /* here: input, output, a file, a command, memory, the address */
-	STATUS_USAGE = 2,    /* the arguments are wrong */
-	STATUS_STUCK = 3,    /* of list --stuck */
-	STATUS_REFUSED = 4,  /* somebody is there, but the two sides do not go together */
-	STATUS_PEER = 5,     /* the other side ended early; nothing of it has been written here */
-	STATUS_PARTIAL = 6,  /* the same, and what has been written here is only a part */
-	STATUS_NOBODY = 7,   /* nobody came, or answered, in time */
-	STATUS_NONE = 8,     /* of list and show: no pipe of that name, process or number can be seen */
-	STATUS_UNREAD = 141, /* nobody reads the output any more: as SIGPIPE ends others */
+	STATUS_FAILED = 1,  /* here: input, output, a file, a command, memory, the address */
+	STATUS_USAGE = 2,   /* the arguments are wrong */
+	STATUS_STUCK = 3,   /* of list --stuck */
+	STATUS_REFUSED = 4, /* somebody is there, but the two sides do not fit together */
+	STATUS_PEER = 5,    /* the other side ended early; nothing of it has been written here */
+	STATUS_PARTIAL = 6, /* the same, and what has been written here is only a part */
+	STATUS_NOBODY = 7,  /* nobody came, or answered, in time */
+	STATUS_NONE = 8,    /* of list and show: no pipe of that name, process or number can be seen */
+	STATUS_UNREAD =
+		141, /* nobody reads the output any more: the status of a command that SIGPIPE ended */
 };
 
 struct command {
@@ -59,8 +60,8 @@ int stop_signal(void);
 bool should_repeat(ssize_t result);
 
 /*
- * As read(2), and until all is written as write(2); but with negative errnos,
- * with progress drawn meanwhile, and -EINTR only when the process shall end.
+ * Like read(2); and like write(2), until all is written.  Errors are negative
+ * errnos.  Progress is drawn meanwhile.  -EINTR only when the process must end.
  */
 ssize_t read_some(int fd, void *buf, size_t size);
 int write_all(int fd, const void *buf, size_t len);

@@ -60,7 +60,7 @@ static uint64_t message[MAX_MESSAGE / sizeof(uint64_t)];
 
 static int open_channels(struct channel channels[2], enum transport transport)
 {
-	/* 64 KiB of ring, like a Unix pipe: a message of that length passes in pieces through both. */
+	/* 64 KiB of ring, like a Unix pipe: a message of that length passes in fragments through both. */
 	static const struct bufpipe_options options = { .buffer_size = (64 << 10) - 16,
 							.flags = BUFPIPE_DUPLEX };
 	bufpipe_t *ends[2];

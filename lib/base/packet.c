@@ -320,7 +320,7 @@ static bool is_empty(int socket)
 }
 
 /* Whether the first packet in the queue brings descriptors. */
-static bool is_laden(int socket)
+static bool brings_descriptors(int socket)
 {
 	char byte;
 	struct iovec piece = { .iov_base = &byte, .iov_len = sizeof(byte) };
@@ -330,24 +330,24 @@ static bool is_laden(int socket)
 }
 
 /*
- * A laden packet may have come before descriptors were refused.  Then packet_clear found it,
- * and left it at the head of the queue.
+ * A packet with descriptors may have come before the kernel refused them.  Then packet_clear
+ * found it, and left it at the head of the queue.
  */
-static bool may_close_here(int socket, bool laden)
+static bool may_close_here(int socket, bool loaded)
 {
-	return (!laden && packet_forbids_rights(socket)) || is_empty(socket);
+	return (!loaded && packet_forbids_rights(socket)) || is_empty(socket);
 }
 
 void packet_close(int socket)
 {
-	bool laden = is_laden(socket);
+	bool loaded = brings_descriptors(socket);
 
-	if (may_close_here(socket, laden)) {
+	if (may_close_here(socket, loaded)) {
 		sys_close(socket);
 		return;
 	}
 	/* Keep more from arriving.  The child that closes the socket frees its queue as well. */
-	if (laden)
+	if (loaded)
 		shutdown(socket, SHUT_RDWR);
 	stray_close(socket);
 }
@@ -355,7 +355,7 @@ void packet_close(int socket)
 void packet_leave(int socket)
 {
 	/* This is not the last close, unless the other process has closed the socket in the meantime. */
-	if (may_close_here(socket, is_laden(socket)))
+	if (may_close_here(socket, brings_descriptors(socket)))
 		sys_close(socket);
 	else
 		stray_close(socket);

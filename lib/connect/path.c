@@ -27,7 +27,7 @@
  * socket between bind and listen looks like a stale one.
  *
  * The lock is on a file of our own.  A lock on the directory would not do: anybody
- * who can read the directory could hold it for as long as he likes.  Others cannot
+ * who can read the directory could hold it for as long as they like.  Others cannot
  * open our file, and we need no right to read the directory.  The owner of the lock
  * removes the file.  So if the file has no name once we have locked it, it belonged
  * to another owner, and we open it again.  A killed process leaves the file behind
@@ -89,7 +89,7 @@ static int probe(const struct sockaddr_un *at, socklen_t len)
 
 	if (fd < 0)
 		return fd;
-	/* Whoever listens may be a stranger, who sends descriptors whose close sleeps. */
+	/* The listener may be a stranger that sends descriptors whose close sleeps. */
 	packet_forbid_rights(fd);
 	if (connect(fd, (const struct sockaddr *)at, len) < 0)
 		r = -errno;

@@ -32,8 +32,8 @@ static int count_of(const struct unread *u, uid_t uid)
 
 /*
  * How many offers a user may leave unread: a quarter of the places that other users
- * leave free.  So the places never run out for a few users, and whoever comes first
- * does not take all.
+ * leave free.  So a few users cannot take all places, and the first user does not
+ * take most of them.
  */
 static int share_of(const struct unread *u, int own)
 {

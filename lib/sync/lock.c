@@ -21,7 +21,7 @@
 #define TURN (2000000 >> 16)
 /* How long it then waits for another to take the lock: a few ticks, in which that one gets a CPU. */
 #define ASIDE 4000000
-/* Whoever sleeps says so at least every SLICE. */
+/* A thread that sleeps for the lock stores `wanted` at least every SLICE. */
 #define WANTED_FOR ((2 * SLICE) >> 16)
 /* In `wanted`, beside a time, which is even: the thread that sleeps has a real-time priority. */
 #define REAL_TIME ((uint32_t)1)
@@ -185,14 +185,14 @@ static void step_aside(struct lock *lock, int64_t deadline)
 	sys_futex_wait(&lock->changes, changes, time_sooner(deadline, time_now() + ASIDE));
 }
 
-/* The lock is ours, and was another's before. */
+/* We have the lock, and another thread had it before. */
 static void note_taken(struct lock *lock, uint32_t me)
 {
 	uint32_t changes = atomic_load_explicit(&lock->changes, memory_order_relaxed);
 	uint32_t wanted = atomic_load_explicit(&lock->wanted, memory_order_relaxed) & ~REAL_TIME;
 
 	atomic_store_explicit(&lock->last, me, memory_order_relaxed);
-	/* Not before `wanted`: that may be our own wish. */
+	/* Not before `wanted`, because `wanted` may be ours: then nobody else sleeps for the lock. */
 	atomic_store_explicit(&lock->since, units_later(units_now(), wanted), memory_order_relaxed);
 	/*
 	 * An exchange, because the thread that had the lock may set LOCK_ASIDE after the load.  The
@@ -233,7 +233,7 @@ static int sleep_for(struct lock *lock, struct lock_habit *habit, int64_t deadli
 		slice = time_sooner(deadline, time_now() + (counts ? SLICE : ASIDE));
 		r = settle(lock, take_until(&lock->mutex, slice));
 	} while (r == -ETIMEDOUT && slice < deadline);
-	/* We want it no more.  Others that sleep for it say so again at their next slice. */
+	/* We do not want it any more.  Others that sleep for it store `wanted` again at their next slice. */
 	if (r < 0)
 		atomic_store_explicit(&lock->wanted, atomic_load_explicit(&lock->since, memory_order_relaxed),
 				      memory_order_relaxed);

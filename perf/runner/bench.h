@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The pieces of the runner, from the bottom up:
+ * The parts of the runner, from the bottom up:
  *
- *   text      sizes, times and rates for people
+ *   text      sizes, times and rates as text
  *   machine   where and when
  *   cpus      which CPUs there are, and pinning
  *   worker    what the two processes of a measurement do
- *   gather    the same where many pipes lead into one receiver
- *   memory    what that takes
+ *   gather    the same for many pipes with one receiver
+ *   memory    how much memory these pipes take
  *   histogram, syscalls   how long single messages take, and how many system calls
- *   pair      starts both, watches over them and gathers what they found
+ *   pair      starts both, watches them and collects their results
  *   crowd     the same with many processes at each side of one pipe, or many pairs
  *   condition busy programs beside them, a limit of their CPU time, and their priority
  *   results   every measurement of a run, and the ratios between them
@@ -44,8 +44,8 @@ enum mode {
 	MODE_MANY,  /* many processes at each side of one pipe */
 	MODE_PAIRS, /* many pipes, each with a process at either side */
 	/*
-	 * Round trips through one of many pipes: always the same, or each time another,
-	 * or another after the receiver has fallen asleep.  All of them busy.  None.
+	  * Round trips through one of many pipes: always the same one, another one each time,
+ * or another one after the receiver has fallen asleep.  All pipes busy.  No pipe busy.
 	 */
 	MODE_SET_ONE,
 	MODE_SET_ANY,
@@ -91,8 +91,8 @@ struct job {
 };
 
 /*
- * What came of it; not all of it has a meaning in every mode.  In the idle case
- * a "message" is the whole wait.
+ * The result of a measurement.  Some fields have no meaning in some modes.  In the
+ * idle case a "message" is the whole wait.
  */
 struct sample {
 	bool valid;
@@ -278,7 +278,7 @@ struct options {
 	bool progress;
 };
 
-/* 0: go on; 1: everything is said, exit 0; -EINVAL: told on stderr, exit 2. */
+/* 0: go on; 1: everything was printed, exit with 0; -EINVAL: a message was printed, exit with 2. */
 int options_parse(struct options *options, int argc, char **argv);
 
 /* results.c */

@@ -4,10 +4,10 @@
  * the same CPUs, and how much CPU time the measured processes may use.
  *
  * The busy programs are processes of nice 0 that compute without end; each CPU
- * of the pair has the same number of them.  The limit is that of a control group of its
- * own, which holds the measured processes and nothing else.  A process of this
- * program, the keeper, removes the group however the runner ends.  The priority
- * is that of the measured processes alone: busy programs stay at nice 0.
+ * of the pair has the same number of them.  The limit is that of a separate control
+ * group, which holds only the measured processes.  A process of this program, the
+ * keeper, removes the group however the runner ends.  Only the measured processes get
+ * the priority: busy programs stay at nice 0.
  */
 #include "bench.h"
 

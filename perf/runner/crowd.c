@@ -206,7 +206,7 @@ static void stop_all(struct crowd *c)
 	}
 }
 
-/* Takes note of those that have ended; negative when one did not end well. The first that failed may not be the cause, so all are told. */
+/* Records which processes have ended; negative if one has failed. The first failure may not be the cause, so all are reported. */
 static int reap(struct crowd *c)
 {
 	int err = 0;

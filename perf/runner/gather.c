@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the two processes do when many pipes lead into one receiver.
+ * What the two processes do when one receiver has many pipes.
  *
- * A message holds its number in its pipe, the number of the pipe, and at its
- * end its number again; all are checked.  To draw a line, the lead sends a mark
- * through every pipe, and the echo answers when it has all of them: so every
- * pipe has been used before the measured part, and nothing of a stream is under
- * way at its end.
+ * A message holds its number in its pipe, the number of the pipe, and at its end its
+ * number again; all are checked.  To separate two parts, the lead sends a mark through
+ * every pipe, and the echo answers when it has all marks.  So every pipe has been used
+ * before the measured part, and no message of a stream is in transit at its end.
  */
 #include "bench.h"
 
@@ -123,9 +122,9 @@ static int await_answer(struct gather *g)
 }
 
 /*
- * How many pipes a line goes through: the first through all.  At the end of a
- * dialogue nothing is under way, so one is enough; and those that shall be idle
- * are not to be woken.
+ * Through how many pipes the marks go: the first ones through all.  At the end of a
+ * dialogue nothing is in transit, so one pipe is enough, and pipes that must be idle
+ * are not woken.
  */
 static unsigned pipes_of_line(const struct gather *g, unsigned line, bool last)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Runs one measurement in two fresh processes.  The runner keeps no hold of the
- * transport, so that each side sees the other's death; and because a floor sees
- * nothing, it watches both, and ends both when one fails or time runs out.
+ * Runs one measurement in two new processes.  The runner itself does not hold the
+ * transport, so that each side notices the death of the other.  A floor does not notice
+ * it, so the runner watches both processes, and ends both if one fails or the time is up.
  */
 #include "bench.h"
 
@@ -16,7 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* What an exchange may take beyond its time on a machine that is busy with other things. */
+/* How much longer than planned an exchange may take on a busy machine. */
 #define GRACE_NS UINT64_C(60000000000)
 
 static const char *const side_names[] = { "lead", "echo" };

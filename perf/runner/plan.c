@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The order of the measurements.  A machine that others use too is fast and
- * slow by turns, so only neighbours in time are compared: in each round, each
- * cell runs all its transports one after the other.  Each round begins with
- * another one, so that none profits from its place.
+ * The order of the measurements.  The speed of a machine that others use changes with
+ * time, so only measurements at neighbouring times are compared: in each round, each
+ * cell runs all its transports one after the other.  Each round begins with another
+ * transport, so that none gains from its place.
  */
 #include "bench.h"
 

@@ -250,9 +250,9 @@ static void wait_until(const struct worker *w, uint64_t due)
 }
 
 /*
- * Each message counts from when it was due, not from when it was sent: what a
- * blocked sender could not send in time has waited too.  Without that, a slow
- * transport would be asked less often just when it is slow.
+ * The time of a message counts from the moment when it was due, not from when it was sent,
+ * because a message that a blocked sender could not send in time has waited too.  Otherwise
+ * fewer messages would be measured just when a transport is slow.
  */
 static int lead_rate(struct worker *w)
 {

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What one writes by hand with eventfd: slots in shared memory, and two
- * counters in the kernel for each direction, of messages and of free slots.  A
- * side that has used up what it knows of reads its counter, and sleeps in that
- * when there is nothing.
+ * What programs write by hand with eventfd: slots in shared memory, and for each
+ * direction two counters in the kernel, of messages and of free slots.  A side that has
+ * used all that it knows of reads its counter, which sleeps if there is nothing.
  */
 #include "../transport.h"
 

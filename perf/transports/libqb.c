@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The ring buffer of libqb, which its IPC is made of.  A reader sleeps in a
- * semaphore; a writer that finds no room has nothing to wait for and gives way.
+ * semaphore; a writer that finds no room has nothing to sleep on, and yields.
  * The lead makes both rings after the fork, because the library counts their
  * users, and says through a pipe that they are there.
  */

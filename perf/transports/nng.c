@@ -119,7 +119,7 @@ static ssize_t pair_recv(void *state, void *buf, size_t len)
 	return code ? error_of(code) : (ssize_t)len;
 }
 
-/* Closing throws away what is not sent yet, so who sent last stays until the other one has received it and gone. */
+/* Closing drops what is not sent yet, so the side that sent last stays until the other one has received it and left. */
 static void pair_close(void *state)
 {
 	struct pair *p = state;

@@ -6,10 +6,10 @@
  * at that only when its own copy says full.  So the one line that travels is the
  * one that carries the message.  A message longer than a slot takes several.
  *
- * In a stream, who has to wait does so for long: meanwhile the other side moves
- * a batch of slots without anybody looking over its shoulder, which made 512
- * byte messages twice as fast.  In a round trip there is no batch to wait for.
- * Nothing sleeps, and nothing is checked.
+ * In a stream, a side that has to wait waits for long.  Meanwhile the other side moves
+ * a batch of slots, and nobody looks at its cache lines, which made messages of 512
+ * bytes twice as fast.  In a round trip there is no batch to wait for.  Nothing
+ * sleeps, and nothing is checked.
  */
 #include "../transport.h"
 #include "spin.h"

@@ -44,7 +44,7 @@ mistakes()
 	expect_usage 'with \* or >' --duplex --from "$u/a.>" --to @a
 	expect_usage 'need a stream' --from "$u/a?create" --to @a
 	expect_usage 'need a stream' --from "$u/a?start=first" --to @a
-	expect_usage 'known are' --from "$u/a?color=red" --to @a
+	expect_usage 'the parameters are' --from "$u/a?color=red" --to @a
 	expect_usage 'create and nohold' --from "$u/a?color" --to @a
 	expect_usage 'is named by' --from "$u/a?stream=a.b" --to @a
 	expect_usage 'is named by' --from "$u/a?stream=" --to @a

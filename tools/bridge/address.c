@@ -46,7 +46,7 @@ static const char *check_subject(const char *subject)
 	size_t len;
 
 	if (!*subject)
-		return "there is no subject behind the server: nats://HOST/SUBJECT";
+		return "there is no subject after the server: nats://HOST/SUBJECT";
 	if (strlen(subject) > SUBJECT_MAX_LEN)
 		return "the subject is too long";
 	if (*subject == '$' || strncmp(subject, "_INBOX", 6) == 0)
@@ -126,7 +126,7 @@ static const char *parse_parameter(struct nats_address *address, char *parameter
 		else if (strcmp(parameter, "nohold") == 0)
 			address->no_hold = true;
 		else
-			return "known without a value are create and nohold";
+			return "the parameters without a value are create and nohold";
 		return NULL;
 	}
 	if (strcmp(parameter, "stream") == 0)
@@ -139,7 +139,7 @@ static const char *parse_parameter(struct nats_address *address, char *parameter
 		return parse_start(address, value);
 	if (strcmp(parameter, "max-bytes") == 0)
 		return parse_size(value, &address->max_bytes) ? NULL : "max-bytes is a size like 10G";
-	return "known are stream, create, queue, consumer, start, max-bytes and nohold";
+	return "the parameters are stream, create, queue, consumer, start, max-bytes and nohold";
 }
 
 static const char *check_parameters(const struct nats_address *address)
@@ -166,7 +166,7 @@ const char *nats_address_parse(struct nats_address *address, const char *text)
 
 	*address = (struct nats_address){ 0 };
 	if (!subject)
-		return "there is no subject behind the server: nats://HOST/SUBJECT";
+		return "there is no subject after the server: nats://HOST/SUBJECT";
 	if (memchr(hosts, '@', (size_t)(subject - hosts)))
 		return "no user or password in the address, where everybody sees it: use --auth FILE or the "
 		       "environment";

@@ -50,7 +50,7 @@ static const char *keep(struct nats_auth *auth, char *line)
 	char *value = strchr(line, '=');
 
 	if (!value)
-		return "a line is no NAME=VALUE";
+		return "a line is not NAME=VALUE";
 	*value++ = 0;
 	for (unsigned i = 0; i < FIELDS; i++) {
 		if (strcmp(fields[i].name, line) == 0) {
@@ -58,7 +58,7 @@ static const char *keep(struct nats_auth *auth, char *line)
 			return NULL;
 		}
 	}
-	return "known are user, password, token, creds, nkey, seed, ca, cert and key";
+	return "the names are user, password, token, creds, nkey, seed, ca, cert and key";
 }
 
 const char *auth_read_file(struct nats_auth *auth, const char *path)

@@ -19,7 +19,7 @@ struct nats_address {
 	char *queue;    /* or NULL */
 	char *consumer; /* or NULL */
 	bool create;
-	bool no_hold; /* publish also while no bridge receives */
+	bool no_hold; /* publish even while no bridge receives */
 	enum start start;
 	uint64_t start_sequence;
 	int64_t start_time_ns;

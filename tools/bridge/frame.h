@@ -22,8 +22,8 @@
  *   END     nothing: the stream ended here
  *   PROBE   nothing: asks receivers to say that they are there
  *
- * A message has one number for ever, also when it is published again.  So a
- * receiver knows from the number alone what it has already and what is missing.
+ * The number of a message never changes, even when it is published again.  So a
+ * receiver knows from the numbers alone which messages it has and which are missing.
  */
 #ifndef BRIDGE_FRAME_H
 #define BRIDGE_FRAME_H
@@ -62,9 +62,9 @@ struct frame {
 uint32_t frame_sum(uint32_t before, const void *data, size_t len);
 
 /*
- * Writes the header (of a chunk: also the fixed part of the body) at the
- * beginning of room, for a body that follows it there already: body_len bytes.
- * Returns the length of the whole frame.
+ * Writes the header (and for a chunk the fixed part of the body) at the beginning
+ * of room.  The body of body_len bytes must be there already, behind it.  Returns
+ * the length of the whole frame.
  */
 size_t frame_finish(char *room, const struct frame *frame);
 /* Where the body of a frame of this kind begins. */
@@ -79,8 +79,8 @@ enum frame_verdict {
 enum frame_verdict frame_read(struct frame *frame, const char *data, size_t len);
 
 /*
- * Takes the next message off the body of a batch; false at its end.  A frame
- * that was read with FRAME_OK has exactly count of them.
+ * Takes the next message from the body of a batch; false at its end.  If
+ * frame_read returned FRAME_OK, the body has exactly count messages.
  */
 bool frame_next(struct frame *frame, const char **data, size_t *len);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A lane from NATS to a pipe.  in.c puts messages into the pipe; where they come
- * from is up to one of two ways:
+ * A lane from NATS to a pipe.  in.c puts messages into the pipe.  They come from
+ * one of two sources:
  *
  *   in_core.c    a subscription; confirms, so that senders do not run ahead
  *   in_stream.c  a durable consumer of a stream, which is asked for more
@@ -20,7 +20,7 @@ struct in_whole {
 	uint64_t number;
 };
 
-/* What a sender of this session wants to hear.  Not kept over a restart. */
+/* What the sender of this session wants to be told.  Not kept over a restart. */
 struct in_sender {
 	char reply[100];
 	uint64_t bytes, messages; /* delivered, and not yet confirmed */

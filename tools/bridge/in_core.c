@@ -9,10 +9,10 @@
 #define MS 1000000LL
 /* A sender that fills its window waits for nobody who confirms so often. */
 #define CONFIRM_BYTES ((uint64_t)256 << 10)
-/* So that senders know that we are there, also while the pipe is full. */
+/* So that senders know that we exist, even while the pipe is full. */
 #define ALIVE_NS  (1000 * MS)
 #define SILENT_NS (30000 * MS)
-/* Senders in sum may have more on the way than one; what is beyond is dropped, and counted as lost. */
+/* Several senders may have more in transit than one.  What exceeds this is dropped, and counted as lost. */
 #define PENDING_BYTES (24 << 20)
 
 static bool init(struct in *in)
@@ -23,7 +23,7 @@ static bool init(struct in *in)
 		snprintf(in->name, sizeof(in->name), "q%s", in->line->nats.queue);
 		return true;
 	}
-	/* From the state: a worker that takes over from a dead one confirms in the same name. */
+	/* From the state, so that a worker that takes over from a dead one confirms under the same name. */
 	memcpy(in->name, "b", 2);
 	for (size_t i = 0; i < sizeof(in->state->in.consumer); i++)
 		snprintf(in->name + 1 + 2 * i, 3, "%02x", random[i]);

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One message into the pipe, exactly once.
+ * Puts one message into the pipe, exactly once.
  *
- * Before a message is committed, its intent is stored: whose it is, its number,
- * and where in the ring it will lie.  After that its session's next number is
- * stored.  A worker that was killed in between leaves one doubt: was it
- * committed?  The next worker reserves room.  If that lies where the intent
- * says, then nothing was committed; if it lies elsewhere, then the message was.
+ * Before a message is committed, an intent is stored: its session, its number, and
+ * the place in the ring where it will be.  After the commit the next number of the
+ * session is stored.  If a worker is killed in between, the next worker must find
+ * out whether the message was committed.  It reserves room.  If the room is at the
+ * place in the intent, nothing was committed; if it is elsewhere, the message was.
  */
 #include "in.h"
 
@@ -89,7 +89,7 @@ static void delivered(struct in *in, size_t len)
 	in->senders[in->session].messages++;
 }
 
-/* Whether a predecessor died over just this message in just this pipe. */
+/* Whether a predecessor died while it delivered this very message into this very pipe. */
 static bool is_doubtful(const struct in *in)
 {
 	const struct state_in *state = &in->state->in;
@@ -119,14 +119,15 @@ static bool settle(struct in *in, uint64_t position)
 	if (intent->generation == in->port->generation && intent->position != POSITION_UNKNOWN &&
 	    position != POSITION_UNKNOWN)
 		return intent->position != position;
-	/* The pipe is another one, or the message went in pieces: it is sent once more. */
+	/* The pipe is another one, or the message went in fragments: it is sent once more. */
 	in->state->counts.doubts++;
 	return false;
 }
 
 /*
- * Before anything else goes into a pipe that a predecessor used: the message that
- * it died over may not come again, and then nobody must call it lost.
+ * Called before anything else goes into a pipe that a predecessor used.  The message
+ * that it was delivering when it died may not come again, and if it was delivered, it
+ * must not be counted as lost.
  */
 int in_settle(struct in *in)
 {
@@ -159,8 +160,8 @@ int in_settle(struct in *in)
 }
 
 /*
- * One long message at a time is put together in the pipe itself.  A worker that
- * dies over it leaves nothing in the pipe, as with every message that is not committed.
+ * One long message at a time is put together in the pipe itself.  If the worker dies
+ * meanwhile, nothing of it is in the pipe, as with every message that is not committed.
  */
 char *in_reserve(struct in *in, size_t len)
 {
@@ -175,7 +176,7 @@ char *in_reserve(struct in *in, size_t len)
 	return room;
 }
 
-/* Others need the pipe, or it goes: the message goes on in memory. */
+/* Others need the pipe, or it is closed: continue the message in memory. */
 void in_leave_room(struct in *in)
 {
 	struct in_whole *whole = &in->senders[in->room_session].whole;
@@ -188,7 +189,7 @@ void in_leave_room(struct in *in)
 		memcpy(data, in->room, whole->have);
 	if (in->data == in->room)
 		in->data = data;
-	/* Without memory it is lost: the number that follows tells that. */
+	/* Without memory it is lost, which the next number will show. */
 	if (!data)
 		*whole = (struct in_whole){ 0 };
 	whole->data = data;

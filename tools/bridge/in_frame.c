@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a frame means: whose it is, what is missing before it, what came before,
- * and which messages it holds.
+ * What a frame means: its session, what is missing before it, what has been
+ * delivered already, and which messages it holds.
  */
 #include "in.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* The session of the frame before us; the one that was silent for longest makes room for a new one. */
+/* The session of the current frame.  If it is new, it replaces the session that was silent for longest. */
 static void look_up_session(struct in *in, uint64_t first)
 {
 	struct state_in *state = &in->state->in;
@@ -39,7 +39,7 @@ static void look_up_session(struct in *in, uint64_t first)
 	in->in_session = true;
 }
 
-/* Numbers from the one expected up to this one never came. */
+/* The messages from the expected number up to this one never came. */
 static void note_losses(struct in *in, uint64_t number)
 {
 	struct state_session *session = &in->state->in.sessions[in->session];
@@ -83,20 +83,20 @@ static int end_stream(struct in *in)
 	if (!is_new(in))
 		return 0;
 	STATE_SET(session->open, 0);
-	/* Its program left before the end came.  The next one must not take it for its own. */
+	/* The program left before the end came.  The next program must not take it for its own end. */
 	if (late || !all_ended(in)) {
 		STATE_SET(session->next, in->number + in->frame.count);
 		return 0;
 	}
 	in_leave_room(in);
-	/* Twice does no harm, so this may come before the number. */
+	/* To do this twice does no harm, so it may come before the number is stored. */
 	bufpipe_shutdown(in->port->pipe);
 	STATE_SET(session->next, in->number + in->frame.count);
 	in->state->counts.ends++;
 	return 1;
 }
 
-/* The next chunk of a long message.  True: it is whole, and before us. */
+/* Takes the next chunk of a long message.  True: the message is complete and is the current one. */
 static bool add_chunk(struct in *in)
 {
 	struct in_whole *whole = &in->senders[in->session].whole;

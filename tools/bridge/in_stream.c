@@ -2,14 +2,14 @@
 /*
  * JetStream: a durable consumer, asked for a bounded number of frames at a time.
  *
- * What has been delivered is known here, in the state: the sessions' next
- * numbers, exactly, and the stream's next message to look at, roughly.  The
- * server's knowledge follows by acknowledgements and is never relied upon: each
- * connection makes the consumer anew, from the stream's message that the state
- * names, so that the order is that of the stream and nothing waits for a timeout.
+ * The state records what has been delivered: the next number of each session,
+ * exactly, and the next message of the stream to look at, roughly.  The server
+ * learns this from acknowledgements, and we never rely on what it knows.  Each
+ * connection makes the consumer anew, beginning with the message of the stream that
+ * the state names.  So the order is that of the stream, and nothing waits for a timeout.
  *
- * A queue is different: its members share one consumer, which is kept, and so
- * a message may be delivered twice when a member dies before it acknowledged.
+ * A queue is different: its members share one consumer, which is kept.  So a
+ * message may be delivered twice if a member dies before it has acknowledged it.
  */
 #include "in.h"
 
@@ -18,12 +18,12 @@
 #include <string.h>
 
 #define MS 1000000LL
-/* Frames that are on the way to us: at 256 KiB each they are the memory that this needs. */
+/* How many frames may be on the way to us.  With 256 KiB each, they take most of our memory. */
 #define ASK       32u
 #define EXPIRE_NS (20000 * MS)
-/* The server keeps a request for that long and then says so; when it does not, it has forgotten us. */
+/* The server answers a request after this time at the latest.  If it does not, it has forgotten us. */
 #define SILENCE_NS (EXPIRE_NS + 5000 * MS)
-/* A member of a queue that needs longer than the server waits for it says that it is still at it. */
+/* How often a member of a queue tells the server that it is still working on a message. */
 #define STILL_NS (10000 * MS)
 
 static bool init(struct in *in)

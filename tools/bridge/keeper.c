@@ -18,11 +18,11 @@
 #include <unistd.h>
 
 #define MS 1000000LL
-/* A program that listens answers at once; one that is stopped must not keep the other lines waiting. */
+/* How long to wait for a program that listens.  It answers at once, or is stopped and must not delay other pipes. */
 #define CONNECT_NS    (200 * MS)
 #define RETRY_NS      (250 * MS)
 #define FAST_DEATH_NS (1000 * MS)
-/* So many workers are started to finish, if others are killed over it. */
+/* How many workers are started in turn to finish the work, if each is killed. */
 #define FINISHERS 3u
 
 struct kept {
@@ -31,7 +31,7 @@ struct kept {
 	bufpipe_listener_t *listener;
 	int64_t retry_ns; /* connect or listen again at that time */
 	bool done;        /* --once, and it was */
-	bool said;        /* that the address is not to be had */
+	bool said;        /* it was reported that the address cannot be used */
 };
 
 struct keeper {
@@ -63,7 +63,7 @@ static void state_path(char *path, size_t size, const char *dir, const struct li
 	snprintf(path + at, size - at, ".%s", way);
 }
 
-/* Where the states lie that must outlive the keeper; NULL: nowhere. */
+/* The directory of the states that must outlive the keeper; NULL: there is none. */
 static const char *state_dir(const struct bridge_config *config, bool needed)
 {
 	static char dir[PATH_MAX - 256];
@@ -71,7 +71,7 @@ static const char *state_dir(const struct bridge_config *config, bool needed)
 
 	if (config->state_dir)
 		return config->state_dir;
-	/* The service manager may name several. */
+	/* The service manager may name several directories. */
 	if (base && snprintf(dir, sizeof(dir), "%.*s", (int)strcspn(base, ":"), base) > 0)
 		return dir;
 	if (!needed)
@@ -177,7 +177,7 @@ static void take_pipe(struct keeper *k, unsigned i, bufpipe_t *pipe)
 	pass_on(k, i);
 }
 
-/* True: go on.  What a configuration cannot mend is told and ends the bridge. */
+/* True: go on.  An error that no configuration can mend is reported, and ends the bridge. */
 static bool meet(struct keeper *k, unsigned i)
 {
 	struct kept *line = &k->lines[i];
@@ -198,21 +198,21 @@ static bool meet(struct keeper *k, unsigned i)
 	if (r >= 0 || (line->listener && r == -EAGAIN))
 		return true;
 	line->retry_ns = now_ns() + RETRY_NS;
-	/* Nobody need be there to connect to yet, and who has come may be gone. */
+	/* A program to connect to need not exist yet, and a client that has come may be gone. */
 	if ((line->listener || !line->config->listen) &&
 	    (r == -ENOENT || r == -ECONNREFUSED || r == -ETIMEDOUT || r == -EAGAIN || r == -ECONNRESET ||
 	     r == -EPIPE))
 		return true;
 	if (r == -EINVAL || r == -ENAMETOOLONG || r == -EPROTOTYPE || r == -EMSGSIZE || r == -EACCES) {
 		complain("%s: %s: %s", line->config->text, line->config->pipe,
-			 r == -EINVAL       ? "no address of a pipe"
-			 : r == -EPROTOTYPE ? "what listens there goes the other way, or is of another kind"
-			 : r == -EMSGSIZE   ? "what listens there allows less than --buffer"
+			 r == -EINVAL       ? "it is not the address of a pipe"
+			 : r == -EPROTOTYPE ? "the pipe there has the other direction, or is of another kind"
+			 : r == -EMSGSIZE   ? "the program there allows less than --buffer"
 					    : strerror(-r));
 		k->status = r == -EINVAL ? STATUS_USAGE : STATUS_FAILED;
 		return false;
 	}
-	/* An address in use may be that of a predecessor that is finishing; a directory may yet be made. */
+	/* A predecessor that is finishing may still use the address; a missing directory may be made later. */
 	if (!line->said)
 		complain("%s: %s: %s; trying again", line->config->text, line->config->pipe, strerror(-r));
 	line->said = true;
@@ -234,7 +234,7 @@ static bool all_done(const struct keeper *k)
 	return true;
 }
 
-/* Everything that the worker has told. */
+/* Handles all notes of the worker. */
 static void read_notes(struct keeper *k)
 {
 	struct note note;
@@ -303,7 +303,7 @@ static void bury_worker(struct keeper *k)
 
 	if (k->restart_ns || waitpid(k->worker, &status, WNOHANG) != k->worker)
 		return;
-	/* What it had told before it died counts. */
+	/* Handle the notes that it sent before it died. */
 	read_notes(k);
 	close(k->control);
 	k->control = -1;
@@ -314,12 +314,12 @@ static void bury_worker(struct keeper *k)
 	} else {
 		k->finishing = k->ending && k->finishers++ < FINISHERS;
 		complain("the worker was killed by signal %d; %s", WTERMSIG(status),
-			 k->ending && !k->finishing ? "what it had not finished stays"
+			 k->ending && !k->finishing ? "unfinished messages stay where they are"
 						    : "another one goes on");
 		if (k->ending && !k->finishing)
 			k->status = STATUS_FAILED;
 	}
-	/* One that dies at once, again and again, shall not take the machine with it. */
+	/* A worker that dies at once, again and again, must not keep the machine busy. */
 	k->restart_ns = now_ns() + (now_ns() - k->started_ns < FAST_DEATH_NS ? FAST_DEATH_NS / 4 : 1);
 }
 
@@ -332,7 +332,7 @@ static void read_signals(struct keeper *k)
 			bury_worker(k);
 			continue;
 		}
-		/* The worker lets the rest come, and ends.  If it has just died, then the next one does. */
+		/* The worker finishes, and ends.  If it has just died, the next one does. */
 		if (k->worker > 0)
 			kill(k->worker, SIGTERM);
 		else if (!k->ending)

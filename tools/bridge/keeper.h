@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The parent process.  It meets the programs, holds a copy of each pipe's end,
- * and of the states, and touches none of them.  So a pipe outlives the worker:
- * its program notices nothing when a worker dies, and the next one goes on.
+ * The parent process.  It makes the pipes to the programs.  It holds a copy of each
+ * pipe's end and of the states, and does not touch them.  So a pipe outlives the
+ * worker: when a worker dies, the next one continues, and the program notices nothing.
  */
 #ifndef BRIDGE_KEEPER_H
 #define BRIDGE_KEEPER_H

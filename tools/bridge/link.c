@@ -8,10 +8,10 @@
 #include <unistd.h>
 
 #define MS 1000000LL
-/* Pauses between attempts: a server that restarts is back in a second, one that is away must not be pestered. */
+/* Pauses between attempts.  They begin short, for a server that restarts, and grow, for one that is away. */
 #define PAUSE_FIRST_NS (50 * MS)
 #define PAUSE_LAST_NS  (5000 * MS)
-/* A connection that held for so long was a good one: the next attempt comes soon. */
+/* If a connection lasted this long, the next attempt comes soon. */
 #define CONNECT_MS       5000
 #define PING_INTERVAL_MS 5000
 #define PINGS_OUT        2
@@ -230,7 +230,7 @@ static void *connect_in_thread(void *argument)
 
 static void wait_before_next_try(struct link *link, int64_t now)
 {
-	/* Many bridges that lost one server shall not come back at the same instant. */
+	/* Random, so that many bridges that lost one server do not come back at the same moment. */
 	link->next_try_ns =
 		now + link->pause_ns / 2 + (int64_t)((uint64_t)random() % (uint64_t)link->pause_ns);
 	link->pause_ns *= 2;

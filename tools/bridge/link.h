@@ -2,14 +2,14 @@
 /*
  * The connection of one lane to a NATS server.
  *
- * libnats never reconnects by itself here.  One link_epoch is one TCP
- * connection, in which the order of what is published is kept; with its end
- * everything that was not acknowledged is in doubt, and the lane begins anew
- * with the next epoch.  A reconnecting library would send later messages
- * before it told that earlier ones were lost.
+ * libnats never reconnects by itself here.  One link_epoch is one TCP connection,
+ * which keeps the order of what is published.  When it ends, nothing that was not
+ * acknowledged is certain, and the lane starts again with the next epoch.  If
+ * libnats reconnected by itself, it would send later messages before it reported
+ * that earlier ones were lost.
  *
- * To connect and to ask a server may take seconds, so a thread does that.
- * Once connected, the socket belongs to the worker's loop.
+ * To connect to a server and to ask it something may take seconds, so a thread does
+ * that.  Once connected, the socket belongs to the worker's loop.
  */
 #ifndef BRIDGE_LINK_H
 #define BRIDGE_LINK_H
@@ -26,7 +26,7 @@ struct link;
 
 enum link_state { LINK_DOWN, LINK_CONNECTING, LINK_UP };
 
-/* What went wrong in the thread: try again, or give up as no time will mend it. */
+/* What went wrong in the thread: try again, or give up, because waiting will not help. */
 enum link_trouble { LINK_FINE, LINK_RETRY, LINK_HOPELESS };
 
 struct link {
@@ -66,18 +66,18 @@ enum link_news { LINK_SAME, LINK_CAME_UP, LINK_FELL, LINK_GAVE_UP };
 
 void link_init(struct link *link, const struct bridge_config *config, const struct line_config *line,
 	       int wake);
-/* To be called now and then: connects, takes what the thread has made, and notices an end. */
+/* To be called from time to time: connects, takes the connection that the thread has made, and notices its end. */
 enum link_news link_tend(struct link *link, int64_t now);
 /* The socket has something to read. */
 void link_read(struct link *link);
-/* Writes out what the socket takes.  Whether something remains. */
+/* Writes as much as the socket takes.  Returns whether something remains. */
 bool link_flush(struct link *link);
 /* Bytes that wait to be written. */
 size_t link_pending(const struct link *link);
-/* Ends the connection, when it serves no longer, after the reason in why was set. */
+/* Ends the connection when it is not usable any more.  The reason must have been stored in why. */
 void link_drop(struct link *link);
 void link_say_why(struct link *link, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* Why a call of libnats in this thread has just failed, for people. */
+/* A text that says why a call of libnats in this thread has just failed. */
 const char *link_reason(natsStatus status);
 /* At the very end: waits for the thread, too. */
 void link_close(struct link *link);

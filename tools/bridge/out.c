@@ -110,7 +110,7 @@ static bool begin_frame(struct out *out, enum frame_kind kind)
 	return true;
 }
 
-/* Counts the message that was just put into the frame: from here on it has left the pipe, whatever dies. */
+/* Counts the message that was just put into the frame.  From here on it has left the pipe, even if a process dies. */
 static void count_taken(struct out *out, uint64_t position)
 {
 	struct state_out *state = &out->state->out;
@@ -121,7 +121,7 @@ static void count_taken(struct out *out, uint64_t position)
 	STATE_SET(state->taken, state->taken + 1);
 }
 
-/* Whether the message at this position is the last one counted: its taker died before the pipe let go of it. */
+/* Whether the message at this position was counted last: then the worker died before it released the message. */
 static bool was_taken(struct out *out, uint64_t position)
 {
 	const struct state_out *state = &out->state->out;
@@ -188,14 +188,14 @@ static bool take(struct out *out, const void *data, size_t len)
 	return true;
 }
 
-/* A message cannot be taken, so nothing behind it can: the program finds its pipe broken. */
+/* A message cannot be taken, so neither can those behind it: the program finds its pipe broken. */
 static void refuse_program(struct out *out)
 {
 	out->port->out_over = true;
 	port_broke(out->port);
 }
 
-/* Longer than the pipe's buffer: it comes in pieces, into memory. */
+/* A message longer than the pipe's buffer comes in fragments, and is put together in memory. */
 static void begin_to_receive(struct out *out)
 {
 	ssize_t len = bufpipe_next(out->port->pipe, 0);
@@ -229,9 +229,9 @@ static void forget_long(struct out *out)
 }
 
 /*
- * The program's stream is over.  In a stream the end has a number like a message,
- * so that it comes once and in order.  In core mode it has none: if it is lost,
- * then no message is.
+ * The program has ended its stream.  In a stream of the server the end has a number
+ * like a message, so that it comes once and in order.  In core mode it has none,
+ * because the loss of the end is not the loss of a message.
  */
 static void end(struct out *out)
 {
@@ -426,7 +426,7 @@ void out_run(struct out *out, int64_t now)
 
 bool out_wants(const struct out *out)
 {
-	/* More pieces of a message that has come in part. */
+	/* More fragments of a message that has come in part. */
 	if (out->whole.len)
 		return !out->whole.whole;
 	return may_take(out);

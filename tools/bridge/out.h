@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A lane from a pipe to NATS.  out.c takes messages from the pipe and puts them
- * into frames; how a frame travels is up to one of two ways:
+ * into frames.  A frame travels in one of two ways:
  *
  *   out_core.c    published at once; receivers grant room by what they confirm
  *   out_stream.c  kept in the journal until the stream has acknowledged it
@@ -41,7 +41,7 @@ struct out_long {
 };
 
 struct out_way {
-	/* How much of a long message one frame has; at most OUT_WHOLE.  In a stream each costs an acknowledgement. */
+	/* How much of a long message one frame holds, at most OUT_WHOLE.  In a stream each frame costs an acknowledgement. */
 	size_t chunk;
 	/* Memory that this way needs. */
 	bool (*init)(struct out *out);

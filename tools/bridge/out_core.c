@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Core NATS: a frame is published and forgotten.  Receiving bridges confirm what
- * they have delivered, to the reply subject, and the slowest one that is alive
- * bounds what is on the way.  So a slow receiver slows the sender and loses
- * nothing; when something was lost none the less, the numbers tell the receiver.
+ * Core NATS: a frame is published and forgotten.  Receiving bridges confirm to the
+ * reply subject what they have delivered, and the slowest one that is alive limits
+ * what is in transit.  So a slow receiver slows the sender down, and loses nothing.
+ * If something is lost all the same, the receiver notices it by the numbers.
  *
- * A confirmation is the text "NAME NEXT BYTES MESSAGES": who (a bridge, or a
- * queue of them), the number of the message that it expects next, and how much
- * it has delivered since its last one.  A bridge alone is judged by NEXT, which
- * passes over what was lost.  In a queue the numbers mean little, and BYTES count.
- * "NAME bye" says that no more will come.
+ * A confirmation is the text "NAME NEXT BYTES MESSAGES": the name of a bridge or of
+ * a queue of bridges, the number of the message that it expects next, and how much
+ * it has delivered since its last confirmation.  For a single bridge NEXT counts,
+ * which skips what was lost.  In a queue the numbers mean little, and BYTES count.
+ * "NAME bye" says that no more confirmations will come.
  *
- * A probe tells receivers the next number when nothing else does: after a new
- * connection, while nobody is known, and when confirmations do not come.  All that
- * was published before it on this connection arrives before it, or never.
+ * A probe tells receivers the next number if nothing else does: after a new
+ * connection, while no receiver is known, and if confirmations do not come.  Everything
+ * that was published before it on this connection arrives before it, or never.
  */
 #include "out.h"
 
@@ -244,7 +244,7 @@ static void read_confirmation(struct out *out, const char *text, int64_t now)
 	}
 }
 
-/* What a member of a queue had when it died is never confirmed: the others shall not wait for it. */
+/* What a member of a queue had when it died is never confirmed, so the others must not wait for that. */
 static void write_off(struct out *out, struct out_peer *peer, int64_t now)
 {
 	uint64_t missing = out->sent_messages - peer->confirmed_messages;

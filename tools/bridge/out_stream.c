@@ -1,19 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * JetStream: a frame lies in the journal until the stream has acknowledged it.
- * So what has left the pipe is in the journal or in the stream, whoever dies.
+ * JetStream: a frame stays in the journal until the stream has acknowledged it.
+ * So a message that has left the pipe is in the journal or in the stream, even if
+ * processes die.
  *
- * A frame's message id is made of the session and of the number of its first
- * message.  Both are in the state, and a frame never changes once it is sealed:
- * so the id is the same when the frame is published again after a crash, and the
- * server drops the second one, within its window for duplicates.  Beyond that
- * the receiving bridge drops it, by the numbers.
+ * The message id of a frame is made of the session and the number of its first
+ * message.  Both are in the state, and a sealed frame never changes.  So the id is
+ * the same when the frame is published again after a crash, and the server drops
+ * the duplicate, within its time window.  After that the receiving bridge drops it,
+ * by the numbers.
  *
- * Several frames are on the way.  Each but the first names its predecessor as
- * the last one that it expects in the stream: if a frame is refused, then so are
- * all behind it, and the order holds.  Then all are published again from the
- * oldest on.  That needs a stream into which nobody else publishes at the same
- * time; else (crowded) one frame at a time is on the way.
+ * Several frames are in transit.  Each but the first names its predecessor as the
+ * last message that it expects in the stream.  So if a frame is refused, all behind
+ * it are refused too, and the order is kept.  Then all are published again, from the
+ * oldest on.  This works only if nobody else publishes into the stream at the same
+ * time.  Otherwise (crowded) one frame at a time is in transit.
  */
 #include "out.h"
 
@@ -24,14 +25,14 @@
 #include <string.h>
 
 #define MS 1000000LL
-/* Without any answer for so long: everything again. */
+/* After this time without any answer, everything is published again. */
 #define ANSWER_NS (5000 * MS)
 /* After a refusal, such as of a full disk. */
 #define PAUSE_NS   (500 * MS)
 #define ID_LEN     (2 * FRAME_SESSION + 48)
 #define ANSWER_LEN 400
 
-/* The error of a server whose stream's last message is another than we expect. */
+/* The error of the server if the last message of the stream is not the one that we expect. */
 #define WRONG_LAST_ID "10070"
 
 static struct state_slot *slot_at(const struct out *out, uint64_t n)
@@ -40,8 +41,8 @@ static struct state_slot *slot_at(const struct out *out, uint64_t n)
 }
 
 /*
- * A frame that was growing when its worker was killed is sealed as it is.  Its
- * messages are found by their lengths; the end of a stream has none.
+ * Seals a frame that was growing when its worker was killed.  Its messages are found
+ * by their lengths; the end of a stream has none.
  */
 static void resume(struct out *out)
 {
@@ -79,7 +80,7 @@ static bool init(struct out *out)
 	return true;
 }
 
-/* Where the next frame may lie in the journal: in one piece, and behind all that is kept. */
+/* Where the journal has room for the next frame: contiguous, and behind everything that is kept. */
 static bool find_space(const struct out *out, uint64_t *offset)
 {
 	const struct state_out *state = &out->state->out;
@@ -279,7 +280,7 @@ static void refused(struct out *out, const char *text, int64_t now)
 	int len = 0;
 
 	if (strstr(text, WRONG_LAST_ID)) {
-		/* The one before it was taken, so somebody else's came in between. */
+		/* Its predecessor was accepted, so somebody else has published in between. */
 		out->crowded = true;
 		begin_again(out, now);
 		return;

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Where in its ring a message lies that bufpipe_peek or bufpipe_reserve gave.
+ * The place in the ring of a message from bufpipe_peek or bufpipe_reserve.
  *
  * Two processes that hold the same end one after the other map it at different
  * addresses.  The offset in the memory file behind the mapping is the same for
- * both, and /proc/self/maps tells it.  So a process can ask whether the message
- * before it is the one that its dead predecessor had before it: neighbouring
- * messages never lie at the same offset, as a ring is never filled by one.
+ * both, and /proc/self/maps tells it.  So a process can find out whether its next
+ * message is the one that its dead predecessor had: neighbouring messages never
+ * have the same offset, because one message never fills a ring.
  */
 #ifndef BRIDGE_POSITION_H
 #define BRIDGE_POSITION_H
@@ -23,7 +23,7 @@ struct position_map {
 	unsigned turn;
 };
 
-/* No position is this: also the answer when /proc does not tell. */
+/* Not a position; the answer if /proc does not tell. */
 #define POSITION_UNKNOWN UINT64_MAX
 
 uint64_t position_of(struct position_map *map, const void *at);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a lane (one direction of one pipe) must still know after the process
- * that works on it was killed.  It lies in shared memory: in a file, or in an
- * anonymous one that the parent process keeps.  The worker alone writes it, and
- * a SIGKILL comes between two stores, so a later worker sees a prefix of them
- * in program order.  STATE_SET keeps the compiler from changing that order.
+ * What a lane (one direction of one pipe) must know after its process was killed.
+ * It is in shared memory: in a file, or in an anonymous file that the parent process
+ * keeps.  Only the worker writes it.  A SIGKILL comes between two stores, so a later
+ * worker sees a prefix of the stores in program order.  STATE_SET keeps the compiler
+ * from changing that order.
  *
  * Nothing is flushed to the disk, so the order does not hold when the power
  * fails; see state_open and settle_with_stream.
@@ -17,7 +17,7 @@
 
 #include "frame.h"
 
-/* Release: whoever sees this store, after the death of the worker, sees all before it.  Pairs with the fork. */
+/* Release: a worker that sees this store, after the death of the last one, sees all stores before it.  Pairs with the fork. */
 #define STATE_SET(where, value) __atomic_store_n(&(where), value, __ATOMIC_RELEASE)
 
 #define STATE_SESSIONS 64u
@@ -58,10 +58,10 @@ struct state_slot {
 struct state_out {
 	uint8_t session[FRAME_SESSION];
 	/*
-	 * How many messages have been taken.  Before the store that counts a
-	 * message its mark is stored, and after it the pipe lets go of the
-	 * message.  So a message before us that has the mark of the last one
-	 * counted has been taken already.
+	 * How many messages have been taken.  The mark of a message is stored before
+	 * the message is counted here, and the message is released from the pipe after
+	 * that.  So if the next message in the pipe has the mark that was counted last,
+	 * it has been taken already.
 	 */
 	uint64_t taken;
 	struct state_mark marks[2]; /* of message n in marks[n % 2] */
@@ -89,9 +89,9 @@ struct state_in {
 	struct state_session sessions[STATE_SESSIONS];
 	uint64_t clock;
 	/*
-	 * The message that is being delivered: the place where it will lie, then
-	 * whose it is (last: what makes it valid).  Then it is committed; then
-	 * the session's next number is stored.
+	 * The message that is being delivered.  First the place where it will be is
+	 * stored, and then its session, which makes the intent valid.  Then the message is
+	 * committed, and then the next number of the session is stored.
 	 */
 	struct state_mark intent;
 	uint64_t intent_number;

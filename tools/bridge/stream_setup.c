@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What is asked of a JetStream server before a lane goes on.  This runs in the
- * thread of a link, on a connection of its own, so that it may wait.
+ * Requests to a JetStream server before a lane continues.  They run in the thread of
+ * a link, on a separate connection, so they may wait.
  */
 #include "in.h"
 #include "out.h"
@@ -10,13 +10,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The server knows so long what it has stored. */
+/* How long the server recognises duplicates. */
 #define DUPLICATES_NS (120 * SECOND_NS)
-/* A consumer that nobody asks is forgotten; where to go on is in our state. */
+/* When the server forgets a consumer that nobody asks.  Our state says where to continue. */
 #define FORGOTTEN_NS (SECOND_NS * 3600 * 24 * 7)
-/* Messages that are not acknowledged come again to a queue after this. */
+/* In a queue, a message that was not acknowledged comes again after this time. */
 #define QUEUE_WAIT_NS (30 * SECOND_NS)
-/* To one bridge alone never: it asks anew instead. */
+/* For a single bridge this never happens: it makes a new request instead. */
 #define ALONE_WAIT_NS (SECOND_NS * 3600 * 24)
 
 /* What bounds the memory is how much is asked for; a message of a GiB has so many chunks and more. */

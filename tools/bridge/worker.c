@@ -23,8 +23,8 @@
 #define MINUTE_NS (60000 * MS)
 #define CLOSE_MS  2000
 /*
- * Memory of frames, which comes and goes for each, stays with the process: the
- * kernel would clear it each time.  Longer blocks, of long messages, go back.
+ * The process keeps the memory of frames that it frees, because the kernel would
+ * clear new memory each time.  Longer blocks, of long messages, go back to the kernel.
  */
 #define KEPT_BLOCK (4 << 20)
 #define KEPT_TOTAL (16 << 20)
@@ -129,7 +129,7 @@ static void watch(struct port *port)
 		events |= BUFPIPE_IN;
 	if (port->in && !port->in_over && in_wants(port->in))
 		events |= BUFPIPE_OUT;
-	/* A hang-up is reported all the time: who does not wait for anything must not hear it again. */
+	/* A set reports a hang-up again and again, so a pipe that waits for nothing must leave the set. */
 	keep = events || (port->in && !port->in_over && !port->hung_up);
 	if (port->in && in_is_sending(port->in))
 		keep = false;
@@ -176,7 +176,7 @@ void port_over(struct port *port, bool outward)
 
 void port_broke(struct port *port)
 {
-	/* What its program had sent before is still to be taken. */
+	/* What its program had sent before must still be taken. */
 	if (port->out && !port->out_over) {
 		port->in_over = true;
 		return;
@@ -223,7 +223,7 @@ static void read_control(struct worker *w)
 	if (got < 0 && errno == EAGAIN)
 		return;
 	if (got != sizeof(note) || note.line >= w->config->n || bufpipe_recv_end(w->control, &pipe) < 0) {
-		/* The keeper is gone, and with it who would save our work. */
+		/* The keeper is gone, so nobody would continue our work. */
 		bufpipe_set_remove_fd(w->set, w->control);
 		start_drain(w);
 		return;
@@ -508,7 +508,7 @@ int worker_run(const struct bridge_config *config, const struct inherited *inher
 			on_event(&w, &events[i]);
 	}
 	report(&w, now_ns(), true);
-	/* A lane that waits for a program, or for a server, must not keep us. */
+	/* A lane that waits for a program, or for a server, must not delay the end. */
 	if (!whole || w.failed)
 		_exit(STATUS_FAILED);
 	tear_down(&w);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The process that works: one loop over a set of pipes and sockets, and for
- * each pipe one lane or two.  It may be killed at any instruction; the keeper
- * then starts another one, with the same pipes and states.
+ * The process that does the work: one loop over a set of pipes and sockets, with one
+ * or two lanes for each pipe.  It may be killed at any instruction.  Then the keeper
+ * starts another one with the same pipes and states.
  */
 #ifndef BRIDGE_WORKER_H
 #define BRIDGE_WORKER_H
@@ -12,7 +12,7 @@
 
 #include <bufpipe.h>
 
-/* What keeper and worker tell each other: one packet each; an end follows PIPE in a packet of its own. */
+/* The notes between keeper and worker, one packet each.  After PIPE an end follows in another packet. */
 enum note_kind {
 	NOTE_PIPE, /* keeper: here is the pipe of a line */
 	NOTE_GONE, /* worker: its stream is over, let go of it and find the next */

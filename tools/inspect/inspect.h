@@ -2,9 +2,8 @@
 /*
  * What list, show and top have in common: the pipes of this machine, as /proc
  * shows them.  Nothing is attached, stopped or written.  The regions are opened
- * read-only and read by pread, and nothing that stands in them is believed: a
- * number that cannot be is bounded, and two regions are one pipe only if each
- * names the other.
+ * read-only and read by pread, and nothing in them is trusted: impossible numbers
+ * are bounded, and two regions are one pipe only if each names the other.
  */
 #ifndef INSPECT_H
 #define INSPECT_H
@@ -34,8 +33,8 @@ struct hold {
 struct region_view {
 	dev_t dev;
 	ino_t inode;
-	bool ours;  /* it has our magic, a version that we know, and a shape that can be */
-	bool other; /* it has our magic alone; then version is that of its layout */
+	bool ours;  /* it has our magic, a version that we know, and possible sizes */
+	bool other; /* it has only our magic; then version is that of its layout */
 	uint32_t version;
 	struct hold *holds;
 	struct region_view *next_in_bucket;
@@ -51,7 +50,7 @@ struct scan {
 	struct region_view *buckets[BUCKETS];
 	struct process **processes;
 	size_t n_processes;
-	unsigned unseen;     /* processes that may hold pipes, and that we may not look at */
+	unsigned unseen;     /* processes that may hold pipes, but that we may not look at */
 	unsigned unreadable; /* memfds that we may not open */
 	int64_t when;        /* CLOCK_MONOTONIC */
 };
@@ -62,7 +61,7 @@ void scan_free(struct scan *scan);
 
 /* One side of a ring. */
 struct side {
-	const struct region_view *region; /* NULL: not to be seen */
+	const struct region_view *region; /* NULL: it cannot be seen */
 	const struct process *first;      /* a process that holds this end, or NULL */
 	unsigned holders;
 	bool stopped; /* all of them are */
@@ -117,7 +116,7 @@ struct ring_view {
 struct rings {
 	struct ring_view *list;
 	size_t n;
-	bool known; /* there is one of the name, the process and the number that are wished, stuck or not */
+	bool known; /* there is a ring that fits the wish, stuck or not */
 };
 
 /* Which rings are wanted, and when one is stuck. */
@@ -125,7 +124,7 @@ struct wish {
 	const char *name;    /* of the one end or the other; NULL: any */
 	pid_t pid;           /* 0: any */
 	ino_t inode;         /* 0: any */
-	bool stuck;          /* those alone */
+	bool stuck;          /* only rings that are stuck */
 	int64_t patience_ns; /* full for so long is stuck */
 };
 
@@ -149,19 +148,19 @@ int sample_measure(struct sample *sample, const struct wish *wish, int64_t ns);
 void sample_drop(struct sample *sample);
 /* Fills in the rates since an earlier sample; both are in the order of pipes then. */
 void sample_compare(struct sample *now, struct sample *before);
-#define NO_ORDER "--sort: '%s' is none of pipe, name, fill, rate and time"
-/* False if the word is no order. */
+#define NO_ORDER "--sort: '%s' is not one of pipe, name, fill, rate and time"
+/* False if the word is not an order. */
 bool parse_order(enum order *order, const char *word);
-/* A number of seconds, which may have a fraction; false if it is none, or beyond 'most' seconds. */
+/* Reads a number of seconds, which may have a fraction; false if it is not a number, or more than 'most' seconds. */
 bool parse_seconds(int64_t *ns, const char *text, double most);
-/* False if text is no pid. */
+/* False if text is not a pid. */
 bool parse_pid(pid_t *pid, const char *text);
 /* The largest rate, fill or time first. */
 void sample_sort(struct sample *sample, enum order order);
 
-/* A word or two, as "full 12s"; the most important come first. */
+/* Writes the state in a word or two, such as "full 12s"; the most important one comes first. */
 void state_text(char *text, size_t size, const struct ring_view *ring);
-/* A sentence. */
+/* Writes the state as a sentence. */
 void print_verdict(FILE *file, const struct ring_view *ring);
 
 /* Prints on stderr how much of the machine could not be seen. */

@@ -7,7 +7,7 @@
 #include "inspect.h"
 
 #define MOST_SECONDS 1e9
-#define NO_SECONDS   "%s: '%s' is no number of seconds"
+#define NO_SECONDS   "%s: '%s' is not a number of seconds"
 
 struct list_options {
 	struct wish wish;
@@ -38,7 +38,8 @@ static int parse(struct list_options *o, int argc, char **argv)
 			break;
 		case PID:
 			if (!parse_pid(&o->wish.pid, optarg))
-				return complain_usage(&command_list, "--pid: '%s' is no process id", optarg);
+				return complain_usage(&command_list, "--pid: '%s' is not a process id",
+						      optarg);
 			break;
 		case STUCK:
 			o->wish.stuck = true;
@@ -125,9 +126,9 @@ const struct command command_list = {
 		"Shows the pipes that this user may see, one line for each direction; also 'ls'.\n"
 		"It looks at /proc and at the pipes' memory, and disturbs nobody.\n"
 		"\n"
-		"  --name NAME        those of this name; status 8 if there is none\n"
-		"  --pid PID          those that this process holds; status 8 if there is none\n"
-		"  --stuck[=SECONDS]  those that are stuck; status 3 if there are any\n"
+		"  --name NAME        only pipes of this name; status 8 if there is none\n"
+		"  --pid PID          only pipes that this process holds; status 8 if there is none\n"
+		"  --stuck[=SECONDS]  only pipes that are stuck; status 3 if there are any\n"
 		"                     (full for so long, 10 if not given; a side that is stopped; or\n"
 		"                     unread messages and nobody who receives)\n"
 		"  --rate[=SECONDS]   measure for so long (1), and show messages and bytes a second\n"

@@ -218,7 +218,7 @@ static void print_first(FILE *file, const char *what, const struct side *side)
 		fprintf(file, "the %s, pid %d (%s),", what, (int)side->first->pid, side->first->command);
 }
 
-/* What the kernel says that the process does, if there is one alone. */
+/* What the only process of a side does, according to the kernel. */
 static void print_doing(FILE *file, const struct side *side)
 {
 	char state = side->first ? side->first->state : 0;

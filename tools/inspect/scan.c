@@ -160,8 +160,8 @@ static int note_hold(struct region_view *r, const struct process *process, bool 
 
 /*
  * All memory files are on one file system of the kernel.  A name that looks like
- * theirs may belong to another file, whose maker could let a look at it sleep for ever:
- * so this asks nobody but the kernel.
+ * theirs may belong to another file, whose maker could make a look at it sleep for ever.
+ * So this asks only the kernel.
  */
 static bool is_memory_file(const struct scan *scan, int fd, struct statx *file)
 {
@@ -184,9 +184,9 @@ static int find_file_system(struct scan *scan)
 }
 
 /*
- * One descriptor.  O_PATH opens nothing of the file, whatever it is, and holds
- * it: so what is looked at then is what is opened, also if the process puts
- * another file under this number meanwhile.
+ * Looks at one descriptor.  O_PATH holds the file without opening it.  So the file that
+ * is checked is the file that is opened, even if the process puts another file under
+ * this number meanwhile.
  */
 static int look_at_descriptor(struct scan *scan, int dir, const char *number, const struct process *process)
 {
@@ -236,7 +236,7 @@ static int look_at_descriptors(struct scan *scan, int process_dir, const struct 
 		errno = 0;
 		entry = readdir(dir);
 		if (!entry) {
-			/* The list may be forbidden, though the folder opens. */
+			/* Reading the list may be forbidden even if the folder can be opened. */
 			scan->unseen += errno == EACCES || errno == EPERM;
 			break;
 		}
@@ -351,9 +351,9 @@ int scan_pipes(struct scan **result)
 void complain_unseen(const struct scan *scan)
 {
 	if (scan->unseen)
-		complain("%u processes of others could not be looked at; root sees all", scan->unseen);
+		complain("%u processes of other users could not be looked at; root sees all", scan->unseen);
 	else if (scan->unreadable)
-		complain("%u regions of others could not be read; root sees all", scan->unreadable);
+		complain("%u regions of other users could not be read; root sees all", scan->unreadable);
 }
 
 int complain_none(const struct wish *wish)

@@ -30,10 +30,10 @@ int table_begin(struct table *table, const struct column *columns, unsigned n, s
 void table_end(struct table *table);
 /* To be written, with CELL bytes. */
 char *table_cell(const struct table *table, size_t row, unsigned column);
-/* The titles, and a line for each row; none is longer than width. */
+/* Writes the titles, and a line for each row; no line is longer than width. */
 void table_print(FILE *file, const struct table *table, unsigned width);
 
-/* How many characters a line of standard output may have: UINT_MAX where it is no terminal and COLUMNS is not set. */
+/* How many characters a line of standard output may have: UINT_MAX if it is not a terminal and COLUMNS is not set. */
 unsigned output_width(void);
 
 #endif

@@ -126,14 +126,14 @@ static int parse(struct top *top, int argc, char **argv)
 		case 'n':
 			top->rounds = strtol(optarg, &end, 10);
 			if (*end || top->rounds < 1)
-				return complain_usage(&command_top, "-n: '%s' is no number of tables",
+				return complain_usage(&command_top, "-n: '%s' is not a number of tables",
 						      optarg);
 			break;
 		case 'd':
 			if (!parse_seconds(&top->interval_ns, optarg, 1e6) ||
 			    top->interval_ns < SECOND_NS / 100)
 				return complain_usage(&command_top,
-						      "-d: '%s' is no number of seconds of 0.01 or more",
+						      "-d: '%s' is not a number of seconds, at least 0.01",
 						      optarg);
 			break;
 		case NAME:
@@ -141,7 +141,8 @@ static int parse(struct top *top, int argc, char **argv)
 			break;
 		case PID:
 			if (!parse_pid(&top->wish.pid, optarg))
-				return complain_usage(&command_top, "--pid: '%s' is no process id", optarg);
+				return complain_usage(&command_top, "--pid: '%s' is not a process id",
+						      optarg);
 			break;
 		case SORT:
 			if (!parse_order(&top->order, optarg))
@@ -169,7 +170,7 @@ static int run(int argc, char **argv)
 	if (status)
 		return status < 0 ? 0 : status;
 	if (!top.batch && !isatty(STDOUT_FILENO))
-		return complain_usage(&command_top, "standard output is no terminal: use -b");
+		return complain_usage(&command_top, "standard output is not a terminal: use -b");
 	catch_signals();
 	if (!top.batch && tcgetattr(STDIN_FILENO, &old) == 0) {
 		struct termios raw = old;
@@ -199,10 +200,10 @@ const struct command command_top = {
 		"Keys: q quits; r, f, p, n and s sort by rate, fill, pipe, name and time of sleep.\n"
 		"\n"
 		"  -b            batch: one table after another, for files and other programs\n"
-		"  -n COUNT      so many tables, then stop\n"
-		"  -d SECONDS    the time between two; a fraction is fine\n"
-		"  --name NAME   the pipes of this name alone\n"
-		"  --pid PID     those that this process holds\n"
+		"  -n COUNT      stop after COUNT tables\n"
+		"  -d SECONDS    the time between two tables; fractions are allowed\n"
+		"  --name NAME   only pipes of this name\n"
+		"  --pid PID     only pipes that this process holds\n"
 		"  --sort ORDER  pipe, name, fill, rate (as without this) or time (of waiting)\n",
 	.run = run,
 };

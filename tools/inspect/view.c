@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What stands in the lines of list and top. */
+/* The contents of the lines of list and top. */
 #include <errno.h>
 #include <string.h>
 

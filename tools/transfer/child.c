@@ -13,8 +13,8 @@
 extern char **environ;
 
 /*
- * The shell gets theirs as its descriptor end. It also gets the signal settings that this process
- * began with, SIGPIPE included.
+ * The shell gets the descriptor theirs under the number end. It also gets the signal settings with which
+ * this process began, SIGPIPE included.
  */
 static int spawn(struct child *child, int theirs, int end)
 {

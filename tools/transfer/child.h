@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A command of the shell that stands at the other end of our input or output. */
+/* A command, run by the shell, that writes our input or reads our output. */
 #ifndef CHILD_H
 #define CHILD_H
 

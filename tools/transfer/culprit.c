@@ -23,7 +23,7 @@ static const char *kind_of(mode_t mode)
 {
 	if (S_ISDIR(mode))
 		return "a directory";
-	return S_ISREG(mode) ? "a regular file" : "no socket";
+	return S_ISREG(mode) ? "a regular file" : "not a socket";
 }
 
 bool path_is_no_socket(const char *address)
@@ -38,7 +38,7 @@ static int complain_of_path(const char *address)
 	struct stat at;
 
 	if (stat(address, &at) < 0)
-		complain("%s: what is there is no socket", address);
+		complain("%s: what is there is not a socket", address);
 	else
 		complain("%s: is %s; choose a path where nothing is", address, kind_of(at.st_mode));
 	return STATUS_FAILED;
@@ -183,7 +183,8 @@ static int complain_of_passed(const char *address)
 			 " in the .socket unit, no --accept",
 			 address);
 	else
-		complain("%s: this is no listening SOCK_SEQPACKET socket; ListenSequentialPacket= makes one",
+		complain("%s: this is not a listening SOCK_SEQPACKET socket "
+			 "(ListenSequentialPacket=)",
 			 address);
 	return STATUS_FAILED;
 }
@@ -217,9 +218,9 @@ static const char *mismatch(int error)
 	case -EUSERS:
 		return "the receiver has too many senders of this user already";
 	case -EPROTOTYPE:
-		return "who listens there uses another kind of pipe, and is not 'bufpipe recv'";
+		return "the program that listens there uses another kind of pipe, and is not 'bufpipe recv'";
 	case -EPROTONOSUPPORT:
-		return "who listens there is another version of bufpipe";
+		return "the program that listens there has another version of bufpipe";
 	default:
 		return NULL;
 	}
@@ -234,7 +235,7 @@ int complain_address(const struct command *command, const char *address, int err
 	case -ECANCELED:
 		return STATUS_REFUSED;
 	case -EINVAL:
-		return complain_usage(command, "'%s' is no address for %s: use @name, /path or ./path",
+		return complain_usage(command, "'%s' is not an address for %s: use @name, /path or ./path",
 				      address, command->name);
 	case -EADDRINUSE:
 		return complain_of_another(address);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Messages that name the process or file that keeps the two sides from meeting. */
+/* Messages that name the process or file that keeps the two sides from connecting. */
 #ifndef CULPRIT_H
 #define CULPRIT_H
 
@@ -9,14 +9,14 @@
 #define NO_ANSWER (-EBUSY)
 
 /*
- * Whether a path, where nobody was met, holds something that is no socket, so
- * that to wait is in vain.
+ * Whether a path where nobody listens holds something that is not a socket, so that
+ * waiting is useless.
  */
 bool path_is_no_socket(const char *address);
 
 /*
- * One line that tells why an attempt to meet failed with error, a negative
- * errno; nothing for -ECANCELED.  The status to exit with.
+ * Prints one line that tells why an attempt to connect failed with error, a negative
+ * errno; nothing for -ECANCELED.  Returns the status to exit with.
  */
 int complain_address(const struct command *command, const char *address, int error);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* How a sender meets its receiver. */
+/* How a sender finds its receiver. */
 #ifndef MEET_H
 #define MEET_H
 
@@ -8,8 +8,8 @@
 #include "settings.h"
 
 /*
- * Tries until a receiver makes this sender welcome, the time is up or a signal
- * says stop.  0 or a negative errno, as complain_address takes it.
+ * Tries until a receiver welcomes this sender, the time is up, or a signal asks this
+ * process to end.  0 or a negative errno, as complain_address takes it.
  */
 int meet_receiver(bufpipe_t **pipe, const struct settings *settings);
 

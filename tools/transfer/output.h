@@ -9,8 +9,9 @@
 #include "settings.h"
 
 /*
- * Short messages are gathered here, for one write(2) of many.  The calls return
- * 0 or a status to exit with, which has been said; STATUS_UNREAD is not said.
+ * Short messages are gathered here, so that one write(2) writes many.  The calls
+ * return 0 or a status to exit with.  They have printed a message, except for
+ * STATUS_UNREAD.
  */
 struct output {
 	const char *name; /* for messages */
@@ -29,9 +30,9 @@ int output_sync(struct output *output);
 /* Called when all has been put: closes the output, and waits for the command. */
 int output_close(struct output *output);
 /*
- * After a failure.  Of a command it is the end, and it learns by SIGTERM that its
- * input was not whole.  Where nobody reads any more as the command has failed, that
- * is said, and the status is STATUS_FAILED; else it is the one given.
+ * Called after a failure.  A command is ended by SIGTERM, which tells it that its
+ * input was not complete.  If nobody reads any more because the command has failed,
+ * prints that and returns STATUS_FAILED; otherwise returns the status that was given.
  */
 int output_abandon(struct output *output, int status);
 

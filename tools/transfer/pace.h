@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* Holds a transfer to so many bytes a second. */
+/* Limits a transfer to a number of bytes a second. */
 #ifndef PACE_H
 #define PACE_H
 
 #include <stddef.h>
 
-/* 0: no limit, as without this call. */
+/* 0: no limit, which is also the default. */
 void pace_start(size_t bytes_per_second);
 /* How many of len bytes to move at once, so that the flow is even. */
 size_t pace_piece(size_t len);

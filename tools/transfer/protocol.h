@@ -2,8 +2,8 @@
 /*
  * The protocol of send and recv, over a duplex pipe.
  *
- * 1. The sender says hello, if it likes the user of the receiver. One that leaves without that word is no
- *    sender, and the receiver forgets it.
+ * 1. The sender says hello, if it accepts the user of the receiver. A client that leaves without saying hello is
+ *    not a sender, and the receiver ignores it.
  * 2. The receiver welcomes the sender when it is that sender's turn. Until then the sender only waits: it may
  *    have connected just before the receiver stopped listening, or others may come first.
  * 3. Each message of the sender that is not empty is data. An empty one marks the end.

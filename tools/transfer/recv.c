@@ -57,8 +57,8 @@ static void forget_long(struct sender *sender)
 }
 
 /*
- * A message longer than the ring is not in one place and must be copied.  What
- * a call has received of it when it gives up stays with the pipe.
+ * A message longer than the ring is not in one place and must be copied.  If a call
+ * gives up in its middle, the pipe keeps what was received.
  */
 static int take_long(struct receiver *receiver, struct sender *sender, int64_t timeout_ns, ssize_t *error)
 {
@@ -94,8 +94,8 @@ static int take_long(struct receiver *receiver, struct sender *sender, int64_t t
 }
 
 /*
- * The next message of a sender, if there is one.  0, AT_THE_END or a status, which
- * has been said; what the pipe has to say against it is in *error.
+ * Takes the next message of a sender, if there is one.  Returns 0, AT_THE_END, or a
+ * status after a message.  An error of the pipe is in *error.
  */
 static int take(struct receiver *receiver, struct sender *sender, int64_t timeout_ns, ssize_t *error)
 {
@@ -200,7 +200,7 @@ static bool goes_on(struct receiver *receiver, int status)
 	return status == 0 || is_peers_fault(status) || (settings->exec && !settings->merge);
 }
 
-/* Whether it is no failure that nobody else has come. */
+/* Whether it is a success that nobody else has come. */
 static bool is_enough(const struct receiver *receiver, int error)
 {
 	return receiver->served > 0 && (error == -ETIMEDOUT || error == -EAGAIN) && !stop_signal();
@@ -353,11 +353,11 @@ const struct command command_recv = {
 		"                  with --keep each sender gets its own\n"
 		"  --tee FILE      write a copy to FILE\n"
 		"  --buffer SIZE   the pipe holds SIZE bytes (1M)\n"
-		"  --wait SECONDS  give up when no sender comes in this time (wait for ever)\n"
+		"  --wait SECONDS  give up if no sender comes in this time (wait for ever)\n"
 		"  --any-user      let the sender belong to any user, not only to this one or root\n"
 		"  --rate-limit SIZE  write no more than SIZE bytes a second\n"
 		"  --progress      show bytes, rate, time and how full the pipe is on the terminal\n"
-		"  --size SIZE     so much will come: --progress shows how long it will take\n\n"
+		"  --size SIZE     how much will come: --progress shows how long it will take\n\n"
 		"SIZE may end in K, M or G.  The exit status tells what went wrong: bufpipe(1).\n",
 	.run = run,
 };

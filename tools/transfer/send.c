@@ -61,7 +61,7 @@ static int finish(struct sending *sending)
 		return STATUS_UNREAD;
 	if (answer == SAY_DONE)
 		return 0;
-	complain("the receiver could not write everything; it tells why");
+	complain("the receiver could not write everything; its message says why");
 	return STATUS_PEER;
 }
 
@@ -133,11 +133,11 @@ const struct command command_send = {
 		"  --block SIZE    send messages of up to SIZE bytes, as read (64K)\n"
 		"  --lines         send each line as a message\n"
 		"  --buffer SIZE   the pipe holds SIZE bytes; at most the receiver's (the receiver's)\n"
-		"  --wait SECONDS  give up when no receiver is there so long (wait for ever)\n"
+		"  --wait SECONDS  give up if no receiver comes in this time (wait for ever)\n"
 		"  --any-user      let the receiver belong to any user, not only to this one or root\n"
 		"  --rate-limit SIZE  send no more than SIZE bytes a second\n"
 		"  --progress      show bytes, rate, time and how full the pipe is on the terminal\n"
-		"  --size SIZE     so much will come, if that is no file: --progress shows how long\n"
+		"  --size SIZE     how much will come, if not from a file: --progress shows how long\n"
 		"                  it will take\n\n"
 		"SIZE may end in K, M or G.  The exit status tells what went wrong: bufpipe(1).\n",
 	.run = run,

@@ -97,7 +97,7 @@ static int accept_all(struct senders *senders)
 	int error;
 	unsigned i;
 
-	/* The number is bounded, so that clients who keep coming do not keep the others waiting. */
+	/* The number is bounded, so that new clients that keep coming do not delay the others for ever. */
 	for (i = 0; i < SENDERS; i++) {
 		sender = find_place(senders);
 		if (!sender) {

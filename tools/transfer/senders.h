@@ -23,7 +23,7 @@ struct senders {
 	bufpipe_listener_t *listener; /* NULL: nobody else may come */
 	bufpipe_set_t *set;
 	bool listening; /* the listener is in the set */
-	bool exhausted; /* that descriptors ran out has been said */
+	bool exhausted; /* it was reported that descriptors have run out */
 	unsigned welcome;
 	struct sender list[SENDERS];
 };
@@ -31,16 +31,16 @@ struct senders {
 /* 0 or a negative errno. */
 int senders_open(struct senders *senders, const struct settings *settings, size_t buffer_size);
 /*
- * Waits for one that has something to say: it has just been made welcome, or it was
- * and has sent something.  0, or a negative errno: -EAGAIN with timeout 0, or
- * -ETIMEDOUT when nobody has for so long.
+ * Waits for a sender that was just welcomed, or that was welcomed before and has sent
+ * something.  0, or a negative errno: -EAGAIN with timeout 0, -ETIMEDOUT if there was
+ * none in this time.
  */
 int senders_wait(struct senders *senders, struct sender **ready, int64_t timeout_ns);
 /* From now on the caller receives from this one itself, not through senders_wait. */
 void senders_take(struct senders *senders, struct sender *sender);
 /* Closes the pipe to one sender. */
 void senders_leave(struct senders *senders, struct sender *sender);
-/* From now on nobody else may come. Those who are not welcome yet are closed. */
+/* From now on nobody else may connect. Closes the clients that are not welcomed yet. */
 void senders_no_more(struct senders *senders);
 void senders_close(struct senders *senders);
 

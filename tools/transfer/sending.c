@@ -29,7 +29,7 @@ int lost_receiver(const struct sending *sending, int error)
 	if (word == SAY_UNREAD)
 		return STATUS_UNREAD;
 	if (word == SAY_FAILED)
-		complain("the receiver could not write everything; it tells why");
+		complain("the receiver could not write everything; its message says why");
 	else
 		complain("the receiver ended before it had everything");
 	return STATUS_PEER;

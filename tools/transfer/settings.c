@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <sys/sysinfo.h>
 
-/* A year: enough for anyone who says a number, and far from overflow. */
+/* A year: long enough for everybody, and far from overflow. */
 #define MAX_WAIT_SECONDS (366.0 * 24 * 3600)
 
 static bool parse_seconds(const char *text, int64_t *ns)
@@ -76,7 +76,7 @@ static int parse_option(struct settings *settings, const struct command *command
 		settings->lines = true;
 		return 0;
 	case 'm':
-		/* A stream that is made of many has no end. */
+		/* A stream that is merged from many senders has no end to mark. */
 		settings->merge = true;
 		settings->keep = true;
 		return 0;
@@ -100,7 +100,7 @@ static int parse_option(struct settings *settings, const struct command *command
 	case 'w':
 		if (parse_seconds(optarg, &settings->wait_ns))
 			return 0;
-		return complain_usage(command, "--wait: '%s' is no number of seconds", optarg);
+		return complain_usage(command, "--wait: '%s' is not a number of seconds", optarg);
 	default:
 		/* getopt has printed a message. */
 		return hint(command);

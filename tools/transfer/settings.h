@@ -26,8 +26,8 @@ struct settings {
 };
 
 /*
- * Fills settings from the arguments.  True: go on.  False: *status is the
- * status to exit with, and what there was to say has been said.
+ * Fills settings from the arguments.  True: go on.  False: a message was printed, and
+ * *status is the status to exit with.
  */
 bool parse_settings(struct settings *settings, const struct command *command, int argc, char **argv,
 		    int *status);
