@@ -6,7 +6,7 @@
  * all other threads have run.  Both pay only on a CPU that nobody else wants, so
  * the library times each step.  A step of a spin that took much longer than a sleep
  * was preempted by another program, and so were two of a few yields that did.  The
- * thread remembers this for a while: it stops to yield, and it spins only for as long
+ * thread remembers this for a while: it stops yielding, and it spins only for as long
  * as a sleep would cost in CPU time.  See docs/waiting.md, section 5.
  */
 #ifndef BUFPIPE_BASE_BACKOFF_H

@@ -2,8 +2,8 @@
 /*
  * Closing descriptors that somebody else chose.
  *
- * Whoever receives a descriptor must close it, and the close may sleep for as
- * long as the sender of the descriptor likes.  Examples are a TCP socket with
+ * A process that receives a descriptor must close it, and the close may sleep for
+ * as long as the sender of the descriptor likes.  Examples are a TCP socket with
  * SO_LINGER, a file in FUSE, and a Unix socket that has such a descriptor in its
  * queue.  So descriptors that we did not ask for are closed by a child process,
  * which shares only memory and the table of descriptors with us.

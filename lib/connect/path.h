@@ -28,8 +28,8 @@ struct path {
 /*
  * Binds the socket to the address and listens.  The path must have a final 0.  mode
  * is that of the file; 0 uses the umask.
- *   -EADDRINUSE  somebody listens there, or begins to
- *   -EEXIST      something is there that is no socket
+ *   -EADDRINUSE  another process listens there, or is about to
+ *   -EEXIST      something is there that is not a socket
  *   -EINTR       a signal handler ran
  */
 int path_listen(struct path *path, int socket, const struct sockaddr_un *at, socklen_t len, const char *text,

@@ -51,7 +51,7 @@ struct bufpipe_listener {
 	uint32_t owner;   /* the process that made the listener, and to which the address belongs */
 	uint32_t process; /* the process that opened the descriptors; see make_ours */
 	bool paused;      /* the listening socket is not in the epoll: connectors wait in the backlog */
-	bool told;        /* the program was told that something has run out */
+	bool told;        /* bufpipe_accept has returned that something has run out */
 	bool armed;       /* the timer is running */
 	int64_t retry;    /* when to look again, while paused or a connector is stalled */
 	char name[256];
@@ -65,7 +65,7 @@ struct bufpipe_listener {
 int pending_admit(struct bufpipe_listener *listener, bufpipe_t **pipe);
 /* A connector has sent something or has hung up.  What it does wrong ends only its own handshake. */
 int pending_advance(struct bufpipe_listener *listener, struct pending *pending, bufpipe_t **pipe);
-/* Drops the connectors that have been silent for too long, and the unread offers that are no more. */
+/* Drops the connectors that have been silent for too long, and the kept offers that are not unread any more. */
 int pending_expire(struct bufpipe_listener *listener, bufpipe_t **pipe);
 
 /* Whether a connector has just got our offer, so that its answer is worth waiting for without a sleep. */

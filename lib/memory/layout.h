@@ -19,7 +19,7 @@
  *   896          about         creator, opener     the same
  *   page size    data          sender              receiver at the other end
  *
- * "Sender" and "receiver" mean whoever sends or receives through this end.  The
+ * "Sender" and "receiver" mean the holder that sends or receives through this end.  The
  * first page holds all lines.  If the end sends, data_size bytes of ring follow.
  * Each line has 64 bytes, so that a word that is written for every message never
  * shares a cache line with a word that the other end reads for every message.

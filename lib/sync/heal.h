@@ -60,7 +60,7 @@ static inline void heal_forget(struct lock_owner *owner)
 	if (!owner)
 		return;
 	drops = atomic_load_explicit(&owner->holder, memory_order_relaxed) & ~HEAL_BOTH_IDS;
-	/* The mutex is dropped after this, with release: whoever sees the id of the next owner there sees this. */
+	/* The mutex is dropped after this, with release: a thread that sees the id of the next owner there sees this. */
 	atomic_store_explicit(&owner->holder, drops + HEAL_ONE_DROP, memory_order_relaxed);
 }
 
