@@ -7,10 +7,10 @@
  * The claims: never two inside, and nobody sleeps for ever on a lock that is free or whose owner is dead (an
  * invalid end state here). One process dies, at any step, waiting or holding.
  *
- * A bound on each sleep is part of the claim. Between the exchange that frees the word and the wake-up that
- * goes with it, another may take the lock without the waiters bit; if the one that was to wake or the one
- * that was woken dies just then, the kernel sees a foreign owner and wakes nobody, and the new owner does not
- * know that it has to.
+ * A time limit for each sleep is part of the claim. Between the exchange that frees the word and the wake-up that
+ * follows it, another process may take the lock without the waiters bit. If the process that should wake, or the one
+ * that was woken, dies just then, the kernel sees another owner and wakes nobody, and the new owner does not know
+ * that somebody sleeps.
  *
  *	UNBOUNDED	sleeps have no bound; true only with one of these:
  *	ALWAYS_WAITERS	the lock is always taken with the waiters bit, so every unlock wakes

@@ -3,10 +3,9 @@
  * Looks without the turn: ring_glance and ring_used in lib/ring/ring.h; section 1 of docs/waiting.md. A sender and a
  * receiver move along a ring of two places, lap after lap, and a third looks once at it, held up anywhere.
  *
- * The claims: a look for messages that says "none" was right at some moment during it, and never says "the end"
- * before there is one. A look for bytes is never off at some moment during it, and says
- * that there is all of it if the ring stayed empty during the look, also when the sender is held up for ever between
- * the header and the tail.
+ * The claims: If a look for messages says "none", that was true at some moment during it, and it never says "the end"
+ * before there is one. What a look for room says was true at some moment during it. It says that all of the ring is
+ * free if the ring stayed empty during the look, even when the sender is held up for ever between the header and the tail.
  *
  * A record is a header and one place of payload; the payload looks like the end of the stream.
  *

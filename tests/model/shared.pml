@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Shared ends: two receivers that block (leader and followers behind the watch lock), one that only tries, a
- * publisher, and one death at any step of a receiver. Memory is sequentially consistent here, wait.pml has
- * the store buffers; so nap and sleep are one, and there are no barriers. Robust locks are taken at their
- * word, lock.pml earns it.
+ * Shared ends: two receivers that block (a leader, and a follower that waits for the lead lock), one that only tries, a
+ * publisher, and one death at any step of a receiver. Memory is sequentially consistent here, because wait.pml has
+ * the store buffers. So the short and the long sleep are one, and there are no barriers. Robust locks are assumed to
+ * be correct, which lock.pml shows.
  *
  * The claim is that no message is stranded: when nothing can move any more, every message has been taken.
  *
  *	SLEEP_FOREVER	the sleep on the event count has no bound either
  *	SENDER_DIES	two publishers share the sending end and one of them dies; one receiver blocks, one
- *			tries. A message published and not rung for is found after the next publish. STRICT
- *			asks for it without a next publish, and fails: see README.md.
+ *			tries. A message that was published and not rung for is found after the next publish. STRICT
+ *			requires that without a next publish, and fails: see README.md.
  *
  * The other names are mutants.
  */

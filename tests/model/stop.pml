@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A blocked call is stopped from its own end: section 6 of docs/waiting.md. It sleeps on a word that only the other
- * side changes, so whoever stops it wakes it again and again until its flag is down. One waiter and one that stops,
- * with a store buffer each.
+ * side changes, so the call that stops it wakes it again and again until its flag is down. One waiter and one process
+ * that stops it, with a store buffer each.
  *
  * The claim is that the waiter does not stay asleep, or Spin finds an invalid end state. The bound on the number of
  * wake-ups is left out: behind it the sleep ends by itself.

@@ -6,7 +6,7 @@
  * The claims: never two inside, and the one that sleeps on the word is woken (or Spin finds an invalid end
  * state). One process dies, at any step. No sleep has a bound.
  *
- *	FENCE		membarrier reaches nobody: who ends a turn fences
+ *	FENCE		membarrier reaches nobody: a process that ends its turn fences
  *	BLIND		there is no membarrier, and nobody fences: the sleep has a bound
  *
  * The other names are mutants.
