@@ -30,7 +30,7 @@
 byte victim;
 
 /* Locks hold their owner's number. The kernel frees them at its death. */
-byte recv_lock, watch_lock, send_lock;
+byte recv_lock, lead_lock, send_lock;
 
 byte published, events, rung;	/* the sending end's words */
 byte ring;			/* what the holder of the send lock is about to ring; raise looks at it */
@@ -51,10 +51,10 @@ inline release_all(who)
 	:: else
 	fi;
 	if
-	:: watch_lock == who ->
+	:: lead_lock == who ->
 		asleep = false;
 #ifndef NO_HAND_ON
-		watch_lock = 0
+		lead_lock = 0
 #endif
 	:: else
 	fi
@@ -111,7 +111,7 @@ recv:
 	:: else
 	fi;
 end_follow:
-	atomic { watch_lock == 0 -> watch_lock = me };
+	atomic { lead_lock == 0 -> lead_lock = me };
 again:
 	ev = events;
 	raise();
@@ -146,7 +146,7 @@ woken:
 	:: else -> goto again
 	fi;
 	flags = NONE;
-	watch_lock = 0;
+	lead_lock = 0;
 	goto recv
 	} unless { victim == me }
 }

@@ -196,7 +196,7 @@ again:
 	:: !there
 	fi;
 
-	/* The nap: short, because no barrier has gone before it. */
+	/* The first sleep: short, because no barrier has gone before it. */
 	futex_wait(ev);
 	if
 	:: !asleep -> goto woken
