@@ -170,7 +170,10 @@ bool wait_raise(struct wait *wait, uint64_t wanted, uint32_t mode)
 	 * and wanted.
 	 */
 	found = atomic_fetch_or_explicit(&wait->ours->flags, mode | fence, memory_order_release);
-	/* Clear the other mode: a leader that was killed left it set, and publishers must use ours. */
+	/*
+	 * Clear the other mode, of our shorter sleep before or of a leader that was killed: publishers
+	 * would ring in vain there, too, and wait_stop would wait for that sleeper.
+	 */
 	if (mode & WAITER_MODE && found & WAITER_MODE & ~mode)
 		wait_lower(wait, WAITER_MODE & ~mode);
 	if (fence && !is_fenced(found) && !atomic_load_explicit(&wait->unfenced, memory_order_relaxed))

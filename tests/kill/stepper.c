@@ -255,8 +255,10 @@ static void step(pid_t victim, struct trial *trial, bool awake)
 	int naps = 0;
 	int status;
 
-	for (trial->steps = 0; trial->steps < trial->point; trial->steps++) {
+	for (trial->steps = 0;;) {
 		place = place_of(victim);
+		if (trial->steps + trial->at_calls == trial->point && (!trial->at_calls || place.call >= 0))
+			break;
 		/* A call of futex that sleeps has a time limit; FUTEX_WAKE has none. */
 		naps += place.call == SYS_futex_waitv || (place.call == SYS_futex && place.fourth);
 		/* Some waits sleep on the futex several times. */
@@ -264,6 +266,7 @@ static void step(pid_t victim, struct trial *trial, bool awake)
 			trial->finished = true;
 			break;
 		}
+		trial->steps += !trial->at_calls || place.call >= 0;
 		trial_assert(ptrace(PTRACE_SINGLESTEP, victim, NULL, NULL) == 0, "ptrace: %s",
 			     strerror(errno));
 		trial_assert(waitpid(victim, &status, __WALL) == victim, "waitpid: %s", strerror(errno));
@@ -414,7 +417,7 @@ static void run_trial(const struct campaign *c, unsigned long point)
 	struct itimerval limit = { .it_value.tv_sec = WORKER_LIMIT };
 	int reached;
 
-	*current = (struct trial){ .point = point, .seed = campaign_seed };
+	*current = (struct trial){ .point = point, .at_calls = c->at_calls, .seed = campaign_seed };
 	setitimer(ITIMER_REAL, &limit, NULL);
 	reached = c->run(c->plan, current);
 	if (current->finished)
@@ -496,7 +499,7 @@ void stepper_campaign(const struct campaign *c)
 	campaign_seed = (unsigned)now_ms();
 	length = measure(c);
 	all = length * length / 2;
-	if (!getenv("BUFPIPE_KILL_ALL") && all > c->budget)
+	if (!c->at_calls && !getenv("BUFPIPE_KILL_ALL") && all > c->budget)
 		stride = (all + c->budget - 1) / c->budget;
 	atomic_store(&report->next, 1 + (unsigned long)now_ms() % stride);
 	fflush(NULL);
@@ -510,8 +513,8 @@ void stepper_campaign(const struct campaign *c)
 		waitpid(workers[i], NULL, 0);
 	cr_assert(!atomic_load(&report->failed), "%s", report->text);
 	check_monotone(c);
-	fprintf(stderr, "%s: killed at %lu points, every %lu of about %lu instructions\n", c->name,
-		atomic_load(&report->tried), stride, length);
+	fprintf(stderr, "%s: killed at %lu points, every %lu of about %lu %s\n", c->name,
+		atomic_load(&report->tried), stride, length, c->at_calls ? "system calls" : "instructions");
 	munmap(report, sizeof(*report));
 }
 

@@ -18,8 +18,9 @@
 
 /* One death, in memory that the worker shares with all its children. */
 struct trial {
-	unsigned long point; /* how many instructions the victim may execute */
+	unsigned long point; /* how many instructions, or system calls, the victim reaches */
 	unsigned long steps; /* how many it executed */
+	bool at_calls;       /* the point is a system call */
 	bool finished;       /* the call returned before so many */
 	bool returned;       /* and did not merely fall asleep */
 	uintptr_t ip;        /* where the victim was killed */
@@ -34,6 +35,7 @@ struct campaign {
 	int (*run)(const void *plan, struct trial *trial);
 	const void *plan;
 	unsigned workers;
+	bool at_calls; /* before each system call, and not before each instruction; the budget does not matter */
 	/* About how many instructions to step through in all, unless BUFPIPE_KILL_ALL is set; it decides the stride. */
 	unsigned long budget;
 };

@@ -336,16 +336,19 @@ static int run_last(const void *plan, struct trial *t)
 
 /* The campaigns. */
 
-/* Runs each kind of waiter for one of these verbs, on exclusive or shared ends. */
+/* Runs each kind of waiter for one of these verbs, on exclusive or shared ends.  Without a budget: before each system call. */
 static void run_kinds(int (*run)(const void *, struct trial *), enum verb verb, bool room, unsigned flags,
 		      const char *what, unsigned long budget)
 {
 	for (enum waiter_kind kind = BLOCKED; kind < WAITER_KINDS; kind++) {
 		struct plan plan = { .kind = kind, .verb = verb, .room = room, .flags = flags };
 		char name[128];
-		struct campaign c = {
-			.name = name, .run = run, .plan = &plan, .workers = 4, .budget = budget
-		};
+		struct campaign c = { .name = name,
+				      .run = run,
+				      .plan = &plan,
+				      .workers = 4,
+				      .budget = budget,
+				      .at_calls = !budget };
 
 		if (!waiter_works(kind))
 			continue;
@@ -371,6 +374,13 @@ Test(kill_pairs, a_waiter_held_up_on_the_way_to_sleep_is_told_of_what_came_meanw
 {
 	for (int i = 0; i < 4; i++)
 		run_kinds(run_waiter, i % 2 ? RECV : SEND, i % 2, modes[i / 2], " beside it", 60000);
+}
+
+/* Each of them does one step on the way to sleep: takes its own news, orders its flag, asks the socket, sleeps. */
+Test(kill_pairs, a_waiter_held_up_before_a_system_call_on_the_way_to_sleep_is_told)
+{
+	for (int i = 0; i < 4; i++)
+		run_kinds(run_waiter, i % 2 ? RECV : SEND, i % 2, modes[i / 2], " before a system call", 0);
 }
 
 Test(kill_pairs, a_waiter_beside_a_holder_that_is_held_up_or_dies_is_told)

@@ -8,7 +8,9 @@
 #include "kill/waiter.h"
 #include "support.h"
 
+#include <linux/sockios.h>
 #include <stdatomic.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 
 /* Some waiters look by themselves every 5 s. */
@@ -25,6 +27,11 @@ struct actor {
 	atomic_int over; /* and that nothing more will come */
 };
 
+/* How long a blocked call sleeps on the futex: a moment, so that it sleeps on the socket; or until it is woken there. */
+#define ON_SOCKET MSEC
+#define ON_FUTEX  (60 * SEC)
+
+static int64_t patience = ON_SOCKET;
 static struct actor *actors;
 static struct child children[WAITER_KINDS];
 
@@ -36,8 +43,8 @@ static void act(void *arg)
 	struct waiter w;
 	ssize_t r;
 
-	end->in.wait.patience = MSEC;
-	end->out.wait.patience = MSEC;
+	end->in.wait.patience = patience;
+	end->out.wait.patience = patience;
 	for (int i = 0; i < WAITER_KINDS; i++) {
 		for (int e = IN; e <= OUT; e++) {
 			if (actors[i].ends[e] != end)
@@ -175,6 +182,27 @@ static void publish_and_die(bool room, unsigned flags)
 	end_all();
 }
 
+static void receive_one(void *arg)
+{
+	bufpipe_t *end = arg;
+	char byte;
+
+	end->in.wait.patience = patience;
+	check_eq(bufpipe_recv(end, &byte, 1, -1), 1);
+}
+
+/* Waits until the child sleeps, with this flag of a leader up. */
+static void await_mode(const struct child *child, const bufpipe_t *end, uint32_t mode)
+{
+	int64_t limit = clock_ns() + PLENTY;
+
+	while (!(atomic_load(&end->in.wait.ours->flags) & mode) ||
+	       sleeping_call(child->pid, child->pid) < 0) {
+		check(clock_ns() < limit);
+		sleep_ns(MSEC);
+	}
+}
+
 /* For messages and for room, on exclusive and on shared ends. */
 static void run_all(void (*run)(bool, unsigned))
 {
@@ -189,12 +217,39 @@ Test(kill_promise, each_waiter_is_told_of_the_end_of_the_stream)
 	run_all(end_the_stream);
 }
 
+/* On the futex a call is told by the one that closes; on the socket by the kernel. */
 Test(kill_promise, each_waiter_is_told_of_a_close)
 {
 	run_all(close_the_other_end);
+	patience = ON_FUTEX;
+	run_all(close_the_other_end);
+	patience = ON_SOCKET;
 }
 
 Test(kill_promise, what_a_dead_holder_did_not_ring_for_is_found_by_a_look_or_with_the_next)
 {
 	run_all(publish_and_die);
+}
+
+/* A leader that dies on the socket leaves its flag up.  Its successor sleeps on the futex, so a byte would be in vain. */
+Test(kill_promise, the_successor_of_a_dead_leader_is_told_where_it_sleeps)
+{
+	const struct bufpipe_options o = { .flags = BUFPIPE_SHARED };
+	bufpipe_t *ends[2];
+	struct child child;
+	int bytes;
+
+	pipe_open(ends, &o);
+	child = child_start(receive_one, ends[IN]);
+	await_mode(&child, ends[IN], WAITER_DOORBELL);
+	child_kill(&child);
+	patience = ON_FUTEX;
+	child = child_start(receive_one, ends[IN]);
+	await_mode(&child, ends[IN], WAITER_FUTEX);
+	say(ends[OUT], "1");
+	child_join(&child);
+	patience = ON_SOCKET;
+	check_eq(ioctl(ends[IN]->socket, SIOCINQ, &bytes), 0);
+	check_eq(bytes, 0);
+	pipe_close(ends);
 }
