@@ -5,9 +5,6 @@
 
 #include <stdarg.h>
 
-/* Some waiters do not look by themselves. These do what docs/waiting.md advises their callers to do. */
-#define TIMER (6 * SEC)
-
 static struct soak *soak;
 
 uint32_t soak_random(unsigned *state, uint32_t n)
@@ -47,7 +44,7 @@ static char byte_at(uint32_t number, size_t i)
 /* How long to wait before a look, in case a dead holder did not ring. */
 static int64_t patience_of(enum waiter_kind kind)
 {
-	return waiter_looks_again(kind) ? -1 : TIMER;
+	return waiter_looks_again(kind) ? -1 : SOAK_TIMER;
 }
 
 static ssize_t transfer(struct soak_flow *f, struct soak_place *place, struct waiter *w, void *buf,

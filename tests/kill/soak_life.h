@@ -14,6 +14,9 @@ enum {
 	SOAK_LONGEST = 300,
 };
 
+/* Some waiters do not look by themselves. These do what docs/waiting.md advises their callers to do. */
+#define SOAK_TIMER (6 * SEC)
+
 struct soak_message {
 	uint32_t number;
 	uint32_t len;

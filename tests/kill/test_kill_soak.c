@@ -6,16 +6,18 @@
  * when everything that they sent was received.  So no later wake-up makes up for one
  * that was lost.
  *
- * A pipe stands still if each process that waits at it was asleep in each of many looks
- * in a row; one that was woken and only has no CPU is not asleep.  While a pipe stands
- * still nobody is stopped or killed, as a replacement would begin with a look.  This
- * lasts for LATE, half of the time after which waiters look by themselves; after a death
- * on the side that should have rung it may last until they do.
+ * A flow rests if there is something to do in it, and in each look each process that
+ * could do it was asleep, and nobody was about to ring; one that was woken and only has
+ * no CPU is not asleep.  A flow may rest for as long as the table of promises in
+ * docs/architecture.md says.  Only looks that came on time, on a machine that wakes
+ * sleepers on time, count.  While a flow rests nobody is stopped or killed, because a
+ * replacement would begin with a look.
  *
  * BUFPIPE_STORM_SECONDS makes it longer; then every other round ends with the death of
  * all holders of one end, which test_kill_pairs.c has for each kind of waiter alone.
  */
 #include "end/end.h"
+#include "kill/heartbeat.h"
 #include "kill/soak_life.h"
 #include "support.h"
 
@@ -25,13 +27,21 @@
 enum {
 	PIPES = SOAK_FLOWS / 2,
 	SENDERS = 2, /* processes of one flow */
-	LOOKS = 50,  /* how many looks must find all of them asleep, at least LOOK_NS apart */
 };
-#define ROUND_NS     (4 * SEC)
-#define LOOK_NS      (10 * MSEC)
-#define LATE         (2500 * MSEC)
-#define AFTER_DEATH  (12 * SEC)
-#define STANDS_STILL (400 * MSEC)
+#define ROUND_NS (4 * SEC)
+#define LOOK_NS  (2 * MSEC)
+/* Nothing takes as long as this, however busy the machine is. */
+#define NEVER (60 * SEC)
+
+/*
+ * The bounds.  At once: less than the 100 ms after which some waiters look by themselves, and more
+ * than the 20 ms after which a descriptor says that a message was put back.
+ */
+#define AT_ONCE    (60 * MSEC)
+#define LAST_DIED  (100 * MSEC + AT_ONCE)
+#define LOOKS      (5 * SEC + LAST_DIED)  /* after a short sleep */
+#define TIMER      (SOAK_TIMER + AT_ONCE) /* of those that do not look by themselves */
+#define LOCK_LOOKS (2 * SEC + AT_ONCE)    /* see sleep_for in lib/sync/lock.c */
 
 /* The test's own view of a flow. */
 struct watch {
@@ -39,9 +49,10 @@ struct watch {
 	pid_t pids[SOAK_CREW];
 	unsigned moved;
 	int64_t since;    /* when it moved last */
-	int asleep;       /* in how many looks in a row all were asleep that should have moved it */
+	int64_t looked;   /* when the last look was */
+	int64_t rest;     /* for how long all were asleep that should have moved it */
 	bool excused;     /* a death may be what keeps it from moving: this counts once */
-	unsigned died[2]; /* how far it had moved when a receiver or a sender died, */
+	unsigned died[2]; /* how much that side had published when a receiver or a sender died, */
 	bool dead[2];     /* if any did */
 };
 
@@ -148,6 +159,14 @@ static void bury(int flow, int n)
 		atomic_fetch_or(&f->state[m.number], SOAK_TAKEN);
 }
 
+/* How many messages the senders (or else the room of how many the receivers) have published. */
+static unsigned published(int flow, bool senders)
+{
+	const struct soak_flow *f = &soak->flows[flow];
+
+	return senders ? atomic_load(&f->sent) : atomic_load(&f->received);
+}
+
 static void kill_one(int flow, int n)
 {
 	int status;
@@ -160,83 +179,118 @@ static void kill_one(int flow, int n)
 	bury(flow, n);
 	side = n < watches[flow].senders;
 	watches[flow].dead[side] = true;
-	watches[flow].died[side] = atomic_load(&soak->flows[flow].moved);
+	watches[flow].died[side] = published(flow, side);
 }
 
-/* Whether all of these processes that are alive sleep in a wait. There must be one, if one is enough. */
-static bool all_asleep(int flow, int first, int last)
+/* Whether a process sleeps in a wait. */
+static bool is_at_rest(int flow, int n)
+{
+	pid_t pid = watches[flow].pids[n];
+
+	return atomic_load(&soak->flows[flow].places[n].doing) == SOAK_WAITS && sleeping_call(pid, pid) >= 0;
+}
+
+/*
+ * Whether all processes of one side that are alive sleep in a wait, one at least, and none of the
+ * other side is about to ring.  A sender that goes on has rung, and sends nothing before its
+ * messages were received.
+ */
+static bool is_side_at_rest(int flow, bool senders)
 {
 	const struct watch *w = &watches[flow];
 	int waiting = 0;
 
-	for (int i = first; i < last; i++) {
-		int doing = atomic_load(&soak->flows[flow].places[i].doing);
+	for (int i = 0; i < w->crew; i++) {
+		bool sends = i < w->senders;
 
-		if (!w->pids[i])
+		if (!w->pids[i] || (sends && atomic_load(&soak->flows[flow].places[i].doing) != SOAK_WAITS))
 			continue;
-		if (doing == SOAK_WAITS && sleeping_call(w->pids[i], w->pids[i]) < 0)
+		if (!is_at_rest(flow, i))
 			return false;
-		/*
-		 * Senders that wait for an answer may be between two messages. A receiver that has a message
-		 * goes on with it.
-		 */
-		if (doing != SOAK_WAITS && i >= w->senders)
-			return false;
-		waiting += doing == SOAK_WAITS;
+		waiting += sends == senders;
 	}
 	return waiting > 0;
 }
 
-/* Whether a holder that should have rung died, and few steps were made since. */
-static bool may_be_unrung(const struct watch *w, bool message)
+/* Adds the time since the last look to the rest of a flow, or ends the rest. */
+static void note_rest(int flow, bool rests)
 {
-	return w->dead[message] && w->moved - w->died[message] <= 2 * SOAK_CREW;
+	struct watch *w = &watches[flow];
+	int64_t now = clock_ns();
+	int64_t gap = now - w->looked;
+
+	if (!rests)
+		w->rest = 0;
+	else if (heartbeat_is_regular())
+		w->rest += gap < 2 * LOOK_NS ? gap : 2 * LOOK_NS;
+	w->looked = now;
 }
 
-/* Whether the flow stands still. Fails if a process sleeps too long while it has something to do. */
+/* Whether a holder of a side died, and those that live may not have published anything from beginning to end since. */
+static bool may_be_unrung(int flow, bool senders)
+{
+	const struct watch *w = &watches[flow];
+	unsigned holders = (unsigned)(senders ? w->senders : w->crew - w->senders);
+
+	return w->dead[senders] && published(flow, senders) - w->died[senders] <= holders;
+}
+
+/* For how long one side may rest beside what it waits for. */
+static int64_t bound_of(int flow, bool senders)
+{
+	const struct watch *w = &watches[flow];
+	int64_t bound = TIMER;
+
+	/* Nobody is told of what a dead holder did not ring for. */
+	if (may_be_unrung(flow, !senders)) {
+		for (int i = senders ? 0 : w->senders; i < (senders ? w->senders : w->crew); i++) {
+			if (w->pids[i] && waiter_looks_again(atomic_load(&soak->flows[flow].places[i].kind)))
+				bound = LOOKS;
+		}
+		return bound;
+	}
+	/* A dead co-owner may have dropped a lock and not woken the one that sleeps for it. */
+	return may_be_unrung(flow, senders) ? LOCK_LOOKS : AT_ONCE;
+}
+
+/* Whether the flow rests.  Fails if it rests for too long. */
 static bool look_at(int flow)
 {
 	struct watch *w = &watches[flow];
 	unsigned moved = atomic_load(&soak->flows[flow].moved);
 	bool message = ring_used(sender_of(flow)) > 0;
-	int64_t now = clock_ns();
-	bool excused;
 
 	if (moved != w->moved || !w->since) {
 		w->moved = moved;
-		w->since = now;
-		w->asleep = 0;
+		w->since = clock_ns();
 		w->excused = false;
+		note_rest(flow, false);
 		return false;
 	}
-	if (all_asleep(flow, message ? w->senders : 0, message ? w->crew : w->senders))
-		w->asleep++;
-	else
-		w->asleep = 0;
-	if (now - w->since > LATE && w->asleep >= LOOKS) {
-		excused = may_be_unrung(w, message) && now - w->since < AFTER_DEATH;
-		if (!excused)
-			abandon(flow,
-				message ? "receivers sleep beside a message" : "a sender sleeps beside room");
-		excuses += !w->excused;
+	note_rest(flow, is_side_at_rest(flow, !message));
+	/* It may have moved between two of these looks at it. */
+	if (w->rest > bound_of(flow, !message) && atomic_load(&soak->flows[flow].moved) == moved)
+		abandon(flow, message ? "receivers sleep beside a message" : "a sender sleeps beside room");
+	if (w->rest > AT_ONCE && !w->excused) {
+		excuses++;
 		w->excused = true;
 	}
-	if (now - w->since > 3 * AFTER_DEATH)
+	if (clock_ns() - w->since > NEVER)
 		abandon(flow, "nothing moves");
-	return now - w->since > STANDS_STILL;
+	return w->rest > 0;
 }
 
-static bool any_stands_still(void)
+static bool any_rests(void)
 {
-	bool still = false;
+	bool rests = false;
 
 	if (atomic_load(&soak->failed))
 		abandon(-1, "");
 	for (int i = 0; i < SOAK_FLOWS; i++) {
 		if (watches[i].crew)
-			still |= look_at(i);
+			rests |= look_at(i);
 	}
-	return still;
+	return rests;
 }
 
 static void stop_one(int flow, int n)
@@ -267,14 +321,16 @@ static void strike(void)
 	kills++;
 }
 
-/* Waits until these have ended by themselves. They may sleep for a limited time. */
-static void await_end(int flow, int first, int last, int64_t limit, const char *why)
+/* Waits until the processes of a side have ended by themselves.  They may sleep for a limited time. */
+static void await_end(int flow, bool senders, int64_t bound, const char *why)
 {
 	struct watch *w = &watches[flow];
+	int first = senders ? 0 : w->senders;
+	int last = senders ? w->senders : w->crew;
 	int64_t begin = clock_ns();
-	int asleep = 0;
+	int alive = last - first;
 
-	for (;;) {
+	for (w->rest = 0;;) {
 		int left = 0;
 		int status;
 
@@ -291,10 +347,12 @@ static void await_end(int flow, int first, int last, int64_t limit, const char *
 		}
 		if (!left)
 			return;
-		asleep = all_asleep(flow, first, last) ? asleep + 1 : 0;
-		if (clock_ns() - begin > limit && asleep >= LOOKS)
+		note_rest(flow, left == alive && is_side_at_rest(flow, senders));
+		alive = left;
+		if (w->rest > bound)
 			abandon(flow, why);
-		check(clock_ns() - begin < 60 * SEC);
+		if (clock_ns() - begin > NEVER)
+			abandon(flow, "a process does not end");
 		sleep_ns(LOOK_NS);
 	}
 }
@@ -317,10 +375,9 @@ static void end_in_order(int pipe)
 
 		if (!w->crew)
 			continue;
-		await_end(i, 0, w->senders, may_be_unrung(w, false) ? AFTER_DEATH : LATE,
-			  "a sender sleeps beside room");
+		await_end(i, true, bound_of(i, true), "a sender sleeps beside room");
 		check_eq(bufpipe_shutdown(ends[pipe][i % 2 ? IN : OUT]), 0);
-		await_end(i, w->senders, w->crew, LATE, "receivers are not told of the end of the stream");
+		await_end(i, false, AT_ONCE, "receivers are not told of the end of the stream");
 		check_all_came(i);
 	}
 }
@@ -349,11 +406,10 @@ static void end_suddenly(int pipe)
 		if (!w->crew)
 			continue;
 		if (senders) {
-			await_end(i, w->senders, w->crew, LATE,
-				  "receivers are not told that all senders died");
+			await_end(i, false, LAST_DIED, "receivers are not told that all senders died");
 			check_all_came(i);
 		} else {
-			await_end(i, 0, w->senders, LATE, "senders are not told that all receivers died");
+			await_end(i, true, LAST_DIED, "senders are not told that all receivers died");
 		}
 	}
 }
@@ -402,7 +458,7 @@ static void run_round(bool sudden)
 
 	begin_round();
 	while (clock_ns() < until && !atomic_load(&soak->stop)) {
-		if (any_stands_still()) {
+		if (any_rests()) {
 			sleep_ns(LOOK_NS);
 			until += LOOK_NS;
 			continue;
@@ -438,6 +494,7 @@ Test(kill_soak, nobody_sleeps_beside_what_it_waits_for)
 
 	seed = (unsigned)clock_ns();
 	fprintf(stderr, "seed %u\n", seed);
+	heartbeat_start();
 	soak = mmap(NULL, sizeof(*soak), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	check(soak != MAP_FAILED);
 	for (unsigned i = 0; clock_ns() < end; i++)
@@ -445,4 +502,5 @@ Test(kill_soak, nobody_sleeps_beside_what_it_waits_for)
 	/* The time between publishing and ringing is only a few instructions. */
 	check(excuses <= 2 + kills / 20);
 	munmap(soak, sizeof(*soak));
+	heartbeat_stop();
 }
