@@ -25,5 +25,11 @@ for page in pages:
     missing = [f"{suite}/{test}" for suite, test in named if (suite, test) not in found]
     for name in missing:
         print(f"{page.name} names {name}, and there is no such test", file=sys.stderr)
+    # Scripts, programs and the like, which no suite names.
+    root = tests.parent
+    paths = re.findall(r"`((?:examples|man|python|tests|tools)/[\w./-]+\.\w+)`", page.read_text())
+    for path in [path for path in paths if not (root / path).is_file()]:
+        print(f"{page.name} names {path}, and there is no such file", file=sys.stderr)
+        failed = True
     failed |= bool(missing) or not named
 sys.exit(failed)

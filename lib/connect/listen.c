@@ -95,6 +95,7 @@ int bufpipe_listen(bufpipe_listener_t **listener, const char *address, const str
 	l->options.name = strcpy(l->name, o.name);
 	l->size_limit = agree_size_limit(&o, options && (options->buffer_size || options->object_count));
 	l->memory_limit = agree_memory_limit(&o, l->size_limit);
+	l->grace = GRACE;
 	/* Not cancellable: there would be much to undo, and it takes little time. */
 	caller = sleeper_begin(TIME_FOREVER, o.flags & BUFPIPE_INTERRUPTIBLE);
 	s = caller;
@@ -217,7 +218,7 @@ static int serve(struct bufpipe_listener *l, bufpipe_t **pipe)
 		else if (!events[i].data.ptr)
 			knocked = true;
 		else if (events[i].data.ptr != &l->timer)
-			return pending_advance(l, events[i].data.ptr, pipe);
+			return pending_advance(l, events[i].data.ptr, events[i].events & EPOLLHUP, pipe);
 	}
 	return knocked ? pending_admit(l, pipe) : -EAGAIN;
 }

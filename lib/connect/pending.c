@@ -116,6 +116,7 @@ static int complete(struct bufpipe_listener *l, struct pending *p, bufpipe_t **p
 	*p = (struct pending){ .socket = -1 };
 	l->retry = 0;
 	l->told = false;
+	l->grace = l->grace < GRACE / 2 ? 2 * l->grace : GRACE;
 	return 1;
 }
 
@@ -144,23 +145,44 @@ static bool goes_before(const struct bufpipe_listener *l, const struct pending *
 }
 
 /*
+ * For how long this connector keeps its place even if others need it.
+ *
+ * The backlog has room for thousands of connections of one user, and the kernel keeps
+ * their order.  If each silent one had a place for all of GRACE, clients of other users
+ * behind them would wait for many seconds.  So while one user has at least half of the
+ * places, those of its connectors that have sent no wishes keep theirs for less: for
+ * half as long after each one that was dropped, and for twice as long after each
+ * handshake that was finished.  An honest client sends its wishes right after it has
+ * connected, most often before its connection leaves the backlog.  Users with fewer
+ * places, and whoever has got an offer, keep all of GRACE.
+ */
+static int64_t grace_of(const struct bufpipe_listener *l, const struct pending *p)
+{
+	return !p->offered && waiting_of(l, p->uid) >= PENDING_MAX / 2 ? l->grace : GRACE;
+}
+
+/*
  * Makes room by dropping a silent connector other than 'except'.  *evicted says
- * whether there was one whose GRACE is over.  1 if that completed a pipe, see dismiss.
+ * whether there was one whose grace is over.  1 if that completed a pipe, see dismiss.
  */
 static int evict(struct bufpipe_listener *l, const struct pending *except, bufpipe_t **pipe, bool *evicted)
 {
-	int64_t latest = time_now() - GRACE;
+	int64_t now = time_now();
 	struct pending *victim = NULL;
 
 	for (int i = 0; i < PENDING_MAX; i++) {
 		struct pending *p = &l->pending[i];
 
-		if (is_waiting(p) && p != except && p->since <= latest &&
+		if (is_waiting(p) && p != except && p->since + grace_of(l, p) <= now &&
 		    (!victim || goes_before(l, p, victim)) && is_silent(p))
 			victim = p;
 	}
 	*evicted = victim != NULL;
-	return victim ? dismiss(l, victim, pipe) : 0;
+	if (!victim)
+		return 0;
+	if (!victim->offered && l->grace > GRACE_LEAST)
+		l->grace /= 2;
+	return dismiss(l, victim, pipe);
 }
 
 /*
@@ -176,12 +198,13 @@ static int wait_for_room(struct bufpipe_listener *l, const struct pending *excep
 	l->retry = now + RETRY;
 	for (int i = 0; i < PENDING_MAX; i++) {
 		const struct pending *p = &l->pending[i];
+		int64_t end;
 
 		if (!is_waiting(p) || p == except)
 			continue;
 		soon = true;
-		l->retry =
-			time_sooner(l->retry, p->since + GRACE > now ? p->since + GRACE : now + RETRY / 10);
+		end = p->since + grace_of(l, p);
+		l->retry = time_sooner(l->retry, end > now ? end : now + RETRY / 10);
 	}
 	if (soon || l->told || !error)
 		return 0;
@@ -469,11 +492,16 @@ static int reason(int error)
 	}
 }
 
-int pending_advance(struct bufpipe_listener *l, struct pending *p, bufpipe_t **pipe)
+int pending_advance(struct bufpipe_listener *l, struct pending *p, bool gone, bufpipe_t **pipe)
 {
 	bool offered = p->offered;
-	int r = offered ? complete(l, p, pipe) : answer(l, p, pipe);
+	int r;
 
+	/* Nobody would read an offer.  If it has got one, its region may have come before it went. */
+	if (gone && !offered)
+		r = -EPIPE;
+	else
+		r = offered ? complete(l, p, pipe) : answer(l, p, pipe);
 	if (r >= 0 || r == -EAGAIN)
 		return r == 1;
 	if (r == -EMFILE || r == -ENFILE || (offered && is_shortage(r)))

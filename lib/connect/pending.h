@@ -21,6 +21,12 @@
 /* For this time it keeps its place even if others need it.  An honest one runs again within it. */
 #define GRACE (NSEC_PER_SEC / 10)
 /*
+ * The least that remains of it for a connector that has not even sent its wishes, see
+ * grace_of.  With 64 places, 4000 silent connections then leave within a quarter of a
+ * second.
+ */
+#define GRACE_LEAST (GRACE / 32)
+/*
  * How often to look again when descriptors or memory have run out, because nobody tells when some
  * are free.
  */
@@ -54,6 +60,7 @@ struct bufpipe_listener {
 	bool told;        /* bufpipe_accept has returned that something has run out */
 	bool armed;       /* the timer is running */
 	int64_t retry;    /* when to look again, while paused or a connector is stalled */
+	int64_t grace;    /* of connectors without wishes, while one user has most places: see grace_of */
 	char name[256];
 	struct unread unread;
 	struct pending pending[PENDING_MAX];
@@ -63,8 +70,8 @@ struct bufpipe_listener {
 
 /* Takes one connection from the backlog. */
 int pending_admit(struct bufpipe_listener *listener, bufpipe_t **pipe);
-/* A connector has sent something or has hung up.  What it does wrong ends only its own handshake. */
-int pending_advance(struct bufpipe_listener *listener, struct pending *pending, bufpipe_t **pipe);
+/* A connector has sent something, or is gone.  What it does wrong ends only its own handshake. */
+int pending_advance(struct bufpipe_listener *listener, struct pending *pending, bool gone, bufpipe_t **pipe);
 /* Drops the connectors that have been silent for too long, and the kept offers that are not unread any more. */
 int pending_expire(struct bufpipe_listener *listener, bufpipe_t **pipe);
 

@@ -10,7 +10,7 @@
 #include "hostile/hostile.h"
 
 /* What a call that is attacked may take beyond its timeout, without the time in which it waits for a CPU. */
-#define LATE (NSEC_PER_SEC / 2)
+#define LATE NSEC_PER_SEC
 
 /* The attack is step, repeated without end. No call may take longer than late beyond its timeout. */
 void attack_from_each(flip_step *step, int64_t late);

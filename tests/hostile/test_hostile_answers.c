@@ -31,9 +31,9 @@ static void offer_lingering_back(struct attacker *a)
 	a->sent = send_lingering(s, &g, sizeof(g));
 }
 
-static void connect_to(void (*attack)(struct attacker *))
+static void connect_to(void (*attack)(struct attacker *), uid_t uid)
 {
-	struct attacker a = { 0 };
+	struct attacker a = { .uid = uid };
 	int before = descriptors_open();
 	bufpipe_t *pipe;
 	int64_t begin = time_now();
@@ -50,8 +50,11 @@ static void connect_to(void (*attack)(struct attacker *))
 static void connect_quickly(void *old)
 {
 	begin_on(old);
-	connect_to(refuse_lingering);
-	connect_to(offer_lingering_back);
+	/* One of the same user, and one of another user.  Each of them is a child that has what its parent had before it connected. */
+	for (int other = 0; other < (getuid() ? 1 : 2); other++) {
+		connect_to(refuse_lingering, other ? NOBODY : 0);
+		connect_to(offer_lingering_back, other ? NOBODY : 0);
+	}
 }
 
 Test(hostile_answers, a_listener_answers_with_a_lingering_socket)

@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -200,6 +201,46 @@ Test(hostile_meeting, an_offer_that_is_not_answered_keeps_little_memory)
 	close(fd);
 	part(&m);
 	tally_assert(before, "after the answer");
+}
+
+/*
+ * A client that is gone may keep a descriptor and a mapping of the listener's memory.
+ * Then that memory stays, as the manual says: at most the ring that was agreed on, and
+ * without an answer two pages.  The listener itself has none of it any more.
+ */
+Test(hostile_meeting, what_a_client_keeps_that_is_gone_is_bounded)
+{
+	const struct bufpipe_options options = { .flags = BUFPIPE_PREFAULT | BUFPIPE_SEND };
+	const struct identity id = honest_identity(LAYOUT_RECEIVES);
+	const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+	struct handshake region = handshake_make(REGION);
+	struct tally before = tally_now();
+
+	for (int answers = 0; answers < 2; answers++) {
+		struct meeting m = meet(&options);
+		int fd = forge_region(&id, honest_size(&id), F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+		char *kept = mmap(NULL, page, PROT_READ, MAP_SHARED, m.offered, 0);
+		bufpipe_t *pipe = NULL;
+
+		cr_assert_neq(kept, MAP_FAILED);
+		if (answers) {
+			rogue_send(m.socket, &region, sizeof(region), &fd, 1);
+			cr_assert_eq(bufpipe_accept(m.listener, &pipe, 0), 0);
+			cr_assert_eq(bufpipe_send(pipe, "hello", 5, 0), 0);
+		}
+		shutdown(m.socket, SHUT_RDWR);
+		cr_assert_eq(bufpipe_accept(m.listener, &(bufpipe_t *){ NULL }, 0), -EAGAIN);
+		bufpipe_close(pipe);
+		cr_assert_eq(memfds_mapped(), before.maps + 1);
+		cr_assert_leq(memory_of(m.offered),
+			      answers ? honest_identity(LAYOUT_SENDS).data_size + page : 2 * page);
+		/* Our own copy of the client's region had none: the listener has only read it. */
+		cr_assert_leq(memory_of(fd), 2 * page);
+		munmap(kept, page);
+		close(fd);
+		part(&m);
+		tally_assert(before, "after the client let go");
+	}
 }
 
 /* KiB of locked memory that this process has mapped from memfds. */

@@ -53,6 +53,51 @@ Test(hostile_time, fragments_of_one_byte)
 	receive_small_fragments(NULL, 20 * MSEC);
 }
 
+enum { PIECE = 1000, PIECES = 100 };
+
+/* The peer publishes one more fragment.  Its bytes are its number. */
+static void put_piece(const struct duel *d, int i)
+{
+	uint64_t at = victim_head(d);
+	uint64_t len = i ? PIECE : PIECE + sizeof(uint64_t);
+	char *payload = (char *)(uintptr_t)rogue_header(d, at + RECORD_HEADER);
+
+	memset(payload, i, len);
+	if (!i)
+		memcpy(payload, &(uint64_t){ PIECE * PIECES }, sizeof(uint64_t));
+	atomic_store(rogue_header(d, at + record_size(len)), 0);
+	rogue_put(d, (i ? RECORD_MORE : RECORD_FIRST) | len);
+}
+
+/*
+ * What is kept of a message stays where it is, and each fragment is appended to it: a
+ * call that gives up again copies nothing of it, neither to its own buffer nor to new
+ * memory.  Otherwise a message of many fragments would take quadratic time.
+ */
+Test(hostile_time, what_is_kept_is_not_copied_for_each_fragment)
+{
+	struct duel d = duel_begin(0, NULL);
+	static char buf[PIECE * PIECES];
+	const char *kept = NULL;
+
+	for (int i = 0; i < PIECES - 1; i++) {
+		memset(buf, 0xee, sizeof(buf));
+		put_piece(&d, i);
+		cr_assert_eq(bufpipe_recv(d.victim, buf, sizeof(buf), 0), -EAGAIN);
+		cr_assert_eq(d.victim->partial.have, (uint64_t)PIECE * (uint64_t)(i + 1));
+		if (!i)
+			kept = d.victim->partial.data;
+		cr_assert_eq(d.victim->partial.data, kept);
+		for (size_t at = 0; i && at < sizeof(buf); at++)
+			cr_assert_eq(buf[at], (char)0xee);
+	}
+	put_piece(&d, PIECES - 1);
+	cr_assert_eq(bufpipe_recv(d.victim, buf, sizeof(buf), 0), (ssize_t)sizeof(buf));
+	for (int i = 0; i < PIECE * PIECES; i++)
+		cr_assert_eq(buf[i], (char)(i / PIECE));
+	duel_end(&d);
+}
+
 Test(hostile_time, fragments_of_one_byte_in_parts)
 {
 	struct duel d = duel_begin(0, NULL);
