@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Preloaded into a bridge: kills the worker just before or just after one of the
- * calls between which a message is counted, committed or let go of.
+ * calls between which a message, or the end of a stream, is counted, committed or
+ * let go of.  CALL is commit, release, publish (into a stream), end (which is
+ * published without a stream) or shutdown.
  *
  *   BUFPIPE_TEST_KILL=CALL,before|after,EVERY
  *
@@ -20,6 +22,12 @@
 
 /* Not <nats/nats.h>: this is built for any test. */
 int natsConnection_PublishMsg(void *nc, void *msg);
+int natsConnection_PublishRequest(void *nc, const char *subject, const char *reply, const void *data,
+				  int len);
+
+/* Where a frame says what it is, and what an end says there: see frame.h. */
+#define AT_KIND 4
+#define END     3
 
 static void *real(const char *name)
 {
@@ -80,5 +88,31 @@ int natsConnection_PublishMsg(void *nc, void *msg)
 	die_if_due("publish", "before");
 	r = call(nc, msg);
 	die_if_due("publish", "after");
+	return r;
+}
+
+int natsConnection_PublishRequest(void *nc, const char *subject, const char *reply, const void *data, int len)
+{
+	int (*call)(void *, const char *, const char *, const void *, int) =
+		real("natsConnection_PublishRequest");
+	bool ends = len > AT_KIND && memcmp(data, "bpF1", 4) == 0 && ((const char *)data)[AT_KIND] == END;
+	int r;
+
+	if (ends)
+		die_if_due("end", "before");
+	r = call(nc, subject, reply, data, len);
+	if (ends)
+		die_if_due("end", "after");
+	return r;
+}
+
+int bufpipe_shutdown(bufpipe_t *pipe)
+{
+	int (*call)(bufpipe_t *) = real("bufpipe_shutdown");
+	int r;
+
+	die_if_due("shutdown", "before");
+	r = call(pipe);
+	die_if_due("shutdown", "after");
 	return r;
 }

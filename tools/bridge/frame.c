@@ -13,6 +13,7 @@ static const char magic[4] = { 'b', 'p', 'F', '1' };
 #define AT_COUNT   32u
 #define AT_INDEX   36u
 #define AT_SUM     40u
+#define AT_ENDS    44u
 
 static void put32(char *at, uint32_t value)
 {
@@ -180,6 +181,7 @@ size_t frame_finish(char *room, const struct frame *frame)
 	put64(room + AT_FIRST, frame->first);
 	put32(room + AT_COUNT, frame->count);
 	put32(room + AT_INDEX, frame->index);
+	put32(room + AT_ENDS, frame->ends);
 	if (frame->kind == FRAME_CHUNKED) {
 		put64(room + FRAME_HEADER, frame->whole_len);
 		put32(room + FRAME_HEADER + 8, frame->sum);
@@ -212,6 +214,7 @@ enum frame_verdict frame_read(struct frame *frame, const char *data, size_t len)
 	frame->first = get64(data + AT_FIRST);
 	frame->count = get32(data + AT_COUNT);
 	frame->index = get32(data + AT_INDEX);
+	frame->ends = get32(data + AT_ENDS);
 	if (len < frame_body(frame->kind))
 		return FRAME_CORRUPT;
 	frame->body = data + frame_body(frame->kind);
@@ -225,6 +228,7 @@ enum frame_verdict frame_read(struct frame *frame, const char *data, size_t len)
 		return frame->index < frame->count ? FRAME_OK : FRAME_CORRUPT;
 	case FRAME_END:
 	case FRAME_PROBE:
+	case FRAME_LEAVE:
 		return frame->body_len == 0 ? FRAME_OK : FRAME_CORRUPT;
 	}
 	return FRAME_CORRUPT;

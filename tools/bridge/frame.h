@@ -13,7 +13,8 @@
  *                  where it has a number like a message, else 0
  *       36      4  index of the chunk
  *       40      4  CRC-32C of everything else in the frame, but for the bytes of a chunk
- *       44      4  zero
+ *       44      4  ends: how many streams of the session have ended before this frame; of an end in
+ *                  core mode, with it.  In a stream zero, as an end has a number there
  *
  *   BATCH   count times: length (4 bytes) and bytes of a message
  *   CHUNK   length of the whole message (8), CRC-32C of it from its beginning to the end of
@@ -21,6 +22,7 @@
  *           the sum of the last chunk is that of the whole message.
  *   END     nothing: the stream ended here
  *   PROBE   nothing: asks receivers to say that they are there
+ *   LEAVE   nothing: this bridge stops; the stream has not ended, and another bridge may go on
  *
  * The number of a message never changes, even when it is published again.  So a
  * receiver knows from the numbers alone which messages it has and which are missing.
@@ -42,6 +44,7 @@ enum frame_kind {
 	FRAME_CHUNKED = 2,
 	FRAME_END = 3,
 	FRAME_PROBE = 4,
+	FRAME_LEAVE = 5,
 };
 
 struct frame {
@@ -50,6 +53,7 @@ struct frame {
 	uint64_t first;
 	uint32_t count;
 	uint32_t index;
+	uint32_t ends;
 	/* Of a chunk. */
 	uint64_t whole_len;
 	uint32_t sum;

@@ -130,10 +130,24 @@ static bool take_msg(struct in *in)
 	return true;
 }
 
+static void end_pipe(struct in *in, enum in_verdict verdict)
+{
+	if (verdict == IN_ENDS) {
+		in->way->done(in, in->msg);
+		drop_frame(in);
+	}
+	/* Else it is looked at again when there is another pipe. */
+	in->in_session = false;
+	in->data = NULL;
+	link_flush(&in->link);
+	port_over(in->port, false);
+}
+
 static void deliver_all(struct in *in, int64_t now)
 {
 	uint64_t messages = in->state->counts.messages + TURN_MESSAGES;
 	uint64_t bytes = in->state->counts.bytes + TURN_BYTES;
+	enum in_verdict verdict;
 	int r;
 
 	in->blocked = false;
@@ -149,11 +163,9 @@ static void deliver_all(struct in *in, int64_t now)
 			program_left(in, r);
 			return;
 		}
-		if (!in->in_session && in_begin_frame(in) == 1) {
-			in->way->done(in, in->msg);
-			drop_frame(in);
-			link_flush(&in->link);
-			port_over(in->port, false);
+		verdict = in->in_session ? IN_GOES_ON : in_begin_frame(in);
+		if (verdict != IN_GOES_ON) {
+			end_pipe(in, verdict);
 			return;
 		}
 		r = deliver_frame(in);
@@ -238,16 +250,23 @@ void in_run(struct in *in, int64_t now)
 	open = in->link.state == LINK_UP && may_open(in, now) && !worker_drains(in->port->worker);
 	if (open && !in->opened) {
 		in->opened = true;
+		in->opened_ns = now;
 		in->way->open(in);
 	} else if (!open && !worker_drains(in->port->worker)) {
+		if (in->opened && in->link.state == LINK_UP)
+			STATE_SET(in->state->in.there_ns, 0);
 		close_way(in);
 		/* What comes without a subscription is lost, and counted by its numbers; so is what we have. */
 		if (!in->line->nats.stream && !in->port->pipe)
 			drop_frame(in);
 	}
 	deliver_all(in, now);
-	if (in->opened)
+	if (in->opened) {
+		STATE_SET(in->state->in.there_ns, now);
 		in->way->tend(in, now);
+	}
+	if (in->port->pipe && in->state->in.end_waits == in->port->generation && in_end_late(in, now))
+		port_over(in->port, false);
 	link_flush(&in->link);
 }
 
@@ -270,7 +289,25 @@ bool in_is_idle(const struct in *in)
 {
 	bool rest = in->left > 0 && in->port->pipe && !in->port->in_over;
 
-	return !in->msg && !rest && !in->sending && link_pending(&in->link) == 0;
+	/* Without a pipe it would wait for a program, which may never come. */
+	return (!in->msg || !in->port->pipe) && !rest && !in->sending && link_pending(&in->link) == 0;
+}
+
+/*
+ * Streams that ended while no program was there, and no sender took us for there,
+ * are not the new program's.  Else what was sent was for it, even if it was lost.
+ */
+static void note_pipe(struct in *in)
+{
+	struct state_in *state = &in->state->in;
+	bool away;
+
+	if (state->generation == in->port->generation)
+		return;
+	away = !in->opened && (!state->there_ns || now_ns() - state->there_ns > GRACE_NS);
+	for (unsigned i = 0; away && i < STATE_SESSIONS; i++)
+		STATE_SET(state->sessions[i].away, 1);
+	STATE_SET(state->generation, in->port->generation);
 }
 
 void in_port_changed(struct in *in)
@@ -283,10 +320,8 @@ void in_port_changed(struct in *in)
 	in_join(in);
 	if (in->port->pipe && bufpipe_get_info(in->port->pipe, &info) == 0)
 		in->buffer_size = info.object_size ? info.object_size : info.buffer_size;
-	for (unsigned i = 0; !in->port->pipe && i < STATE_SESSIONS; i++) {
-		if (in->state->in.sessions[i].open)
-			STATE_SET(in->state->in.sessions[i].open, OPEN_EARLIER);
-	}
+	if (in->port->pipe)
+		note_pipe(in);
 	if (!in->port->pipe) {
 		in->left_ns = now_ns();
 		if (in->line->nats.stream)
@@ -305,6 +340,7 @@ void in_close(struct in *in)
 	in_leave_room(in);
 	/* Senders without a stream need not wait for us. */
 	if (in->opened && !in->line->nats.stream) {
+		STATE_SET(in->state->in.there_ns, 0);
 		in->way->close(in);
 		link_flush(&in->link);
 	}

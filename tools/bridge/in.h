@@ -57,6 +57,7 @@ struct in {
 	natsSubscription *messages; /* NULL: closed */
 	bool opened;
 	int64_t left_ns; /* when the last program left */
+	int64_t opened_ns;
 
 	/* The frame before us. */
 	natsMsg *msg;
@@ -79,7 +80,8 @@ struct in {
 	size_t buffer_size; /* of the pipe: a longer message goes in pieces */
 
 	struct in_sender *senders; /* as many as sessions */
-	char name[80];             /* how confirmations call us */
+	char name[80];             /* how confirmations call us, or the queue */
+	char member[20];           /* and us alone */
 	char inbox[64];
 
 	/* Stream. */
@@ -105,8 +107,15 @@ enum link_trouble in_prepare_stream(struct link *link, natsConnection *nc);
 /* The stream's number and time of a message, from its reply subject. */
 bool in_stream_place(natsMsg *msg, uint64_t *sequence, uint64_t *time_ns);
 
-/* in_frame.c: looks at the frame that came, in->msg.  1: the pipe's stream ends here; else 0. */
-int in_begin_frame(struct in *in);
+/* in_frame.c: looks at the frame that came, in->msg. */
+enum in_verdict {
+	IN_GOES_ON,
+	IN_ENDS,         /* the pipe's stream ends with this frame */
+	IN_ENDED_BEFORE, /* it ended before this frame, which is for the next pipe */
+};
+enum in_verdict in_begin_frame(struct in *in);
+/* Where the end of one sender waits for others: whether they have left or fallen silent, and the pipe's stream is ended now. */
+bool in_end_late(struct in *in, int64_t now);
 /* Its next message: in->data and in->len; false: there is none. */
 bool in_next_message(struct in *in);
 

@@ -19,14 +19,14 @@ static bool init(struct in *in)
 {
 	const uint8_t *random = in->state->in.consumer;
 
-	if (in->line->nats.queue) {
-		snprintf(in->name, sizeof(in->name), "q%s", in->line->nats.queue);
-		return true;
-	}
 	/* From the state, so that a worker that takes over from a dead one confirms under the same name. */
-	memcpy(in->name, "b", 2);
+	memcpy(in->member, in->line->nats.queue ? "m" : "b", 2);
 	for (size_t i = 0; i < sizeof(in->state->in.consumer); i++)
-		snprintf(in->name + 1 + 2 * i, 3, "%02x", random[i]);
+		snprintf(in->member + 1 + 2 * i, 3, "%02x", random[i]);
+	if (in->line->nats.queue)
+		snprintf(in->name, sizeof(in->name), "q%s", in->line->nats.queue);
+	else
+		snprintf(in->name, sizeof(in->name), "%s", in->member);
 	return true;
 }
 
@@ -50,13 +50,14 @@ static void open(struct in *in)
 static void confirm(struct in *in, unsigned session, int64_t now)
 {
 	struct in_sender *sender = &in->senders[session];
-	char text[160];
+	char text[200];
 	int len;
 
 	if (!sender->reply[0] || in->link.state != LINK_UP)
 		return;
-	len = snprintf(text, sizeof(text), "%s %lu %lu %lu", in->name, in->state->in.sessions[session].next,
-		       sender->bytes, sender->messages);
+	len = snprintf(text, sizeof(text), "%s %lu %lu %lu %lu %s", in->name,
+		       in->state->in.sessions[session].next, sender->bytes, sender->messages,
+		       in->state->in.sessions[session].ends, in->member);
 	if (natsConnection_Publish(in->link.nc, sender->reply, text, len) != NATS_OK)
 		return;
 	sender->bytes = 0;
@@ -76,7 +77,7 @@ static void done(struct in *in, natsMsg *msg)
 	snprintf(sender->reply, sizeof(sender->reply), "%s", reply);
 	sender->heard_ns = now_ns();
 	/* Frames are counted whole, as the sender counts them. */
-	if (in->frame.kind != FRAME_PROBE)
+	if (in->frame.kind != FRAME_PROBE && in->frame.kind != FRAME_LEAVE)
 		sender->bytes += (uint64_t)natsMsg_GetDataLength(msg);
 	natsSubscription_QueuedMsgs(in->messages, &queued);
 	if (queued == 0 || sender->bytes >= CONFIRM_BYTES || in->frame.kind == FRAME_PROBE)
@@ -108,16 +109,31 @@ static void tend(struct in *in, int64_t now)
 	}
 }
 
-/* Senders need not wait for what we shall not confirm. */
-static void close(struct in *in)
+static void say_bye(struct in *in, const char *reply, const char *name)
 {
 	char text[100];
-	int len = snprintf(text, sizeof(text), "%s bye", in->name);
+	int len = snprintf(text, sizeof(text), "%s bye", name);
 
+	natsConnection_Publish(in->link.nc, reply, text, len);
+}
+
+/*
+ * Senders need not wait for what we shall not confirm.  If the connection broke, we
+ * come back, and then tell them at once that we are there.
+ */
+static void close(struct in *in)
+{
+	if (in->link.state != LINK_UP || natsConnection_IsClosed(in->link.nc))
+		return;
 	for (unsigned i = 0; i < STATE_SESSIONS; i++) {
-		if (in->senders[i].reply[0] && in->link.state == LINK_UP)
-			natsConnection_Publish(in->link.nc, in->senders[i].reply, text, len);
-		in->senders[i].reply[0] = 0;
+		struct in_sender *sender = &in->senders[i];
+
+		if (!sender->reply[0])
+			continue;
+		say_bye(in, sender->reply, in->name);
+		if (in->line->nats.queue)
+			say_bye(in, sender->reply, in->member);
+		sender->reply[0] = 0;
 	}
 }
 

@@ -83,7 +83,7 @@ static void delivered(struct in *in, size_t len)
 	struct state_session *session = session_of(in);
 
 	STATE_SET(session->next, in->number + 1);
-	STATE_SET(session->open, OPEN);
+	STATE_SET(session->open, in->port->generation);
 	in->state->counts.messages++;
 	in->state->counts.bytes += len;
 	in->senders[in->session].messages++;
@@ -152,7 +152,7 @@ int in_settle(struct in *in)
 	bufpipe_cancel(in->port->pipe);
 	if (position != POSITION_UNKNOWN && position != state->intent.position) {
 		STATE_SET(session->next, state->intent_number + 1);
-		STATE_SET(session->open, OPEN);
+		STATE_SET(session->open, in->port->generation);
 		in->state->counts.messages++;
 	}
 	in->unsettled = false;

@@ -8,6 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* A sender with an open stream probes every five seconds. */
+#define SENDER_SILENT_NS 15000000000LL
+
 /* The session of the current frame.  If it is new, it replaces the session that was silent for longest. */
 static void look_up_session(struct in *in, uint64_t first)
 {
@@ -29,6 +32,10 @@ static void look_up_session(struct in *in, uint64_t first)
 		STATE_SET(s->used, 0);
 		memcpy(s->id, in->frame.session, FRAME_SESSION);
 		s->open = 0;
+		s->away = 0;
+		s->ends = in->frame.ends;
+		if (in->frame.kind == FRAME_END && s->ends > 0)
+			s->ends--;
 		STATE_SET(s->next, first);
 		free(in->senders[s - state->sessions].whole.data);
 		in->senders[s - state->sessions] = (struct in_sender){ 0 };
@@ -63,37 +70,117 @@ static bool is_new(struct in *in)
 	return false;
 }
 
-/* Whether the last open session of this pipe has just ended. */
-static bool all_ended(const struct in *in)
+/*
+ * Whether a session that has a part of its stream in this pipe can still be waited
+ * for.  A sender of core mode that was killed cannot say that it leaves, but it is
+ * silent.
+ */
+static bool is_alive(const struct in *in, unsigned session, int64_t now)
+{
+	int64_t heard_ns = in->senders[session].heard_ns;
+
+	if (in->line->nats.stream || !in->opened)
+		return true;
+	if (heard_ns < in->opened_ns)
+		heard_ns = in->opened_ns;
+	return now - heard_ns < SENDER_SILENT_NS;
+}
+
+/* Whether all streams of which this pipe has a part have ended; that of one session is not asked. */
+static bool all_ended(const struct in *in, unsigned but, int64_t now)
 {
 	for (unsigned i = 0; i < STATE_SESSIONS; i++) {
-		if (in->state->in.sessions[i].open == OPEN)
+		if (i != but && in->state->in.sessions[i].open == in->port->generation &&
+		    is_alive(in, i, now))
 			return false;
 	}
 	return true;
 }
 
-/* 0: go on with what follows; 1: this was the end of the pipe's stream. */
-static int end_stream(struct in *in)
+static void end_session(struct in *in)
 {
 	struct state_session *session = &in->state->in.sessions[in->session];
-	bool late = session->open == OPEN_EARLIER && !in->line->nats.stream;
+
+	/* In a stream an end has a number. */
+	if (in->frame.kind == FRAME_END)
+		STATE_SET(session->next, in->number + in->frame.count);
+	if (in->frame.ends)
+		STATE_SET(session->ends, in->frame.ends);
+	STATE_SET(session->open, 0);
+}
+
+/* IN_ENDS: this was the end of the pipe's stream, too. */
+static enum in_verdict end_stream(struct in *in)
+{
+	struct state_session *session = &in->state->in.sessions[in->session];
+	/* If another stream ended after that of the earlier pipe, then all of it was lost, and it was for this one. */
+	bool late = session->open && session->open != in->port->generation && !in->line->nats.stream &&
+		    in->frame.ends <= session->ends + 1;
 
 	note_losses(in, in->number);
-	if (!is_new(in))
-		return 0;
-	STATE_SET(session->open, 0);
+	if (!is_new(in) || (in->frame.ends && in->frame.ends <= session->ends))
+		return IN_GOES_ON;
 	/* The program left before the end came.  The next program must not take it for its own end. */
-	if (late || !all_ended(in)) {
-		STATE_SET(session->next, in->number + in->frame.count);
-		return 0;
+	if (late) {
+		end_session(in);
+		return IN_GOES_ON;
 	}
+	if (!all_ended(in, in->session, now_ns())) {
+		STATE_SET(in->state->in.end_waits, in->port->generation);
+		end_session(in);
+		return IN_GOES_ON;
+	}
+	/* If the worker dies from here on, then the next one sees that the end was for this pipe. */
+	STATE_SET(session->open, in->port->generation);
 	in_leave_room(in);
-	/* To do this twice does no harm, so it may come before the number is stored. */
+	/* To do this twice does no harm, so it may come before the end is stored. */
 	bufpipe_shutdown(in->port->pipe);
-	STATE_SET(session->next, in->number + in->frame.count);
+	end_session(in);
 	in->state->counts.ends++;
-	return 1;
+	return IN_ENDS;
+}
+
+bool in_end_late(struct in *in, int64_t now)
+{
+	uint64_t queued = 0;
+
+	/* Who is not heard because the pipe is full is not silent. */
+	if (in->port->in_over || in->msg || in->sending || !all_ended(in, STATE_SESSIONS, now))
+		return false;
+	if (in->messages && natsSubscription_QueuedMsgs(in->messages, &queued) == NATS_OK && queued > 0)
+		return false;
+	in_leave_room(in);
+	bufpipe_shutdown(in->port->pipe);
+	in->state->counts.ends++;
+	return true;
+}
+
+/*
+ * A frame that says that streams have ended of which no end came: it was lost.
+ * Where nobody listened meanwhile, nobody missed it.
+ */
+static enum in_verdict catch_up(struct in *in)
+{
+	struct state_session *session = &in->state->in.sessions[in->session];
+	enum in_verdict verdict = IN_GOES_ON;
+
+	if (in->frame.kind != FRAME_END && in->frame.ends > session->ends) {
+		if (session->away)
+			STATE_SET(session->ends, in->frame.ends);
+		else
+			verdict = end_stream(in);
+	}
+	STATE_SET(session->away, 0);
+	if (verdict == IN_ENDS && in->frame.kind != FRAME_PROBE && in->frame.kind != FRAME_LEAVE)
+		return IN_ENDED_BEFORE;
+	return verdict;
+}
+
+/* Another bridge may go on with the stream, in a session of its own. */
+static void sender_leaves(struct in *in)
+{
+	STATE_SET(in->state->in.sessions[in->session].open, 0);
+	in->senders[in->session].reply[0] = 0;
 }
 
 /* Takes the next chunk of a long message.  True: the message is complete and is the current one. */
@@ -163,8 +250,9 @@ bool in_next_message(struct in *in)
 	return in->data != NULL;
 }
 
-int in_begin_frame(struct in *in)
+enum in_verdict in_begin_frame(struct in *in)
 {
+	enum in_verdict end;
 	int len = natsMsg_GetDataLength(in->msg);
 	enum frame_verdict verdict =
 		frame_read(&in->frame, natsMsg_GetData(in->msg), len < 0 ? 0 : (size_t)len);
@@ -176,7 +264,7 @@ int in_begin_frame(struct in *in)
 		grumble(&in->grumble, in->line, "a frame is damaged, or of a later version: dropped");
 		in->frame.kind = FRAME_END;
 		in->frame.body_len = 0;
-		return 0;
+		return IN_GOES_ON;
 	}
 	if (in->foreign) {
 		/* A message of a program without a bridge: one session for all of them, numbered by us. */
@@ -188,15 +276,22 @@ int in_begin_frame(struct in *in)
 			in->number = in->state->in.sessions[in->session].next;
 		if (!is_new(in))
 			in->number = UINT64_MAX;
-		return 0;
+		return IN_GOES_ON;
 	}
 	in->number = in->frame.first;
 	look_up_session(in, in->frame.first);
+	end = catch_up(in);
+	if (end != IN_GOES_ON)
+		return end;
 	switch (in->frame.kind) {
 	case FRAME_BATCH:
 		break;
 	case FRAME_PROBE:
 		note_losses(in, in->number);
+		break;
+	case FRAME_LEAVE:
+		note_losses(in, in->number);
+		sender_leaves(in);
 		break;
 	case FRAME_END:
 		return end_stream(in);
@@ -211,5 +306,5 @@ int in_begin_frame(struct in *in)
 			in->len = in->senders[in->session].whole.len;
 		}
 	}
-	return 0;
+	return IN_GOES_ON;
 }

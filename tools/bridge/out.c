@@ -104,7 +104,7 @@ static bool begin_frame(struct out *out, enum frame_kind kind)
 	out->frame = out->way->begin(out);
 	if (!out->frame)
 		return false;
-	out->header = (struct frame){ .kind = kind, .first = state->taken };
+	out->header = (struct frame){ .kind = kind, .first = state->taken, .ends = (uint32_t)state->ends };
 	memcpy(out->header.session, state->session, FRAME_SESSION);
 	out->used = frame_body(kind);
 	return true;
@@ -231,26 +231,32 @@ static void forget_long(struct out *out)
 /*
  * The program has ended its stream.  In a stream of the server the end has a number
  * like a message, so that it comes once and in order.  In core mode it has none,
- * because the loss of the end is not the loss of a message.
+ * because the loss of the end is not the loss of a message.  Ends are counted there
+ * instead, and every later frame has the count.  If this frame is lost, or the worker
+ * dies before it publishes it, the next probe tells the receivers.
  */
 static void end(struct out *out)
 {
-	const struct state_out *state = &out->state->out;
-	struct state_mark *last = &out->state->out.marks[(state->taken + 1) % 2];
+	struct state_out *state = &out->state->out;
+	struct state_mark *last = &state->marks[(state->taken + 1) % 2];
 	bool told = last->generation == out->port->generation && last->position == STATE_MARK_END;
 
-	/* When we are told to end, the stream goes on with the next bridge. */
-	if (!told && !worker_drains(out->port->worker)) {
+	/* When we are told to stop, the stream goes on with the next bridge, unless its program has ended it. */
+	if (!told && (!worker_drains(out->port->worker) || out->port->in || out->port->ended)) {
 		out_seal(out);
-		if (!begin_frame(out, FRAME_END))
-			return;
 		if (out->line->nats.stream) {
+			if (!begin_frame(out, FRAME_END))
+				return;
 			out->header.count = 1;
 			count_taken(out, STATE_MARK_END);
 		} else {
+			/* Counted first: a worker that dies between the stores makes the next one count it again, which does no harm. */
+			STATE_SET(state->ends, state->ends + 1);
 			/* The pipe is drained, so nobody needs the mark of its last message. */
 			STATE_SET(last->position, STATE_MARK_END);
 			STATE_SET(last->generation, out->port->generation);
+			if (out->link.state == LINK_UP)
+				begin_frame(out, FRAME_END);
 		}
 		out->state->counts.ends++;
 	}
@@ -289,6 +295,7 @@ size_t out_fill_chunk(struct out *out, uint32_t index)
 		.first = out->state->out.taken,
 		.count = whole->chunks,
 		.index = index,
+		.ends = (uint32_t)out->state->out.ends,
 		.whole_len = whole->len,
 		.body_len = whole->len - at < most ? whole->len - at : most,
 	};
@@ -462,6 +469,8 @@ const struct state_counts *out_counts(const struct out *out)
 
 void out_close(struct out *out)
 {
+	if (out->way->leave && out->link.state == LINK_UP)
+		out->way->leave(out);
 	natsSubscription_Destroy(out->answers);
 	out->answers = NULL;
 	link_close(&out->link);

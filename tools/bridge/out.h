@@ -57,6 +57,8 @@ struct out_way {
 	void (*tend)(struct out *out, int64_t now);
 	void (*came_up)(struct out *out, int64_t now);
 	bool (*is_idle)(const struct out *out);
+	/* The bridge stops; NULL: nobody need know. */
+	void (*leave)(struct out *out);
 };
 
 extern const struct out_way out_by_core, out_by_stream;
@@ -90,8 +92,9 @@ struct out {
 	struct out_peer *peers;
 	struct out_sent *sent_frames;
 	uint64_t sent_count, sent_bytes, sent_messages;
-	int64_t probe_ns;
-	int64_t up_ns; /* when the connection came up */
+	int64_t probe_ns;  /* when to look whether to probe */
+	int64_t probed_ns; /* the last probe */
+	int64_t up_ns;     /* when the connection came up */
 
 	/* Stream. */
 	uint64_t next; /* the slot to publish */

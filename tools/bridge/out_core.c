@@ -5,15 +5,19 @@
  * what is in transit.  So a slow receiver slows the sender down, and loses nothing.
  * If something is lost all the same, the receiver notices it by the numbers.
  *
- * A confirmation is the text "NAME NEXT BYTES MESSAGES": the name of a bridge or of
- * a queue of bridges, the number of the message that it expects next, and how much
- * it has delivered since its last confirmation.  For a single bridge NEXT counts,
- * which skips what was lost.  In a queue the numbers mean little, and BYTES count.
- * "NAME bye" says that no more confirmations will come.
+ * A confirmation is the text "NAME NEXT BYTES MESSAGES ENDS MEMBER": the name of a
+ * bridge or of a queue of bridges, the number of the message that it expects next,
+ * how much it has delivered since its last confirmation, and how many streams have
+ * ended for it.  For a single bridge NEXT counts, which skips what was lost.  In a
+ * queue the numbers mean little, and BYTES count.  MEMBER is the name of the bridge
+ * itself, because the stream of each member's program must end; each probe reaches a
+ * random member.  "NAME bye" says that no more confirmations will come.
  *
- * A probe tells receivers the next number if nothing else does: after a new
- * connection, while no receiver is known, and if confirmations do not come.  Everything
- * that was published before it on this connection arrives before it, or never.
+ * A probe tells receivers the next number and the count of ends if nothing else does:
+ * after a new connection, while no receiver is known, and if confirmations do not
+ * come.  Everything that was published before it on this connection arrives before
+ * it, or never.  While a program is connected, a probe every few seconds shows
+ * receivers that the sender is alive.
  */
 #include "out.h"
 
@@ -26,20 +30,24 @@
 #define SENT      1024u
 #define FORGET_NS (5000 * MS)
 #define PROBE_NS  (200 * MS)
+#define ALIVE_NS  (5000 * MS)
 /* Written to the socket together, as each write costs some microseconds. */
-#define FLUSH      ((size_t)64 << 10)
-#define NAME_LEN   80u
-#define QUEUE_MARK 'q'
+#define FLUSH       ((size_t)64 << 10)
+#define NAME_LEN    80u
+#define QUEUE_MARK  'q'
+#define MEMBER_MARK 'm'
 
 struct out_peer {
 	char name[NAME_LEN];
 	bool queue;
+	bool member; /* of a queue: only the ends of streams are its own */
 	int64_t heard_ns;
 	int64_t moved_ns; /* when it last confirmed anything */
 	uint64_t confirmed_bytes;
 	uint64_t confirmed_messages;
 	uint64_t frame; /* a bridge alone: the oldest frame that it has not confirmed */
 	uint64_t next;  /* and the number that it expects next */
+	uint64_t ends;
 };
 
 struct out_sent {
@@ -63,6 +71,8 @@ static bool is_heard(const struct out_peer *peer, int64_t now)
 /* Bytes on the way to a receiver. */
 static uint64_t on_the_way(const struct out *out, const struct out_peer *peer)
 {
+	if (peer->member)
+		return 0;
 	if (peer->queue)
 		return out->sent_bytes - peer->confirmed_bytes;
 	if (peer->frame >= out->sent_count)
@@ -83,7 +93,7 @@ static bool has_room(const struct out *out)
 		any = true;
 		if (on_the_way(out, peer) >= OUT_WINDOW)
 			return false;
-		if (!peer->queue && out->sent_count - peer->frame >= SENT - 1)
+		if (!peer->queue && !peer->member && out->sent_count - peer->frame >= SENT - 1)
 			return false;
 	}
 	return any;
@@ -134,9 +144,11 @@ static bool send_long(struct out *out, int64_t now)
 	return whole->next == whole->chunks;
 }
 
-static void probe(struct out *out, int64_t now)
+/* A frame of which nothing is confirmed. */
+static void tell(struct out *out, enum frame_kind kind)
 {
-	struct frame header = { .kind = FRAME_PROBE, .first = out->state->out.taken };
+	const struct state_out *state = &out->state->out;
+	struct frame header = { .kind = kind, .first = state->taken, .ends = (uint32_t)state->ends };
 	char frame[FRAME_HEADER];
 	char reply[sizeof(out->inbox) + 4];
 
@@ -145,7 +157,17 @@ static void probe(struct out *out, int64_t now)
 	frame_finish(frame, &header);
 	snprintf(reply, sizeof(reply), "%s.c", out->inbox);
 	natsConnection_PublishRequest(out->link.nc, out->line->out_subject, reply, frame, sizeof(frame));
-	out->probe_ns = now + PROBE_NS;
+}
+
+static void probe(struct out *out, int64_t now)
+{
+	tell(out, FRAME_PROBE);
+	out->probed_ns = now;
+}
+
+static void leave(struct out *out)
+{
+	tell(out, FRAME_LEAVE);
 }
 
 static struct out_peer *find_peer(struct out *out, const char *name, int64_t now)
@@ -166,6 +188,7 @@ static struct out_peer *find_peer(struct out *out, const char *name, int64_t now
 	/* What was sent before it came, or while it was silent, is not expected of it. */
 	*peer = (struct out_peer){
 		.queue = name[0] == QUEUE_MARK,
+		.member = name[0] == MEMBER_MARK,
 		.heard_ns = now,
 		.moved_ns = now,
 		.confirmed_bytes = out->sent_bytes,
@@ -191,6 +214,10 @@ static void give_up_peer(struct out *out, struct out_peer *peer)
 			"the last %lu messages",
 			taken - peer->next);
 		out->state->counts.doubts += taken - peer->next;
+	} else if (peer->ends < out->state->out.ends) {
+		grumble(&out->grumble, out->line,
+			"a receiving bridge left, or fell silent: it has not confirmed the end of the "
+			"stream");
 	}
 	peer->name[0] = 0;
 }
@@ -205,6 +232,8 @@ static void forget_peer(struct out *out, const char *name)
 			continue;
 		if (peer->queue)
 			peer->heard_ns -= FORGET_NS;
+		else if (peer->member)
+			peer->name[0] = 0;
 		else
 			give_up_peer(out, peer);
 	}
@@ -213,17 +242,17 @@ static void forget_peer(struct out *out, const char *name)
 /* While our own connection is broken, nobody can be heard. */
 static bool is_silent(const struct out *out, const struct out_peer *peer, int64_t now)
 {
-	return !peer->queue && peer->name[0] && now - peer->heard_ns >= FORGET_NS &&
+	return !peer->queue && !peer->member && peer->name[0] && now - peer->heard_ns >= FORGET_NS &&
 	       now - out->up_ns >= FORGET_NS;
 }
 
 static void read_confirmation(struct out *out, const char *text, int64_t now)
 {
-	unsigned long next, bytes, messages;
-	char name[NAME_LEN];
+	unsigned long next, bytes, messages, ends;
+	char name[NAME_LEN], member[NAME_LEN];
 	struct out_peer *peer;
 
-	if (sscanf(text, "%79s %lu %lu %lu", name, &next, &bytes, &messages) != 4) {
+	if (sscanf(text, "%79s %lu %lu %lu %lu %79s", name, &next, &bytes, &messages, &ends, member) != 6) {
 		if (sscanf(text, "%79s bye", name) == 1)
 			forget_peer(out, name);
 		return;
@@ -242,6 +271,11 @@ static void read_confirmation(struct out *out, const char *text, int64_t now)
 		peer->frame++;
 		peer->moved_ns = now;
 	}
+	if (strcmp(member, name) != 0)
+		peer = find_peer(out, member, now);
+	peer->heard_ns = now;
+	if (ends > peer->ends)
+		peer->ends = ends;
 }
 
 /* What a member of a queue had when it died is never confirmed, so the others must not wait for that. */
@@ -265,13 +299,27 @@ static bool all_confirmed(const struct out *out, int64_t now, bool *any)
 {
 	*any = false;
 	for (unsigned i = 0; i < PEERS; i++) {
-		if (!is_heard(&out->peers[i], now))
+		const struct out_peer *peer = &out->peers[i];
+
+		if (!is_heard(peer, now))
 			continue;
 		*any = true;
-		if (on_the_way(out, &out->peers[i]) > 0)
+		if (on_the_way(out, peer) > 0 || (!peer->queue && peer->ends < out->state->out.ends))
 			return false;
 	}
 	return true;
+}
+
+/* Notes what nobody need confirm any more: all who are there have, or nobody has answered for long. */
+static void settle(struct out *out, int64_t now)
+{
+	struct state_out *state = &out->state->out;
+	bool any;
+
+	if (!all_confirmed(out, now, &any) || (!any && now - out->up_ns < FORGET_NS))
+		return;
+	state->settled_taken = state->taken;
+	state->settled_ends = state->ends;
 }
 
 static void tend(struct out *out, int64_t now)
@@ -291,12 +339,12 @@ static void tend(struct out *out, int64_t now)
 		else if (is_silent(out, &out->peers[i], now))
 			give_up_peer(out, &out->peers[i]);
 	}
+	settle(out, now);
 	if (now < out->probe_ns)
 		return;
-	if (!all_confirmed(out, now, &any) || !any)
+	if (!all_confirmed(out, now, &any) || !any || (out->port->pipe && now - out->probed_ns >= ALIVE_NS))
 		probe(out, now);
-	else
-		out->probe_ns = now + PROBE_NS;
+	out->probe_ns = now + PROBE_NS;
 	worker_at(out->port->worker, out->probe_ns);
 }
 
@@ -306,13 +354,19 @@ static void came_up(struct out *out, int64_t now)
 	/* A long message begins anew, as its first chunks may have been lost. */
 	out->whole.next = 0;
 	probe(out, now);
+	out->probe_ns = now + PROBE_NS;
 }
 
+/* Also while the connection is broken: what was published before may have to be told again. */
 static bool is_idle(const struct out *out)
 {
+	const struct state_out *state = &out->state->out;
 	bool any;
 
-	return all_confirmed(out, now_ns(), &any);
+	if (!all_confirmed(out, now_ns(), &any))
+		return false;
+	return out->line->nats.no_hold ||
+	       (state->settled_taken == state->taken && state->settled_ends == state->ends);
 }
 
 const struct out_way out_by_core = {
@@ -325,4 +379,5 @@ const struct out_way out_by_core = {
 	.tend = tend,
 	.came_up = came_up,
 	.is_idle = is_idle,
+	.leave = leave,
 };

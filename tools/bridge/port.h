@@ -27,6 +27,7 @@ struct port {
 	struct out *out;
 	struct in *in;
 	bool out_over, in_over; /* that direction of this pipe has ended */
+	bool ended;             /* its program had gone before the bridge was told to stop */
 	bool failed;
 };
 

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #define MAGIC   0x6567646972627062u /* "bpbridge" */
-#define VERSION 1u
+#define VERSION 2u
 
 void state_random(void *room, size_t len)
 {

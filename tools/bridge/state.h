@@ -71,17 +71,21 @@ struct state_out {
 	uint64_t begun; /* sealed, or sealed + 1 */
 	/* A message longer than the pipe's buffer is being received: its length. */
 	uint64_t receiving;
+	/* Core: how many streams have ended, and what of that, and of taken, nobody need confirm any more. */
+	uint64_t ends;
+	uint64_t settled_taken;
+	uint64_t settled_ends;
 };
-
-/* Into the present pipe, or into one before. */
-enum { OPEN = 1, OPEN_EARLIER = 2 };
 
 /* A sending bridge that was heard, as a receiving one knows it. */
 struct state_session {
 	uint8_t id[FRAME_SESSION];
 	uint64_t next; /* the number of the next message to deliver */
 	uint64_t used; /* a counter that grows: the smallest is forgotten first */
-	uint64_t open; /* whether it has sent and not ended: 0 or one of these */
+	uint64_t
+		open; /* the generation of the pipe that has a part of its stream, which has not ended; 0: none */
+	uint64_t ends; /* how many of its streams have ended: see frame.h */
+	uint64_t away; /* nobody listened to it for a while: streams may have ended that nobody missed */
 };
 
 /* From NATS to a pipe. */
@@ -96,6 +100,10 @@ struct state_in {
 	struct state_mark intent;
 	uint64_t intent_number;
 	uint64_t intent_session; /* index + 1; 0: none */
+	uint64_t generation;     /* of the latest pipe */
+	int64_t there_ns; /* core: when senders could last think that we listen; 0: they were told that we do not */
+	/* The pipe for which one sender has ended its stream, while others that have a part in it have not. */
+	uint64_t end_waits;
 	/* The first message of the stream that has not been dealt with; 0: not known. */
 	uint64_t stream_next;
 	uint8_t consumer[8]; /* makes the name of the durable consumer */

@@ -190,12 +190,21 @@ static void adopt(struct port *port, bufpipe_t *pipe, uint64_t generation)
 	port->generation = generation;
 	port->out_over = false;
 	port->in_over = false;
+	port->ended = false;
 	port->hung_up = false;
 	if (port->out)
 		out_port_changed(port->out);
 	if (port->in)
 		in_port_changed(port->in);
 	worker_again(port);
+}
+
+/* After our own shutdown nobody could tell its end from ours. */
+static bool program_has_gone(const struct port *port)
+{
+	struct bufpipe_pollfd look = { .pipe = port->pipe };
+
+	return port->pipe && bufpipe_wait(&look, 1, 0) > 0 && (look.revents & BUFPIPE_HUP);
 }
 
 static void start_drain(struct worker *w)
@@ -206,8 +215,9 @@ static void start_drain(struct worker *w)
 	for (unsigned i = 0; i < w->config->n; i++) {
 		struct port *port = &w->places[i].port;
 
+		port->ended = program_has_gone(port);
 		/* No more from its program; what it has sent still comes. */
-		if (port->pipe && port->out && !port->in)
+		if (port->pipe && port->out && !port->in && !port->ended)
 			bufpipe_shutdown(port->pipe);
 		worker_again(port);
 	}
