@@ -12,6 +12,7 @@ the program may make no further call, so a thread looks for it.
 """
 
 import copyreg
+import fcntl
 import functools
 import os
 import sys
@@ -95,7 +96,8 @@ class Passed:
         self._fd = fd
 
     def __reduce__(self):
-        return _Arrived, (_pass_on(lambda: os.dup(self._fd)),)
+        # Not os.dup, which gives 0, 1 or 2 if the standard streams are closed.
+        return _Arrived, (_pass_on(lambda: fcntl.fcntl(self._fd, fcntl.F_DUPFD_CLOEXEC, 3)),)
 
 
 class _Arrived:
