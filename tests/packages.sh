@@ -35,8 +35,12 @@ report() {
 export DEB_BUILD_OPTIONS="nocheck parallel=2" LC_ALL=C.UTF-8
 # The package is for the Python of the system, even if another one comes first in PATH.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
-# One copy for both builds, because somebody may edit the sources meanwhile.
-git -C "$root" ls-files -z | (cd "$root" && xargs -0 tar -c --ignore-failed-read) >"$temporary/sources.tar"
+# One copy for both builds, because somebody may edit the sources meanwhile. The checkout may belong to another user.
+git -c safe.directory="$root" -C "$root" ls-files -z >"$temporary/files" || {
+	report 1 "git ls-files"
+	exit 1
+}
+tar -C "$root" -c --ignore-failed-read --null --files-from="$temporary/files" -f "$temporary/sources.tar"
 for build in "${builds[@]}"; do
 	mkdir -p "$temporary/$build/bufpipe"
 	tar -x -f "$temporary/sources.tar" -C "$temporary/$build/bufpipe"

@@ -36,7 +36,10 @@ struct campaign {
 	const void *plan;
 	unsigned workers;
 	bool at_calls; /* before each system call, and not before each instruction; the budget does not matter */
-	/* About how many instructions to step through in all, unless BUFPIPE_KILL_ALL is set; it decides the stride. */
+	/*
+	 * About how many instructions to step through in all; it decides how far apart the points are. With
+	 * BUFPIPE_KILL_ALL each instruction is a point. With BUFPIPE_KILL_PART=N only every Nth point is tried.
+	 */
 	unsigned long budget;
 };
 
@@ -53,6 +56,9 @@ _Noreturn void trial_fail(const char *format, ...) __attribute__((format(printf,
 		if (!(condition))                \
 			trial_fail(__VA_ARGS__); \
 	} while (0)
+
+/* Forks a child that dies with its parent. */
+pid_t fork_mortal(void);
 
 /* A child that dies with its parent, stopped before it runs role(arg); it exits when that returns. */
 pid_t actor_start(void (*role)(void *), void *arg);
