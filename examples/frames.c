@@ -76,6 +76,10 @@ int main(int argc, char **argv)
 	bufpipe_t *ends[2];
 	pid_t camera;
 
+	if (frames <= 0) {
+		fprintf(stderr, "usage: frames [FRAMES]\n");
+		return 2;
+	}
 	if (bufpipe_create(ends, &options) < 0)
 		return 1;
 	camera = fork();
