@@ -189,25 +189,9 @@ void wait_learn(struct wait *wait, int64_t took)
 	atomic_store_explicit(&wait->expected, expected, memory_order_relaxed);
 }
 
-/*
- * An atomic addition completes only when the record that we have just sent has left the store
- * buffer, and delays the looks at the answer until then.  It made a bare exchange of two such
- * records 1.5 times as long.  A waiter that waits alone needs none.
- */
-static void count_wait(struct wait *wait)
-{
-	_Atomic uint64_t *waits = &wait->meter->waits;
-
-	if (wait->sole)
-		atomic_store_explicit(waits, atomic_load_explicit(waits, memory_order_relaxed) + 1,
-				      memory_order_relaxed);
-	else
-		meter_add(waits, 1);
-}
-
 slow_path bool wait_briefly(struct wait *wait, const struct look *look)
 {
-	count_wait(wait);
+	meter_add(&wait->meter->waits, 1);
 	if (!wait_budget(wait) || same_cpu(wait))
 		return false;
 	let_it_grow(wait, look);
