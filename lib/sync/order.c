@@ -125,6 +125,13 @@ static bool all_woken(const struct wait *wait, uint64_t raises, uint32_t modes)
 }
 
 /*
+ * Added to the number of a raise: a number that no raise near it has.  It replaces numbers that are
+ * out of date, because `wanted` has only 16 bits of them: without it, an old one would hold again
+ * after 65536 raises that no publisher has answered.
+ */
+#define NO_RAISE 0x8000
+
+/*
  * Counts a raise for room on a shared end, whose holders may wait for different positions.
  * `wanted` becomes the least position of all that may be asleep.  It names the raise for
  * which it holds: for any other number of raises publishers ring at every position.  So
@@ -141,14 +148,15 @@ static uint64_t want_least(struct wait *wait, uint64_t wanted, uint32_t mode)
 	uint64_t raises = atomic_fetch_add_explicit(&ours->raises, 1, memory_order_acq_rel);
 	uint64_t found = atomic_load_explicit(&ours->wanted, memory_order_relaxed);
 	bool woken = all_woken(wait, raises, modes);
+	bool known;
 
-	/* Another has raised meanwhile, or has not said yet what it wants. */
-	if (raises != before || !(woken || wanted_holds(found, raises)))
-		return raises;
-	if (!woken && wanted_distance(found, wanted) > 0)
+	/* Otherwise another has raised meanwhile, or has not said yet what it wants. */
+	known = raises == before && (woken || wanted_holds(found, raises));
+	if (known && !woken && wanted_distance(found, wanted) > 0)
 		wanted = found;
 	/* Fails if another was quicker.  Relaxed: the number of the raise tells what this is worth. */
-	atomic_compare_exchange_strong_explicit(&ours->wanted, &found, wanted_for(wanted, raises + 1),
+	atomic_compare_exchange_strong_explicit(&ours->wanted, &found,
+						wanted_for(wanted, raises + (known ? 1 : NO_RAISE)),
 						memory_order_relaxed, memory_order_relaxed);
 	return raises;
 }

@@ -444,6 +444,37 @@ Test(waiting, without_membarriers_fences)
 	child_join(&child);
 }
 
+/*
+ * Another holder was counted, and was held up before it said what it wants.  So the next
+ * room wakes all, however often this holder says meanwhile what it wants itself.
+ */
+Test(waiting, a_wish_that_nobody_knows_is_not_forgotten_when_the_number_of_raises_wraps)
+{
+	enum { ROOM = 10, WANTED = 1000 };
+	struct waiter_state *state;
+	struct rig rig;
+
+	rig_open(&rig, BUFPIPE_NO_SPIN, 100 * MSEC);
+	state = &rig.page->waiter_state;
+	rig.waiter.sends = true;
+	rig.waiter.seen = &rig.page->publisher_notify;
+	rig.publisher.many_there = true;
+	wait_raise(&rig.waiter, WANTED, WAITER_FD);
+	check_eq(wait_notify(&rig.publisher, ROOM), 0);
+	check_eq(atomic_load(&rig.page->publisher_notify.rung), 0);
+	atomic_fetch_add(&state->raises, 1);
+	for (int i = 0; i <= UINT16_MAX; i++) {
+		wait_raise(&rig.waiter, WANTED, WAITER_FD);
+		check(!wanted_holds(atomic_load(&state->wanted), atomic_load(&state->raises)));
+	}
+	check_eq(wait_notify(&rig.publisher, ROOM), 0);
+	check_eq(atomic_load(&rig.page->publisher_notify.rung), atomic_load(&state->raises) << 8 | WAITER_FD);
+	/* Now all are awake, and only what is wanted from here on counts. */
+	wait_raise(&rig.waiter, WANTED, WAITER_FD);
+	check(wanted_holds(atomic_load(&state->wanted), atomic_load(&state->raises)));
+	rig_close(&rig);
+}
+
 struct sleepers {
 	struct rig *rig;
 	_Atomic int ready;
