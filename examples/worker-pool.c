@@ -78,6 +78,13 @@ int main(int argc, char **argv)
 	 */
 	feeder = fork();
 	if (feeder == 0) {
+		/*
+		 * A send fails when nobody holds the receiving end any more. Copies that are kept here would
+		 * hide it from the others if the collector, or all workers, were killed.
+		 */
+		bufpipe_close(jobs[0]);
+		bufpipe_close(answers[0]);
+		bufpipe_close(answers[1]);
 		for (job = (struct job){ .number = 1 }; job.number <= all; job.number++) {
 			if (bufpipe_send(jobs[1], &job, sizeof(job), -1) < 0)
 				_exit(1);
