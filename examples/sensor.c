@@ -32,9 +32,12 @@ int main(int argc, char **argv)
 	struct sample sample = { .state = 1 };
 	bufpipe_listener_t *listener;
 	bufpipe_t *pipe = NULL;
+	uint64_t samples;
+	char *end;
 	int r;
 
-	if (argc != 3) {
+	samples = argc == 3 ? strtoull(argv[2], &end, 10) : 0;
+	if (!samples || *end) {
 		fprintf(stderr, "usage: sensor ADDRESS SAMPLES\n");
 		return 2;
 	}
@@ -45,7 +48,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "sensor: %s: %s\n", argv[1], strerror(-r));
 		return 1;
 	}
-	for (; r == 0 && sample.number < strtoull(argv[2], NULL, 10); sample.number++) {
+	for (; r == 0 && sample.number < samples; sample.number++) {
 		sample.value = (double)sample.number / 4;
 		r = bufpipe_send(pipe, &sample, sizeof(sample), -1);
 	}

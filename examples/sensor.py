@@ -7,26 +7,17 @@
 
 import struct
 import sys
-import time
 
 from buffered_pipe import connect
 
 SAMPLE = struct.Struct('<QdI4x')  # struct sample in sensor.c
 
 
-def meet(address):
-    """connect does not wait for somebody to listen, so try for a while."""
-    for _ in range(600):
-        try:
-            return connect(address, 'r', object_size=SAMPLE.size, timeout=60)
-        except (FileNotFoundError, ConnectionRefusedError):
-            time.sleep(0.1)
-    raise SystemExit(f'nobody listens at {address}')
-
-
 def main():
+    if len(sys.argv) != 2:
+        raise SystemExit('usage: sensor.py ADDRESS')
     count, total = 0, 0.0
-    with meet(sys.argv[1]) as samples:
+    with connect(sys.argv[1], 'r', object_size=SAMPLE.size, wait_for_listener=True, timeout=60) as samples:
         try:
             while True:
                 number, value, _state = SAMPLE.unpack(samples.recv_bytes())
@@ -35,7 +26,7 @@ def main():
                 total += value
         except EOFError:
             pass
-    print(f'{count} samples, mean {total / count}')
+    print(f'{count} samples, mean {total / count if count else 0}')
 
 
 if __name__ == '__main__':
