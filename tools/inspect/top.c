@@ -184,7 +184,7 @@ static int run(int argc, char **argv)
 	if (r == -EPIPE)
 		return STATUS_UNREAD;
 	if (r < 0) {
-		complain("%s", strerror(-r));
+		complain("%s%s", ferror(stdout) ? "standard output: " : "", strerror(-r));
 		return STATUS_FAILED;
 	}
 	return stop_signal() ? 128 + stop_signal() : 0;

@@ -33,14 +33,16 @@ bool path_is_no_socket(const char *address)
 	return is_path(address) && stat(address, &at) == 0 && !S_ISSOCK(at.st_mode);
 }
 
-static int complain_of_path(const char *address)
+static int complain_of_path(const struct command *command, const char *address)
 {
 	struct stat at;
 
 	if (stat(address, &at) < 0)
 		complain("%s: what is there is not a socket", address);
 	else
-		complain("%s: is %s; choose a path where nothing is", address, kind_of(at.st_mode));
+		complain("%s: is %s; %s", address, kind_of(at.st_mode),
+			 command == &command_send ? "choose the path of the receiver"
+						  : "choose a path where nothing is");
 	return STATUS_FAILED;
 }
 
@@ -193,7 +195,7 @@ static int complain_of_absence(const struct command *command, const char *addres
 {
 	if (command == &command_send) {
 		if (path_is_no_socket(address))
-			return complain_of_path(address);
+			return complain_of_path(command, address);
 		complain("%s: nobody listens there", address);
 		return STATUS_NOBODY;
 	}
@@ -240,7 +242,7 @@ int complain_address(const struct command *command, const char *address, int err
 	case -EADDRINUSE:
 		return complain_of_another(address);
 	case -EEXIST:
-		return complain_of_path(address);
+		return complain_of_path(command, address);
 	case -ESOCKTNOSUPPORT:
 	case -ENOTSOCK:
 		return complain_of_passed(address);
