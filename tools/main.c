@@ -68,6 +68,11 @@ static int help(int argc, char **argv)
 	return print(command->help);
 }
 
+static bool asks_for_version(const char *word)
+{
+	return strcmp(word, "--version") == 0 || strcmp(word, "-V") == 0;
+}
+
 int main(int argc, char **argv)
 {
 	const struct command *command;
@@ -81,11 +86,14 @@ int main(int argc, char **argv)
 		return help(0, NULL);
 	if (strcmp(argv[1], "help") == 0)
 		return help(argc - 2, argv + 2);
-	if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0)
+	if (asks_for_version(argv[1]))
 		return print("bufpipe " TOOL_VERSION "\n");
 	command = find_command(argv[1]);
 	if (!command)
 		return no_such_command(argv[1]);
+	/* The bridge is a program of its own, and tells its own version. */
+	if (argc == 3 && asks_for_version(argv[2]) && command != &command_bridge)
+		return print("bufpipe " TOOL_VERSION "\n");
 	/* getopt puts argv[0] before its messages. */
 	argv[1] = argv[0];
 	return command->run(argc - 1, argv + 1);

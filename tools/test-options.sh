@@ -346,6 +346,11 @@ no_sockets()
 		expect_status 1 $? $command
 		expect_said err 'file: is a regular file'
 	done
+	# The advice fits the side: only a receiver makes something new.
+	timeout 10 "$bufpipe" send /tmp 2>err </dev/null
+	expect_said err 'choose the path of the receiver'
+	timeout 10 "$bufpipe" recv /tmp 2>err </dev/null
+	expect_said err 'choose a path where nothing is'
 	timeout 10 "$bufpipe" recv ./no/such 2>err
 	expect_status 1 $?
 	expect_said err 'there is no such directory'
@@ -412,7 +417,8 @@ help()
 	local words
 
 	for words in --help -h help 'help send' 'help recv' 'help demo' 'help help' 'send --help' \
-		'recv -h' 'demo --help' --version -V; do
+		'recv -h' 'demo --help' --version -V 'send -V' 'recv --version' 'demo -V' 'list -V' 'ls --version' \
+		'show -V' 'top -V'; do
 		# shellcheck disable=SC2086
 		"$bufpipe" $words >out 2>err
 		expect_status 0 $? "$words"

@@ -31,7 +31,7 @@ const struct command command_bridge = {
 int main(int argc, char **argv)
 {
 	prepare_process();
-	if (argc == 2 && strcmp(argv[1], "--version") == 0)
+	if (argc == 2 && (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0))
 		return print("bufpipe-bridge " TOOL_VERSION "\n");
 	return run(argc, argv);
 }
