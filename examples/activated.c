@@ -54,10 +54,18 @@ int main(int argc, char **argv)
 	bufpipe_set_t *set;
 	int n;
 
+	if (idle <= 0) {
+		fprintf(stderr, "usage: activated [MILLISECONDS]\n");
+		return 2;
+	}
 	/* Listens on the descriptor that LISTEN_FDS names. Fails if nobody has passed one. */
 	n = bufpipe_listen(&listener, "systemd:", &options);
 	if (n < 0) {
-		fprintf(stderr, "activated: to be started by systemd: %s\n", strerror(-n));
+		if (n == -ENOENT)
+			fprintf(stderr,
+				"activated: systemd must start this program and pass it the socket\n");
+		else
+			fprintf(stderr, "activated: the socket from systemd: %s\n", strerror(-n));
 		return 1;
 	}
 	if (bufpipe_set_create(&set, 0) < 0 ||

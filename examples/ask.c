@@ -6,6 +6,7 @@
  *   ask ADDRESS MESSAGE...
  */
 #include <bufpipe.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -25,6 +26,10 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	r = bufpipe_connect(&pipe, argv[1], &options, 60 * SECONDS);
+	if (r == -EINVAL) {
+		fprintf(stderr, "ask: '%s' is not an address: use @name, /path or ./path\n", argv[1]);
+		return 2;
+	}
 	if (r < 0) {
 		fprintf(stderr, "ask: %s: %s\n", argv[1], strerror(-r));
 		return 1;

@@ -123,7 +123,7 @@ int main(int argc, char **argv)
 {
 	if (argc == 2)
 		return collect_all(argv[1]);
-	if (argc == 3)
+	if (argc == 3 && atol(argv[2]) > 0)
 		return produce(argv[1], atol(argv[2]));
 	fprintf(stderr, "usage: graceful ADDRESS [MESSAGES]\n");
 	return 2;

@@ -69,6 +69,12 @@ libevent-daemon)
 	stop
 	;;
 activated)
+	status=0
+	env -u LISTEN_PID "$program" 2>"$temporary/err" || status=$?
+	expect "$status $(cat "$temporary/err")" '1 activated: systemd must start this program and pass it the socket'
+	status=0
+	"$ASK" no-address hello 2>"$temporary/err" || status=$?
+	expect "$status $(cat "$temporary/err")" "2 ask: 'no-address' is not an address: use @name, /path or ./path"
 	# What systemd does: it listens, and starts the program with the socket as descriptor 3.
 	cat >"$temporary/activate.py" <<'END'
 import os, socket, sys
