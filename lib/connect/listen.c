@@ -55,9 +55,9 @@ static int open_descriptors(struct bufpipe_listener *l)
 static void close_descriptors(const struct bufpipe_listener *l)
 {
 	if (l->timer >= 0)
-		close(l->timer);
+		sys_close(l->timer);
 	if (l->epoll >= 0)
-		close(l->epoll);
+		sys_close(l->epoll);
 }
 
 static int start(struct bufpipe_listener *l, const char *address, const struct sleeper *sleeper)

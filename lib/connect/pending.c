@@ -349,7 +349,9 @@ static int ask_policy(const struct bufpipe_listener *l, int socket, const struct
 	r = l->policy(l->policy_data, &client);
 	if (client.pidfd >= 0)
 		close(client.pidfd);
-	return r < 0 ? r : 0;
+	if (r == 0 || r == -EUSERS || r == -ENOBUFS)
+		return r;
+	return -EACCES; /* so that no other number looks like an error of the handshake */
 }
 
 static int take(struct bufpipe_listener *l, struct pending *p, int socket)

@@ -444,7 +444,7 @@ ssize_t bufpipe_recv_part(bufpipe_t *p, void *buf, size_t cap, size_t *after, in
 		*after = p->partial.total - p->partial.have;
 	if (p->partial.total > p->partial.have && !p->partial.data) {
 		direction_open(&p->in, OPEN_IN_PARTS);
-		return r;
+		return r == -ETIMEDOUT ? give_up(p, effort.deadline) : r;
 	}
 	if (!p->partial.data)
 		p->partial = (struct partial){ 0 };

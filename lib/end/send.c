@@ -484,7 +484,7 @@ static int check_part(const bufpipe_t *p, size_t len, size_t after)
 static ssize_t leave_part(bufpipe_t *p, uint64_t before, int r)
 {
 	const struct outgoing *out = &p->outgoing;
-	bool gave_up = r == -EAGAIN || r == -ETIMEDOUT || r == -EINTR;
+	bool gave_up = r == -EAGAIN || r == -ETIMEDOUT || r == -EINTR || r == -ENOMEM;
 
 	if (r < 0 && !gave_up && out->sent && out->sent < out->total)
 		give_up(p, out->begin);

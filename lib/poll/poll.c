@@ -85,7 +85,9 @@ static int poll_sockets(const struct polled *c, short events, int64_t until)
 			.events = (short)(events | POLLRDHUP),
 		};
 	/* Not a cancellation point: the epoll and the memory of the call would stay. */
-	r = (int)sys_result(syscall(SYS_ppoll, c->sockets, c->n, &left, NULL, 0));
+	do
+		r = (int)sys_result(syscall(SYS_ppoll, c->sockets, c->n, &left, NULL, 0));
+	while (r == -EINTR && until == TIME_TRY); /* a look does not sleep, so no signal ends it */
 	if (r < 0)
 		return r;
 	note_hang_ups(c);

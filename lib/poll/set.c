@@ -389,7 +389,7 @@ int bufpipe_set_create(bufpipe_set_t **set, unsigned flags)
 
 int bufpipe_set_fd(const bufpipe_set_t *set)
 {
-	return set && set->pollable ? set->sleeper->fd(set) : -EINVAL;
+	return set && set->pollable && set_is_ours(set) ? set->sleeper->fd(set) : -EINVAL;
 }
 
 void bufpipe_set_destroy(bufpipe_set_t *set)

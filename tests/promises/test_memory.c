@@ -188,6 +188,36 @@ Test(memory, refused_in_a_long_message)
 	child_join(&child);
 }
 
+/* A message in parts goes on after the refusal: the same part can be sent again. */
+static void parts_without(void *arg)
+{
+	static char large[4 << 20];
+	struct bufpipe_options options = { .buffer_size = PAGE };
+	size_t left = sizeof(large);
+	bufpipe_t *ends[2];
+	ssize_t sent;
+
+	(void)arg;
+	pipe_open(ends, &options);
+	refuse_memory();
+	while ((sent = bufpipe_send_part(ends[OUT], large, left, 0, PLENTY)) > 0)
+		left -= (size_t)sent;
+	check_eq(sent, -ENOMEM);
+	check(left < sizeof(large));
+	check_eq(bufpipe_send(ends[OUT], large, 1, 0), -EBUSY);
+	check_eq(bufpipe_send_part(ends[OUT], large, left, 1, 0), -EINVAL);
+	check_eq(bufpipe_send_part(ends[OUT], large, left, 0, PLENTY), -ENOMEM);
+	check_eq(bufpipe_cancel(ends[OUT]), 0);
+	pipe_close(ends);
+}
+
+Test(memory, refused_to_a_part)
+{
+	struct child child = child_start(parts_without, NULL);
+
+	child_join(&child);
+}
+
 /* Two laps, so that memory was needed everywhere. The call is refused with each of its errors. */
 static void stream_with(void *arg)
 {

@@ -64,6 +64,8 @@ Test(policy, its_answer_reaches_the_client)
 		{ -EPERM, -EACCES },
 		{ -1000000, -EACCES },
 		{ -EAGAIN, -EACCES },
+		{ -EMSGSIZE, -EACCES },
+		{ 1, -EACCES },
 	};
 	struct desk desk = { 0 };
 	bufpipe_listener_t *listener;

@@ -451,3 +451,19 @@ BOTH(set_change, a_second_thread_does_not_wait_beside_the_first)
 	bufpipe_set_destroy(set);
 	pipe_close(ends);
 }
+
+static void ask_for_the_descriptor(void *set)
+{
+	check_eq(bufpipe_set_fd(set), -EINVAL);
+	bufpipe_set_destroy(set);
+}
+
+Test(set_change, a_child_does_not_get_the_descriptor_of_its_parents_set)
+{
+	bufpipe_set_t *set = set_open(BUFPIPE_POLLABLE);
+	struct child child = child_start(ask_for_the_descriptor, set);
+
+	child_join(&child);
+	check(bufpipe_set_fd(set) >= 0);
+	bufpipe_set_destroy(set);
+}

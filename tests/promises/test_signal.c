@@ -3,6 +3,7 @@
 #include "support.h"
 
 #include <sys/mman.h>
+#include <sys/time.h>
 
 SUITE(signals);
 
@@ -411,4 +412,36 @@ Test(signals, a_stopped_sender_keeps_a_receiver_of_a_shared_end_for_a_second)
 	hear(ends[IN], "next");
 	pipe_close(ends);
 	munmap(huge, announced);
+}
+
+/* Looks at pipes while signals come at any moment of the look. */
+static void look_under_signals(void *arg)
+{
+	const struct itimerval often = { { 0, 250 }, { 0, 250 } };
+	const struct itimerval never = { 0 };
+	struct sigaction action = { .sa_handler = on_signal };
+	int64_t end = clock_ns() + 100 * MSEC;
+	struct bufpipe_pollfd p = { .events = BUFPIPE_IN };
+	bufpipe_t *ends[2];
+	int r = 0;
+
+	(void)arg;
+	pipe_open(ends, NULL);
+	p.pipe = ends[IN];
+	check_eq(sigaction(SIGALRM, &action, NULL), 0);
+	check_eq(setitimer(ITIMER_REAL, &often, NULL), 0);
+	while (r == 0 && clock_ns() < end)
+		r = bufpipe_wait(&p, 1, 0);
+	check_eq(setitimer(ITIMER_REAL, &never, NULL), 0);
+	check_eq(r, 0);
+	pipe_close(ends);
+}
+
+Test(signals, do_not_end_a_look_at_many_pipes)
+{
+	struct child child;
+
+	share_counter();
+	child = child_start(look_under_signals, NULL);
+	child_join(&child);
 }

@@ -358,11 +358,14 @@ Test(stats, name_of_a_pipe_is_known)
 
 Test(stats, every_error_has_a_meaning)
 {
-	static const int known[] = { -EINVAL,    -EBADF,    -EAGAIN,          -ETIMEDOUT,    -EINTR,
-				     -EPIPE,     -EMSGSIZE, -EBUSY,           -EPROTO,       -ENOMEM,
-				     -EMFILE,    -ENFILE,   -EBADMSG,         -ENOSPC,       -EUSERS,
-				     -ESHUTDOWN, -ENOTSOCK, -ESOCKTNOSUPPORT, -ENAMETOOLONG, -ENOBUFS,
-				     -E2BIG };
+	static const int known[] = {
+		-EINVAL,          -EBADF,           -EAGAIN,    -ETIMEDOUT,    -EINTR,  -EPIPE,
+		-EMSGSIZE,        -EBUSY,           -EPROTO,    -ENOMEM,       -EMFILE, -ENFILE,
+		-EBADMSG,         -ECANCELED,       -EPERM,     -EFBIG,        -ENOSYS, -EOPNOTSUPP,
+		-EPROTONOSUPPORT, -ENAMETOOLONG,    -EACCES,    -EADDRINUSE,   -EEXIST, -ENOENT,
+		-ENOTSOCK,        -ESOCKTNOSUPPORT, -ESHUTDOWN, -ECONNREFUSED, -EUSERS, -ENOBUFS,
+		-ECONNRESET,      -EPROTOTYPE,      -E2BIG,     -ENOSPC
+	};
 
 	check(!strcmp(bufpipe_strerror(0), "success"));
 	check(!strcmp(bufpipe_strerror(17), "success"));
