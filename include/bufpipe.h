@@ -27,7 +27,8 @@
  *              meaning after a call.
  *   Timeouts   nanoseconds on CLOCK_MONOTONIC.  0 tries once and gives up with
  *              -EAGAIN, > 0 gives up with -ETIMEDOUT, -1 waits for ever.  Any
- *              other negative value is -EINVAL.
+ *              other negative value is -EINVAL.  The calls that wait for several
+ *              pipes return 0 when the time is up.
  *   Threads    an end may be used by one thread at a time for sending and by
  *              one (the same or another) for receiving, unless it was created
  *              with BUFPIPE_SHARED.  Different ends are independent.  It is a bug
@@ -51,8 +52,9 @@
  *              no call makes or receives a descriptor 0, 1 or 2, even if these
  *              are closed: what a program prints never gets into a pipe.
  *   Signals    a blocking call continues after a signal handler ran, unless the
- *              end has BUFPIPE_INTERRUPTIBLE.  No call is async-signal-safe, except
- *              bufpipe_strerror.
+ *              end has BUFPIPE_INTERRUPTIBLE.  bufpipe_set_wait, bufpipe_send_end and
+ *              bufpipe_recv_end end with -EINTR without it too.  No call is
+ *              async-signal-safe, except bufpipe_strerror.
  *   Death      when the last process that holds an end is gone, by
  *              bufpipe_close, exit or SIGKILL, the other end receives what had
  *              been sent and then -EPIPE.  A blocked call notices bufpipe_close at
@@ -67,15 +69,16 @@
  *
  *   -EINVAL     an argument is invalid: NULL, out of range, contradictory
  *   -EBADF      the end does not have this direction: send on a receiving end,
- *               or receive on a sending one
+ *               or receive on a sending one.  Of a call that takes the number of a
+ *               descriptor: there is no such descriptor
  *   -EAGAIN     timeout 0: the call would have to wait
  *   -ETIMEDOUT  the time is up
- *   -EINTR      a signal handler ran (BUFPIPE_INTERRUPTIBLE only)
+ *   -EINTR      a signal handler ran; see Signals
  *   -EPIPE      the stream has ended.  Receiving: it is closed and everything was
  *               received.  Sending: nobody will receive, or this end was shut down
  *   -EMSGSIZE   the message does not fit: see each call
- *   -EBUSY      something must be finished first: an open reservation or peek, or
- *               another thread's wait in the same set
+ *   -EBUSY      something must be finished first: an open reservation or peek, a
+ *               message in parts, or another thread's wait in the same set
  *   -ECANCELED  the sender gave up the message that was being received in parts
  *   -EPROTO     the other end broke the protocol of the shared memory
  *   -ENOMEM, -EMFILE, -ENFILE, -EPERM, ...  the error of the kernel
@@ -240,7 +243,8 @@ int bufpipe_create(bufpipe_t *ends[2], const struct bufpipe_options *options);
  * Needs no room and does not wait for the other side.  On a shared end that sends, it
  * waits for a holder that has a reservation open.  A second call does nothing.
  *
- * Errors: -EINVAL; -EBUSY with an open reservation of this thread.
+ * Errors: -EINVAL; -EBUSY: this thread has a reservation or a message in parts open.
+ *   On an exclusive end this is so if any thread has one open.
  */
 int bufpipe_shutdown(bufpipe_t *pipe);
 
@@ -248,7 +252,8 @@ int bufpipe_shutdown(bufpipe_t *pipe);
  * The same with a timeout.
  *
  * Errors: those of bufpipe_shutdown; -EAGAIN, -ETIMEDOUT: another holder has a
- *   reservation open.
+ *   reservation open, or is still inside a sending call.  In that case a send that was
+ *   blocked may have got -EPIPE already.  Call again.
  */
 int bufpipe_shutdown_within(bufpipe_t *pipe, int64_t timeout_ns);
 
@@ -302,7 +307,8 @@ int bufpipe_sendv(bufpipe_t *pipe, const struct iovec *pieces, int n, int64_t ti
  * Errors: those of bufpipe_send, if nothing was sent.  -EINVAL also: len is 0, or
  *   len + after is not what is left.  -EMSGSIZE: len + after is at most buffer_size, or
  *   the pipe is static (use bufpipe_send); or it is more than 2^40.  After -EPIPE and
- *   -EPROTO the message has ended; after other errors it can continue.
+ *   -EPROTO, which come even if a part of the len bytes was sent, the message has
+ *   ended; after other errors it can continue.
  */
 ssize_t bufpipe_send_part(bufpipe_t *pipe, const void *buf, size_t len, size_t after, int64_t timeout_ns);
 
@@ -531,7 +537,8 @@ int bufpipe_get_stats(const bufpipe_t *pipe, struct bufpipe_stats *stats);
  * bufpipe_shutdown.  On a shared end, other holders cannot send meanwhile.
  *
  * Errors: -EINVAL, -EBADF (it does not send), -EBUSY (a reservation is open),
- *   -EAGAIN, -ETIMEDOUT, -EINTR; -EPIPE: nobody will receive the rest; -EPROTO.
+ *   -EAGAIN, -ETIMEDOUT, also while another holder of a shared end is sending;
+ *   -EINTR; -EPIPE: nobody will receive the rest; -EPROTO.
  */
 int bufpipe_drain(bufpipe_t *pipe, int64_t timeout_ns);
 
@@ -557,8 +564,9 @@ const char *bufpipe_strerror(int error);
  *     message is kept; -EOPNOTSUPP: the end has BUFPIPE_NO_HANDOVER, or /proc was
  *     missing when it was made;
  *   recv_end: -ENOMEM, -EMFILE; -EBADMSG: what arrived is not an end (descriptors in
- *     it were closed); -EPROTONOSUPPORT: it has another layout version.  After any
- *     error except one of recvmsg, what arrived is lost.
+ *     it were closed); -EPROTONOSUPPORT: it has another layout version; -EPERM: the
+ *     end has BUFPIPE_LOCKED, which is not permitted here.  After any error except one
+ *     of recvmsg, what arrived is lost.
  */
 int bufpipe_send_end(int socket, bufpipe_t *pipe);
 int bufpipe_recv_end(int socket, bufpipe_t **pipe);
@@ -618,14 +626,14 @@ int bufpipe_recv_end(int socket, bufpipe_t **pipe);
  * be used.  bufpipe_set_wait is a cancellation point too; no other call is one.
  *
  * Errors: -EINVAL, also an address of no known form; -ENOMEM, -EMFILE, -ENFILE, -EFBIG,
- *     ... errors of the kernel
+ *     -ENOSPC (fs.epoll.max_user_watches), ... errors of the kernel
  *   listen, connect: -ENAMETOOLONG: no Unix socket has so long an address; -EACCES: this
  *     user may not do so at that path
  *   listen: -EADDRINUSE: another process listens there, or is about to, or died and
  *     left the listener to a child that still has it; -EEXIST: the file at that path
  *     is not a socket; -EINTR; -ENOENT: no such directory, or nothing was passed under
- *     that name; -ENOTSOCK: descriptor N is not a socket; -ESOCKTNOSUPPORT: it is not
- *     a listening socket of that kind
+ *     that name; -ENOTSOCK, -EBADF: descriptor N is not a socket, or does not exist;
+ *     -ESOCKTNOSUPPORT: it is not a listening socket of that kind
  *   accept: -EAGAIN, -ETIMEDOUT, -EINTR; -ESHUTDOWN: the process that made the
  *     listener has closed it
  *   connect: -ENOENT: no such path; -ECONNREFUSED: nobody listens; -EAGAIN,
@@ -634,6 +642,7 @@ int bufpipe_recv_end(int socket, bufpipe_t **pipe);
  *     too many of its offers unread; -ENOBUFS: the listener has no memory or descriptors
  *     for another pipe; -ECONNRESET: it hung up; -EBADMSG: it speaks another protocol;
  *     -EPROTONOSUPPORT: it has another layout version;
+ *     -EPERM: BUFPIPE_LOCKED is not permitted;
  *     -EPROTOTYPE: the two sides want different kinds or directions of a pipe;
  *     -EMSGSIZE: a wish is larger than the listener's size_limit; -E2BIG: the
  *     listener's pipe is larger than this side's size_limit
@@ -661,7 +670,7 @@ struct bufpipe_client {
 };
 
 /*
- * A policy returns 0 to let the client in, or a negative number to refuse it.  Then
+ * A policy returns 0 to let the client in, or another number to refuse it.  Then
  * the bufpipe_connect of the client returns -EUSERS or -ENOBUFS if the policy returned
  * that, and -EACCES otherwise.
  */
@@ -680,7 +689,7 @@ int bufpipe_listener_set_policy(bufpipe_listener_t *listener, bufpipe_policy_t *
  * A descriptor that is readable when bufpipe_accept has something to do.  It belongs
  * to the listener: do not close it.
  *
- * Errors: -EINVAL; in a child of fork, which gets its own: -EMFILE, -ENFILE, -ENOMEM.
+ * Errors: -EINVAL; in a child of fork, which gets its own: -EMFILE, -ENFILE, -ENOMEM, -ENOSPC.
  */
 int bufpipe_listener_fd(bufpipe_listener_t *listener);
 
@@ -743,7 +752,8 @@ int bufpipe_wait(struct bufpipe_pollfd *pipes, unsigned n, int64_t timeout_ns);
  * return the same descriptor.  From the first call on the end has two more
  * descriptors, a shared end three.
  *
- * Each process that holds a shared end calls this itself.  A child that calls it after
+ * Each process that holds a shared end calls this itself, the first time while none of
+ * its other threads uses the end.  A child that calls it after
  * fork gets a descriptor of its own.  A message makes the descriptors of all holders
  * readable, and holders that come too late find -EAGAIN.  While another holder is
  * receiving the next message, the descriptor becomes readable every 20 ms, because
@@ -793,11 +803,11 @@ int bufpipe_room_fd(bufpipe_t *pipe);
  * end then takes one descriptor and three mappings; bufpipe(7) names the limits.
  *
  * Errors: -EINVAL, also in a child of fork
- *   create: -ENOMEM, -EMFILE, -ENFILE
+ *   create: -ENOMEM, -EMFILE, -ENFILE, -ENOSPC: fs.epoll.max_user_watches
  *   add, modify: -EBADF: the end does not have this direction
- *   add, add_fd: -EEXIST: it is there already; -ENOMEM; -ENOSPC: fs.epoll.max_user_watches
+ *   add, add_fd: -EEXIST: it is there already, or the end is in another set; -ENOMEM; -ENOSPC: fs.epoll.max_user_watches
  *   add_fd: -EBADF: no such descriptor; -EPERM: a regular file or a directory is
- *     always ready
+ *     always ready; in a set without io_uring also any other file that cannot be polled
  *   modify, remove, remove_fd: -ENOENT: it is not there
  *   wait: -EBUSY: another thread waits in it; -ENOMEM, -EMFILE, -ENFILE, -ENOSPC:
  *     io_uring was refused, and so was what epoll needs to replace it; -EINTR: a signal
