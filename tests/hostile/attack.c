@@ -176,8 +176,17 @@ void rogue_wave_flags(const struct duel *d, uint64_t random)
 	static const uint32_t all[] = { 0,           WAITER_FUTEX,  WAITER_DOORBELL, WAITER_FD,
 					WAITER_MANY, WAITER_ASLEEP, WAITER_LEAVE,    UINT32_MAX };
 	struct waiter_state *w = rogue_waiter(d, random);
+	struct control *theirs = d->victim->ours.control;
+	struct notify *seen =
+		random % 2 ? &d->rogue->ours.control->recv_notify : &d->rogue->ours.control->tail.notify;
+	uint64_t raises = atomic_fetch_add(&w->raises, random / 16 % 3) + random / 16 % 3;
+	uint64_t raised = atomic_load(random % 2 ? &theirs->send_waiter.raises : &theirs->recv_waiter.raises);
 
-	atomic_fetch_add(&w->raises, random / 16 % 3);
-	atomic_store(&w->wanted, random % 3 ? 0 : UINT64_MAX);
+	/* Positions for this raise, which never come or came long ago, and positions for other raises. */
+	atomic_store(&w->wanted, random / 64 % 2 ? wanted_for(random >> 8, raises)
+				 : random % 3    ? 0
+						 : UINT64_MAX);
+	/* Claims to have answered what the victim is raising. */
+	atomic_store(&seen->rung, (raised + random / 128 % 2) << 8 | WAITER_ASLEEP);
 	atomic_store(&w->flags, all[random / 2 % 8]);
 }
