@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The worker as its lanes see it: the pipe that they share, and what they may ask for.  Defined in worker.c. */
+/* The worker as its lanes see it: the pipe that they share, and what they may ask. Defined in worker.c, report.c. */
 #ifndef BRIDGE_PORT_H
 #define BRIDGE_PORT_H
 

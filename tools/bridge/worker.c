@@ -2,12 +2,12 @@
 #include "worker.h"
 #include "lane.h"
 #include "port.h"
+#include "report.h"
 
 #include <errno.h>
 #include <malloc.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,22 +61,6 @@ struct worker {
 	bool again;
 	uint64_t reported; /* the sum of all counts at the last report */
 };
-
-void grumble(struct grumble *g, const struct line_config *line, const char *format, ...)
-{
-	char text[sizeof(g->last)];
-	int64_t now = now_ns();
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(text, sizeof(text), format, args);
-	va_end(args);
-	if (strcmp(text, g->last) == 0 && now - g->said_ns < MINUTE_NS)
-		return;
-	memcpy(g->last, text, sizeof(text));
-	g->said_ns = now;
-	complain("%s: %s", line->text, text);
-}
 
 bool worker_drains(const struct worker *worker)
 {
@@ -380,19 +364,6 @@ static bool set_up(struct worker *w, const struct inherited *inherited)
 	return true;
 }
 
-static void report_lane(const struct line_config *line, const char *way, const struct state_counts *c)
-{
-	complain("%s: %s: %lu messages, %lu bytes, %lu lost, %lu repeated, %lu in doubt, %lu corrupt, %lu "
-		 "retries",
-		 line->text, way, c->messages, c->bytes, c->lost, c->duplicates, c->doubts, c->corrupt,
-		 c->retries);
-}
-
-static uint64_t sum_of(const struct state_counts *c)
-{
-	return c->messages + c->lost + c->duplicates + c->doubts + c->corrupt + c->retries + c->ends;
-}
-
 /* A line for each lane, if anything happened. */
 static void report(struct worker *w, int64_t now, bool last)
 {
@@ -402,8 +373,8 @@ static void report(struct worker *w, int64_t now, bool last)
 	for (unsigned i = 0; i < w->config->n; i++) {
 		const struct port *port = &w->places[i].port;
 
-		sum += port->out ? sum_of(out_counts(port->out)) : 0;
-		sum += port->in ? sum_of(in_counts(port->in)) : 0;
+		sum += port->out ? report_sum(out_counts(port->out)) : 0;
+		sum += port->in ? report_sum(in_counts(port->in)) : 0;
 	}
 	if (sum == w->reported && !last)
 		return;
