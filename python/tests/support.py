@@ -16,9 +16,17 @@ LONG = 20  # seconds that nothing here takes
 BLINK = 3  # for what takes a fifth of a second at most, on a machine that is busy
 
 
+def end_after(seconds):
+    """Ends this process with a traceback then."""
+    # A thread waits for that.  A sanitizer that is preloaded has locks of its own, which a fork copies as they are:
+    # a child that is forked while this thread starts could wait for one for ever.  There the runner's limit ends the test.
+    if "LD_PRELOAD" not in os.environ:
+        faulthandler.dump_traceback_later(seconds, exit=True)
+
+
 class TestCase(unittest.TestCase):
     def setUp(self):
-        faulthandler.dump_traceback_later(4 * LONG, exit=True)
+        end_after(4 * LONG)
         self.addCleanup(faulthandler.cancel_dump_traceback_later)
 
 

@@ -4,7 +4,6 @@
 BUFFERED_PIPE_SOAK=SECONDS makes each storm last that long; without it they are short.
 """
 
-import faulthandler
 import itertools
 import mmap
 import os
@@ -17,7 +16,7 @@ import time
 import unittest
 
 from buffered_pipe import JoinableQueue, Queue, SimpleQueue
-from support import LONG, TestCase, descriptors, fork
+from support import LONG, TestCase, descriptors, end_after, fork
 
 SOAK = float(os.environ.get("BUFFERED_PIPE_SOAK", 0))
 SECONDS = SOAK or 1.5
@@ -62,7 +61,7 @@ class Storm(TestCase):
     def setUp(self):
         super().setUp()
         if SOAK:
-            faulthandler.dump_traceback_later(SOAK + 4 * LONG, exit=True)
+            end_after(SOAK + 4 * LONG)
         self.random = random.Random(os.getpid())
 
     def for_a_while(self):
