@@ -307,9 +307,10 @@ struct results {
 	bool priority_refused; /* conditions with a real-time priority were left out */
 	struct cell *cells;
 	int cell_count;
-	int failures;         /* measurements that failed, and have been reported */
-	bool complete;        /* everything was tried, and nothing failed */
-	uint64_t syscalls_id; /* 0: they cannot be counted here */
+	int failures;               /* measurements that failed, and have been reported */
+	int failed[MAX_TRANSPORTS]; /* the same, of each transport */
+	bool complete;              /* everything was tried, and nothing failed */
+	uint64_t syscalls_id;       /* 0: they cannot be counted here */
 	uint64_t elapsed_ns;
 	double others;     /* part of the CPUs' time that went to other programs */
 	double stolen;     /* and to the host's other guests */

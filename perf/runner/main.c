@@ -57,8 +57,7 @@ static int run(struct results *results)
 	report_tables(results);
 	save_err = results->options->json ? save_json(results, results->options->json) : 0;
 	if (results->failures)
-		fprintf(stderr, "bufpipe-bench: %d measurements failed%s\n", results->failures,
-			err ? "; given up" : "");
+		fprintf(stderr, "bufpipe-bench: %d measurements failed\n", results->failures);
 	if (!err && results->failures)
 		err = -EIO;
 	return err ? err : save_err;

@@ -13,8 +13,8 @@
 #include <unistd.h>
 
 #define MS UINT64_C(1000000)
-/* A measurement that fails leaves its place empty. After this many, the cause is probably common to all: give up. */
-#define MAX_FAILURES 10
+/* A measurement that fails leaves its place empty. After this many of its own, a transport is left out, so that it costs its own places alone. */
+#define FAILURES_MOST 2
 
 static bool is_fit(const struct options *options, const struct transport *transport, const struct cell *cell)
 {
@@ -93,6 +93,8 @@ static int run_one(struct results *results, struct cell *cell, struct job *job, 
 	struct sample counted, *sample = counts ? &counted : &cell->samples[round][which];
 	int err;
 
+	if (results->failed[which] == FAILURES_MOST)
+		return 0;
 	job->transport = results->options->transports[which];
 	job->syscalls_id = counts ? results->syscalls_id : 0;
 	job->duration_ns = duration(results->options, cell) / (counts ? 4 : 1);
@@ -104,7 +106,10 @@ static int run_one(struct results *results, struct cell *cell, struct job *job, 
 		cell->syscalls[which] = counted.syscalls;
 	if (!err || err == -EOPNOTSUPP)
 		return 0;
-	return ++results->failures < MAX_FAILURES ? 0 : err;
+	results->failures++;
+	if (++results->failed[which] == FAILURES_MOST)
+		fprintf(stderr, "bufpipe-bench: %s is left out from here on\n", job->transport->name);
+	return 0;
 }
 
 static int run_cell(struct results *results, struct cell *cell, int round)

@@ -5,9 +5,11 @@
 Nothing here depends on how fast anything is.  BUFPIPE_BENCH names the program.
 """
 
+import collections
 import glob
 import json
 import os
+import resource
 import signal
 import subprocess
 import tempfile
@@ -77,6 +79,24 @@ class Transports(unittest.TestCase):
 
 
 class Results(unittest.TestCase):
+    def test_a_transport_that_fails_costs_its_own_cells_alone(self):
+        def forbid():  # the ring of a bufpipe, but not what the others need
+            resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
+
+        command = [BENCH, *QUICK, "--json", "-", "--only", "bufpipe,socketpair", "--tests", "trip,stream", "--sizes", "8,64"]
+        bench = subprocess.run(
+            command, capture_output=True, text=True, timeout=LIMIT, check=False, preexec_fn=forbid
+        )
+        self.assertEqual(bench.returncode, 1, bench.stderr)
+        self.assertIn("bufpipe is left out", bench.stderr)
+        self.assertIn("2 measurements failed", bench.stderr)
+        result = json.loads(bench.stdout[bench.stdout.index("\n{") :])  # behind the tables
+        self.assertFalse(result["complete"])
+        cells = collections.Counter(sample["transport"] for sample in result["samples"])
+        self.assertEqual(cells["bufpipe"], 0)
+        self.assertGreater(cells["socketpair"], 3)
+        self.assertEqual(cells["socketpair"], cells["pipe"])
+
     def test_keys(self):
         result, _ = run("--tests", "trip,asleep,rate,many", "--rates", "1000,5000", "--sizes", "64", "--only", "bufpipe", "--placement", "one")
         self.assertEqual(1, result["format"])
