@@ -249,11 +249,11 @@ int bufpipe_create(bufpipe_t *ends[2], const struct bufpipe_options *options);
 int bufpipe_shutdown(bufpipe_t *pipe);
 
 /*
- * The same with a timeout.
+ * The same with a timeout.  If it gives up, a send that was blocked may have got -EPIPE
+ * already, so call it again.
  *
  * Errors: those of bufpipe_shutdown; -EAGAIN, -ETIMEDOUT: another holder has a
- *   reservation open, or is still inside a sending call.  In that case a send that was
- *   blocked may have got -EPIPE already.  Call again.
+ *   reservation open, or is still inside a sending call.
  */
 int bufpipe_shutdown_within(bufpipe_t *pipe, int64_t timeout_ns);
 
