@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A daemon around libevent: a whole set of pipes is one descriptor in somebody else's
- * loop. It answers each message with its number, tells once a second how many there
- * were, and ends at SIGTERM.
+ * A daemon around libevent: one descriptor in libevent's loop stands for a whole set of
+ * pipes. The daemon answers each message with its number, prints once a second how many messages
+ * it has served so far, and ends at SIGTERM.
  *
  *   libevent-daemon ADDRESS                    ask ADDRESS "hello"
  *
- * With another loop the same three lines change: those that add a descriptor, a signal
- * and a timer.
+ * For another event loop, change the lines that add a descriptor, a signal and a timer.
  */
 #include <bufpipe.h>
 #include <errno.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Across languages, the side in C: sends samples of a fixed layout to whoever connects;
- * sensor.py reads them.
+ * Shows a pipe between two languages. This is the side in C: it sends samples of a fixed
+ * layout to the program that connects. sensor.py reads them.
  *
  *   sensor ADDRESS SAMPLES
  *

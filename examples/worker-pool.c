@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A pool of worker processes on a shared end: whoever is free takes the next job.
+ * A pool of worker processes on a shared end: a worker that is free takes the next job.
  *
  *   worker-pool [WORKERS [JOBS]]
  *
- * Each job is a number, its answer says how many divisors that has. A worker that is
- * killed delays nobody; it takes at most the job with it that it had received.
+ * Each job is a number, and its answer says how many divisors the number has. A worker
+ * that is killed does not delay the others. At most the job that it had received is lost.
  */
 #include <bufpipe.h>
 #include <stdio.h>

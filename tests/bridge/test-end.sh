@@ -79,7 +79,7 @@ lost_alone()
 	lose_it
 	finish "$to"
 	expect_status 0 $? 'the receiver'
-	# Whoever comes next gets the next stream, whole.
+	# The next receiver gets the whole of the next stream.
 	program to recv "$name-b"
 	program from send "$name-a" 1000 100
 	finish "$from"

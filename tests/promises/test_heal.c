@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* A turn whose thread no longer exists, which the kernel did not notice: others get it, and nobody gets that of a thread that lives. */
+/*
+ * The kernel may fail to release the turn of a thread that has ended. Another thread then
+ * takes that turn. The turn of a thread that is alive is never taken.
+ */
 #include "kill/waiter.h"
 #include "support.h"
 
