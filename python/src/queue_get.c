@@ -185,7 +185,7 @@ static void keep(struct queue *self, PyObject *objects, PyObject *message)
 	for (Py_ssize_t i = 0; entries && objects && r == 0 && i < PyList_GET_SIZE(objects); i++)
 		r = append(entries, PyTuple_Pack(1, PyList_GET_ITEM(objects, i)));
 	if (entries && message && r == 0)
-		r = PyList_Append(entries, message);
+		(void)PyList_Append(entries, message);
 	if (entries && queue_kept(self))
 		(void)PyList_SetSlice(self->kept, 0, 0, entries);
 	else if (entries && PyList_GET_SIZE(entries))
