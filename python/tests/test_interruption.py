@@ -13,6 +13,22 @@ from buffered_pipe import Generic_Pipe, Static_Pipe
 from support import BLINK, LONG, TestCase, fork, stopped_in_the_middle, thread, wait_asleep, wait_until
 
 
+class Interrupted(Exception):
+    """What a handler of a signal raises."""
+
+
+class Loading:
+    """Loaded by code in Python; in that of every third a signal arrives."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        if self.number % 3 == 0:
+            signal.raise_signal(signal.SIGUSR1)
+
+
 class Interruption(TestCase):
     def interrupt(self, call):
         """Calls it in this, the main thread, and has it interrupted when it is asleep."""
@@ -184,6 +200,25 @@ class Interruption(TestCase):
                 self.assertEqual(receiver.recv(), "from the handler")
         finally:
             signal.signal(signal.SIGUSR1, before)
+
+    def test_an_interrupted_load_loses_its_own_message_alone(self):
+        def handler(*_):
+            raise Interrupted
+
+        self.addCleanup(signal.signal, signal.SIGUSR1, signal.signal(signal.SIGUSR1, handler))
+        receiver, sender = Generic_Pipe(65536)
+        for number in range(100):
+            sender.send(Loading(number))
+        found = []
+        lost = 0
+        for _ in range(100):
+            try:
+                found.append(receiver.recv(timeout=LONG).number)
+            except Interrupted:
+                lost += 1
+        self.assertFalse(receiver.poll(0))
+        self.assertEqual(found, [number for number in range(100) if number % 3])
+        self.assertEqual(lost, 34)
 
     def test_a_timeout_error_of_a_handler_is_not_ours(self):
         receiver, sender = Generic_Pipe(2048)
