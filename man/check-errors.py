@@ -53,8 +53,8 @@ def read_paragraph(text: str, calls: list[str], known: dict[str, set[str]]) -> d
     return errors
 
 
-def read_header(text: str) -> dict[str, set[str]]:
-    known: dict[str, set[str]] = {}
+def read_header(text: str, known: dict[str, set[str]]) -> None:
+    """Adds the calls of a header to those of the headers before it, whose errors it may mean by "those of"."""
     comments = [(m.end(), paragraph_of_errors(m[0])) for m in re.finditer(r"/\*.*?\*/", text, re.DOTALL)]
     groups: dict[int, list[str]] = {}
     for call in CALL.finditer(text):
@@ -67,7 +67,6 @@ def read_header(text: str) -> dict[str, set[str]]:
     general = re.search(r"^ \* Errors that any call may return.*?\*/", text, re.MULTILINE | re.DOTALL)
     if general:
         known[ANY] = set(ERROR.findall(general[0]))
-    return known
 
 
 def read_page(text: str) -> dict[str, set[str]]:
@@ -94,7 +93,7 @@ def main() -> int:
     in_headers: dict[str, set[str]] = {}
     on_pages: dict[str, set[str]] = {}
     for header in sys.argv[3:]:
-        in_headers |= read_header(pathlib.Path(header).read_text())
+        read_header(pathlib.Path(header).read_text(), in_headers)
     for page in [*pages.glob("*.3.scd"), pages / "bufpipe.7.scd"]:
         on_pages |= read_page(page.read_text())
     complaints = []
