@@ -13,10 +13,11 @@
 /* Up to this many hot entries stay hot, however rarely they are ready: looking costs less than a wake-up. */
 #define HOT_MOST 64
 /*
- * If there are more, an entry that was not ready in this many looks is put to sleep:
- * by then the looks have cost as much as a wake-up.
+ * If there are more, an entry that was not ready in this many looks is put to sleep: by
+ * then the looks have cost as much as a wake-up without io_uring.  With fewer, entries
+ * that are busy, but less so than the receiver, are put to sleep and woken all the time.
  */
-#define MISSES_MOST 64
+#define MISSES_MOST 256
 /* How many entries are put to sleep at a time: one membarrier and one submission serve all of them. */
 #define COOL_LEAST 32
 #define COOL_MOST  256
