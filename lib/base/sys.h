@@ -11,6 +11,7 @@
 #include <linux/membarrier.h>
 #include <poll.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -72,6 +73,12 @@ static inline int64_t time_deadline(int64_t timeout_ns)
 	if (timeout_ns < 0 || __builtin_add_overflow(time_now(), timeout_ns, &deadline))
 		return TIME_FOREVER;
 	return deadline;
+}
+
+/* Whether the deadline has passed; false for a try. */
+static inline bool time_is_past(int64_t deadline)
+{
+	return deadline != TIME_FOREVER && deadline != TIME_TRY && time_now() >= deadline;
 }
 
 static inline int64_t time_sooner(int64_t a, int64_t b)

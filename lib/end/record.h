@@ -59,7 +59,7 @@ int record_wait(bufpipe_t *pipe, const struct partial *rest, int64_t deadline);
 /* The last long message that the sender gave up; see layout.h. */
 static inline uint64_t record_given_up(const bufpipe_t *p)
 {
-	/* Acquire pairs with the release in give_up: all fragments that were sent are visible. */
+	/* Acquire pairs with the release in fragments_give_up: all fragments that were sent are visible. */
 	return atomic_load_explicit(&p->in.wait.theirs->given_up, memory_order_acquire);
 }
 

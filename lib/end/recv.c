@@ -1,142 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Receiving: copy, batch, in place. */
+#include "end/incoming.h"
 #include "end/reassembly.h"
 #include "ring/prefetch.h"
-
-/* After a whole lap without a message since begin, looks whether the sender lives: 0 or -EPIPE. */
-static int glance_after_lap(bufpipe_t *p, uint64_t begin)
-{
-	if (receiver_head(&p->receiver) - begin <= p->receiver.limit)
-		return 0;
-	return wait_glance(&p->in.wait) < 0 ? -EPIPE : 0;
-}
-
-/*
- * Whether the long message at begin will never be complete, because it was given up
- * or because something else follows.  missing is the number of bytes that should
- * follow from the position at on.  A hostile sender can rewrite its ring and make us
- * walk along it again and again.  So each record counts as effort, and when there
- * was too much of it, the answer is no.
- */
-static bool is_lost(const bufpipe_t *p, uint64_t begin, uint64_t at, uint64_t missing, struct effort *effort)
-{
-	const struct receiver *r = &p->receiver;
-	uint64_t end = receiver_head(r) + r->limit;
-	/* Load this before the headers, so that we see every fragment that was sent before the give-up. */
-	bool given_up = record_given_up(p) == (begin | GIVEN_UP);
-
-	while (at < end) {
-		/* Acquire pairs with the release in ring_commit. */
-		uint64_t header = atomic_load_explicit(receiver_header(r, at), memory_order_acquire);
-		uint64_t len = header & RECORD_LENGTH;
-
-		if (!header)
-			return given_up;
-		if (header != (RECORD_MORE | len) || !len || !ring_valid(r, header))
-			return true;
-		if (len >= missing || effort_spend(effort, 1) < 0)
-			return false;
-		missing -= len;
-		at += record_size(len);
-	}
-	return false;
-}
-
-/* Whether the rest of the kept message, which should be at head, will never come. */
-static bool kept_is_lost(const bufpipe_t *p, struct effort *effort)
-{
-	const struct partial *kept = &p->partial;
-
-	return is_lost(p, kept->begin, receiver_head(&p->receiver), kept->total - kept->have, effort);
-}
-
-/*
- * Whether a record belongs to a message that will never be complete: its sender gave
- * it up or died, or we did not keep its beginning.
- */
-static bool is_stray(const bufpipe_t *p, const struct record *record, struct effort *effort)
-{
-	uint64_t head = receiver_head(&p->receiver);
-	uint64_t total;
-
-	if (record->flags == RECORD_MORE)
-		return !(p->in.state & DIRECTION_PARTIAL) || kept_is_lost(p, effort);
-	if (record->flags != RECORD_FIRST || reassembly_total(&p->in, record, &total) < 0)
-		return false;
-	return is_lost(p, head, head + record_size(record->len), total - (record->len - sizeof(total)),
-		       effort);
-}
-
-static int skip_strays(bufpipe_t *p, struct record *record, struct effort *effort)
-{
-	uint64_t begin = receiver_head(&p->receiver);
-	int r = record_look(p, record);
-
-	while (r == 0 && is_stray(p, record, effort)) {
-		reassembly_drop(p);
-		record_consume(p, record->len);
-		if (record->flags == RECORD_MORE)
-			meter_add(&p->in.wait.meter->fragments, 1);
-		r = effort_spend(effort, 1);
-		if (r == 0)
-			r = glance_after_lap(p, begin);
-		if (r == 0)
-			r = record_look(p, record);
-	}
-	if (r == -EAGAIN && p->in.state & DIRECTION_PARTIAL && kept_is_lost(p, effort))
-		reassembly_drop(p);
-	return r;
-}
-
-/* The time is up, although there is more to look at. */
-static int give_up(bufpipe_t *p, int64_t deadline)
-{
-	if (deadline != TIME_TRY)
-		return -ETIMEDOUT;
-	/* Arm, so that the owner of bufpipe_fd comes again. */
-	if (p->arm[ARM_IN])
-		p->arm[ARM_IN](p, false);
-	return -EAGAIN;
-}
-
-/*
- * Waits for a record, and has the turn when it returns 0.  It does not have the turn
- * while it sleeps, so that other receivers may take what comes.
- */
-static int await_record(bufpipe_t *p, struct record *record, struct effort *effort)
-{
-	int64_t deadline = effort->deadline;
-	int r;
-
-	for (;;) {
-		r = direction_enter(&p->in, deadline);
-		if (r == -EAGAIN)
-			r = record_try_busy(p);
-		if (r < 0)
-			return r;
-		/*
-		 * A co-owner moved the head, or a thread died: the rest of the message that we
-		 * kept is gone.
-		 */
-		if (p->partial.total &&
-		    (p->in.state & DIRECTION_SHARED || p->partial.at != receiver_head(&p->receiver)))
-			reassembly_drop(p);
-		r = skip_strays(p, record, effort);
-		if (r == 0) {
-			if (record->flags != RECORD_MORE)
-				reassembly_drop(p); /* the sender gave up the message that we kept */
-			return 0;
-		}
-		direction_leave(&p->in);
-		if (r == -EAGAIN)
-			r = deadline == TIME_TRY ? record_try_again(p) : record_wait(p, NULL, deadline);
-		/* Each look may find nothing although we were woken, so it counts as effort. */
-		if (r == 0)
-			r = effort_spend(effort, EFFORT_IN_VAIN);
-		if (r < 0)
-			return r == -ETIMEDOUT ? give_up(p, deadline) : r;
-	}
-}
 
 slow_path static void fetch_flow(const bufpipe_t *p, const char *payload, uint64_t len)
 {
@@ -185,7 +51,7 @@ slow_path static ssize_t recv_any(bufpipe_t *p, void *buf, size_t cap, int64_t t
 		if (reassembly_in_middle(p)) {
 			r = reassembly_resume(p, buf, cap, &effort, &restart);
 		} else {
-			r = await_record(p, &record, &effort);
+			r = incoming_await(p, &record, &effort);
 			if (r < 0)
 				return r;
 			r = take(p, &record, buf, cap, &effort, &restart);
@@ -196,10 +62,10 @@ slow_path static ssize_t recv_any(bufpipe_t *p, void *buf, size_t cap, int64_t t
 		if (restart) {
 			r = effort_spend(&effort, RESTART);
 			if (r == 0)
-				r = glance_after_lap(p, begin);
+				r = incoming_glance(p, begin);
 		}
 	} while (restart && r == 0);
-	return r == -ETIMEDOUT ? give_up(p, effort.deadline) : r;
+	return r == -ETIMEDOUT ? incoming_give_up(p, effort.deadline) : r;
 }
 
 /* The fast path of an exclusive end.  -EAGAIN: there is no message; -EBUSY: recv_any is needed. */
@@ -293,7 +159,7 @@ ssize_t bufpipe_next(bufpipe_t *p, int64_t timeout_ns)
 
 	if (!p || !timeout_valid(timeout_ns))
 		return -EINVAL;
-	r = await_record(p, &record, &effort);
+	r = incoming_await(p, &record, &effort);
 	if (r < 0)
 		return r;
 	len = record.len;
@@ -354,7 +220,7 @@ ssize_t bufpipe_peek(bufpipe_t *p, const void **buf, int64_t timeout_ns)
 
 	if (!p || !buf || !timeout_valid(timeout_ns))
 		return -EINVAL;
-	r = await_record(p, &record, &effort);
+	r = incoming_await(p, &record, &effort);
 	if (r < 0)
 		return r;
 	if (record.flags != RECORD_WHOLE) {
@@ -435,7 +301,7 @@ ssize_t bufpipe_recv_part(bufpipe_t *p, void *buf, size_t cap, size_t *after, in
 	} else if (reassembly_in_middle(p)) {
 		return -EBUSY;
 	} else {
-		r = await_record(p, &record, &effort);
+		r = incoming_await(p, &record, &effort);
 		if (r < 0)
 			return r;
 		r = take_first_part(p, &record, buf, cap, &effort);
@@ -444,10 +310,10 @@ ssize_t bufpipe_recv_part(bufpipe_t *p, void *buf, size_t cap, size_t *after, in
 		*after = p->partial.total - p->partial.have;
 	if (p->partial.total > p->partial.have && !p->partial.data) {
 		direction_open(&p->in, OPEN_IN_PARTS);
-		return r == -ETIMEDOUT ? give_up(p, effort.deadline) : r;
+		return r == -ETIMEDOUT ? incoming_give_up(p, effort.deadline) : r;
 	}
 	if (!p->partial.data)
 		p->partial = (struct partial){ 0 };
 	direction_leave(&p->in);
-	return r == -ETIMEDOUT ? give_up(p, effort.deadline) : r;
+	return r == -ETIMEDOUT ? incoming_give_up(p, effort.deadline) : r;
 }
