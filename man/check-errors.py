@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""The headers and the manual pages name the same errors for each call:
+"""The headers and the manual pages name the same errors for each call, and bufpipe_strerror knows each of them:
 
-    check-errors.py README DIRECTORY-OF-SOURCES HEADER...
+    check-errors.py README DIRECTORY-OF-PAGES ERROR.C HEADER...
 
 In a header a comment has a paragraph that begins with "Errors".  It counts for the
 calls that follow, up to the next such comment; "name:" in it narrows it to a call.
-On a page the section ERRORS is read in the same way.
+On a page the section ERRORS is read in the same way.  ERROR.C is the source of
+bufpipe_strerror, whose table has a line { EINVAL, "..." } for each error.
 """
 
 import pathlib
@@ -17,6 +18,7 @@ ALLOWED: dict[tuple[str, str], str] = {}
 
 ERROR = re.compile(r"-(E[A-Z0-9]{3,})\b")
 REFERENCE = re.compile(r"those of (bufpipe_\w+)( except (?:-E\w+(?:, | and )?)+)?")
+MEANING = re.compile(r"^\s*\{ (E[A-Z0-9]{3,}), \"", re.MULTILINE)
 CALL = re.compile(r"^(?:int|ssize_t) (bufpipe_\w+)\(", re.MULTILINE)
 NARROWED = re.compile(r"(?:\*bufpipe_\w+\*\(\)(?:, | and )?)+(?: only)?:")
 # Errors that every call may return; the overview page lists them.
@@ -88,11 +90,20 @@ def read_page(text: str) -> dict[str, set[str]]:
     return errors
 
 
+def compare_table(source: pathlib.Path, documented: set[str]) -> list[str]:
+    """Compares the table of bufpipe_strerror with the errors that the headers name."""
+    table = MEANING.findall(source.read_text())
+    complaints = [f"{source.name} does not know -{e}, which a header names" for e in sorted(documented - set(table))]
+    complaints += [f"{source.name} knows -{e}, which no header names" for e in sorted(set(table) - documented)]
+    complaints += [f"{source.name} has two meanings of -{e}" for e in sorted(set(table)) if table.count(e) > 1]
+    return complaints
+
+
 def main() -> int:
-    readme, pages = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
+    readme, pages, table = (pathlib.Path(name) for name in sys.argv[1:4])
     in_headers: dict[str, set[str]] = {}
     on_pages: dict[str, set[str]] = {}
-    for header in sys.argv[3:]:
+    for header in sys.argv[4:]:
         read_header(pathlib.Path(header).read_text(), in_headers)
     for page in [*pages.glob("*.3.scd"), pages / "bufpipe.7.scd"]:
         on_pages |= read_page(page.read_text())
@@ -109,6 +120,7 @@ def main() -> int:
                    for e in sorted(set(ERROR.findall(readme.read_text())) - documented)]
     complaints += [f"{call}: -{error} need not be allowed any more" for call, error in ALLOWED
                    if error not in in_headers.get(call, set()) ^ on_pages.get(call, set())]
+    complaints += compare_table(table, documented)
     for complaint in complaints:
         print(complaint)
     return bool(complaints)
