@@ -126,6 +126,10 @@ typedef int bufpipe_policy_t(void *data, const struct bufpipe_client *client);
  * that calls bufpipe_accept, before it reads a byte from the client or makes anything
  * for it.  The policy must not use the listener.  NULL lets all clients in.
  *
+ * The policy is also asked about a process that calls bufpipe_listen with the path of
+ * this listener: to find out whether anybody listens there, that call connects and hangs
+ * up at once.  It gets -EADDRINUSE, whatever the policy returns.
+ *
  * Errors: -EINVAL.
  */
 int bufpipe_listener_set_policy(bufpipe_listener_t *listener, bufpipe_policy_t *policy, void *data);

@@ -100,6 +100,39 @@ Test(policy, its_answer_reaches_the_client)
 	bufpipe_listener_close(listener);
 }
 
+static void listen_too(void *arg)
+{
+	bufpipe_listener_t *listener;
+
+	check_eq(bufpipe_listen(&listener, arg, NULL), -EADDRINUSE);
+}
+
+/* bufpipe_listen connects to a path to find out whether anybody listens there. */
+Test(policy, it_is_asked_about_a_second_listener_at_its_path)
+{
+	static const int answers[] = { 0, -EACCES };
+	struct desk desk = { 0 };
+	bufpipe_listener_t *listener;
+	bufpipe_t *pipe;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/tmp/bufpipe-test-policy-%d", getpid());
+	check_eq(bufpipe_listen(&listener, path, NULL), 0);
+	check_eq(bufpipe_listener_set_policy(listener, ask, &desk), 0);
+	for (size_t i = 0; i < sizeof(answers) / sizeof(*answers); i++) {
+		struct child child = child_start(listen_too, path);
+
+		child_join(&child);
+		desk = (struct desk){ .answer = answers[i] };
+		check_eq(bufpipe_accept(listener, &pipe, 10 * MSEC), -ETIMEDOUT);
+		check_eq(desk.asked, 1);
+		check_eq(desk.seen.pid, child.pid);
+		/* It has hung up, so it keeps no place. */
+		check_eq(desk.seen.waiting, 0);
+	}
+	bufpipe_listener_close(listener);
+}
+
 struct visitor {
 	uid_t uid;
 	_Atomic int *admitted;
