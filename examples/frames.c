@@ -75,13 +75,17 @@ int main(int argc, char **argv)
 	int status, result;
 	bufpipe_t *ends[2];
 	pid_t camera;
+	int r;
 
 	if (frames <= 0) {
 		fprintf(stderr, "usage: frames [FRAMES]\n");
 		return 2;
 	}
-	if (bufpipe_create(ends, &options) < 0)
+	r = bufpipe_create(ends, &options);
+	if (r < 0) {
+		fprintf(stderr, "frames: the pipe: %s\n", bufpipe_strerror(r));
 		return 1;
+	}
 	camera = fork();
 	if (camera == 0) {
 		bufpipe_close(ends[0]);

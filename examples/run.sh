@@ -29,6 +29,13 @@ start() {
 	server=$!
 }
 
+# A program that cannot make its pipes says so.
+expect_too_few_descriptors() {
+	status=0
+	(ulimit -n 5 && exec "$program") >"$temporary/out" 2>"$temporary/err" || status=$?
+	expect "$status $(cat "$temporary/out" "$temporary/err")" "1 $1"
+}
+
 # Ends the server, which must succeed.
 stop() {
 	kill -TERM "$server"
@@ -46,12 +53,20 @@ service)
 	expect "$("$ASK" "$address" 'get colour' 'what?')" "$(printf 'blue\nerror: put KEY VALUE, or get KEY')"
 	wait "$first"
 	expect "$(cat "$temporary/first")" "$(printf 'round\nerror: no such word')"
+	stop
+	# At SIGTERM it removes its socket.
+	start "$program" "$temporary/socket"
+	expect "$("$ASK" "$temporary/socket" 'put size large')" ok
+	stop
+	[ ! -e "$temporary/socket" ]
 	;;
 worker-pool)
 	expect "$("$program" 3 500)" '500 answers, 3190 divisors'
+	expect_too_few_descriptors 'worker-pool: the pipes: this process has too many descriptors open'
 	;;
 frames)
 	expect "$("$program" 20)" '20 frames, mean pixel 460799.5'
+	expect_too_few_descriptors 'frames: the pipe: this process has too many descriptors open'
 	;;
 epoll-daemon)
 	start "$program" "$address"

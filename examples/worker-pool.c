@@ -60,13 +60,19 @@ int main(int argc, char **argv)
 	long sum = 0, got = 0;
 	struct job job;
 	pid_t feeder;
+	int r;
 
 	if (workers < 1 || workers > 1000 || all < 1) {
 		fprintf(stderr, "usage: worker-pool [WORKERS [JOBS]]\n");
 		return 2;
 	}
-	if (bufpipe_create(jobs, &options) < 0 || bufpipe_create(answers, &options) < 0)
+	r = bufpipe_create(jobs, &options);
+	if (r == 0)
+		r = bufpipe_create(answers, &options);
+	if (r < 0) {
+		fprintf(stderr, "worker-pool: the pipes: %s\n", bufpipe_strerror(r));
 		return 1;
+	}
 	/* If not all can be made, those that are there do the work. */
 	for (int i = 0; i < workers; i++) {
 		if (fork() == 0)
