@@ -157,6 +157,10 @@ test_verdicts()
 	# It is the heir alone that keeps the stream from ending, so show names it.
 	expect_verdict scene-leaked 'no side waits'
 	expect_said shown "held by    $heir ([a-z-]*)\$"
+	expect_said shown '; 1 message; '
+	"$bufpipe" top -b -n 1 -d 0.01 --name scene-leaked >tables
+	expect_status 0 $? top
+	expect_said tables '^1 ring, '
 	expect_verdict scene-no-sender 'nobody holds the sending end any more; unread: [1-9]'
 	expect_verdict scene-no-receiver 'nobody holds the receiving end any more; unread: [1-9]'
 	"$bufpipe" list --stuck --name scene-no-receiver >listed
@@ -315,7 +319,7 @@ test_top_through_a_storm()
 	kill $watcher
 	finish $watcher
 	expect_status 143 $? "top: $(cat top.err)"
-	awk '!/^[0-9]+ rings, [0-9]+ processes not seen$/ && !/^ +PIPE / && !/^ *[0-9]+ .*%/ { bad = 1; print }
+	awk '!/^(1 ring|[0-9]+ rings), (1 process|[0-9]+ processes) not seen$/ && !/^ +PIPE / && !/^ *[0-9]+ .*%/ { bad = 1; print }
 		END { exit bad }' tables || fail 'a line that is none'
 	LC_ALL=C grep -q '[^ -~]' tables && fail 'it prints what is no text'
 }
@@ -440,7 +444,7 @@ test_usage()
 
 	test=usage
 	echo "---- $test"
-	for words in 'list x' 'list --pid' 'list --pid x' 'list --stuck=x' 'list --nonsense' 'list --sort x' 'list --rate=x' 'list --rate=-1' 'top --pid x' 'top --sort x' 'top -n 1x' show 'show a b' 'show --x' 'top x' 'top -n 0' 'top -d x'; do
+	for words in 'list x' 'list --pid' 'list --pid x' 'list --stuck=x' 'list --nonsense' 'list --sort x' 'list --rate=x' 'list --rate=-1' 'list --rate=0' 'list --rate=0.001' 'top -d 0' 'top --pid x' 'top --sort x' 'top -n 1x' show 'show a b' 'show --x' 'top x' 'top -n 0' 'top -d x'; do
 		# shellcheck disable=SC2086 # the words are the arguments
 		"$bufpipe" $words >out 2>err
 		expect_status 2 $? "$words"

@@ -356,6 +356,24 @@ no_sockets()
 	expect_said err 'there is no such directory'
 }
 
+# The message says which limit an address exceeds, and by how much; the longest address is accepted.
+long_addresses()
+{
+	local command bytes
+
+	bytes=$(printf '%0107d' 0)
+	for command in send recv; do
+		timeout 10 "$bufpipe" $command "@x$bytes" 2>err </dev/null
+		expect_status 1 $? $command
+		expect_said err 'this name has 108 bytes, and that of a Unix socket at most 107'
+		timeout 10 "$bufpipe" $command "/x$bytes" 2>err </dev/null
+		expect_status 1 $? $command
+		expect_said err 'this path has 109 bytes, and that of a Unix socket at most 108'
+		timeout 20 "$bufpipe" $command --wait 0 "@$bytes" 2>err </dev/null
+		expect_status 7 $? $command
+	done
+}
+
 # As a service manager does with Accept=yes: it passes the connection.
 accepted_already()
 {
@@ -406,7 +424,9 @@ usage()
 		expect_usage recv --wait "$seconds" "$name"
 	done
 	expect_usage recv no-address
+	expect_said err "not an address for recv: use @name, /path, ./path, fd:N, systemd: or systemd:NAME"
 	expect_usage send no-address
+	expect_said err "not an address for send: use @name, /path or ./path\$"
 	expect_usage send fd:0
 	expect_usage demo more
 	expect_usage demo --no-such-option
@@ -458,4 +478,5 @@ command -v script >/dev/null || {
 }
 
 run usage help keep keep_ends keep_loses_one merge exec_both exec_of_each exec_fails exec_told tees rate_limit \
-	progress progress_line few_descriptors strangers foreign_listeners stopped_listener no_sockets accepted_already
+	progress progress_line few_descriptors strangers foreign_listeners stopped_listener no_sockets \
+	long_addresses accepted_already

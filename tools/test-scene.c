@@ -47,12 +47,14 @@ int main(void)
 			;
 		_exit(1);
 	}
-	/* A sending end that its process has closed, and that another has inherited without its knowledge. */
+	/* A sending end that its process closes after one message, and that a child has inherited without its knowledge. */
 	make(leaked, "scene-leaked", 0);
 	if (is_child(1)) {
 		pause();
 		_exit(1);
 	}
+	if (bufpipe_send(leaked[1], message, sizeof(message), 0) < 0)
+		return 1;
 	bufpipe_close(leaked[1]);
 	make(no_sender, "scene-no-sender", 0);
 	fill(no_sender[1]);

@@ -153,6 +153,9 @@ void sample_compare(struct sample *now, struct sample *before);
 bool parse_order(enum order *order, const char *word);
 /* Reads a number of seconds, which may have a fraction; false if it is not a number, or more than 'most' seconds. */
 bool parse_seconds(int64_t *ns, const char *text, double most);
+/* The same for a time over which rates are measured: false also for less than 0.01 seconds, which say little. */
+bool parse_interval(int64_t *ns, const char *text);
+#define NO_INTERVAL "%s: '%s' is not a number of seconds from 0.01 to 1000000"
 /* False if text is not a pid. */
 bool parse_pid(pid_t *pid, const char *text);
 /* The largest rate, fill or time first. */
@@ -171,6 +174,9 @@ int complain_none(const struct wish *wish);
 /* Copies text that a stranger wrote. Everything but printable ASCII becomes a question mark. */
 void clean_text(char *to, size_t size, const char *from, size_t len);
 void print_json_string(FILE *file, const char *text);
+/* What the word for so many things ends in: "" if there is one, and "s" or "es" otherwise. */
+const char *plural_s(uint64_t number);
+const char *plural_es(uint64_t number);
 /* At most 5 characters, as "1.2M"; powers of 1000. */
 void short_number(char text[8], uint64_t number);
 /* At most 4 or 5 characters, as "12s", "3m", "2h". */

@@ -7,7 +7,6 @@
 #include "inspect.h"
 
 #define MOST_SECONDS 1e9
-#define NO_SECONDS   "%s: '%s' is not a number of seconds"
 
 struct list_options {
 	struct wish wish;
@@ -44,12 +43,13 @@ static int parse(struct list_options *o, int argc, char **argv)
 		case STUCK:
 			o->wish.stuck = true;
 			if (optarg && !parse_seconds(&o->wish.patience_ns, optarg, MOST_SECONDS))
-				return complain_usage(&command_list, NO_SECONDS, "--stuck", optarg);
+				return complain_usage(&command_list,
+						      "--stuck: '%s' is not a number of seconds", optarg);
 			break;
 		case RATE:
 			o->rates = true;
-			if (optarg && !parse_seconds(&o->rate_ns, optarg, MOST_SECONDS))
-				return complain_usage(&command_list, NO_SECONDS, "--rate", optarg);
+			if (optarg && !parse_interval(&o->rate_ns, optarg))
+				return complain_usage(&command_list, NO_INTERVAL, "--rate", optarg);
 			break;
 		case SORT:
 			if (!parse_order(&o->order, optarg))
@@ -131,7 +131,8 @@ const struct command command_list = {
 		"  --stuck[=SECONDS]  only pipes that are stuck; status 3 if there are any\n"
 		"                     (full for so long, 10 if not given; a side that is stopped; or\n"
 		"                     unread messages and nobody who receives)\n"
-		"  --rate[=SECONDS]   measure for so long (1), and show messages and bytes a second\n"
+		"  --rate[=SECONDS]   measure for so long (1; at least 0.01), and show messages and\n"
+		"                     bytes a second\n"
 		"  --sort ORDER       pipe, name, fill, rate or time (of waiting), the largest first\n"
 		"  --json             for programs; the schema is in bufpipe-list(1)\n",
 	.run = run,

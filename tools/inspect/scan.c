@@ -351,9 +351,11 @@ int scan_pipes(struct scan **result)
 void complain_unseen(const struct scan *scan)
 {
 	if (scan->unseen)
-		complain("%u processes of other users could not be looked at; root sees all", scan->unseen);
+		complain("%u process%s of other users could not be looked at; root sees all", scan->unseen,
+			 plural_es(scan->unseen));
 	else if (scan->unreadable)
-		complain("%u regions of other users could not be read; root sees all", scan->unreadable);
+		complain("%u region%s of other users could not be read; root sees all", scan->unreadable,
+			 plural_s(scan->unreadable));
 }
 
 int complain_none(const struct wish *wish)

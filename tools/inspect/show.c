@@ -48,9 +48,10 @@ static void show_ring(const struct ring_view *r)
 	       r->shared ? ", shared" : "", r->sender.region->version);
 	fputs("  verdict      ", stdout);
 	print_verdict(stdout, r);
-	printf("  fill         %" PRIu64 " of %" PRIu64 " bytes, %u%%; %" PRIu64 " messages; at most %" PRIu64
-	       " seen\n",
-	       r->used, r->size, percent(r->used, r->size), r->messages, r->high_water);
+	printf("  fill         %" PRIu64 " of %" PRIu64 " bytes, %u%%; %" PRIu64
+	       " message%s; at most %" PRIu64 " seen\n",
+	       r->used, r->size, percent(r->used, r->size), r->messages, plural_s(r->messages),
+	       r->high_water);
 	if (r->is_static)
 		printf("  objects      of %" PRIu64 " bytes\n",
 		       r->sender.region->control.identity.object_size);

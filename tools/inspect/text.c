@@ -27,6 +27,16 @@ void print_json_string(FILE *file, const char *text)
 	fputc('"', file);
 }
 
+const char *plural_s(uint64_t number)
+{
+	return number == 1 ? "" : "s";
+}
+
+const char *plural_es(uint64_t number)
+{
+	return number == 1 ? "" : "es";
+}
+
 void short_number(char text[8], uint64_t number)
 {
 	static const char units[] = " KMGTPE";
@@ -80,6 +90,11 @@ bool parse_seconds(int64_t *ns, const char *text, double most)
 		return false;
 	*ns = (int64_t)(number * 1e9);
 	return true;
+}
+
+bool parse_interval(int64_t *ns, const char *text)
+{
+	return parse_seconds(ns, text, 1e6) && *ns >= SECOND_NS / 100;
 }
 
 bool parse_pid(pid_t *pid, const char *text)

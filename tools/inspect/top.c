@@ -40,7 +40,8 @@ static int print_sample(const struct top *top, const struct sample *now)
 
 	if (!top->batch)
 		fputs("\033[H\033[J", stdout);
-	printf("%zu rings, %u processes not seen%s\n", now->rings.n, now->scan->unseen, keys);
+	printf("%zu ring%s, %u process%s not seen%s\n", now->rings.n, plural_s(now->rings.n),
+	       now->scan->unseen, plural_es(now->scan->unseen), keys);
 	r = print_rings(stdout, &now->rings, VIEW_TOP, most_rows(top));
 	if (r < 0)
 		return r;
@@ -130,11 +131,8 @@ static int parse(struct top *top, int argc, char **argv)
 						      optarg);
 			break;
 		case 'd':
-			if (!parse_seconds(&top->interval_ns, optarg, 1e6) ||
-			    top->interval_ns < SECOND_NS / 100)
-				return complain_usage(&command_top,
-						      "-d: '%s' is not a number of seconds, at least 0.01",
-						      optarg);
+			if (!parse_interval(&top->interval_ns, optarg))
+				return complain_usage(&command_top, NO_INTERVAL, "-d", optarg);
 			break;
 		case NAME:
 			top->wish.name = optarg;
@@ -197,11 +195,11 @@ const struct command command_top = {
 		"\n"
 		"Shows each second what goes through the pipes, as 'bufpipe list' finds them, and for\n"
 		"how much of the time the sender (SW) and the receiver (RW) slept in a call.\n"
-		"Keys: q quits; r, f, p, n and s sort by rate, fill, pipe, name and time of sleep.\n"
+		"Keys: q quits; r, f, p, n and s sort by rate, fill, pipe, name and time of waiting.\n"
 		"\n"
 		"  -b            batch: one table after another, for files and other programs\n"
 		"  -n COUNT      stop after COUNT tables\n"
-		"  -d SECONDS    the time between two tables; fractions are allowed\n"
+		"  -d SECONDS    the time between two tables (1); fractions are allowed, at least 0.01\n"
 		"  --name NAME   only pipes of this name\n"
 		"  --pid PID     only pipes that this process holds\n"
 		"  --sort ORDER  pipe, name, fill, rate (as without this) or time (of waiting)\n",

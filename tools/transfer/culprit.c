@@ -228,6 +228,31 @@ static const char *mismatch(int error)
 	}
 }
 
+static int complain_of_form(const struct command *command, const char *address)
+{
+	if (command == &command_send)
+		return complain_usage(command, "'%s' is not an address for send: use @name, /path or ./path",
+				      address);
+	return complain_usage(command,
+			      "'%s' is not an address for %s: use @name, /path, ./path, fd:N, systemd: or "
+			      "systemd:NAME",
+			      address, command->name);
+}
+
+static int complain_of_length(const char *address)
+{
+	const size_t most = sizeof(((struct sockaddr_un *)NULL)->sun_path);
+
+	if (address[0] == '@')
+		complain("%s: this name has %zu bytes, and that of a Unix socket at most %zu", address,
+			 strlen(address + 1), most - 1);
+	else
+		complain("%s: this path has %zu bytes, and that of a Unix socket at most %zu; a relative "
+			 "path may be shorter",
+			 address, strlen(address), most);
+	return STATUS_FAILED;
+}
+
 int complain_address(const struct command *command, const char *address, int error)
 {
 	/* These errors also mean to a sender that nobody receives. */
@@ -237,8 +262,9 @@ int complain_address(const struct command *command, const char *address, int err
 	case -ECANCELED:
 		return STATUS_REFUSED;
 	case -EINVAL:
-		return complain_usage(command, "'%s' is not an address for %s: use @name, /path or ./path",
-				      address, command->name);
+		return complain_of_form(command, address);
+	case -ENAMETOOLONG:
+		return complain_of_length(address);
 	case -EADDRINUSE:
 		return complain_of_another(address);
 	case -EEXIST:
