@@ -5,6 +5,7 @@
 #include "base/stray.h"
 #include "connect/parcel.h"
 #include "end/end.h"
+#include "end/options.h"
 
 enum { FD_OURS, FD_THEIRS, FD_SOCKET, FD_COUNT };
 

@@ -9,8 +9,8 @@
 #include "base/packet.h"
 #include "base/probe.h"
 #include "base/thread.h"
+#include "connect/admit.h"
 #include "connect/agree.h"
-#include "connect/pending.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -220,7 +220,7 @@ static int serve(struct bufpipe_listener *l, bufpipe_t **pipe)
 		else if (events[i].data.ptr != &l->timer)
 			return pending_advance(l, events[i].data.ptr, events[i].events & EPOLLHUP, pipe);
 	}
-	return knocked ? pending_admit(l, pipe) : -EAGAIN;
+	return knocked ? admit_next(l, pipe) : -EAGAIN;
 }
 
 static int accept_until(struct bufpipe_listener *l, bufpipe_t **pipe, const struct sleeper *s)

@@ -1,31 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 #include "connect/pending.h"
 
-#include "base/fd.h"
 #include "base/packet.h"
 #include "base/stray.h"
 #include "connect/agree.h"
 
-#include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-
-#ifndef SO_PEERPIDFD
-#define SO_PEERPIDFD 77
-#endif
-
-/* The descriptors that a new handshake needs: the socket, and a region in each direction. */
-#define DESCRIPTORS 3
-
-/*
- * Shuts the connection down and closes it.  The close alone would not tell the
- * connector, if a child of fork still has the descriptor.
- */
-static void hang_up(int socket)
-{
-	shutdown(socket, SHUT_RDWR);
-	packet_close(socket);
-}
 
 void pending_drop(struct bufpipe_listener *l, struct pending *p)
 {
@@ -43,11 +24,6 @@ void pending_drop(struct bufpipe_listener *l, struct pending *p)
 	l->retry = 0; /* there is room for others now */
 }
 
-static bool is_shortage(int error)
-{
-	return error == -EMFILE || error == -ENFILE || error == -ENOMEM || error == -ENOBUFS;
-}
-
 static bool is_waiting(const struct pending *p)
 {
 	return p->socket >= 0 && !p->stalled;
@@ -61,7 +37,7 @@ static bool is_silent(const struct pending *p)
 	return sys_poll(&look, 0) == 0;
 }
 
-static int waiting_of(const struct bufpipe_listener *l, uid_t uid)
+int pending_of(const struct bufpipe_listener *l, uid_t uid)
 {
 	int n = 0;
 
@@ -138,8 +114,8 @@ static int dismiss(struct bufpipe_listener *l, struct pending *p, bufpipe_t **pi
 /* Which of two connectors is dropped first: that of the user with more connectors, or else the older one. */
 static bool goes_before(const struct bufpipe_listener *l, const struct pending *a, const struct pending *b)
 {
-	int of_a = waiting_of(l, a->uid);
-	int of_b = waiting_of(l, b->uid);
+	int of_a = pending_of(l, a->uid);
+	int of_b = pending_of(l, b->uid);
 
 	return of_a != of_b ? of_a > of_b : a->since < b->since;
 }
@@ -158,14 +134,10 @@ static bool goes_before(const struct bufpipe_listener *l, const struct pending *
  */
 static int64_t grace_of(const struct bufpipe_listener *l, const struct pending *p)
 {
-	return !p->offered && waiting_of(l, p->uid) >= PENDING_MAX / 2 ? l->grace : GRACE;
+	return !p->offered && pending_of(l, p->uid) >= PENDING_MAX / 2 ? l->grace : GRACE;
 }
 
-/*
- * Makes room by dropping a silent connector other than 'except'.  *evicted says
- * whether there was one whose grace is over.  1 if that completed a pipe, see dismiss.
- */
-static int evict(struct bufpipe_listener *l, const struct pending *except, bufpipe_t **pipe, bool *evicted)
+int pending_evict(struct bufpipe_listener *l, const struct pending *except, bufpipe_t **pipe, bool *evicted)
 {
 	int64_t now = time_now();
 	struct pending *victim = NULL;
@@ -185,12 +157,7 @@ static int evict(struct bufpipe_listener *l, const struct pending *except, bufpi
 	return dismiss(l, victim, pipe);
 }
 
-/*
- * Called when something has run out.  If a silent connector can be dropped soon, we
- * wait for that.  Otherwise the program must free something, so it gets the error,
- * once.
- */
-static int wait_for_room(struct bufpipe_listener *l, const struct pending *except, int error)
+int pending_wait_for_room(struct bufpipe_listener *l, const struct pending *except, int error)
 {
 	int64_t now = time_now();
 	bool soon = false;
@@ -216,23 +183,13 @@ static int wait_for_room(struct bufpipe_listener *l, const struct pending *excep
 static int evict_or_stall(struct bufpipe_listener *l, struct pending *p, int error, bufpipe_t **pipe)
 {
 	bool evicted;
-	int r = evict(l, p, pipe, &evicted);
+	int r = pending_evict(l, p, pipe, &evicted);
 
 	if (r == 1 || evicted)
 		return r;
 	epoll_ctl(l->epoll, EPOLL_CTL_DEL, p->socket, NULL);
 	p->stalled = true;
-	return wait_for_room(l, p, error);
-}
-
-/* Takes no new connections for a while: they wait in the backlog. */
-static int pause_listening(struct bufpipe_listener *l, int error)
-{
-	struct epoll_event event = { .events = 0 };
-
-	if (epoll_ctl(l->epoll, EPOLL_CTL_MOD, l->listening.fd, &event) == 0)
-		l->paused = true;
-	return wait_for_room(l, NULL, error);
+	return pending_wait_for_room(l, p, error);
 }
 
 void pending_retry(struct bufpipe_listener *l)
@@ -293,120 +250,6 @@ int pending_expire(struct bufpipe_listener *l, bufpipe_t **pipe)
 			return 1;
 	}
 	return 0;
-}
-
-static struct pending *free_place(struct bufpipe_listener *l)
-{
-	for (int i = 0; i < PENDING_MAX; i++) {
-		if (l->pending[i].socket < 0)
-			return &l->pending[i];
-	}
-	return NULL;
-}
-
-/*
- * Called before a connection is taken: 0 if there are enough descriptors to finish its handshake,
- * or the error.
- */
-static int descriptors_left(const struct bufpipe_listener *l)
-{
-	int fds[DESCRIPTORS];
-	int n = 0;
-	int r = 0;
-
-	while (r == 0 && n < DESCRIPTORS) {
-		fds[n] = fcntl(l->epoll, F_DUPFD_CLOEXEC, FD_FIRST);
-		if (fds[n] < 0)
-			r = -errno;
-		else
-			n++;
-	}
-	while (n > 0)
-		close(fds[--n]);
-	return r;
-}
-
-/* Asks the policy whether this connector may come in, before anything is made for it or read from it. */
-static int ask_policy(const struct bufpipe_listener *l, int socket, const struct ucred *cred)
-{
-	struct bufpipe_client client = {
-		.pid = cred->pid,
-		.uid = cred->uid,
-		.gid = cred->gid,
-		.pidfd = -1,
-		.waiting = (unsigned)waiting_of(l, cred->uid),
-	};
-	int pidfd;
-	socklen_t len = sizeof(pidfd);
-	int r;
-
-	if (!l->policy)
-		return 0;
-	if (getsockopt(socket, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &len) == 0) {
-		pidfd = fd_own(pidfd);
-		client.pidfd = pidfd < 0 ? -1 : pidfd;
-	}
-	r = l->policy(l->policy_data, &client);
-	if (client.pidfd >= 0)
-		close(client.pidfd);
-	if (r == 0 || r == -EUSERS || r == -ENOBUFS)
-		return r;
-	return -EACCES; /* so that no other number looks like an error of the handshake */
-}
-
-static int take(struct bufpipe_listener *l, struct pending *p, int socket)
-{
-	struct epoll_event event = { .events = EPOLLIN, .data.ptr = p };
-	struct ucred cred = { .uid = (uid_t)-1, .gid = (gid_t)-1 };
-	socklen_t len = sizeof(cred);
-	int r;
-
-	if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0)
-		return -errno;
-	r = unread_too_many(&l->unread, cred.uid, waiting_of(l, cred.uid)) ? -EUSERS
-									   : ask_policy(l, socket, &cred);
-	if (r < 0) {
-		handshake_refuse(socket, r);
-		hang_up(socket);
-		return 0;
-	}
-	if (epoll_ctl(l->epoll, EPOLL_CTL_ADD, socket, &event) < 0)
-		return -errno;
-	p->socket = socket;
-	p->uid = cred.uid;
-	p->since = time_now();
-	return 0;
-}
-
-int pending_admit(struct bufpipe_listener *l, bufpipe_t **pipe)
-{
-	struct pending *p = free_place(l);
-	int shortage = descriptors_left(l);
-	int fd;
-	int r;
-
-	if (shortage < 0 && unread_forget(&l->unread))
-		shortage = descriptors_left(l);
-	if (!p || shortage < 0) {
-		bool evicted;
-
-		r = evict(l, NULL, pipe, &evicted);
-		return r == 0 && !evicted ? pause_listening(l, shortage) : r;
-	}
-	fd = fd_own(accept4(l->listening.fd, NULL, NULL, SOCK_CLOEXEC));
-	if (is_shortage(fd))
-		return pause_listening(l, fd);
-	if (fd == -EINVAL)
-		return -ESHUTDOWN; /* the socket does not listen any more */
-	/* Another process may have been quicker, or the client has gone again: neither is an error. */
-	if (fd < 0)
-		return fd == -EAGAIN || fd == -ECONNABORTED || fd == -EINTR ? 0 : fd;
-	l->told = false;
-	packet_forbid_rights(fd);
-	r = take(l, p, fd);
-	if (r < 0)
-		hang_up(fd);
-	return r;
 }
 
 /* The bytes of rings that exist for connectors that may never finish. */
@@ -506,7 +349,7 @@ int pending_advance(struct bufpipe_listener *l, struct pending *p, bool gone, bu
 		r = offered ? complete(l, p, pipe) : answer(l, p, pipe);
 	if (r >= 0 || r == -EAGAIN)
 		return r == 1;
-	if (r == -EMFILE || r == -ENFILE || (offered && is_shortage(r)))
+	if (r == -EMFILE || r == -ENFILE || (offered && pending_is_shortage(r)))
 		return evict_or_stall(l, p, r, pipe);
 	/*
 	 * Empty the queue: if a packet were unread at the close, the connector would get an error

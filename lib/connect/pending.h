@@ -68,8 +68,6 @@ struct bufpipe_listener {
 
 /* Each of these returns 1 if a pipe is complete, 0 to go on, or an error for the caller of bufpipe_accept. */
 
-/* Takes one connection from the backlog. */
-int pending_admit(struct bufpipe_listener *listener, bufpipe_t **pipe);
 /* A connector has sent something, or is gone.  What it does wrong ends only its own handshake. */
 int pending_advance(struct bufpipe_listener *listener, struct pending *pending, bool gone, bufpipe_t **pipe);
 /* Drops the connectors that have been silent for too long, and the kept offers that are not unread any more. */
@@ -84,5 +82,29 @@ void pending_retry(struct bufpipe_listener *listener);
 int64_t pending_next(const struct bufpipe_listener *listener);
 
 void pending_drop(struct bufpipe_listener *listener, struct pending *pending);
+
+/* How many connectors this user has. */
+int pending_of(const struct bufpipe_listener *listener, uid_t uid);
+
+/* Whether an error says that this process or the system lacks something now, which it may have later. */
+static inline bool pending_is_shortage(int error)
+{
+	return error == -EMFILE || error == -ENFILE || error == -ENOMEM || error == -ENOBUFS;
+}
+
+/*
+ * Makes room by dropping a silent connector other than 'except'.  *evicted says
+ * whether there was one whose grace is over.  1 if that completed a pipe: its region
+ * came before it was dropped.
+ */
+int pending_evict(struct bufpipe_listener *listener, const struct pending *except, bufpipe_t **pipe,
+		  bool *evicted);
+
+/*
+ * Called when something has run out.  If a silent connector can be dropped soon, we
+ * wait for that.  Otherwise the program must free something, so it gets the error,
+ * once.
+ */
+int pending_wait_for_room(struct bufpipe_listener *listener, const struct pending *except, int error);
 
 #endif

@@ -4,20 +4,11 @@
 #include "base/fd.h"
 #include "base/packet.h"
 #include "base/probe.h"
+#include "end/options.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-
-#define DEFAULT_SIZE 65536
-#define NAME_MAX_LEN BUFPIPE_NAME_MAX
-
-#define CREATE_FLAGS                                                                               \
-	(BUFPIPE_DUPLEX | BUFPIPE_SHARED | BUFPIPE_HUGEPAGES | BUFPIPE_PREFAULT | BUFPIPE_LOCKED | \
-	 BUFPIPE_INTERRUPTIBLE | BUFPIPE_NO_HANDOVER)
-#define ROLE_FLAGS    (BUFPIPE_RECEIVE | BUFPIPE_SEND)
-#define MEETING_FLAGS (ROLE_FLAGS | BUFPIPE_WAIT_FOR_LISTENER)
-#define MODE_BITS     0777u
 
 /*
  * How long to sleep on the futex before the socket.  Room comes soon in an honest pipe; data may
@@ -27,82 +18,6 @@
 #define ROOM_PATIENCE 8000000
 /* Larger than most second-level caches.  In smaller rings longer pauses gain nothing and cost up to 4 %. */
 #define LARGE_RING (2 << 20)
-
-static bool sizes_valid(const struct bufpipe_options *o)
-{
-	uint64_t bytes;
-
-	if (!o->object_size)
-		return !o->object_count && o->buffer_size <= LAYOUT_MAX;
-	if (o->buffer_size || o->object_size > LAYOUT_MAX || o->object_count > LAYOUT_MAX)
-		return false;
-	return !__builtin_mul_overflow(record_size(o->object_size), o->object_count, &bytes) &&
-	       bytes <= 2 * LAYOUT_MAX;
-}
-
-uint64_t options_size(const struct bufpipe_options *o)
-{
-	return o->object_size ? o->object_count * record_size(o->object_size) : o->buffer_size;
-}
-
-int options_check(struct bufpipe_options *checked, const struct bufpipe_options *options)
-{
-	struct bufpipe_options o = { 0 };
-
-	if (options)
-		o = *options;
-	if (o.flags & ~(unsigned)(CREATE_FLAGS | MEETING_FLAGS) || o.spin_ns < BUFPIPE_SPIN_ALWAYS ||
-	    !sizes_valid(&o))
-		return -EINVAL;
-	if ((o.flags & ROLE_FLAGS) == ROLE_FLAGS || (o.flags & ROLE_FLAGS && o.flags & BUFPIPE_DUPLEX))
-		return -EINVAL;
-	if (o.size_limit > LAYOUT_MAX || o.mode & ~MODE_BITS)
-		return -EINVAL;
-	if (!o.name)
-		o.name = "bufpipe";
-	else if (strnlen(o.name, NAME_MAX_LEN + 1) > NAME_MAX_LEN)
-		return -EINVAL;
-	if (!o.object_size && !o.buffer_size)
-		o.buffer_size = DEFAULT_SIZE;
-	if (!o.object_size && o.buffer_size < LEAST_SIZE)
-		o.buffer_size = LEAST_SIZE;
-	if (o.object_size && !o.object_count)
-		o.object_count = o.object_size < DEFAULT_SIZE ? DEFAULT_SIZE / o.object_size : 1;
-	if (o.size_limit && o.size_limit < options_size(&o))
-		return -EINVAL;
-	*checked = o;
-	return 0;
-}
-
-static uint64_t power_of_two(uint64_t at_least)
-{
-	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
-
-	return at_least <= page ? page : (uint64_t)1 << (64 - __builtin_clzll(at_least - 1));
-}
-
-struct identity options_identity(const struct bufpipe_options *o, unsigned flags)
-{
-	struct identity id = { .magic = LAYOUT_MAGIC, .version = LAYOUT_VERSION, .flags = flags };
-
-	if (!(flags & LAYOUT_SENDS))
-		return id;
-	if (o->object_size) {
-		id.object_size = o->object_size;
-		id.buffer_size = o->object_size;
-		id.limit = o->object_count * record_size(o->object_size);
-		id.data_size = power_of_two(id.limit + RECORD_HEADER);
-		return id;
-	}
-	/*
-	 * The limit is what the user asked for, who may want a short queue.  The ring has the next
-	 * power of two.
-	 */
-	id.buffer_size = o->buffer_size;
-	id.limit = record_size(o->buffer_size);
-	id.data_size = power_of_two(id.limit + RECORD_HEADER);
-	return id;
-}
 
 /* Whether one end receives exactly where the other sends. */
 static bool regions_fit(const struct identity *ours, const struct identity *theirs)
@@ -345,83 +260,6 @@ int bufpipe_create(bufpipe_t *ends[2], const struct bufpipe_options *options)
 		ends[i] = made[i];
 	}
 	return 0;
-}
-
-/*
- * Ends sending: first stops the waits of this end and its co-owners, then puts the end into the
- * ring, in order.
- */
-static int end_out(bufpipe_t *pipe, int64_t timeout_ns)
-{
-	struct direction *out = &pipe->out;
-	int r;
-
-	if (direction_is_open(out))
-		return -EBUSY;
-	wait_stop(&out->wait);
-	ring_refuse(&pipe->sender);
-	/*
-	 * Wakes a sender that sleeps on the socket.  A one-way end needs the socket for nothing
-	 * else any more.
-	 */
-	if (pipe->in.state & DIRECTION_NONE && wait_is_on_bell(&out->wait))
-		shutdown(pipe->socket, SHUT_RD);
-	r = direction_enter(out, time_deadline(timeout_ns));
-	if (r < 0) {
-		/* Another holder has a reservation open, so nobody slept and nothing has changed. */
-		wait_restart(&out->wait);
-		return r;
-	}
-	ring_end(&pipe->sender);
-	wait_end(&out->wait, sender_tail(&pipe->sender) + RECORD_HEADER);
-	direction_leave(out);
-	return 0;
-}
-
-/* Ends receiving.  What is in the ring can still be received.  All holders of both ends find the hang-up. */
-static void end_in(bufpipe_t *pipe)
-{
-	/* This comes first: if the process dies after it, all others still notice. */
-	shutdown(pipe->socket, SHUT_RDWR);
-	wait_stop(&pipe->in.wait);
-	wait_end(&pipe->in.wait, receiver_head(&pipe->receiver));
-	wait_leave(&pipe->in.wait);
-}
-
-static int end_directions(bufpipe_t *pipe, bool both, int64_t timeout_ns)
-{
-	bool sends = !(pipe->out.state & DIRECTION_NONE);
-	int r = 0;
-
-	if (sends)
-		r = end_out(pipe, timeout_ns);
-	if (r == 0 && (both || !sends) && !(pipe->in.state & DIRECTION_NONE))
-		end_in(pipe);
-	/* Wake the waiters of this process that sleep on the socket: its set and its descriptors. */
-	if (pipe->poke_set)
-		pipe->poke_set(pipe);
-	for (int i = ARM_IN; i <= ARM_OUT; i++) {
-		if (pipe->arm[i])
-			pipe->arm[i](pipe, false);
-	}
-	return r;
-}
-
-int bufpipe_shutdown_within(bufpipe_t *pipe, int64_t timeout_ns)
-{
-	if (!pipe || !timeout_valid(timeout_ns))
-		return -EINVAL;
-	return end_directions(pipe, false, timeout_ns);
-}
-
-int bufpipe_stop(bufpipe_t *pipe)
-{
-	return pipe ? end_directions(pipe, true, -1) : -EINVAL;
-}
-
-int bufpipe_shutdown(bufpipe_t *pipe)
-{
-	return bufpipe_shutdown_within(pipe, -1);
 }
 
 void bufpipe_close(bufpipe_t *pipe)

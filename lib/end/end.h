@@ -58,18 +58,6 @@ struct bufpipe {
 	void (*drop_poll_fds)(struct bufpipe *);    /* closes both descriptors */
 };
 
-/* The least buffer_size of a generic pipe: one fragment of a long message must fit. */
-#define LEAST_SIZE 64
-
-/* Copies the options and fills in the defaults; NULL gives the defaults.  0 or -EINVAL. */
-int options_check(struct bufpipe_options *checked, const struct bufpipe_options *options);
-
-/* The bytes for messages: buffer_size, or the objects of a static pipe with their headers. */
-uint64_t options_size(const struct bufpipe_options *checked);
-
-/* The identity of the region of an end with these options.  flags are LAYOUT_*. */
-struct identity options_identity(const struct bufpipe_options *options, unsigned flags);
-
 /* Creates a region and initialises its locks.  Parameters and errors as region_create. */
 int end_make_region(struct region *region, int *shared_fd, const struct identity *identity,
 		    const struct bufpipe_options *options);

@@ -2,6 +2,7 @@
 #include "end/fragments.h"
 
 #include "end/gather.h"
+#include "end/options.h"
 
 void fragments_give_up(bufpipe_t *p)
 {

@@ -11,6 +11,7 @@
  */
 #include "connect/handshake.h"
 #include "connect/parcel.h"
+#include "end/options.h"
 #include "fuzz/input.h"
 
 #include <dirent.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "hostile/hostile.h"
+#include "end/options.h"
 #include "sanitized.h"
 
 #include <fcntl.h>

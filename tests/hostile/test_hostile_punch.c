@@ -5,6 +5,8 @@
  */
 #include "hostile/hostile.h"
 
+#include "end/options.h"
+
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <sys/mman.h>

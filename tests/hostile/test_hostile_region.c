@@ -3,6 +3,7 @@
 #include "hostile/hostile.h"
 
 #include "base/stray.h"
+#include "end/options.h"
 
 #include <fcntl.h>
 #include <sys/epoll.h>
