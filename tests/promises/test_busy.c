@@ -4,9 +4,8 @@
  * wastes its time slices.
  */
 #include "support.h"
+#include "syscall.h"
 
-#include <dlfcn.h>
-#include <stdarg.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
 
@@ -18,18 +17,14 @@ static int membarriers;
 
 long syscall(long number, ...)
 {
-	static long (*real)(long, ...);
 	va_list list;
-	long a[6];
+	long r;
 
-	if (!real)
-		*(void **)&real = dlsym(RTLD_NEXT, "syscall");
-	va_start(list, number);
-	for (int i = 0; i < 6; i++)
-		a[i] = va_arg(list, long);
-	va_end(list);
 	membarriers += number == SYS_membarrier;
-	return real(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+	va_start(list, number);
+	r = syscall_pass_on(number, list);
+	va_end(list);
+	return r;
 }
 
 int sched_yield(void)
