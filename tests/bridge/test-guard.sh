@@ -54,15 +54,15 @@ mistakes()
 	expect_usage 'does not go with it' --from "$u/a?stream=S&queue=q&start=first" --to @a
 	expect_usage 'side that receives' --from @a --to "$u/a?queue=q"
 	expect_usage 'side that publishes' --from "$u/a?nohold" --to @a
-	expect_usage 'rate is original' --rate fast --from "$u/a?stream=S" --to @a
+	expect_usage 'rate takes the word original' --rate fast --from "$u/a?stream=S" --to @a
 	expect_usage 'from a stream' --rate original --from "$u/a" --to @a
 	expect_usage 'exclude each other' --listen --connect --from "$u/a" --to @a
 	expect_usage 'buffer is a size' --buffer 0 --from "$u/a" --to @a
 	expect_usage 'longest is a size' --longest 2G --from "$u/a" --to @a
 	expect_usage 'number of seconds' --give-up soon --from "$u/a" --to @a
 	expect_usage 'go together' --tls-cert x --from "$u/a" --to @a
-	expect_usage 'arguments are options' --from "$u/a" --to @a more
-	expect_usage 'wrong option' --no-such-option
+	expect_usage 'all arguments are options' --from "$u/a" --to @a more
+	expect_usage 'no-such-option' --no-such-option
 	expect_usage 'do not go with it' --config x --from "$u/a" --to @a
 }
 

@@ -419,11 +419,11 @@ chaos()
 	expect_received to.out 40000
 }
 
-# The keeper alone is killed: its worker finishes what was sent, and the next
+# The supervisor alone is killed: its worker finishes what was sent, and the next
 # bridge goes on.  The program's send breaks once each time, and of the message
 # that gets -EPIPE just then nobody knows whether it was taken: see
 # bufpipe_shutdown(3).  The program sends it again, so it may come twice.
-killed_keeper()
+killed_supervisor()
 {
 	local round doubled broken
 
@@ -454,7 +454,7 @@ restarted()
 	is_running "$near"
 }
 
-# Keeper and worker of the receiving side die together: the one doubt that can
+# Supervisor and worker of the receiving side die together: the one doubt that can
 # remain is told, and then the message may come twice.
 killed_both()
 {
@@ -592,5 +592,5 @@ state_is_locked()
 start_server
 [ $# -le 2 ] || run_tests "${@:3}"
 run_tests many_small lengths long_messages empty_stream later replay duplex queue crowd ten foreign killed_workers killed_then_stopped \
-	killed_in_calls killed_workers_long restarted_server stopped_server chaos killed_keeper killed_both full_quota full_disk full_stream \
+	killed_in_calls killed_workers_long restarted_server stopped_server chaos killed_supervisor killed_both full_quota full_disk full_stream \
 	mistakes state_is_locked

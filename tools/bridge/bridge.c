@@ -5,7 +5,7 @@
 
 #include "config.h"
 #include "help.h"
-#include "keeper.h"
+#include "supervisor.h"
 
 static int run(int argc, char **argv)
 {
@@ -16,7 +16,7 @@ static int run(int argc, char **argv)
 		return status < 0 ? 0 : status;
 	/* Whole lines, as several processes share the stream. */
 	setvbuf(stderr, NULL, _IOLBF, BUFSIZ);
-	status = keeper_run(&config);
+	status = supervisor_run(&config);
 	config_free(&config);
 	return status;
 }

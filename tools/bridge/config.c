@@ -55,37 +55,37 @@ static const struct option options[] = {
 };
 
 /* What the options of one pipe say, before they are judged together. */
-struct wishes {
+struct line_arguments {
 	const char *from, *to;
 	bool listen, connect, duplex, rate_original;
 	size_t buffer;
 };
 
-static bool line_option(struct wishes *wishes, int option, const char **wrong)
+static bool line_option(struct line_arguments *args, int option, const char **wrong)
 {
 	switch (option) {
 	case FROM:
-		wishes->from = optarg;
+		args->from = optarg;
 		return true;
 	case TO:
-		wishes->to = optarg;
+		args->to = optarg;
 		return true;
 	case LISTEN:
-		wishes->listen = true;
+		args->listen = true;
 		return true;
 	case CONNECT:
-		wishes->connect = true;
+		args->connect = true;
 		return true;
 	case DUPLEX:
-		wishes->duplex = true;
+		args->duplex = true;
 		return true;
 	case RATE:
-		wishes->rate_original = true;
+		args->rate_original = true;
 		if (strcmp(optarg, "original") != 0)
-			*wrong = "--rate is original, or not given";
+			*wrong = "--rate takes the word original";
 		return true;
 	case 'B':
-		if (!parse_size(optarg, &wishes->buffer) || wishes->buffer > LONGEST)
+		if (!parse_size(optarg, &args->buffer) || args->buffer > LONGEST)
 			*wrong = "--buffer is a size of up to 1G, like 64K";
 		return true;
 	}
@@ -130,7 +130,7 @@ static const char *process_option(struct bridge_config *config, int option)
 	return "no such option";
 }
 
-static const char *judge_directions(struct line_config *line)
+static const char *check_directions(struct line_config *line)
 {
 	bool wild = strpbrk(line->nats.subject, "*>") != NULL;
 
@@ -161,31 +161,31 @@ static bool name_subjects(struct line_config *line)
 	       asprintf(&line->in_subject, "%s.%s", subject, line->to_nats ? "back" : "there") > 0;
 }
 
-static const char *add_line(struct bridge_config *config, const struct wishes *wishes)
+static const char *add_line(struct bridge_config *config, const struct line_arguments *args)
 {
 	struct line_config *lines;
 	struct line_config line = {
-		.duplex = wishes->duplex,
-		.listen = !wishes->connect,
-		.rate_original = wishes->rate_original,
-		.buffer = wishes->buffer ? wishes->buffer : BUFFER,
+		.duplex = args->duplex,
+		.listen = !args->connect,
+		.rate_original = args->rate_original,
+		.buffer = args->buffer ? args->buffer : BUFFER,
 	};
 	const char *far, *wrong;
 
-	if (!wishes->from || !wishes->to)
+	if (!args->from || !args->to)
 		return "both --from and --to are needed";
-	if (wishes->listen && wishes->connect)
+	if (args->listen && args->connect)
 		return "--listen and --connect exclude each other";
-	line.to_nats = is_nats_address(wishes->to);
-	if (line.to_nats == is_nats_address(wishes->from))
+	line.to_nats = is_nats_address(args->to);
+	if (line.to_nats == is_nats_address(args->from))
 		return "one of --from and --to is a pipe, the other nats://HOST/SUBJECT";
-	far = line.to_nats ? wishes->to : wishes->from;
-	line.pipe = strdup(line.to_nats ? wishes->from : wishes->to);
+	far = line.to_nats ? args->to : args->from;
+	line.pipe = strdup(line.to_nats ? args->from : args->to);
 	if (!line.pipe || !strchr("@/.fs", *line.pipe) || !*line.pipe)
 		return "a pipe is @name, /path or ./path";
 	wrong = nats_address_parse(&line.nats, far);
 	if (!wrong)
-		wrong = judge_directions(&line);
+		wrong = check_directions(&line);
 	if (wrong)
 		return wrong;
 	if (!name_subjects(&line) || asprintf(&line.text, line.to_nats ? "%s -> %s" : "%2$s -> %1$s",
@@ -202,19 +202,20 @@ static const char *add_line(struct bridge_config *config, const struct wishes *w
 /* One pipe from a line of the configuration file: the options of one, without their secrets. */
 static const char *parse_words(struct bridge_config *config, int n, char **words)
 {
-	struct wishes wishes = { 0 };
+	struct line_arguments args = { 0 };
 	const char *wrong = NULL;
 	int option;
 
 	optind = 0;
 	opterr = 0;
 	while (!wrong && (option = getopt_long(n, words, "", options, NULL)) != -1) {
-		if (!line_option(&wishes, option, &wrong))
-			return "a line has --from, --to, --listen, --connect, --duplex, --rate and --buffer";
+		if (!line_option(&args, option, &wrong))
+			return "a line may have --from, --to, --listen, --connect, --duplex, --rate and "
+			       "--buffer";
 	}
 	if (!wrong && optind < n)
-		return "every word of a line is an option or belongs to one";
-	return wrong ? wrong : add_line(config, &wishes);
+		return "a line consists of options";
+	return wrong ? wrong : add_line(config, &args);
 }
 
 static const char *parse_file_line(struct bridge_config *config, char *line)
@@ -256,7 +257,7 @@ static int read_file(struct bridge_config *config, const char *path)
 	return STATUS_USAGE;
 }
 
-static const char *judge_auth(const struct nats_auth *auth)
+static const char *check_auth(const struct nats_auth *auth)
 {
 	if (!auth->user != !auth->password)
 		return "user and password go together";
@@ -269,7 +270,7 @@ static const char *judge_auth(const struct nats_auth *auth)
 
 int config_parse(struct bridge_config *config, const struct command *command, int argc, char **argv)
 {
-	struct wishes wishes = { 0 };
+	struct line_arguments args = { 0 };
 	const char *file = NULL;
 	const char *auth_file = NULL;
 	const char *wrong = NULL;
@@ -278,22 +279,22 @@ int config_parse(struct bridge_config *config, const struct command *command, in
 	*config = (struct bridge_config){ .longest = LONGEST, .give_up_ns = -1 };
 	while (!wrong && (option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
 		if (option == '?')
-			return complain_usage(command, "bridge: a wrong option");
+			return hint(command); /* getopt has complained */
 		if (option == 'h')
 			return print(command->help) ? STATUS_FAILED : -1;
 		if (option == CONFIG)
 			file = optarg;
 		else if (option == AUTH)
 			auth_file = optarg;
-		else if (!line_option(&wishes, option, &wrong))
+		else if (!line_option(&args, option, &wrong))
 			wrong = process_option(config, option);
 	}
 	if (!wrong && optind < argc)
-		wrong = "arguments are options; a pipe is named by --from or --to";
-	if (!wrong && file && (wishes.from || wishes.to))
+		wrong = "all arguments are options; --from and --to name the pipe";
+	if (!wrong && file && (args.from || args.to))
 		wrong = "--config names the pipes, so --from and --to do not go with it";
 	if (!wrong && !file)
-		wrong = add_line(config, &wishes);
+		wrong = add_line(config, &args);
 	if (wrong)
 		return complain_usage(command, "bridge: %s", wrong);
 	if (auth_file)
@@ -303,7 +304,7 @@ int config_parse(struct bridge_config *config, const struct command *command, in
 		return STATUS_FAILED;
 	}
 	auth_read_environment(&config->auth);
-	wrong = judge_auth(&config->auth);
+	wrong = check_auth(&config->auth);
 	if (wrong)
 		return complain_usage(command, "bridge: %s", wrong);
 	return file ? read_file(config, file) : 0;

@@ -7,7 +7,7 @@
  *        0      4  "bpF1"
  *        4      1  kind
  *        5      3  zero
- *        8     16  session: which sending bridge, from the first start of its state
+ *        8     16  session: the sending bridge, by a random number that is made with its state
  *       24      8  first: the number of its first message, counted from 0 in the session
  *       32      4  count: messages of a batch, chunks of a long message; of an end 1 in a stream,
  *                  where it has a number like a message, else 0

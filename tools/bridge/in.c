@@ -24,14 +24,14 @@ struct in *in_new(struct port *port, const struct bridge_config *config, struct 
 	in->config = config;
 	in->state = state;
 	in->senders = calloc(STATE_SESSIONS, sizeof(*in->senders));
-	in->way = in->line->nats.stream ? &in_by_stream : &in_by_core;
+	in->mode = in->line->nats.stream ? &in_by_stream : &in_by_core;
 	link_init(&in->link, config, in->line, wake);
 	in->link.owner = in;
 	state_random(random, sizeof(random));
 	at = (size_t)snprintf(in->inbox, sizeof(in->inbox), "_INBOX.bufpipe.");
 	for (unsigned i = 0; i < sizeof(random); i++)
 		at += (size_t)snprintf(in->inbox + at, sizeof(in->inbox) - at, "%02x", random[i] & 0xffu);
-	if (!in->senders || !in->way->init(in)) {
+	if (!in->senders || !in->mode->init(in)) {
 		in_free(in);
 		return NULL;
 	}
@@ -80,15 +80,15 @@ static void note_unread(struct in *in)
 		unread--;
 	if (unread == 0)
 		return;
-	grumble(&in->grumble, in->line, "%lu messages were in the pipe when its program left: they are lost",
-		unread);
+	complain_ratelimited(&in->ratelimit, in->line,
+			     "%lu messages were in the pipe when its program left: they are lost", unread);
 	in->state->counts.lost += unread;
 }
 
 static void program_left(struct in *in, int error)
 {
 	if (error != -EPIPE)
-		grumble(&in->grumble, in->line, "%s: %s", in->line->pipe, strerror(-error));
+		complain_ratelimited(&in->ratelimit, in->line, "%s: %s", in->line->pipe, strerror(-error));
 	note_unread(in);
 	in_join(in);
 	/* The message was not delivered, so it waits for the next program. */
@@ -122,7 +122,7 @@ static bool take_msg(struct in *in)
 		}
 		if (!in->messages || natsSubscription_NextMsg(&in->msg, in->messages, 0) != NATS_OK)
 			return false;
-		if (!in->way->is_news(in, in->msg))
+		if (!in->mode->is_status(in, in->msg))
 			return true;
 		natsMsg_Destroy(in->msg);
 		in->msg = NULL;
@@ -133,7 +133,7 @@ static bool take_msg(struct in *in)
 static void end_pipe(struct in *in, enum in_verdict verdict)
 {
 	if (verdict == IN_ENDS) {
-		in->way->done(in, in->msg);
+		in->mode->done(in, in->msg);
 		drop_frame(in);
 	}
 	/* Else it is looked at again when there is another pipe. */
@@ -177,7 +177,7 @@ static void deliver_all(struct in *in, int64_t now)
 			program_left(in, r);
 			return;
 		}
-		in->way->done(in, in->msg);
+		in->mode->done(in, in->msg);
 		drop_frame(in);
 		if (in->state->counts.messages >= messages || in->state->counts.bytes >= bytes) {
 			worker_again(in->port);
@@ -186,36 +186,36 @@ static void deliver_all(struct in *in, int64_t now)
 	}
 }
 
-static void close_way(struct in *in)
+static void close_source(struct in *in)
 {
 	if (!in->opened)
 		return;
-	in->way->close(in);
+	in->mode->close(in);
 	natsSubscription_Destroy(in->messages);
 	in->messages = NULL;
 	in->opened = false;
 }
 
-static void fell(struct in *in)
+static void went_down(struct in *in)
 {
-	grumble(&in->grumble, in->line, "%s; trying again", in->link.why);
-	close_way(in);
-	/* The frame before us goes on into the pipe, if it has begun to: its messages have their numbers. */
+	complain_ratelimited(&in->ratelimit, in->line, "%s; trying again", in->link.why);
+	close_source(in);
+	/* The current frame stays: what is left of it is still delivered, and its numbers show if it comes again. */
 	link_drop(&in->link);
 }
 
-static void tend_link(struct in *in, int64_t now)
+static void tick_link(struct in *in, int64_t now)
 {
 	/* A stream is asked where to begin, so not before there is a program. */
 	if (in->link.state == LINK_DOWN && in->line->nats.stream &&
 	    (!in->port->pipe || in->port->in_over || in->msg))
 		return;
-	switch (link_tend(&in->link, now)) {
-	case LINK_SAME:
+	switch (link_tick(&in->link, now)) {
+	case LINK_UNCHANGED:
 	case LINK_CAME_UP:
 		break;
-	case LINK_FELL:
-		fell(in);
+	case LINK_WENT_DOWN:
+		went_down(in);
 		break;
 	case LINK_GAVE_UP:
 		complain("%s: %s", in->line->text, in->link.why);
@@ -244,18 +244,18 @@ void in_run(struct in *in, int64_t now)
 		if (!in->port->pipe)
 			return;
 	}
-	tend_link(in, now);
+	tick_link(in, now);
 	if (!worker_drains(in->port->worker) && in->messages)
 		natsSubscription_QueuedMsgs(in->messages, &in->left);
 	open = in->link.state == LINK_UP && may_open(in, now) && !worker_drains(in->port->worker);
 	if (open && !in->opened) {
 		in->opened = true;
 		in->opened_ns = now;
-		in->way->open(in);
+		in->mode->open(in);
 	} else if (!open && !worker_drains(in->port->worker)) {
 		if (in->opened && in->link.state == LINK_UP)
 			STATE_SET(in->state->in.there_ns, 0);
-		close_way(in);
+		close_source(in);
 		/* What comes without a subscription is lost, and counted by its numbers; so is what we have. */
 		if (!in->line->nats.stream && !in->port->pipe)
 			drop_frame(in);
@@ -263,7 +263,7 @@ void in_run(struct in *in, int64_t now)
 	deliver_all(in, now);
 	if (in->opened) {
 		STATE_SET(in->state->in.there_ns, now);
-		in->way->tend(in, now);
+		in->mode->tick(in, now);
 	}
 	if (in->port->pipe && in->state->in.end_waits == in->port->generation && in_end_late(in, now))
 		port_over(in->port, false);
@@ -325,7 +325,7 @@ void in_port_changed(struct in *in)
 	if (!in->port->pipe) {
 		in->left_ns = now_ns();
 		if (in->line->nats.stream)
-			close_way(in);
+			close_source(in);
 	}
 }
 
@@ -341,7 +341,7 @@ void in_close(struct in *in)
 	/* Senders without a stream need not wait for us. */
 	if (in->opened && !in->line->nats.stream) {
 		STATE_SET(in->state->in.there_ns, 0);
-		in->way->close(in);
+		in->mode->close(in);
 		link_flush(&in->link);
 	}
 	natsMsg_Destroy(in->msg);

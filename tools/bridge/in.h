@@ -31,35 +31,35 @@ struct in_sender {
 
 struct in_sending;
 
-struct in_way {
+struct in_mode {
 	bool (*init)(struct in *in);
 	/* There is a connection, or a pipe, that was not there before; or not any more. */
 	void (*open)(struct in *in);
 	void (*close)(struct in *in);
-	/* Time has passed. */
-	void (*tend)(struct in *in, int64_t now);
-	/* Takes what is no message of a bridge; true: it has dealt with it. */
-	bool (*is_news)(struct in *in, natsMsg *msg);
-	/* All of the frame before us has been dealt with. */
+	/* Called from time to time. */
+	void (*tick)(struct in *in, int64_t now);
+	/* Whether this is a status of the server, and no message; if so, it has been handled. */
+	bool (*is_status)(struct in *in, natsMsg *msg);
+	/* The current frame has been handled completely. */
 	void (*done)(struct in *in, natsMsg *msg);
 };
 
-extern const struct in_way in_by_core, in_by_stream;
+extern const struct in_mode in_by_core, in_by_stream;
 
 struct in {
 	struct port *port;
 	const struct line_config *line;
 	const struct bridge_config *config;
 	struct state *state;
-	const struct in_way *way;
+	const struct in_mode *mode;
 	struct link link;
-	struct grumble grumble;
+	struct ratelimit ratelimit;
 	natsSubscription *messages; /* NULL: closed */
 	bool opened;
 	int64_t left_ns; /* when the last program left */
 	int64_t opened_ns;
 
-	/* The frame before us. */
+	/* The current frame. */
 	natsMsg *msg;
 	struct frame frame;
 	bool foreign;
@@ -103,7 +103,7 @@ static inline bool in_counts_losses(const struct in *in)
 	return !in->line->nats.queue;
 }
 
-enum link_trouble in_prepare_stream(struct link *link, natsConnection *nc);
+enum link_result in_prepare_stream(struct link *link, natsConnection *nc);
 /* The stream's number and time of a message, from its reply subject. */
 bool in_stream_place(natsMsg *msg, uint64_t *sequence, uint64_t *time_ns);
 
@@ -114,7 +114,10 @@ enum in_verdict {
 	IN_ENDED_BEFORE, /* it ended before this frame, which is for the next pipe */
 };
 enum in_verdict in_begin_frame(struct in *in);
-/* Where the end of one sender waits for others: whether they have left or fallen silent, and the pipe's stream is ended now. */
+/*
+ * For a pipe whose stream some senders have ended and others have not: ends the stream if these others have
+ * left or are silent.  Returns whether it did.
+ */
 bool in_end_late(struct in *in, int64_t now);
 /* Its next message: in->data and in->len; false: there is none. */
 bool in_next_message(struct in *in);
@@ -125,9 +128,9 @@ int in_deliver(struct in *in, const char *data, size_t len);
 char *in_reserve(struct in *in, size_t len);
 /* What a predecessor left: 0 when it is known; else as in_deliver. */
 int in_settle(struct in *in);
-/* The thread that sends a long message. */
+/* Waits for the thread that sends a long message. */
 void in_join(struct in *in);
-/* Of the session of the frame before us. */
+/* Drops the long message of the session of the current frame. */
 void in_forget_whole(struct in *in);
 
 #endif

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #define MS 1000000LL
-/* A sender that fills its window waits for nobody who confirms so often. */
+/* Much less than OUT_WINDOW, so a sender seldom waits for a confirmation. */
 #define CONFIRM_BYTES ((uint64_t)256 << 10)
 /* So that senders know that we exist, even while the pipe is full. */
 #define ALIVE_NS  (1000 * MS)
@@ -43,8 +43,8 @@ static void open(struct in *in)
 	if (status == NATS_OK)
 		status = natsSubscription_SetPendingLimits(in->messages, -1, PENDING_BYTES);
 	if (status != NATS_OK)
-		grumble(&in->grumble, in->line, "%s: subscribing to %s: %s", nats->servers,
-			in->line->in_subject, natsStatus_GetText(status));
+		complain_ratelimited(&in->ratelimit, in->line, "%s: subscribing to %s: %s", nats->servers,
+				     in->line->in_subject, natsStatus_GetText(status));
 }
 
 static void confirm(struct in *in, unsigned session, int64_t now)
@@ -92,11 +92,12 @@ static void tell_dropped(struct in *in)
 	if (!atomic_exchange_explicit(&in->link.slow, false, memory_order_relaxed))
 		return;
 	natsSubscription_GetDropped(in->messages, &dropped);
-	grumble(&in->grumble, in->line, "messages come faster than the program takes them: %ld were dropped",
-		(long)dropped);
+	complain_ratelimited(&in->ratelimit, in->line,
+			     "messages come faster than the program takes them: %ld were dropped",
+			     (long)dropped);
 }
 
-static void tend(struct in *in, int64_t now)
+static void tick(struct in *in, int64_t now)
 {
 	tell_dropped(in);
 	for (unsigned i = 0; i < STATE_SESSIONS; i++) {
@@ -137,18 +138,18 @@ static void close(struct in *in)
 	}
 }
 
-static bool is_news(struct in *in, natsMsg *msg)
+static bool is_status(struct in *in, natsMsg *msg)
 {
 	(void)in;
 	(void)msg;
 	return false;
 }
 
-const struct in_way in_by_core = {
+const struct in_mode in_by_core = {
 	.init = init,
 	.open = open,
 	.close = close,
-	.tend = tend,
-	.is_news = is_news,
+	.tick = tick,
+	.is_status = is_status,
 	.done = done,
 };

@@ -54,8 +54,8 @@ static void note_losses(struct in *in, uint64_t number)
 	if (number <= session->next)
 		return;
 	if (in_counts_losses(in)) {
-		grumble(&in->grumble, in->line, "%lu messages were lost before number %lu",
-			number - session->next, number);
+		complain_ratelimited(&in->ratelimit, in->line, "%lu messages were lost before number %lu",
+				     number - session->next, number);
 		in->state->counts.lost += number - session->next;
 	}
 	STATE_SET(session->next, number);
@@ -144,7 +144,7 @@ bool in_end_late(struct in *in, int64_t now)
 {
 	uint64_t queued = 0;
 
-	/* Who is not heard because the pipe is full is not silent. */
+	/* A sender whose frames wait here because the pipe is full is not silent. */
 	if (in->port->in_over || in->msg || in->sending || !all_ended(in, STATE_SESSIONS, now))
 		return false;
 	if (in->messages && natsSubscription_QueuedMsgs(in->messages, &queued) == NATS_OK && queued > 0)
@@ -156,8 +156,8 @@ bool in_end_late(struct in *in, int64_t now)
 }
 
 /*
- * A frame that says that streams have ended of which no end came: it was lost.
- * Where nobody listened meanwhile, nobody missed it.
+ * Compares the count of ends in a frame with the ends that have come.  If it is larger, an end was lost.  If
+ * nobody listened at that time, nobody missed it.
  */
 static enum in_verdict catch_up(struct in *in)
 {
@@ -218,7 +218,8 @@ corrupt:
 	in_forget_whole(in);
 	in->state->counts.corrupt++;
 	if (in->line->nats.queue)
-		grumble(&in->grumble, in->line,
+		complain_ratelimited(
+			&in->ratelimit, in->line,
 			"a message came in chunks, which a queue scatters: let the server's max_payload be "
 			"larger "
 			"than the messages, and --buffer");
@@ -261,7 +262,8 @@ enum in_verdict in_begin_frame(struct in *in)
 	in->data = NULL;
 	if (verdict == FRAME_CORRUPT) {
 		in->state->counts.corrupt++;
-		grumble(&in->grumble, in->line, "a frame is damaged, or of a later version: dropped");
+		complain_ratelimited(&in->ratelimit, in->line,
+				     "a frame is damaged, or of a later version: dropped");
 		in->frame.kind = FRAME_END;
 		in->frame.body_len = 0;
 		return IN_GOES_ON;

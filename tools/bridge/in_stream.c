@@ -59,8 +59,9 @@ static void ask(struct in *in, int64_t now)
 	len = snprintf(body, sizeof(body), "{\"batch\":%u,\"expires\":%lld}", ASK, EXPIRE_NS);
 	status = natsConnection_PublishRequest(in->link.nc, subject, reply, body, len);
 	if (status != NATS_OK)
-		grumble(&in->grumble, in->line, "%s: asking stream %s: %s", in->line->nats.servers,
-			in->line->nats.stream, natsStatus_GetText(status));
+		complain_ratelimited(&in->ratelimit, in->line, "%s: asking stream %s: %s",
+				     in->line->nats.servers, in->line->nats.stream,
+				     natsStatus_GetText(status));
 }
 
 static void forget_acks(struct in *in)
@@ -94,8 +95,8 @@ static void open(struct in *in)
 	if (status == NATS_OK)
 		status = natsSubscription_SetPendingLimits(in->messages, -1, -1);
 	if (status != NATS_OK) {
-		grumble(&in->grumble, in->line, "%s: subscribing: %s", in->line->nats.servers,
-			natsStatus_GetText(status));
+		complain_ratelimited(&in->ratelimit, in->line, "%s: subscribing: %s", in->line->nats.servers,
+				     natsStatus_GetText(status));
 		return;
 	}
 	in->asked[0] = 0;
@@ -124,7 +125,7 @@ static void count_message(struct in *in)
 }
 
 /* What the server says about a request: it has expired, or the consumer is gone. */
-static bool is_news(struct in *in, natsMsg *msg)
+static bool is_status(struct in *in, natsMsg *msg)
 {
 	const char *subject = natsMsg_GetSubject(msg);
 	const char *status = NULL;
@@ -174,7 +175,7 @@ static void done(struct in *in, natsMsg *msg)
 	acknowledge(in, reply);
 }
 
-static void tend(struct in *in, int64_t now)
+static void tick(struct in *in, int64_t now)
 {
 	const char *reply = in->msg ? natsMsg_GetReply(in->msg) : NULL;
 
@@ -196,11 +197,11 @@ static void tend(struct in *in, int64_t now)
 		ask(in, now);
 }
 
-const struct in_way in_by_stream = {
+const struct in_mode in_by_stream = {
 	.init = init,
 	.open = open,
 	.close = close,
-	.tend = tend,
-	.is_news = is_news,
+	.tick = tick,
+	.is_status = is_status,
 	.done = done,
 };

@@ -11,8 +11,9 @@
 /* Pauses between attempts.  They begin short, for a server that restarts, and grow, for one that is away. */
 #define PAUSE_FIRST_NS (50 * MS)
 #define PAUSE_LAST_NS  (5000 * MS)
-/* If a connection lasted this long, the next attempt comes soon. */
-#define CONNECT_MS       5000
+/* How long a server has to accept a connection. */
+#define CONNECT_MS 5000
+/* A server that leaves this many pings unanswered is gone. */
 #define PING_INTERVAL_MS 5000
 #define PINGS_OUT        2
 
@@ -52,12 +53,12 @@ static void wake_loop(const struct link *link)
 {
 	const uint64_t one = 1;
 
-	/* It can only fail when the loop has more than enough to see already. */
+	/* This fails only if the counter is full, and then the loop wakes up anyway. */
 	if (write(link->wake, &one, sizeof(one)) < 0)
 		return;
 }
 
-/* What libnats calls of an event loop.  The loop of the worker asks by itself, so little is to be done. */
+/* What libnats calls in an event loop.  The worker looks at each link by itself, so these calls do little. */
 static natsStatus on_attach(void **user, void *loop, natsConnection *nc, natsSock socket)
 {
 	struct link *link = loop;
@@ -201,18 +202,18 @@ static natsStatus connect_once(natsConnection **nc, struct link *link, bool in_l
 	return status;
 }
 
-static enum link_trouble prepare(struct link *link)
+static enum link_result prepare(struct link *link)
 {
 	natsConnection *nc = NULL;
-	enum link_trouble trouble;
+	enum link_result result;
 
 	if (!link->prepare)
-		return LINK_FINE;
+		return LINK_OK;
 	if (connect_once(&nc, link, false) != NATS_OK)
 		return LINK_RETRY;
-	trouble = link->prepare(link, nc);
+	result = link->prepare(link, nc);
 	natsConnection_Destroy(nc);
-	return trouble;
+	return result;
 }
 
 static void *connect_in_thread(void *argument)
@@ -220,7 +221,7 @@ static void *connect_in_thread(void *argument)
 	struct link *link = argument;
 
 	link->result = prepare(link);
-	if (link->result == LINK_FINE && connect_once(&link->made, link, true) != NATS_OK)
+	if (link->result == LINK_OK && connect_once(&link->made, link, true) != NATS_OK)
 		link->result = LINK_RETRY;
 	nats_ReleaseThreadMemory();
 	atomic_store_explicit(&link->thread_done, true, memory_order_release);
@@ -249,18 +250,18 @@ static void begin_to_connect(struct link *link, int64_t now)
 		wait_before_next_try(link, now);
 }
 
-static enum link_news take_result(struct link *link, int64_t now)
+static enum link_event take_result(struct link *link, int64_t now)
 {
 	pthread_join(link->thread, NULL);
 	link->state = LINK_DOWN;
-	/* Among many pipes one waits until somebody makes its stream. */
-	if (link->result == LINK_HOPELESS && link->config->n == 1) {
+	/* One of many pipes waits until somebody makes its stream. */
+	if (link->result == LINK_FATAL && link->config->n == 1) {
 		link->given_up = true;
 		return LINK_GAVE_UP;
 	}
-	if (link->result != LINK_FINE) {
+	if (link->result != LINK_OK) {
 		wait_before_next_try(link, now);
-		return LINK_FELL;
+		return LINK_WENT_DOWN;
 	}
 	link->nc = link->made;
 	link->fd = link->made_fd;
@@ -287,7 +288,7 @@ void link_drop(struct link *link)
 	wait_before_next_try(link, link->down_since_ns);
 }
 
-enum link_news link_tend(struct link *link, int64_t now)
+enum link_event link_tick(struct link *link, int64_t now)
 {
 	int64_t give_up_ns = link->config->give_up_ns;
 
@@ -298,15 +299,15 @@ enum link_news link_tend(struct link *link, int64_t now)
 		else if (natsConnection_IsClosed(link->nc))
 			link_say_why(link, "%s: the connection broke", link->line->nats.servers);
 		else
-			return LINK_SAME;
-		return LINK_FELL;
+			return LINK_UNCHANGED;
+		return LINK_WENT_DOWN;
 	case LINK_CONNECTING:
 		if (!atomic_load_explicit(&link->thread_done, memory_order_acquire))
-			return LINK_SAME;
+			return LINK_UNCHANGED;
 		return take_result(link, now);
 	case LINK_DOWN:
 		if (link->given_up)
-			return LINK_SAME;
+			return LINK_UNCHANGED;
 		if (give_up_ns >= 0 && now - link->down_since_ns > give_up_ns) {
 			link->given_up = true;
 			return LINK_GAVE_UP;
@@ -314,7 +315,7 @@ enum link_news link_tend(struct link *link, int64_t now)
 		if (now >= link->next_try_ns)
 			begin_to_connect(link, now);
 	}
-	return LINK_SAME;
+	return LINK_UNCHANGED;
 }
 
 void link_read(struct link *link)

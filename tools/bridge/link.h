@@ -26,8 +26,8 @@ struct link;
 
 enum link_state { LINK_DOWN, LINK_CONNECTING, LINK_UP };
 
-/* What went wrong in the thread: try again, or give up, because waiting will not help. */
-enum link_trouble { LINK_FINE, LINK_RETRY, LINK_HOPELESS };
+/* How the thread ended.  After LINK_RETRY the lane tries again; after LINK_FATAL that would not help. */
+enum link_result { LINK_OK, LINK_RETRY, LINK_FATAL };
 
 struct link {
 	const struct bridge_config *config;
@@ -36,7 +36,7 @@ struct link {
 	 * Called in the thread, with a connection of its own on which calls
 	 * may wait, before the real one is made; NULL: nothing to prepare.
 	 */
-	enum link_trouble (*prepare)(struct link *link, natsConnection *nc);
+	enum link_result (*prepare)(struct link *link, natsConnection *nc);
 	void *owner;
 	int wake; /* eventfd of the loop */
 
@@ -51,7 +51,7 @@ struct link {
 
 	pthread_t thread;
 	atomic_bool thread_done; /* release by the thread, acquire by the loop: the results below are whole */
-	enum link_trouble result;
+	enum link_result result;
 	natsConnection *made;
 	int made_fd;
 	char why[300];
@@ -62,12 +62,12 @@ struct link {
 	char refusal[200];
 };
 
-enum link_news { LINK_SAME, LINK_CAME_UP, LINK_FELL, LINK_GAVE_UP };
+enum link_event { LINK_UNCHANGED, LINK_CAME_UP, LINK_WENT_DOWN, LINK_GAVE_UP };
 
 void link_init(struct link *link, const struct bridge_config *config, const struct line_config *line,
 	       int wake);
 /* To be called from time to time: connects, takes the connection that the thread has made, and notices its end. */
-enum link_news link_tend(struct link *link, int64_t now);
+enum link_event link_tick(struct link *link, int64_t now);
 /* The socket has something to read. */
 void link_read(struct link *link);
 /* Writes as much as the socket takes.  Returns whether something remains. */

@@ -20,7 +20,8 @@ static void give_up_number(struct out *out)
 {
 	struct state_out *state = &out->state->out;
 
-	grumble(&out->grumble, out->line,
+	complain_ratelimited(
+		&out->ratelimit, out->line,
 		"a message of %lu bytes was on its way when the worker was killed; it may be lost, as it is "
 		"longer "
 		"than --buffer",
@@ -50,8 +51,8 @@ struct out *out_new(struct port *port, const struct bridge_config *config, struc
 	}
 	if (state->out.receiving)
 		give_up_number(out);
-	out->way = out->line->nats.stream ? &out_by_stream : &out_by_core;
-	if (!out->way->init(out)) {
+	out->mode = out->line->nats.stream ? &out_by_stream : &out_by_core;
+	if (!out->mode->init(out)) {
 		out_free(out);
 		return NULL;
 	}
@@ -74,13 +75,13 @@ void out_subscribe(struct out *out)
 	snprintf(subject, sizeof(subject), "%s.>", out->inbox);
 	status = natsConnection_SubscribeSync(&out->answers, out->link.nc, subject);
 	if (status != NATS_OK)
-		out_trouble(out, status, "listening for answers");
+		out_report(out, status, "listening for answers");
 }
 
-void out_trouble(struct out *out, natsStatus status, const char *doing)
+void out_report(struct out *out, natsStatus status, const char *doing)
 {
-	grumble(&out->grumble, out->line, "%s: %s: %s", out->line->nats.servers, doing,
-		natsStatus_GetText(status));
+	complain_ratelimited(&out->ratelimit, out->line, "%s: %s: %s", out->line->nats.servers, doing,
+			     natsStatus_GetText(status));
 }
 
 void out_seal(struct out *out)
@@ -89,7 +90,7 @@ void out_seal(struct out *out)
 		return;
 	out->header.body_len = out->used - frame_body(out->header.kind);
 	out->used = frame_finish(out->frame, &out->header);
-	out->way->seal(out);
+	out->mode->seal(out);
 	out->frame = NULL;
 }
 
@@ -101,7 +102,7 @@ static bool begin_frame(struct out *out, enum frame_kind kind)
 		out_seal(out);
 	if (out->frame)
 		return true;
-	out->frame = out->way->begin(out);
+	out->frame = out->mode->begin(out);
 	if (!out->frame)
 		return false;
 	out->header = (struct frame){ .kind = kind, .first = state->taken, .ends = (uint32_t)state->ends };
@@ -121,7 +122,7 @@ static void count_taken(struct out *out, uint64_t position)
 	STATE_SET(state->taken, state->taken + 1);
 }
 
-/* Whether the message at this position was counted last: then the worker died before it released the message. */
+/* Whether the message at this position was counted last.  If so, the worker was killed before it released the message. */
 static bool was_taken(struct out *out, uint64_t position)
 {
 	const struct state_out *state = &out->state->out;
@@ -158,7 +159,7 @@ static void begin_long(struct out *out, const char *data, size_t len, uint64_t p
 		.len = len,
 		.whole = true,
 		.position = position,
-		.chunks = (uint32_t)((len + out->way->chunk - 1) / out->way->chunk),
+		.chunks = (uint32_t)((len + out->mode->chunk - 1) / out->mode->chunk),
 	};
 }
 
@@ -204,15 +205,15 @@ static void begin_to_receive(struct out *out)
 		return;
 	out_seal(out);
 	if ((size_t)len > out->config->longest) {
-		grumble(&out->grumble, out->line,
-			"the program sends a message of %zd bytes; --longest allows %zu", len,
-			out->config->longest);
+		complain_ratelimited(&out->ratelimit, out->line,
+				     "the program sends a message of %zd bytes; --longest allows %zu", len,
+				     out->config->longest);
 		refuse_program(out);
 		return;
 	}
 	out->whole.memory = malloc((size_t)len);
 	if (!out->whole.memory) {
-		grumble(&out->grumble, out->line, "no memory for a message of %zd bytes", len);
+		complain_ratelimited(&out->ratelimit, out->line, "no memory for a message of %zd bytes", len);
 		refuse_program(out);
 		return;
 	}
@@ -288,7 +289,7 @@ static void receive_long(struct out *out)
 size_t out_fill_chunk(struct out *out, uint32_t index)
 {
 	struct out_long *whole = &out->whole;
-	size_t most = out->way->chunk;
+	size_t most = out->mode->chunk;
 	size_t at = index * most;
 	struct frame header = {
 		.kind = FRAME_CHUNKED,
@@ -309,14 +310,14 @@ size_t out_fill_chunk(struct out *out, uint32_t index)
 	return frame_finish(out->chunk, &header);
 }
 
-/* True: it is through, and others may follow. */
+/* True: all of it was published, and others may follow. */
 static bool go_on_with_long(struct out *out, int64_t now)
 {
 	struct out_long *whole = &out->whole;
 
 	if (!whole->whole)
 		receive_long(out);
-	if (!whole->whole || !out->way->send_long(out, now))
+	if (!whole->whole || !out->mode->send_long(out, now))
 		return false;
 	out->state->counts.messages++;
 	out->state->counts.bytes += whole->len;
@@ -330,7 +331,7 @@ static bool go_on_with_long(struct out *out, int64_t now)
 static bool may_take(const struct out *out)
 {
 	return out->port->pipe && !out->port->out_over && out->link.state == LINK_UP &&
-	       link_pending(&out->link) < OUT_PENDING && out->way->has_room(out);
+	       link_pending(&out->link) < OUT_PENDING && out->mode->has_room(out);
 }
 
 /*
@@ -379,8 +380,8 @@ static void take_all(struct out *out)
 		}
 		if (len < 0) {
 			if (len != -EPIPE)
-				grumble(&out->grumble, out->line, "%s: %s", out->line->pipe,
-					strerror((int)-len));
+				complain_ratelimited(&out->ratelimit, out->line, "%s: %s", out->line->pipe,
+						     strerror((int)-len));
 			end(out);
 			return;
 		}
@@ -396,17 +397,17 @@ static void take_all(struct out *out)
 		worker_again(out->port);
 }
 
-static void tend_link(struct out *out, int64_t now)
+static void tick_link(struct out *out, int64_t now)
 {
-	switch (link_tend(&out->link, now)) {
-	case LINK_SAME:
+	switch (link_tick(&out->link, now)) {
+	case LINK_UNCHANGED:
 		break;
 	case LINK_CAME_UP:
 		out_subscribe(out);
-		out->way->came_up(out, now);
+		out->mode->came_up(out, now);
 		break;
-	case LINK_FELL:
-		grumble(&out->grumble, out->line, "%s; trying again", out->link.why);
+	case LINK_WENT_DOWN:
+		complain_ratelimited(&out->ratelimit, out->line, "%s; trying again", out->link.why);
 		natsSubscription_Destroy(out->answers);
 		out->answers = NULL;
 		link_drop(&out->link);
@@ -419,9 +420,9 @@ static void tend_link(struct out *out, int64_t now)
 
 void out_run(struct out *out, int64_t now)
 {
-	tend_link(out, now);
+	tick_link(out, now);
 	if (out->link.state == LINK_UP)
-		out->way->tend(out, now);
+		out->mode->tick(out, now);
 	if (out->whole.len && out->link.state == LINK_UP && !go_on_with_long(out, now)) {
 		link_flush(&out->link);
 		return;
@@ -450,7 +451,7 @@ bool out_is_idle(const struct out *out)
 	bool rest = out->port->pipe && out->port->in && !out->port->out_over && !out->empty;
 
 	return !rest && !out->whole.len && !out->frame && link_pending(&out->link) == 0 &&
-	       out->way->is_idle(out);
+	       out->mode->is_idle(out);
 }
 
 void out_port_changed(struct out *out)
@@ -469,8 +470,8 @@ const struct state_counts *out_counts(const struct out *out)
 
 void out_close(struct out *out)
 {
-	if (out->way->leave && out->link.state == LINK_UP)
-		out->way->leave(out);
+	if (out->mode->leave && out->link.state == LINK_UP)
+		out->mode->leave(out);
 	natsSubscription_Destroy(out->answers);
 	out->answers = NULL;
 	link_close(&out->link);

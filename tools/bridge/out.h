@@ -23,7 +23,7 @@
 #define OUT_WHOLE ((size_t)256 << 10)
 /* Header, length, and room to spare. */
 #define OUT_FRAME (OUT_WHOLE + 256)
-/* Published, and neither confirmed nor acknowledged; and in the buffer of libnats. */
+/* The most bytes that are published and neither confirmed nor acknowledged; and the most in the buffer of libnats. */
 #define OUT_WINDOW  ((size_t)4 << 20)
 #define OUT_PENDING ((size_t)256 << 10)
 
@@ -40,10 +40,10 @@ struct out_long {
 	uint64_t position;
 };
 
-struct out_way {
+struct out_mode {
 	/* How much of a long message one frame holds, at most OUT_WHOLE.  In a stream each frame costs an acknowledgement. */
 	size_t chunk;
-	/* Memory that this way needs. */
+	/* Allocates the memory that this mode needs. */
 	bool (*init)(struct out *out);
 	/* Whether another frame may be begun. */
 	bool (*has_room)(const struct out *out);
@@ -51,17 +51,17 @@ struct out_way {
 	char *(*begin)(struct out *out);
 	/* The frame is complete. */
 	void (*seal)(struct out *out);
-	/* Publishes what it can of out->whole; true when it is through. */
+	/* Publishes what it can of out->whole; true when all of it was published. */
 	bool (*send_long)(struct out *out, int64_t now);
-	/* Messages from the server, new connections, time. */
-	void (*tend)(struct out *out, int64_t now);
+	/* Called from time to time: reads the answers of the server. */
+	void (*tick)(struct out *out, int64_t now);
 	void (*came_up)(struct out *out, int64_t now);
 	bool (*is_idle)(const struct out *out);
 	/* The bridge stops; NULL: nobody need know. */
 	void (*leave)(struct out *out);
 };
 
-extern const struct out_way out_by_core, out_by_stream;
+extern const struct out_mode out_by_core, out_by_stream;
 
 struct out_peer;
 struct out_sent;
@@ -71,9 +71,9 @@ struct out {
 	const struct line_config *line;
 	const struct bridge_config *config;
 	struct state *state;
-	const struct out_way *way;
+	const struct out_mode *mode;
 	struct link link;
-	struct grumble grumble;
+	struct ratelimit ratelimit;
 	natsSubscription *answers;
 	char inbox[64];
 
@@ -102,7 +102,7 @@ struct out {
 	uint64_t attempt;
 	int64_t progress_ns;
 	int64_t retry_ns; /* publish nothing before */
-	bool crowded;     /* others publish into the stream, too */
+	bool contended;   /* others publish into the stream, too */
 	bool settled;     /* it is known what a predecessor had published */
 	/* Found in the thread: the stream's last message here is ours, and ends before this number. */
 	bool last_known;
@@ -114,8 +114,8 @@ void out_seal(struct out *out);
 /* Puts a chunk of out->whole into out->chunk, in their order; returns the length of the frame. */
 size_t out_fill_chunk(struct out *out, uint32_t index);
 void out_subscribe(struct out *out);
-void out_trouble(struct out *out, natsStatus status, const char *doing);
+void out_report(struct out *out, natsStatus status, const char *doing);
 /* Asks the server, in a thread, see link.h; in stream_setup.c. */
-enum link_trouble out_prepare_stream(struct link *link, natsConnection *nc);
+enum link_result out_prepare_stream(struct link *link, natsConnection *nc);
 
 #endif

@@ -113,7 +113,7 @@ static void publish(struct out *out, const char *frame, size_t len, uint64_t mes
 	snprintf(reply, sizeof(reply), "%s.c", out->inbox);
 	status = natsConnection_PublishRequest(out->link.nc, out->line->out_subject, reply, frame, (int)len);
 	if (status != NATS_OK)
-		out_trouble(out, status, "publishing");
+		out_report(out, status, "publishing");
 	sent->end = out->state->out.taken;
 	sent->bytes = out->sent_bytes;
 	out->sent_count++;
@@ -144,7 +144,7 @@ static bool send_long(struct out *out, int64_t now)
 	return whole->next == whole->chunks;
 }
 
-/* A frame of which nothing is confirmed. */
+/* Publishes a frame without messages. */
 static void tell(struct out *out, enum frame_kind kind)
 {
 	const struct state_out *state = &out->state->out;
@@ -209,13 +209,14 @@ static void give_up_peer(struct out *out, struct out_peer *peer)
 	uint64_t taken = out->state->out.taken;
 
 	if (peer->next < taken) {
-		grumble(&out->grumble, out->line,
-			"a receiving bridge left, or fell silent: it has not confirmed "
-			"the last %lu messages",
-			taken - peer->next);
+		complain_ratelimited(&out->ratelimit, out->line,
+				     "a receiving bridge left, or fell silent: it has not confirmed "
+				     "the last %lu messages",
+				     taken - peer->next);
 		out->state->counts.doubts += taken - peer->next;
 	} else if (peer->ends < out->state->out.ends) {
-		grumble(&out->grumble, out->line,
+		complain_ratelimited(
+			&out->ratelimit, out->line,
 			"a receiving bridge left, or fell silent: it has not confirmed the end of the "
 			"stream");
 	}
@@ -286,8 +287,8 @@ static void write_off(struct out *out, struct out_peer *peer, int64_t now)
 	if (!peer->queue || on_the_way(out, peer) == 0 || now - peer->moved_ns < FORGET_NS)
 		return;
 	if (peer->confirmed_messages < out->sent_messages) {
-		grumble(&out->grumble, out->line, "queue %s has not confirmed %lu messages", peer->name + 1,
-			missing);
+		complain_ratelimited(&out->ratelimit, out->line, "queue %s has not confirmed %lu messages",
+				     peer->name + 1, missing);
 		out->state->counts.lost += missing;
 	}
 	peer->confirmed_bytes = out->sent_bytes;
@@ -310,7 +311,7 @@ static bool all_confirmed(const struct out *out, int64_t now, bool *any)
 	return true;
 }
 
-/* Notes what nobody need confirm any more: all who are there have, or nobody has answered for long. */
+/* Notes what nobody need confirm any more: all receivers have confirmed it, or none has answered for long. */
 static void settle(struct out *out, int64_t now)
 {
 	struct state_out *state = &out->state->out;
@@ -322,7 +323,7 @@ static void settle(struct out *out, int64_t now)
 	state->settled_ends = state->ends;
 }
 
-static void tend(struct out *out, int64_t now)
+static void tick(struct out *out, int64_t now)
 {
 	natsMsg *msg;
 	bool any;
@@ -369,14 +370,14 @@ static bool is_idle(const struct out *out)
 	       (state->settled_taken == state->taken && state->settled_ends == state->ends);
 }
 
-const struct out_way out_by_core = {
+const struct out_mode out_by_core = {
 	.chunk = OUT_BATCH,
 	.init = init,
 	.has_room = has_room,
 	.begin = begin,
 	.seal = seal,
 	.send_long = send_long,
-	.tend = tend,
+	.tick = tick,
 	.came_up = came_up,
 	.is_idle = is_idle,
 	.leave = leave,

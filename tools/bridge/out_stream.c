@@ -14,7 +14,7 @@
  * last message that it expects in the stream.  So if a frame is refused, all behind
  * it are refused too, and the order is kept.  Then all are published again, from the
  * oldest on.  This works only if nobody else publishes into the stream at the same
- * time.  Otherwise (crowded) one frame at a time is in transit.
+ * time.  Otherwise (contended) one frame at a time is in transit.
  */
 #include "out.h"
 
@@ -142,7 +142,7 @@ static void id_of(const struct out *out, char *id, uint64_t first, uint32_t chun
 		snprintf(id + at, ID_LEN - at, ".%u", chunk);
 }
 
-/* number: by which the answer is known again. */
+/* number comes back in the answer, and tells to which frame it belongs. */
 static bool publish(struct out *out, const char *data, size_t len, uint64_t number, const char *id,
 		    const char *previous)
 {
@@ -156,20 +156,20 @@ static bool publish(struct out *out, const char *data, size_t len, uint64_t numb
 		status = natsMsgHeader_Set(msg, "Nats-Msg-Id", id);
 	if (status == NATS_OK)
 		status = natsMsgHeader_Set(msg, "Nats-Expected-Stream", out->line->nats.stream);
-	if (status == NATS_OK && previous && !out->crowded)
+	if (status == NATS_OK && previous && !out->contended)
 		status = natsMsgHeader_Set(msg, "Nats-Expected-Last-Msg-Id", previous);
 	if (status == NATS_OK)
 		status = natsConnection_PublishMsg(out->link.nc, msg);
 	natsMsg_Destroy(msg);
 	if (status != NATS_OK)
-		out_trouble(out, status, "publishing");
+		out_report(out, status, "publishing");
 	return status == NATS_OK;
 }
 
 /* How many frames may be on the way. */
 static uint64_t width(const struct out *out)
 {
-	return out->crowded ? 1 : STATE_SLOTS;
+	return out->contended ? 1 : STATE_SLOTS;
 }
 
 static void publish_slots(struct out *out, int64_t now)
@@ -281,7 +281,7 @@ static void refused(struct out *out, const char *text, int64_t now)
 
 	if (strstr(text, WRONG_LAST_ID)) {
 		/* Its predecessor was accepted, so somebody else has published in between. */
-		out->crowded = true;
+		out->contended = true;
 		begin_again(out, now);
 		return;
 	}
@@ -289,9 +289,9 @@ static void refused(struct out *out, const char *text, int64_t now)
 		begin_text += strlen("\"description\":\"");
 		len = (int)strcspn(begin_text, "\"");
 	}
-	grumble(&out->grumble, out->line, "%s: stream %s refuses: %.*s; trying again",
-		out->line->nats.servers, out->line->nats.stream, len ? len : (int)strlen(text),
-		len ? begin_text : text);
+	complain_ratelimited(&out->ratelimit, out->line, "%s: stream %s refuses: %.*s; trying again",
+			     out->line->nats.servers, out->line->nats.stream, len ? len : (int)strlen(text),
+			     len ? begin_text : text);
 	begin_again(out, now + PAUSE_NS);
 }
 
@@ -313,12 +313,12 @@ static void read_answer(struct out *out, natsMsg *msg, int64_t now)
 		acknowledged(out, attempt, number, now);
 		return;
 	}
-	/* One refusal begins all again; those of the frames behind it say the same. */
+	/* One refusal starts all again.  The frames behind it are refused for the same reason, and ignored here. */
 	if (attempt == out->attempt)
 		refused(out, text, now);
 }
 
-static void tend(struct out *out, int64_t now)
+static void tick(struct out *out, int64_t now)
 {
 	const struct state_out *state = &out->state->out;
 	bool waits = out->next > state->acked || out->whole.next > out->whole.acked;
@@ -329,8 +329,8 @@ static void tend(struct out *out, int64_t now)
 		natsMsg_Destroy(msg);
 	}
 	if (waits && now - out->progress_ns > ANSWER_NS) {
-		grumble(&out->grumble, out->line, "%s: no answer of stream %s; trying again",
-			out->line->nats.servers, out->line->nats.stream);
+		complain_ratelimited(&out->ratelimit, out->line, "%s: no answer of stream %s; trying again",
+				     out->line->nats.servers, out->line->nats.stream);
 		begin_again(out, now);
 	}
 	publish_slots(out, now);
@@ -352,7 +352,8 @@ static void settle_with_stream(struct out *out)
 		 * The stream has numbers that we have not given yet: the power failed
 		 * and an old state came back.  They must not be given to others.
 		 */
-		grumble(&out->grumble, out->line, "the state is older than the stream: a new session begins");
+		complain_ratelimited(&out->ratelimit, out->line,
+				     "the state is older than the stream: a new session begins");
 		STATE_SET(state->acked, state->sealed);
 		state_random(state->session, sizeof(state->session));
 		out->state->counts.doubts++;
@@ -365,7 +366,7 @@ static void settle_with_stream(struct out *out)
 static void came_up(struct out *out, int64_t now)
 {
 	settle_with_stream(out);
-	out->crowded = false;
+	out->contended = false;
 	begin_again(out, now);
 }
 
@@ -374,14 +375,14 @@ static bool is_idle(const struct out *out)
 	return out->state->out.acked == out->state->out.begun;
 }
 
-const struct out_way out_by_stream = {
+const struct out_mode out_by_stream = {
 	.chunk = OUT_WHOLE,
 	.init = init,
 	.has_room = has_room,
 	.begin = begin,
 	.seal = seal,
 	.send_long = send_long,
-	.tend = tend,
+	.tick = tick,
 	.came_up = came_up,
 	.is_idle = is_idle,
 };

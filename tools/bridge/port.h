@@ -31,25 +31,25 @@ struct port {
 	bool failed;
 };
 
-/* A lane is through with its direction of the pipe. */
+/* A lane has finished its direction of the pipe. */
 void port_over(struct port *port, bool outward);
 /* The pipe broke, or its program left: nothing will go either way. */
 void port_broke(struct port *port);
-/* SIGTERM came, or the keeper is gone: finish what has begun. */
+/* SIGTERM came, or the supervisor is gone: finish what has begun. */
 bool worker_drains(const struct worker *worker);
-/* A lane gave up; the reason has been told.  When all pipes have, the bridge ends. */
+/* A lane gave up, and has reported why.  When all pipes have failed, the bridge ends. */
 void worker_fail(struct port *port);
 /* Run the lanes of this port in the next round, without waiting. */
 void worker_again(struct port *port);
 /* Run them at that time, if not before. */
 void worker_at(struct worker *worker, int64_t when_ns);
 
-/* One line about a lane on standard error; the same text again only after a minute. */
-struct grumble {
+/* Prints one line about a lane on standard error, but the same text again only after a minute. */
+struct ratelimit {
 	char last[400];
 	int64_t said_ns;
 };
-void grumble(struct grumble *grumble, const struct line_config *line, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
+void complain_ratelimited(struct ratelimit *ratelimit, const struct line_config *line, const char *format,
+			  ...) __attribute__((format(printf, 3, 4)));
 
 #endif

@@ -8,27 +8,27 @@
 
 #define MINUTE_NS 60000000000LL
 
-void grumble(struct grumble *g, const struct line_config *line, const char *format, ...)
+void complain_ratelimited(struct ratelimit *r, const struct line_config *line, const char *format, ...)
 {
-	char text[sizeof(g->last)];
+	char text[sizeof(r->last)];
 	int64_t now = now_ns();
 	va_list args;
 
 	va_start(args, format);
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
-	if (strcmp(text, g->last) == 0 && now - g->said_ns < MINUTE_NS)
+	if (strcmp(text, r->last) == 0 && now - r->said_ns < MINUTE_NS)
 		return;
-	memcpy(g->last, text, sizeof(text));
-	g->said_ns = now;
+	memcpy(r->last, text, sizeof(text));
+	r->said_ns = now;
 	complain("%s: %s", line->text, text);
 }
 
-void report_lane(const struct line_config *line, const char *way, const struct state_counts *c)
+void report_lane(const struct line_config *line, const char *direction, const struct state_counts *c)
 {
 	complain("%s: %s: %lu messages, %lu bytes, %lu lost, %lu repeated, %lu in doubt, %lu corrupt, %lu "
 		 "retries",
-		 line->text, way, c->messages, c->bytes, c->lost, c->duplicates, c->doubts, c->corrupt,
+		 line->text, direction, c->messages, c->bytes, c->lost, c->duplicates, c->doubts, c->corrupt,
 		 c->retries);
 }
 

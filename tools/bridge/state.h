@@ -22,7 +22,7 @@
 
 #define STATE_SESSIONS 64u
 #define STATE_SLOTS    256u
-/* Space for frames that are published and not yet acknowledged. */
+/* Space for frames that are not yet acknowledged. */
 #define STATE_JOURNAL ((size_t)8 << 20)
 
 /* Which message of which pipe: generation counts the pipes of a line, at random for each parent process. */
@@ -101,7 +101,7 @@ struct state_in {
 	uint64_t intent_number;
 	uint64_t intent_session; /* index + 1; 0: none */
 	uint64_t generation;     /* of the latest pipe */
-	int64_t there_ns; /* core: when senders could last think that we listen; 0: they were told that we do not */
+	int64_t there_ns; /* core: when senders last had a reason to expect that we listen; 0: they were told that we do not */
 	/* The pipe for which one sender has ended its stream, while others that have a part in it have not. */
 	uint64_t end_waits;
 	/* The first message of the stream that has not been dealt with; 0: not known. */

@@ -19,11 +19,14 @@
 /* For a single bridge this never happens: it makes a new request instead. */
 #define ALONE_WAIT_NS (SECOND_NS * 3600 * 24)
 
-/* What bounds the memory is how much is asked for; a message of a GiB has so many chunks and more. */
+/*
+ * How many frames may be unacknowledged: more than a message of 1 GiB has chunks, which are acknowledged
+ * together with the last one.  How much is asked for bounds the memory.
+ */
 #define MOST_PENDING 100000
 
-/* Without JetStream, or without the right, somebody must do something about it; until then it is tried again. */
-static enum link_trouble refuse(struct link *link, natsStatus status, const char *doing)
+/* The server has no JetStream, or does not permit this.  Somebody must change that; until then it is tried again. */
+static enum link_result refuse(struct link *link, natsStatus status, const char *doing)
 {
 	link_say_why(link, "%s: stream %s: %s: %s", link->line->nats.servers, link->line->nats.stream, doing,
 		     link_reason(status));
@@ -50,7 +53,7 @@ static natsStatus create(struct link *link, jsCtx *js)
 	return js_AddStream(NULL, js, &config, NULL, NULL);
 }
 
-static enum link_trouble find_stream(struct link *link, jsCtx *js, jsStreamInfo **info)
+static enum link_result find_stream(struct link *link, jsCtx *js, jsStreamInfo **info)
 {
 	natsStatus status = js_GetStreamInfo(info, js, link->line->nats.stream, NULL, NULL);
 
@@ -62,9 +65,9 @@ static enum link_trouble find_stream(struct link *link, jsCtx *js, jsStreamInfo 
 	if (status == NATS_NOT_FOUND) {
 		link_say_why(link, "%s: there is no stream %s; ?create would make it",
 			     link->line->nats.servers, link->line->nats.stream);
-		return LINK_HOPELESS;
+		return LINK_FATAL;
 	}
-	return status == NATS_OK ? LINK_FINE : refuse(link, status, "looking for it");
+	return status == NATS_OK ? LINK_OK : refuse(link, status, "looking for it");
 }
 
 /* Whether a subject is one of those that a stream collects. */
@@ -90,16 +93,16 @@ static bool collects(const jsStreamConfig *config, const char *subject)
 	return false;
 }
 
-static enum link_trouble check_subject(struct link *link, const jsStreamInfo *info, const char *subject)
+static enum link_result check_subject(struct link *link, const jsStreamInfo *info, const char *subject)
 {
 	if (collects(info->Config, subject))
-		return LINK_FINE;
+		return LINK_OK;
 	link_say_why(link, "%s: stream %s does not collect the subject %s", link->line->nats.servers,
 		     link->line->nats.stream, subject);
-	return LINK_HOPELESS;
+	return LINK_FATAL;
 }
 
-/* What was the last to arrive of our subject: if it is ours, all before it has arrived, too. */
+/* Looks at the last message of our subject in the stream.  If we sent it, all that we sent before has arrived, too. */
 static void look_at_last(struct out *out, jsCtx *js)
 {
 	natsMsg *msg = NULL;
@@ -117,24 +120,24 @@ static void look_at_last(struct out *out, jsCtx *js)
 	natsMsg_Destroy(msg);
 }
 
-enum link_trouble out_prepare_stream(struct link *link, natsConnection *nc)
+enum link_result out_prepare_stream(struct link *link, natsConnection *nc)
 {
 	struct out *out = link->owner;
-	enum link_trouble trouble;
+	enum link_result result;
 	jsStreamInfo *info = NULL;
 	jsCtx *js = NULL;
 	natsStatus status = natsConnection_JetStream(&js, nc, NULL);
 
 	if (status != NATS_OK)
 		return refuse(link, status, "JetStream");
-	trouble = find_stream(link, js, &info);
-	if (trouble == LINK_FINE)
-		trouble = check_subject(link, info, link->line->out_subject);
-	if (trouble == LINK_FINE)
+	result = find_stream(link, js, &info);
+	if (result == LINK_OK)
+		result = check_subject(link, info, link->line->out_subject);
+	if (result == LINK_OK)
 		look_at_last(out, js);
 	jsStreamInfo_Destroy(info);
 	jsCtx_Destroy(js);
-	return trouble;
+	return result;
 }
 
 static void set_start(jsConsumerConfig *config, const struct in *in, const jsConsumerInfo *before)
@@ -171,7 +174,7 @@ static void set_start(jsConsumerConfig *config, const struct in *in, const jsCon
 	config->DeliverPolicy = js_DeliverAll;
 }
 
-/* Makes the consumer where we want to go on.  That of a queue is left as it is, if it is there. */
+/* Makes the consumer, which begins where we want to go on.  The consumer of a queue stays as it is, if there is one. */
 static natsStatus make_consumer(struct in *in, jsCtx *js)
 {
 	const char *stream = in->line->nats.stream;
@@ -188,14 +191,17 @@ static natsStatus make_consumer(struct in *in, jsCtx *js)
 	}
 	jsConsumerConfig_Init(&config);
 	config.Durable = in->consumer;
-	/* All before, so that the chunks of a message need none of their own; a work queue and a queue insist. */
+	/*
+	 * One acknowledgement covers all messages before it, so chunks need none of their own.  A work queue
+	 * and a queue require one for each message.
+	 */
 	config.AckPolicy = queue || in->workqueue ? js_AckExplicit : js_AckAll;
 	config.AckWait = queue ? QUEUE_WAIT_NS : ALONE_WAIT_NS;
 	config.MaxAckPending = MOST_PENDING;
 	config.FilterSubject = in->line->in_subject;
 	config.InactiveThreshold = queue ? 0 : FORGOTTEN_NS;
 	set_start(&config, in, before);
-	/* Of a work queue what was acknowledged is gone, so the first one left is where to go on. */
+	/* A work queue has removed what was acknowledged, so go on with the first message that is left. */
 	if (in->workqueue) {
 		config.DeliverPolicy = js_DeliverAll;
 		config.OptStartSeq = 0;
@@ -208,31 +214,31 @@ static natsStatus make_consumer(struct in *in, jsCtx *js)
 	return status;
 }
 
-enum link_trouble in_prepare_stream(struct link *link, natsConnection *nc)
+enum link_result in_prepare_stream(struct link *link, natsConnection *nc)
 {
 	struct in *in = link->owner;
-	enum link_trouble trouble;
+	enum link_result result;
 	jsStreamInfo *info = NULL;
 	jsCtx *js = NULL;
 	natsStatus status = natsConnection_JetStream(&js, nc, NULL);
 
 	if (status != NATS_OK)
 		return refuse(link, status, "JetStream");
-	trouble = find_stream(link, js, &info);
-	if (trouble == LINK_FINE)
-		trouble = check_subject(link, info, link->line->in_subject);
-	if (trouble == LINK_FINE && info->Config->Retention == js_InterestPolicy && !link->line->nats.queue) {
+	result = find_stream(link, js, &info);
+	if (result == LINK_OK)
+		result = check_subject(link, info, link->line->in_subject);
+	if (result == LINK_OK && info->Config->Retention == js_InterestPolicy && !link->line->nats.queue) {
 		link_say_why(link, "%s: stream %s keeps messages by interest, which needs a queue here",
 			     link->line->nats.servers, link->line->nats.stream);
-		trouble = LINK_HOPELESS;
+		result = LINK_FATAL;
 	}
-	if (trouble == LINK_FINE) {
+	if (result == LINK_OK) {
 		in->workqueue = info->Config->Retention == js_WorkQueuePolicy;
 		status = make_consumer(in, js);
 		if (status != NATS_OK)
-			trouble = refuse(link, status, "making a consumer");
+			result = refuse(link, status, "making a consumer");
 	}
 	jsStreamInfo_Destroy(info);
 	jsCtx_Destroy(js);
-	return trouble;
+	return result;
 }

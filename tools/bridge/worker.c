@@ -142,7 +142,7 @@ static void let_go(struct port *port, enum note_kind kind)
 		out_port_changed(port->out);
 	if (port->in)
 		in_port_changed(port->in);
-	/* If the keeper is gone, nobody need know. */
+	/* If the supervisor is gone, nobody need know. */
 	if (send(port->worker->control, &note, sizeof(note), MSG_NOSIGNAL) < 0)
 		return;
 }
@@ -183,7 +183,7 @@ static void adopt(struct port *port, bufpipe_t *pipe, uint64_t generation)
 	worker_again(port);
 }
 
-/* After our own shutdown nobody could tell its end from ours. */
+/* Asked before our own shutdown, after which the end of its stream could not be told from ours. */
 static bool program_has_gone(const struct port *port)
 {
 	struct bufpipe_pollfd look = { .pipe = port->pipe };
@@ -217,7 +217,7 @@ static void read_control(struct worker *w)
 	if (got < 0 && errno == EAGAIN)
 		return;
 	if (got != sizeof(note) || note.line >= w->config->n || bufpipe_recv_end(w->control, &pipe) < 0) {
-		/* The keeper is gone, so nobody would continue our work. */
+		/* The supervisor is gone, so nobody would continue our work. */
 		bufpipe_set_remove_fd(w->set, w->control);
 		start_drain(w);
 		return;
@@ -243,7 +243,7 @@ static void read_wake(struct worker *w)
 
 	if (read(w->wake, &count, sizeof(count)) < 0)
 		return;
-	/* Some thread has news of some link. */
+	/* The thread of some link has finished, or reports an error, so look at all of them. */
 	w->tick_ns = 0;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The process that does the work: one loop over a set of pipes and sockets, with one
- * or two lanes for each pipe.  It may be killed at any instruction.  Then the keeper
+ * or two lanes for each pipe.  It may be killed at any instruction.  Then the supervisor
  * starts another one with the same pipes and states.
  */
 #ifndef BRIDGE_WORKER_H
@@ -12,9 +12,9 @@
 
 #include <bufpipe.h>
 
-/* The notes between keeper and worker, one packet each.  After PIPE an end follows in another packet. */
+/* The notes between supervisor and worker, one packet each.  After PIPE an end follows in another packet. */
 enum note_kind {
-	NOTE_PIPE, /* keeper: here is the pipe of a line */
+	NOTE_PIPE, /* supervisor: here is the pipe of a line */
 	NOTE_GONE, /* worker: its stream is over, let go of it and find the next */
 	NOTE_DONE, /* worker: the same, and with --once that was all */
 };
@@ -25,7 +25,7 @@ struct note {
 	uint64_t generation;
 };
 
-/* What the keeper hands to a worker that it starts. */
+/* What the supervisor hands to a worker that it starts. */
 struct inherited {
 	bufpipe_t *pipe;
 	uint64_t generation;

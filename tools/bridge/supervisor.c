@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "keeper.h"
+#include "supervisor.h"
 #include "../welcome.h"
 #include "worker.h"
 
@@ -25,18 +25,18 @@
 /* How many workers are started in turn to finish the work, if each is killed. */
 #define FINISHERS 3u
 
-struct kept {
+struct line {
 	const struct line_config *config;
 	struct inherited held;
 	bufpipe_listener_t *listener;
 	int64_t retry_ns; /* connect or listen again at that time */
-	bool done;        /* --once, and it was */
+	bool done;        /* with --once: its stream has ended */
 	bool said;        /* it was reported that the address cannot be used */
 };
 
-struct keeper {
+struct supervisor {
 	const struct bridge_config *config;
-	struct kept *lines;
+	struct line *lines;
 	struct pollfd *polled;
 	int signals;
 	int control;
@@ -50,7 +50,7 @@ struct keeper {
 };
 
 static void state_path(char *path, size_t size, const char *dir, const struct line_config *line,
-		       const char *way)
+		       const char *direction)
 {
 	size_t at = (size_t)snprintf(path, size, "%s/", dir);
 
@@ -60,10 +60,10 @@ static void state_path(char *path, size_t size, const char *dir, const struct li
 		else if (path[at - 1] != '+')
 			path[at++] = '+';
 	}
-	snprintf(path + at, size - at, ".%s", way);
+	snprintf(path + at, size - at, ".%s", direction);
 }
 
-/* The directory of the states that must outlive the keeper; NULL: there is none. */
+/* The directory of the states that must outlive the supervisor; NULL: there is none. */
 static const char *state_dir(const struct bridge_config *config, bool needed)
 {
 	static char dir[PATH_MAX - 256];
@@ -100,10 +100,10 @@ static int make_dir(const char *dir)
 }
 
 static bool open_state(struct state **state, const struct bridge_config *config,
-		       const struct line_config *line, const char *way)
+		       const struct line_config *line, const char *direction)
 {
 	/* A replay begins where it was told each time, so nothing of it is kept. */
-	bool in = way[0] == 'i';
+	bool in = direction[0] == 'i';
 	bool needed = line->nats.stream && !(in && line->nats.start);
 	const char *dir = in && line->nats.start ? NULL : state_dir(config, needed);
 	char path[PATH_MAX];
@@ -111,7 +111,7 @@ static bool open_state(struct state **state, const struct bridge_config *config,
 	int r = 0;
 
 	if (dir) {
-		state_path(path, sizeof(path), dir, line, way);
+		state_path(path, sizeof(path), dir, line, direction);
 		r = make_dir(dir);
 	} else {
 		snprintf(path, sizeof(path), "the state of %s", line->text);
@@ -127,16 +127,16 @@ static bool open_state(struct state **state, const struct bridge_config *config,
 	return false;
 }
 
-static bool open_states(struct keeper *k)
+static bool open_states(struct supervisor *s)
 {
-	for (unsigned i = 0; i < k->config->n; i++) {
-		const struct line_config *line = &k->config->lines[i];
-		struct inherited *held = &k->lines[i].held;
+	for (unsigned i = 0; i < s->config->n; i++) {
+		const struct line_config *line = &s->config->lines[i];
+		struct inherited *held = &s->lines[i].held;
 
-		k->lines[i].config = line;
-		if ((line->to_nats || line->duplex) && !open_state(&held->out, k->config, line, "out"))
+		s->lines[i].config = line;
+		if ((line->to_nats || line->duplex) && !open_state(&held->out, s->config, line, "out"))
 			return false;
-		if ((!line->to_nats || line->duplex) && !open_state(&held->in, k->config, line, "in"))
+		if ((!line->to_nats || line->duplex) && !open_state(&held->in, s->config, line, "in"))
 			return false;
 	}
 	return true;
@@ -153,34 +153,34 @@ static struct bufpipe_options pipe_options(const struct line_config *line)
 	};
 }
 
-static void pass_on(struct keeper *k, unsigned i)
+static void pass_on(struct supervisor *s, unsigned i)
 {
-	const struct inherited *held = &k->lines[i].held;
+	const struct inherited *held = &s->lines[i].held;
 	const struct note note = { .kind = NOTE_PIPE, .line = i, .generation = held->generation };
 
 	/* A worker that just died misses it; the next one inherits it. */
-	if (k->restart_ns == 0 && send(k->control, &note, sizeof(note), MSG_NOSIGNAL) == sizeof(note))
-		bufpipe_send_end(k->control, held->pipe);
+	if (s->restart_ns == 0 && send(s->control, &note, sizeof(note), MSG_NOSIGNAL) == sizeof(note))
+		bufpipe_send_end(s->control, held->pipe);
 }
 
-static void take_pipe(struct keeper *k, unsigned i, bufpipe_t *pipe)
+static void take_pipe(struct supervisor *s, unsigned i, bufpipe_t *pipe)
 {
-	struct kept *line = &k->lines[i];
+	struct line *line = &s->lines[i];
 
-	if (!peer_is_welcome(pipe, line->config->pipe, k->config->any_user)) {
+	if (!peer_is_welcome(pipe, line->config->pipe, s->config->any_user)) {
 		bufpipe_close(pipe);
 		line->retry_ns = now_ns() + RETRY_NS;
 		return;
 	}
 	line->held.pipe = pipe;
 	state_random(&line->held.generation, sizeof(line->held.generation));
-	pass_on(k, i);
+	pass_on(s, i);
 }
 
-/* True: go on.  An error that no configuration can mend is reported, and ends the bridge. */
-static bool meet(struct keeper *k, unsigned i)
+/* True: go on.  False: an error that waiting cannot mend was reported, and the bridge ends. */
+static bool meet(struct supervisor *s, unsigned i)
 {
-	struct kept *line = &k->lines[i];
+	struct line *line = &s->lines[i];
 	struct bufpipe_options options = pipe_options(line->config);
 	bufpipe_t *pipe = NULL;
 	int r;
@@ -193,7 +193,7 @@ static bool meet(struct keeper *k, unsigned i)
 		r = bufpipe_connect(&pipe, line->config->pipe, &options, CONNECT_NS);
 	if (pipe) {
 		line->said = false;
-		take_pipe(k, i, pipe);
+		take_pipe(s, i, pipe);
 	}
 	if (r >= 0 || (line->listener && r == -EAGAIN))
 		return true;
@@ -209,7 +209,7 @@ static bool meet(struct keeper *k, unsigned i)
 			 : r == -EPROTOTYPE ? "the pipe there has the other direction, or is of another kind"
 			 : r == -EMSGSIZE   ? "the program there allows less than --buffer"
 					    : strerror(-r));
-		k->status = r == -EINVAL ? STATUS_USAGE : STATUS_FAILED;
+		s->status = r == -EINVAL ? STATUS_USAGE : STATUS_FAILED;
 		return false;
 	}
 	/* A predecessor that is finishing may still use the address; a missing directory may be made later. */
@@ -219,28 +219,28 @@ static bool meet(struct keeper *k, unsigned i)
 	return true;
 }
 
-static void let_go(struct kept *line)
+static void let_go(struct line *line)
 {
 	bufpipe_close(line->held.pipe);
 	line->held.pipe = NULL;
 }
 
-static bool all_done(const struct keeper *k)
+static bool all_done(const struct supervisor *s)
 {
-	for (unsigned i = 0; i < k->config->n; i++) {
-		if (!k->lines[i].done)
+	for (unsigned i = 0; i < s->config->n; i++) {
+		if (!s->lines[i].done)
 			return false;
 	}
 	return true;
 }
 
 /* Handles all notes of the worker. */
-static void read_notes(struct keeper *k)
+static void read_notes(struct supervisor *s)
 {
 	struct note note;
 
-	while (recv(k->control, &note, sizeof(note), MSG_DONTWAIT) == sizeof(note)) {
-		struct kept *line = &k->lines[note.line < k->config->n ? note.line : 0];
+	while (recv(s->control, &note, sizeof(note), MSG_DONTWAIT) == sizeof(note)) {
+		struct line *line = &s->lines[note.line < s->config->n ? note.line : 0];
 
 		if (!line->held.pipe || line->held.generation != note.generation)
 			continue;
@@ -249,165 +249,165 @@ static void read_notes(struct keeper *k)
 	}
 }
 
-/* It is tried again, but not for ever when we are to end. */
-static void cannot_start(struct keeper *k)
+/* A worker that could not be started is tried again; only a few times if the bridge is to end. */
+static void cannot_start(struct supervisor *s)
 {
-	if (!k->finishing || k->finishers++ < FINISHERS)
+	if (!s->finishing || s->finishers++ < FINISHERS)
 		return;
-	k->finishing = false;
-	k->status = STATUS_FAILED;
+	s->finishing = false;
+	s->status = STATUS_FAILED;
 }
 
-static void start_worker(struct keeper *k)
+static void start_worker(struct supervisor *s)
 {
 	struct inherited *all;
 	int pair[2];
 	int worker;
 
-	k->restart_ns = now_ns() + RETRY_NS;
+	s->restart_ns = now_ns() + RETRY_NS;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
-		cannot_start(k);
+		cannot_start(s);
 		return;
 	}
-	k->worker = fork();
-	if (k->worker == 0) {
-		all = calloc(k->config->n, sizeof(*all));
+	s->worker = fork();
+	if (s->worker == 0) {
+		all = calloc(s->config->n, sizeof(*all));
 		if (!all)
 			_exit(STATUS_FAILED);
-		for (unsigned i = 0; i < k->config->n; i++) {
-			all[i] = k->lines[i].held;
-			bufpipe_listener_close(k->lines[i].listener);
+		for (unsigned i = 0; i < s->config->n; i++) {
+			all[i] = s->lines[i].held;
+			bufpipe_listener_close(s->lines[i].listener);
 		}
 		close(pair[0]);
-		worker = worker_run(k->config, all, pair[1]);
+		worker = worker_run(s->config, all, pair[1]);
 		free(all);
 		exit(worker);
 	}
 	close(pair[1]);
-	if (k->worker < 0) {
+	if (s->worker < 0) {
 		close(pair[0]);
-		cannot_start(k);
+		cannot_start(s);
 		return;
 	}
-	k->control = pair[0];
-	k->started_ns = now_ns();
-	k->restart_ns = 0;
-	if (k->finishing)
-		kill(k->worker, SIGTERM);
-	k->finishing = false;
+	s->control = pair[0];
+	s->started_ns = now_ns();
+	s->restart_ns = 0;
+	if (s->finishing)
+		kill(s->worker, SIGTERM);
+	s->finishing = false;
 }
 
-static void bury_worker(struct keeper *k)
+static void reap_worker(struct supervisor *s)
 {
 	int status;
 
-	if (k->restart_ns || waitpid(k->worker, &status, WNOHANG) != k->worker)
+	if (s->restart_ns || waitpid(s->worker, &status, WNOHANG) != s->worker)
 		return;
 	/* Handle the notes that it sent before it died. */
-	read_notes(k);
-	close(k->control);
-	k->control = -1;
-	k->worker = 0;
+	read_notes(s);
+	close(s->control);
+	s->control = -1;
+	s->worker = 0;
 	if (WIFEXITED(status)) {
-		k->ending = true;
-		k->status = WEXITSTATUS(status);
+		s->ending = true;
+		s->status = WEXITSTATUS(status);
 	} else {
-		k->finishing = k->ending && k->finishers++ < FINISHERS;
+		s->finishing = s->ending && s->finishers++ < FINISHERS;
 		complain("the worker was killed by signal %d; %s", WTERMSIG(status),
-			 k->ending && !k->finishing ? "unfinished messages stay where they are"
+			 s->ending && !s->finishing ? "unfinished messages stay where they are"
 						    : "another one goes on");
-		if (k->ending && !k->finishing)
-			k->status = STATUS_FAILED;
+		if (s->ending && !s->finishing)
+			s->status = STATUS_FAILED;
 	}
 	/* A worker that dies at once, again and again, must not keep the machine busy. */
-	k->restart_ns = now_ns() + (now_ns() - k->started_ns < FAST_DEATH_NS ? FAST_DEATH_NS / 4 : 1);
+	s->restart_ns = now_ns() + (now_ns() - s->started_ns < FAST_DEATH_NS ? FAST_DEATH_NS / 4 : 1);
 }
 
-static void read_signals(struct keeper *k)
+static void read_signals(struct supervisor *s)
 {
 	struct signalfd_siginfo info;
 
-	while (read(k->signals, &info, sizeof(info)) == sizeof(info)) {
+	while (read(s->signals, &info, sizeof(info)) == sizeof(info)) {
 		if (info.ssi_signo == SIGCHLD) {
-			bury_worker(k);
+			reap_worker(s);
 			continue;
 		}
 		/* The worker finishes, and ends.  If it has just died, the next one does. */
-		if (k->worker > 0)
-			kill(k->worker, SIGTERM);
-		else if (!k->ending)
-			k->finishing = true;
-		k->ending = true;
+		if (s->worker > 0)
+			kill(s->worker, SIGTERM);
+		else if (!s->ending)
+			s->finishing = true;
+		s->ending = true;
 	}
 }
 
-static bool wants_pipe(const struct kept *line)
+static bool wants_pipe(const struct line *line)
 {
 	return !line->held.pipe && !line->done;
 }
 
 /* Fills what to poll; returns how long. */
-static int plan(struct keeper *k, unsigned *n)
+static int plan(struct supervisor *s, unsigned *n)
 {
 	int64_t now = now_ns();
 	int64_t next = INT64_MAX;
 
 	*n = 0;
-	k->polled[(*n)++] = (struct pollfd){ .fd = k->signals, .events = POLLIN };
-	k->polled[(*n)++] = (struct pollfd){ .fd = k->control, .events = POLLIN };
-	for (unsigned i = 0; i < k->config->n && !k->ending; i++) {
-		struct kept *line = &k->lines[i];
+	s->polled[(*n)++] = (struct pollfd){ .fd = s->signals, .events = POLLIN };
+	s->polled[(*n)++] = (struct pollfd){ .fd = s->control, .events = POLLIN };
+	for (unsigned i = 0; i < s->config->n && !s->ending; i++) {
+		struct line *line = &s->lines[i];
 
 		if (wants_pipe(line) && line->listener)
-			k->polled[(*n)++] = (struct pollfd){
+			s->polled[(*n)++] = (struct pollfd){
 				.fd = bufpipe_listener_fd(line->listener),
 				.events = POLLIN,
 			};
 		else if (wants_pipe(line) && line->retry_ns < next)
 			next = line->retry_ns;
 	}
-	if (k->restart_ns && k->restart_ns < next)
-		next = k->restart_ns;
+	if (s->restart_ns && s->restart_ns < next)
+		next = s->restart_ns;
 	if (next == INT64_MAX)
 		return -1;
 	return next <= now ? 0 : (int)((next - now) / MS) + 1;
 }
 
-static bool meet_all(struct keeper *k)
+static bool meet_all(struct supervisor *s)
 {
 	int64_t now = now_ns();
 
-	for (unsigned i = 0; i < k->config->n; i++) {
-		struct kept *line = &k->lines[i];
+	for (unsigned i = 0; i < s->config->n; i++) {
+		struct line *line = &s->lines[i];
 
-		if (wants_pipe(line) && (line->listener || line->retry_ns <= now) && !meet(k, i))
+		if (wants_pipe(line) && (line->listener || line->retry_ns <= now) && !meet(s, i))
 			return false;
 	}
 	return true;
 }
 
-static void finish(struct keeper *k)
+static void finish(struct supervisor *s)
 {
-	if (k->worker > 0) {
-		kill(k->worker, SIGTERM);
-		waitpid(k->worker, NULL, 0);
+	if (s->worker > 0) {
+		kill(s->worker, SIGTERM);
+		waitpid(s->worker, NULL, 0);
 	}
-	for (unsigned i = 0; i < k->config->n; i++) {
-		bufpipe_listener_close(k->lines[i].listener);
-		bufpipe_close(k->lines[i].held.pipe);
+	for (unsigned i = 0; i < s->config->n; i++) {
+		bufpipe_listener_close(s->lines[i].listener);
+		bufpipe_close(s->lines[i].held.pipe);
 	}
 }
 
-int keeper_run(const struct bridge_config *config)
+int supervisor_run(const struct bridge_config *config)
 {
-	struct keeper k = { .config = config, .control = -1 };
+	struct supervisor s = { .config = config, .control = -1 };
 	unsigned n;
 	int timeout;
 	sigset_t set;
 
-	k.lines = calloc(config->n, sizeof(*k.lines));
-	k.polled = calloc(config->n + 2, sizeof(*k.polled));
-	if (!k.lines || !k.polled || !open_states(&k))
+	s.lines = calloc(config->n, sizeof(*s.lines));
+	s.polled = calloc(config->n + 2, sizeof(*s.polled));
+	if (!s.lines || !s.polled || !open_states(&s))
 		return STATUS_FAILED;
 	sigemptyset(&set);
 	sigaddset(&set, SIGCHLD);
@@ -415,26 +415,26 @@ int keeper_run(const struct bridge_config *config)
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGHUP);
 	sigprocmask(SIG_BLOCK, &set, NULL);
-	k.signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	k.restart_ns = 1;
-	while (!k.ending || k.worker > 0 || k.finishing) {
-		if ((!k.ending || k.finishing) && k.restart_ns && k.restart_ns <= now_ns())
-			start_worker(&k);
-		if (!k.ending && !meet_all(&k))
+	s.signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	s.restart_ns = 1;
+	while (!s.ending || s.worker > 0 || s.finishing) {
+		if ((!s.ending || s.finishing) && s.restart_ns && s.restart_ns <= now_ns())
+			start_worker(&s);
+		if (!s.ending && !meet_all(&s))
 			break;
-		timeout = plan(&k, &n);
-		if (poll(k.polled, n, timeout) < 0 && errno != EINTR)
+		timeout = plan(&s, &n);
+		if (poll(s.polled, n, timeout) < 0 && errno != EINTR)
 			break;
-		read_signals(&k);
-		read_notes(&k);
-		if (!k.ending && all_done(&k)) {
-			k.ending = true;
-			if (k.worker > 0)
-				kill(k.worker, SIGTERM);
+		read_signals(&s);
+		read_notes(&s);
+		if (!s.ending && all_done(&s)) {
+			s.ending = true;
+			if (s.worker > 0)
+				kill(s.worker, SIGTERM);
 		}
 	}
-	finish(&k);
-	free(k.lines);
-	free(k.polled);
-	return k.status;
+	finish(&s);
+	free(s.lines);
+	free(s.polled);
+	return s.status;
 }
