@@ -48,7 +48,8 @@ extern "C" {
  *     never restarted in the same way; see bufpipe_set_create(3).
  *
  * If io_uring is refused, at creation or later, the set uses epoll instead.
- * bufpipe_set_destroy takes 10 to 30 ms, until the kernel has freed the io_uring.
+ * bufpipe_set_destroy takes 10 to 30 ms, until the kernel has freed the io_uring.  It
+ * ignores NULL.
  */
 typedef struct bufpipe_set bufpipe_set_t;
 
