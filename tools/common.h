@@ -10,11 +10,11 @@
 
 #include "clock.h"
 
-/* The exit statuses beside 0; a signal N that ended the command is 128 + N. */
+/* The exit statuses beside 0.  If signal N ended the command, the status is 128 + N. */
 enum {
 	STATUS_FAILED = 1,  /* here: input, output, a file, a command, memory, the address */
 	STATUS_USAGE = 2,   /* the arguments are wrong */
-	STATUS_STUCK = 3,   /* of list --stuck */
+	STATUS_STUCK = 3,   /* of list --stuck: a pipe is stuck */
 	STATUS_REFUSED = 4, /* somebody is there, but the two sides do not fit together */
 	STATUS_PEER = 5,    /* the other side ended early; nothing of it has been written here */
 	STATUS_PARTIAL = 6, /* the same, and what has been written here is only a part */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A first look at bufpipe on this machine: two processes, one pipe between
- * them, every message checked, and the same through a Unix pipe beside it.
+ * A first look at bufpipe on this machine: checks every message between two
+ * processes, and compares the rates with those of a Unix pipe.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -16,7 +16,7 @@
 #include "common.h"
 
 #define MS 1000000LL
-/* The waits learn first, and then the measurement begins. */
+/* The waits adapt first, and then the measurement begins. */
 #define WARM_UP_NS  (5 * MS)
 #define ROUND_NS    (45 * MS)
 #define ROUNDS      5
@@ -376,7 +376,7 @@ static int run(int argc, char **argv)
 		return complain_usage(&command_demo, "demo has no option '%s'", argv[optind - 1]);
 	}
 	if (optind < argc)
-		return complain_usage(&command_demo, "demo takes no arguments, like '%s'", argv[optind]);
+		return complain_usage(&command_demo, "demo takes no argument '%s'", argv[optind]);
 	if (!check())
 		return STATUS_FAILED;
 	printf("%-18s %22s %22s %8s\n", "", "bufpipe", "Unix pipe", "faster");
@@ -385,7 +385,7 @@ static int run(int argc, char **argv)
 			return STATUS_FAILED;
 	}
 	printf("\nMedians of %d rounds in turns; both pipes hold 64 KiB; %ld CPUs.\n", ROUNDS, cpus);
-	/* Two processes that must share one CPU are another measurement. */
+	/* On a busy machine the two processes may have to share one CPU. */
 	if (getloadavg(&load, 1) == 1 && load > (double)cpus / 2)
 		printf("The machine is busy with other work (load %.1f), so the figures may be far off.\n",
 		       load);

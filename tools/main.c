@@ -38,7 +38,7 @@ static void write_overview(FILE *file)
 	      file);
 }
 
-static int wrong(void)
+static int hint_at_overview(void)
 {
 	fputs("Try 'bufpipe --help'.\n", stderr);
 	return STATUS_USAGE;
@@ -47,7 +47,7 @@ static int wrong(void)
 static int no_such_command(const char *name)
 {
 	complain("there is no command '%s'", name);
-	return wrong();
+	return hint_at_overview();
 }
 
 static int help(int argc, char **argv)
@@ -55,8 +55,8 @@ static int help(int argc, char **argv)
 	const struct command *command;
 
 	if (argc > 1) {
-		complain("one command at a time, not also '%s'", argv[1]);
-		return wrong();
+		complain("help takes one command, not also '%s'", argv[1]);
+		return hint_at_overview();
 	}
 	if (argc == 0 || strcmp(argv[0], "help") == 0) {
 		write_overview(stdout);

@@ -116,11 +116,11 @@ struct ring_view {
 struct rings {
 	struct ring_view *list;
 	size_t n;
-	bool known; /* there is a ring that fits the wish, stuck or not */
+	bool known; /* a ring passes the filter, stuck or not */
 };
 
-/* Which rings are wanted, and when one is stuck. */
-struct wish {
+/* Which rings are shown, and when one is stuck. */
+struct filter {
 	const char *name;    /* of the one end or the other; NULL: any */
 	pid_t pid;           /* 0: any */
 	ino_t inode;         /* 0: any */
@@ -129,7 +129,7 @@ struct wish {
 };
 
 /* 0, or -ENOMEM.  The rings point into the scan.  In no order. */
-int rings_find(struct rings *rings, const struct scan *scan, const struct wish *wish);
+int rings_find(struct rings *rings, const struct scan *scan, const struct filter *filter);
 void rings_free(struct rings *rings);
 
 /* One look at the machine. */
@@ -142,9 +142,9 @@ struct sample {
 enum order { BY_PIPE = 'p', BY_NAME = 'n', BY_FILL = 'f', BY_RATE = 'r', BY_SINCE = 's' };
 
 /* 0 or a negative errno; then the sample is empty. */
-int sample_take(struct sample *sample, const struct wish *wish);
-/* The same, with the rates of so many nanoseconds, which it takes. */
-int sample_measure(struct sample *sample, const struct wish *wish, int64_t ns);
+int sample_take(struct sample *sample, const struct filter *filter);
+/* The same, with the rates over this time, for which it sleeps. */
+int sample_measure(struct sample *sample, const struct filter *filter, int64_t ns);
 void sample_drop(struct sample *sample);
 /* Fills in the rates since an earlier sample; both are in the order of pipes then. */
 void sample_compare(struct sample *now, struct sample *before);
@@ -169,7 +169,7 @@ void print_verdict(FILE *file, const struct ring_view *ring);
 /* Prints on stderr how much of the machine could not be seen. */
 void complain_unseen(const struct scan *scan);
 /* Prints that no pipe of this name or process can be seen. Returns STATUS_NONE. */
-int complain_none(const struct wish *wish);
+int complain_none(const struct filter *filter);
 
 /* Copies text that a stranger wrote. Everything but printable ASCII becomes a question mark. */
 void clean_text(char *to, size_t size, const char *from, size_t len);
@@ -189,7 +189,7 @@ void bar_text(char *text, unsigned width, unsigned percent);
 /* The columns that list, list --rate and top show. */
 enum view { VIEW_LIST, VIEW_RATES, VIEW_TOP };
 
-/* A table of at most so many rings, as wide as standard output.  0 or -ENOMEM. */
+/* A table of at most 'most' rings, as wide as standard output.  0 or -ENOMEM. */
 int print_rings(FILE *file, const struct rings *rings, enum view view, size_t most);
 
 /* with_rates: those of sample_compare, too. */

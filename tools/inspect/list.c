@@ -9,7 +9,7 @@
 #define MOST_SECONDS 1e9
 
 struct list_options {
-	struct wish wish;
+	struct filter filter;
 	bool json;
 	bool rates; /* over this time: */
 	int64_t rate_ns;
@@ -27,22 +27,22 @@ static int parse(struct list_options *o, int argc, char **argv)
 	};
 	int option;
 
-	*o = (struct list_options){ .wish.patience_ns = 10 * SECOND_NS,
+	*o = (struct list_options){ .filter.patience_ns = 10 * SECOND_NS,
 				    .rate_ns = SECOND_NS,
 				    .order = BY_PIPE };
 	while ((option = getopt_long(argc, argv, "h", known, NULL)) != -1) {
 		switch (option) {
 		case NAME:
-			o->wish.name = optarg;
+			o->filter.name = optarg;
 			break;
 		case PID:
-			if (!parse_pid(&o->wish.pid, optarg))
+			if (!parse_pid(&o->filter.pid, optarg))
 				return complain_usage(&command_list, "--pid: '%s' is not a process id",
 						      optarg);
 			break;
 		case STUCK:
-			o->wish.stuck = true;
-			if (optarg && !parse_seconds(&o->wish.patience_ns, optarg, MOST_SECONDS))
+			o->filter.stuck = true;
+			if (optarg && !parse_seconds(&o->filter.patience_ns, optarg, MOST_SECONDS))
 				return complain_usage(&command_list,
 						      "--stuck: '%s' is not a number of seconds", optarg);
 			break;
@@ -66,13 +66,13 @@ static int parse(struct list_options *o, int argc, char **argv)
 		}
 	}
 	if (optind < argc)
-		return complain_usage(&command_list, "list takes no '%s'", argv[optind]);
+		return complain_usage(&command_list, "list takes no argument '%s'", argv[optind]);
 	return 0;
 }
 
 static int take(struct sample *sample, const struct list_options *o)
 {
-	int r = o->rates ? sample_measure(sample, &o->wish, o->rate_ns) : sample_take(sample, &o->wish);
+	int r = o->rates ? sample_measure(sample, &o->filter, o->rate_ns) : sample_take(sample, &o->filter);
 
 	if (r == 0)
 		sample_sort(sample, o->order);
@@ -110,9 +110,9 @@ static int run(int argc, char **argv)
 	}
 	status = print_list(&sample, &o);
 	complain_unseen(sample.scan);
-	if (!status && (o.wish.name || o.wish.pid) && !sample.rings.known)
-		status = complain_none(&o.wish);
-	if (!status && o.wish.stuck && sample.rings.n)
+	if (!status && (o.filter.name || o.filter.pid) && !sample.rings.known)
+		status = complain_none(&o.filter);
+	if (!status && o.filter.stuck && sample.rings.n)
 		status = STATUS_STUCK;
 	sample_drop(&sample);
 	return status;

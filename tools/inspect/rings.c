@@ -10,7 +10,10 @@
 /* A plain load: the control page is our own copy. */
 #define WORD(x) atomic_load_explicit(&(x), memory_order_relaxed)
 
-/* How far b is behind a, at most 'most'. It is 0 if b is ahead, as the two were read at different moments. */
+/*
+ * How far b is behind a, at most 'most'. The two were read at different moments, so b may be ahead; then the
+ * distance is 0.
+ */
 static uint64_t distance(uint64_t a, uint64_t b, uint64_t most)
 {
 	int64_t d = (int64_t)(a - b);
@@ -50,7 +53,7 @@ static void read_meter(struct side *side, const struct meter *meter, const struc
 		side->asleep = now - (int64_t)since;
 }
 
-static void judge(struct ring_view *r, const struct scan *scan, const struct wish *wish)
+static void find_state(struct ring_view *r, const struct scan *scan, const struct filter *filter)
 {
 	bool sender = r->sender.holders;
 	bool receiver = r->receiver.holders;
@@ -76,11 +79,11 @@ static void judge(struct ring_view *r, const struct scan *scan, const struct wis
 		r->since = r->receiver.asleep;
 	r->stuck = r->state == STATE_RECEIVER_STOPPED || r->state == STATE_SENDER_STOPPED ||
 		   (r->state == STATE_RECEIVER_GONE && r->used) ||
-		   (r->sender.asleep && r->sender.asleep >= wish->patience_ns);
+		   (r->sender.asleep && r->sender.asleep >= filter->patience_ns);
 }
 
 static void read_ring(struct ring_view *r, const struct region_view *from, const struct region_view *to,
-		      const struct scan *scan, const struct wish *wish)
+		      const struct scan *scan, const struct filter *filter)
 {
 	const struct control *s = &from->control;
 	uint64_t tail = WORD(s->tail.tail);
@@ -118,10 +121,10 @@ static void read_ring(struct ring_view *r, const struct region_view *from, const
 		r->high_water = r->size;
 	if (r->high_water < r->used)
 		r->high_water = r->used;
-	judge(r, scan, wish);
+	find_state(r, scan, filter);
 }
 
-/* The region that this one names, and that names this one. */
+/* Finds the region of the other end: the one that this region names, and that names this region. */
 static const struct region_view *find_peer(const struct scan *scan, const struct region_view *r)
 {
 	uint64_t inode = WORD(r->control.about.peer);
@@ -144,20 +147,20 @@ static bool holds(const struct side *side, pid_t pid)
 	return false;
 }
 
-static bool is_wanted(const struct ring_view *r, const struct wish *wish)
+static bool is_wanted(const struct ring_view *r, const struct filter *filter)
 {
-	if (wish->name && strcmp(wish->name, r->name) != 0 &&
-	    (!r->receiver.region || strcmp(wish->name, r->receiver.region->control.about.name) != 0))
+	if (filter->name && strcmp(filter->name, r->name) != 0 &&
+	    (!r->receiver.region || strcmp(filter->name, r->receiver.region->control.about.name) != 0))
 		return false;
-	if (wish->pid && !holds(&r->sender, wish->pid) && !holds(&r->receiver, wish->pid))
+	if (filter->pid && !holds(&r->sender, filter->pid) && !holds(&r->receiver, filter->pid))
 		return false;
-	if (wish->inode && r->sender.region->inode != wish->inode &&
-	    (!r->receiver.region || r->receiver.region->inode != wish->inode))
+	if (filter->inode && r->sender.region->inode != filter->inode &&
+	    (!r->receiver.region || r->receiver.region->inode != filter->inode))
 		return false;
 	return true;
 }
 
-int rings_find(struct rings *rings, const struct scan *scan, const struct wish *wish)
+int rings_find(struct rings *rings, const struct scan *scan, const struct filter *filter)
 {
 	*rings = (struct rings){ .list = calloc(scan->n + 1, sizeof(*rings->list)) };
 	if (!rings->list)
@@ -169,11 +172,11 @@ int rings_find(struct rings *rings, const struct scan *scan, const struct wish *
 		if (!r->ours || !(r->control.identity.flags & LAYOUT_SENDS))
 			continue;
 		ring = &rings->list[rings->n];
-		read_ring(ring, r, find_peer(scan, r), scan, wish);
-		if (!is_wanted(ring, wish))
+		read_ring(ring, r, find_peer(scan, r), scan, filter);
+		if (!is_wanted(ring, filter))
 			continue;
 		rings->known = true;
-		rings->n += !wish->stuck || ring->stuck;
+		rings->n += !filter->stuck || ring->stuck;
 	}
 	return 0;
 }

@@ -6,7 +6,7 @@
 
 #include "inspect.h"
 
-int sample_take(struct sample *s, const struct wish *wish)
+int sample_take(struct sample *s, const struct filter *filter)
 {
 	int r;
 
@@ -14,7 +14,7 @@ int sample_take(struct sample *s, const struct wish *wish)
 	r = scan_pipes(&s->scan);
 	if (r < 0)
 		return r;
-	r = rings_find(&s->rings, s->scan, wish);
+	r = rings_find(&s->rings, s->scan, filter);
 	if (r < 0) {
 		scan_free(s->scan);
 		s->scan = NULL;
@@ -147,9 +147,9 @@ void sample_compare(struct sample *now, struct sample *before)
 	}
 }
 
-int sample_measure(struct sample *s, const struct wish *wish, int64_t ns)
+int sample_measure(struct sample *s, const struct filter *filter, int64_t ns)
 {
-	struct wish any = *wish;
+	struct filter any = *filter;
 	struct sample before;
 	int r;
 
@@ -159,7 +159,7 @@ int sample_measure(struct sample *s, const struct wish *wish, int64_t ns)
 	if (r < 0)
 		return r;
 	sleep_ns(ns);
-	r = sample_take(s, wish);
+	r = sample_take(s, filter);
 	if (r == 0)
 		sample_compare(s, &before);
 	sample_drop(&before);

@@ -247,7 +247,7 @@ static int look_at_descriptors(struct scan *scan, int process_dir, const struct 
 	return r;
 }
 
-/* An end without descriptors, with BUFPIPE_NO_HANDOVER, has its mappings alone. */
+/* An end with BUFPIPE_NO_HANDOVER has no descriptors of its regions, only mappings. */
 static int look_at_mapping(struct scan *scan, const char *line, const struct process *process)
 {
 	unsigned long begin;
@@ -358,13 +358,14 @@ void complain_unseen(const struct scan *scan)
 			 plural_s(scan->unreadable));
 }
 
-int complain_none(const struct wish *wish)
+int complain_none(const struct filter *filter)
 {
-	if (!wish->pid)
-		complain("no pipe named '%s' can be seen", wish->name);
-	else if (!wish->name)
-		complain("process %d holds no pipe that can be seen", (int)wish->pid);
+	if (!filter->pid)
+		complain("no pipe named '%s' can be seen", filter->name);
+	else if (!filter->name)
+		complain("process %d holds no pipe that can be seen", (int)filter->pid);
 	else
-		complain("process %d holds no pipe named '%s' that can be seen", (int)wish->pid, wish->name);
+		complain("process %d holds no pipe named '%s' that can be seen", (int)filter->pid,
+			 filter->name);
 	return STATUS_NONE;
 }

@@ -61,18 +61,18 @@ static void show_ring(const struct ring_view *r)
 
 static int show(const struct scan *scan, const char *what)
 {
-	struct wish wishes[3] = { { 0 }, { 0 }, { .name = what } };
+	struct filter filters[3] = { { 0 }, { 0 }, { .name = what } };
 	bool number = *what && strspn(what, "0123456789") == strlen(what);
 	struct rings rings;
 
 	if (number) {
-		wishes[0].inode = strtoul(what, NULL, 10);
-		wishes[1].pid = (pid_t)atoi(what);
+		filters[0].inode = strtoul(what, NULL, 10);
+		filters[1].pid = (pid_t)atoi(what);
 	}
 	/* A number is a pipe, or else a process, or else a name. */
 	for (int i = number ? 0 : 2; i < 3; i++) {
-		wishes[i].patience_ns = 10000000000ll;
-		if (rings_find(&rings, scan, &wishes[i]) < 0)
+		filters[i].patience_ns = 10000000000ll;
+		if (rings_find(&rings, scan, &filters[i]) < 0)
 			return -ENOMEM;
 		for (size_t n = 0; n < rings.n; n++) {
 			if (n)

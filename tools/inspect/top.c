@@ -17,10 +17,10 @@ struct top {
 	long rounds; /* 0: without end */
 	int64_t interval_ns;
 	enum order order;
-	struct wish wish;
+	struct filter filter;
 };
 
-/* The first table shows the rates of so long, or of the interval if that is shorter. */
+/* The first table shows the rates of this time, or of the interval if that is shorter. */
 #define FIRST_NS (SECOND_NS / 5)
 
 /* How many pipes the terminal has lines for; in a batch there is no limit. */
@@ -49,7 +49,7 @@ static int print_sample(const struct top *top, const struct sample *now)
 }
 
 /* Waits for a key until the interval is over. Returns false if the user wants to quit. */
-static bool rest(struct top *top, int64_t until)
+static bool wait_for_key(struct top *top, int64_t until)
 {
 	struct pollfd p = { .fd = top->batch ? -1 : STDIN_FILENO, .events = POLLIN };
 	int64_t left;
@@ -79,14 +79,14 @@ static int watch(struct top *top)
 	int64_t first_ns = top->interval_ns < FIRST_NS ? top->interval_ns : FIRST_NS;
 	struct sample before;
 	struct sample now;
-	int r = sample_take(&before, &top->wish);
+	int r = sample_take(&before, &top->filter);
 	bool more;
 
 	if (r < 0)
 		return r;
-	more = rest(top, before.scan->when + first_ns);
+	more = wait_for_key(top, before.scan->when + first_ns);
 	for (long round = 1; more && r == 0; round++) {
-		r = sample_take(&now, &top->wish);
+		r = sample_take(&now, &top->filter);
 		if (r < 0)
 			break;
 		sample_compare(&now, &before);
@@ -94,7 +94,7 @@ static int watch(struct top *top)
 		r = print_sample(top, &now);
 		sample_drop(&before);
 		before = now;
-		more = r == 0 && round != top->rounds && rest(top, now.scan->when + top->interval_ns);
+		more = r == 0 && round != top->rounds && wait_for_key(top, now.scan->when + top->interval_ns);
 	}
 	sample_drop(&before);
 	return r;
@@ -115,7 +115,7 @@ static int parse(struct top *top, int argc, char **argv)
 	*top = (struct top){
 		.interval_ns = SECOND_NS,
 		.order = BY_RATE,
-		.wish.patience_ns = 10 * SECOND_NS,
+		.filter.patience_ns = 10 * SECOND_NS,
 	};
 	while ((option = getopt_long(argc, argv, "bn:d:h", known, NULL)) != -1) {
 		char *end;
@@ -135,10 +135,10 @@ static int parse(struct top *top, int argc, char **argv)
 				return complain_usage(&command_top, NO_INTERVAL, "-d", optarg);
 			break;
 		case NAME:
-			top->wish.name = optarg;
+			top->filter.name = optarg;
 			break;
 		case PID:
-			if (!parse_pid(&top->wish.pid, optarg))
+			if (!parse_pid(&top->filter.pid, optarg))
 				return complain_usage(&command_top, "--pid: '%s' is not a process id",
 						      optarg);
 			break;
@@ -153,7 +153,7 @@ static int parse(struct top *top, int argc, char **argv)
 		}
 	}
 	if (optind < argc)
-		return complain_usage(&command_top, "top takes no '%s'", argv[optind]);
+		return complain_usage(&command_top, "top takes no argument '%s'", argv[optind]);
 	return 0;
 }
 

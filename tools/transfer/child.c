@@ -72,7 +72,7 @@ static int await(struct child *child)
 	return ended < 0 ? -1 : status;
 }
 
-static int judge(const struct child *child, int status)
+static int report_end(const struct child *child, int status)
 {
 	if (status == 0)
 		return 0;
@@ -87,7 +87,7 @@ static int judge(const struct child *child, int status)
 
 int child_wait(struct child *child)
 {
-	return child->pid ? judge(child, await(child)) : 0;
+	return child->pid ? report_end(child, await(child)) : 0;
 }
 
 void child_kill(struct child *child, int fd)

@@ -28,8 +28,8 @@ static int64_t time_left(int64_t deadline_ns)
 }
 
 /*
- * Waits for the welcome of the receiver. Returns -ECANCELED after a message that one side refuses
- * the other.
+ * Waits for the welcome of the receiver. Returns -ECANCELED if this side refuses the user of the receiver; then it
+ * has printed a message.
  */
 static int await_welcome(bufpipe_t *pipe, const struct settings *settings, int64_t timeout_ns)
 {

@@ -85,8 +85,9 @@ int output_sync(struct output *output)
 	if (status)
 		return status;
 	/*
-	  * Some filesystems report only at a close that there was no room. Closing a copy of the descriptor is enough
- * for that. If there is no descriptor for a copy, the end of the next sender or the last close reports it.
+	 * Some filesystems report only at a close that there was no room. Closing a copy of the descriptor is
+	 * enough for that. If there is no descriptor for a copy, a later call of this function or the last
+	 * close reports it.
 	 */
 	copy = dup(output->fd);
 	return copy >= 0 && close(copy) < 0 ? failed(output, errno) : 0;

@@ -200,7 +200,7 @@ static bool goes_on(struct receiver *receiver, int status)
 	return status == 0 || is_peers_fault(status) || (settings->exec && !settings->merge);
 }
 
-/* Whether it is a success that nobody else has come. */
+/* Whether enough was served that it is a success if nobody else comes. */
 static bool is_enough(const struct receiver *receiver, int error)
 {
 	return receiver->served > 0 && (error == -ETIMEDOUT || error == -EAGAIN) && !stop_signal();
@@ -263,7 +263,7 @@ static int serve_turn(struct receiver *receiver, struct sender *sender)
 /* How long to wait for another sender. While senders are connected there is no limit: they may be silent. */
 static int64_t patience(const struct receiver *receiver)
 {
-	return receiver->senders.welcome > 0 ? -1 : receiver->settings->wait_ns;
+	return receiver->senders.welcomed > 0 ? -1 : receiver->settings->wait_ns;
 }
 
 /* Serves many senders at once, into one output. */
@@ -293,7 +293,7 @@ static int serve_merged(struct receiver *receiver)
 	}
 	status = output_abandon(&receiver->output, status);
 	for (i = 0; i < SENDERS; i++) {
-		if (receiver->senders.list[i].welcome)
+		if (receiver->senders.list[i].welcomed)
 			answer(&receiver->senders.list[i], status);
 	}
 	return status;

@@ -24,7 +24,7 @@ static int say(bufpipe_t *pipe, char what)
 	return bufpipe_send(pipe, &what, sizeof(what), 0);
 }
 
-static int heed_listener(struct senders *senders)
+static int watch_listener(struct senders *senders)
 {
 	int error;
 
@@ -35,7 +35,7 @@ static int heed_listener(struct senders *senders)
 	return error;
 }
 
-static void ignore_listener(struct senders *senders)
+static void unwatch_listener(struct senders *senders)
 {
 	if (!senders->listening)
 		return;
@@ -62,7 +62,7 @@ int senders_open(struct senders *senders, const struct settings *settings, size_
 	 */
 	error = bufpipe_set_create(&senders->set, BUFPIPE_NO_URING);
 	if (error == 0)
-		error = heed_listener(senders);
+		error = watch_listener(senders);
 	if (error < 0)
 		senders_close(senders);
 	return error;
@@ -81,7 +81,7 @@ static struct sender *find_place(struct senders *senders)
 	for (i = 0; i < SENDERS; i++) {
 		struct sender *sender = &senders->list[next++ % SENDERS];
 
-		if (!sender->welcome) {
+		if (!sender->welcomed) {
 			senders_leave(senders, sender);
 			return sender;
 		}
@@ -101,7 +101,7 @@ static int accept_all(struct senders *senders)
 	for (i = 0; i < SENDERS; i++) {
 		sender = find_place(senders);
 		if (!sender) {
-			ignore_listener(senders);
+			unwatch_listener(senders);
 			return 0;
 		}
 		error = bufpipe_accept(senders->listener, &pipe, 0);
@@ -134,8 +134,8 @@ static bool greet(struct senders *senders, struct sender *sender)
 	if (got == -EAGAIN || got == -EINTR)
 		return false;
 	if (got == sizeof(word) && word == SAY_HELLO && say(sender->pipe, SAY_WELCOME) == 0) {
-		sender->welcome = true;
-		senders->welcome++;
+		sender->welcomed = true;
+		senders->welcomed++;
 		return true;
 	}
 	/* A client that leaves without a message is no error: it may have refused us. */
@@ -179,7 +179,7 @@ int senders_wait(struct senders *senders, struct sender **ready, int64_t timeout
 			continue;
 		}
 		*ready = event.user;
-		if ((*ready)->welcome || greet(senders, *ready))
+		if ((*ready)->welcomed || greet(senders, *ready))
 			return 0;
 	}
 }
@@ -191,24 +191,24 @@ void senders_take(struct senders *senders, struct sender *sender)
 
 void senders_leave(struct senders *senders, struct sender *sender)
 {
-	if (sender->welcome)
-		senders->welcome--;
+	if (sender->welcomed)
+		senders->welcomed--;
 	bufpipe_set_remove(senders->set, sender->pipe);
 	bufpipe_close(sender->pipe);
 	free(sender->whole);
 	*sender = (struct sender){ 0 };
-	heed_listener(senders);
+	watch_listener(senders);
 }
 
 void senders_no_more(struct senders *senders)
 {
 	unsigned i;
 
-	ignore_listener(senders);
+	unwatch_listener(senders);
 	bufpipe_listener_close(senders->listener);
 	senders->listener = NULL;
 	for (i = 0; i < SENDERS; i++) {
-		if (senders->list[i].pipe && !senders->list[i].welcome)
+		if (senders->list[i].pipe && !senders->list[i].welcomed)
 			senders_leave(senders, &senders->list[i]);
 	}
 }

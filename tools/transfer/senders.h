@@ -12,7 +12,7 @@
 
 struct sender {
 	bufpipe_t *pipe; /* NULL: nobody */
-	bool welcome;    /* it has said hello, and was told that it may send */
+	bool welcomed;   /* it has said hello, and was told that it may send */
 	uint64_t bytes;  /* written out of what it sent */
 	char *whole;     /* a message longer than the ring, while it comes; else NULL */
 	size_t whole_cap;
@@ -24,7 +24,7 @@ struct senders {
 	bufpipe_set_t *set;
 	bool listening; /* the listener is in the set */
 	bool exhausted; /* it was reported that descriptors have run out */
-	unsigned welcome;
+	unsigned welcomed;
 	struct sender list[SENDERS];
 };
 

@@ -48,7 +48,8 @@ static int set_size(size_t *size, const struct command *command, const char *opt
 {
 	if (parse_size(optarg, size))
 		return 0;
-	return complain_usage(command, "--%s: '%s' is no size", option, optarg);
+	return complain_usage(command, "--%s: '%s' is not a size from 1 to 1024G, such as 64K", option,
+			      optarg);
 }
 
 static int set_buffer(struct settings *settings, const struct command *command)
@@ -150,9 +151,9 @@ bool parse_settings(struct settings *settings, const struct command *command, in
 			return false;
 	}
 	if (optind == argc)
-		*status = complain_usage(command, "%s: which address?", command->name);
+		*status = complain_usage(command, "%s needs an address", command->name);
 	else if (optind + 1 < argc)
-		*status = complain_usage(command, "%s: one address only, not also '%s'", command->name,
+		*status = complain_usage(command, "%s takes one address, not also '%s'", command->name,
 					 argv[optind + 1]);
 	else if (settings->lines && settings->block)
 		*status = complain_usage(command, "--lines and --block exclude each other");
