@@ -56,7 +56,7 @@ def main():
         kept = Results(kept_path)
         worse = worse_than(kept, path)
         if worse:
-            # Once may be chance: hundreds of figures are looked at.
+            # One of hundreds of figures may be worse by chance, so measure once more.
             again = worse_than(kept, measure(bench, arguments, directory))
             worse = {key: entry for key, entry in again.items() if key in worse}
     for entry in worse.values():

@@ -19,13 +19,13 @@ import sys
 from results import FREE, Condition, Results, Unreadable, cell_text, condition_of, condition_text, is_ours, spread_text
 
 CANNOT_COMPARE = 77
-# Beyond this part of the CPUs' time for other programs, ranges say more about these than about us.
+# If other programs had a larger part of the CPUs than this, the ranges show their work rather than ours.
 NOISE_MAX = 0.2
 TOLERANCE = 0.15
 
 
 def too_noisy(results):
-    """Why a result says too little to be compared, or kept; None when it will do."""
+    """Why a result is too noisy to be compared or kept; None if it is not."""
     for run in results.runs:
         noise = run["noise"]["others"] + run["noise"]["stolen"]
         if noise > NOISE_MAX:
@@ -34,7 +34,7 @@ def too_noisy(results):
 
 
 def obstacle(kept, new):
-    """Why the two cannot be compared; None when they can."""
+    """Why the two cannot be compared; None if they can."""
     for key, what in (("id", "machine"), ("kernel", "kernel")):
         if {run["machine"][key] for run in kept.runs} != {run["machine"][key] for run in new.runs}:
             return f"the results are of another {what}"

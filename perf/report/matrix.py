@@ -21,7 +21,7 @@ HEAD = ("situation", "times as fast", "CPU time", "least share", "throttled")
 
 
 def chosen(cell, names):
-    """Of our transports in a cell the one that a program would use there."""
+    """The one of our transports in a cell that a program would use there."""
     if "set-no-uring" in names:
         return ["set-no-uring"]
     if cell.test == "many" and "bufpipe-shared" in names:
@@ -34,7 +34,7 @@ def ranged(spread):
 
 
 def is_alone(cell):
-    """One process at each side, so shares say nothing."""
+    """Whether each side has one process; then shares say nothing."""
     return cell.senders == cell.receivers == 1
 
 

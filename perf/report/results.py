@@ -20,7 +20,7 @@ Spread = namedtuple("Spread", "min median max")
 
 
 class Unreadable(Exception):
-    """A file that is no result, or of another format."""
+    """The file is not a result, or has another format."""
 
 
 def spread(values):
@@ -83,11 +83,11 @@ class Results:
         return self.ratio(cell, base(cell), name, "ns")
 
     def cost(self, cell, name):
-        """Its CPU time for a message, of that of the Unix pipe, or of epoll over pipes."""
+        """Its CPU time for a message, divided by that of the Unix pipe, or of epoll over pipes."""
         return self.ratio(cell, name, base(cell), "cpu_ns")
 
     def least_share(self, cell, name):
-        """Of a process on either side, the least in any 200 ms of any round; None where there is one of each."""
+        """The least share of a process on its side, in any 200 ms of any round; None if each side has one process."""
         rounds = self.samples.get((cell, name), {}).values()
         shares = [min(sample["send_share"][0], sample["recv_share"][0]) for sample in rounds if "send_share" in sample]
         return min(shares) if shares else None
@@ -117,7 +117,7 @@ def size_text(size):
 
 
 def digits(value):
-    """Three of them, without an exponent."""
+    """The number with three digits, and without an exponent."""
     decimals = 2 if value < 9.995 else 1 if value < 99.95 else 0
     return f"{value:,.{decimals}f}"
 

@@ -23,7 +23,7 @@ struct queues {
 	ipc::message_queue *in, *out;
 };
 
-/* Its name lives until it is open; the mapping is inherited. */
+/* The queue has its name only until it is open, because both processes inherit the mapping. */
 std::unique_ptr<ipc::message_queue> make(const struct shape *shape)
 {
 	std::string name = "bufpipe-bench." + std::to_string(getpid());

@@ -52,8 +52,8 @@ static int open_with(void **state, const struct bufpipe_options *options)
 }
 
 /*
- * The buffer_size for a ring of that many bytes, headers included: then a pipe
- * never has more bytes in flight than the others, and takes as much memory.
+ * The buffer_size for a ring of this many bytes, headers included.  So a pipe takes as
+ * much memory as the other transports, and never has more bytes in flight.
  */
 static size_t size_for(size_t ring)
 {
@@ -77,7 +77,7 @@ static int open_shared(void **state, const struct shape *shape)
 							   .flags = BUFPIPE_SHARED });
 }
 
-/* As many objects as the others hold bytes, but two at least, so that both sides can work. */
+/* Objects of as many bytes as the others hold, but at least two, so that both sides can work at the same time. */
 static int open_static(void **state, const struct shape *shape)
 {
 	size_t count = shape->ring / shape->len;
@@ -90,7 +90,7 @@ static int open_static(void **state, const struct shape *shape)
 
 static int open_zero(void **state, const struct shape *shape)
 {
-	/* What is reserved has to fit as a whole, and twice, so that both sides can work. */
+	/* A reserved message has to fit whole, and twice, so that both sides can work at the same time. */
 	size_t two = 2 * (shape->len + 16);
 	size_t size = two > size_for(shape->ring) ? two : size_for(shape->ring);
 

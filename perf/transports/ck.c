@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Concurrency Kit's ring for one producer and one consumer.  It carries
- * pointers; what they point to are slots in memory that both processes have
- * inherited, at the same place.  Two slots more than the ring can hold, so the
- * one that is being copied from is not written.  Both sides spin.
+ * Concurrency Kit's ring for one producer and one consumer.  It carries pointers
+ * to slots, in memory that both processes have inherited at the same address.  There
+ * are two more slots than the ring has entries, so the sender never writes to the
+ * slot that the receiver copies from.  Both sides spin.
  */
 #include "../transport.h"
 #include "spin.h"

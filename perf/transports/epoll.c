@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Many Unix pipes into one epoll, each of a page, as the rings of the sets that
- * it is compared with.  Messages of less than a page that divides by their
- * length are written and read whole.
+ * Many Unix pipes into one epoll.  Each holds a page, like the rings of the sets with
+ * which they are compared.  If the length of the messages divides a page, each of them
+ * is written and read whole.
  */
 #include "../transport.h"
 #include "many.h"

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What programs write by hand with eventfd: slots in shared memory, and for each
- * direction two counters in the kernel, of messages and of free slots.  A side that has
- * used all that it knows of reads its counter, which sleeps if there is nothing.
+ * direction two counters in the kernel, of messages and of free slots.  When a side has
+ * used all messages or slots that it knows of, it reads its counter, and sleeps there
+ * while the counter is 0.
  */
 #include "../transport.h"
 
@@ -19,8 +20,8 @@ struct direction {
 	int messages; /* the sender adds one for each */
 	int room;     /* the receiver adds what it has freed */
 	uint64_t position;
-	uint64_t known; /* to the sender: free slots; to the receiver: messages */
-	uint64_t freed; /* by the receiver, and not told yet */
+	uint64_t known; /* of the sender: free slots; of the receiver: messages */
+	uint64_t freed; /* of the receiver: free slots that it has not added to room yet */
 };
 
 struct state {
@@ -127,7 +128,7 @@ static ssize_t recv_slot(void *state, void *buf, size_t len)
 	int err = 0;
 
 	if (!d->known) {
-		/* All that is free has been told before anybody sleeps, so the sender can go on. */
+		/* Before the receiver sleeps, it reports all free slots, so that the sender can go on. */
 		if (d->freed)
 			err = add(d->room, d->freed);
 		d->freed = 0;

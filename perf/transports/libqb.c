@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The ring buffer of libqb, which its IPC is made of.  A reader sleeps in a
- * semaphore; a writer that finds no room has nothing to sleep on, and yields.
- * The lead makes both rings after the fork, because the library counts their
- * users, and says through a pipe that they are there.
+ * The ring buffer of libqb, on which its IPC is built.  A reader sleeps on a
+ * semaphore.  A writer that finds no room has nothing to sleep on, so it yields.
+ * The library counts the users of a ring, so the lead makes both rings after the
+ * fork.  It tells the echo through a pipe that they are there.
  */
 #include "../transport.h"
 #include "name.h"
@@ -38,7 +38,7 @@ static int rings_open(void **state, const struct shape *shape)
 	}
 	make_name(r->there, "qb-there");
 	make_name(r->back, "qb-back");
-	/* A message has to fit as a whole, and twice for both sides to work. */
+	/* A message has to fit whole, and twice, so that both sides can work at the same time. */
 	r->size = shape->ring > 2 * (shape->len + 64) ? shape->ring : 2 * (shape->len + 64);
 	*state = r;
 	return 0;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The floor of a round trip: one cache line in each direction.  The message's
- * first word is the signal itself, so it must differ from the last one's, which
- * the runner sees to; the rest of a longer message lies before it in the line.
+ * The floor of a round trip: one cache line in each direction.  The first word of a
+ * message is also the signal, so it must differ from that of the message before; the
+ * runner ensures this.  The rest of a longer message lies before the word in the line.
  * Nothing counts, nothing sleeps, and nothing is checked.
  */
 #include "../transport.h"
@@ -18,7 +18,7 @@
 
 #define LINE 64
 
-/* The second line of each pair stays empty, for processors that fetch two. */
+/* The second line of each pair stays empty, because some processors fetch lines in pairs. */
 struct line {
 	alignas(2 * LINE) unsigned char rest[LINE - 8];
 	_Atomic uint64_t word;

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* What the two ways of one receiver with many pipes have in common, so that they are measured alike. */
+/* What the transports with one receiver for many pipes have in common, so that they are measured alike. */
 #ifndef PERF_MANY_H
 #define PERF_MANY_H
 
 #include <stdbool.h>
 #include <sys/resource.h>
 
-/* Descriptors that a process needs beside one for each pipe. */
+/* Descriptors that a process needs in addition to one for each pipe. */
 #define FDS_FOR_ELSE 64
 /* How many events to ask for at once. */
 #define EVENTS 64

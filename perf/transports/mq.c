@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * POSIX message queues.  How many messages one may hold is limited by the
- * system, to ten by default; it gets as many as the others hold bytes, or what
- * it may have.
+ * POSIX message queues.  A queue holds messages of as many bytes as the other
+ * transports.  If the system does not allow so many messages (ten by default), it
+ * holds as many as the system allows.
  */
 #include "../transport.h"
 
@@ -48,7 +48,7 @@ static long messages_allowed(void)
 	return allowed;
 }
 
-/* Its name lives until it is open; what is inherited needs none. */
+/* The queue has its name only until it is open, because both processes inherit the descriptor. */
 static int queue_open(mqd_t *queue, const struct shape *shape)
 {
 	struct mq_attr attr = { .mq_msgsize = (long)shape->len };

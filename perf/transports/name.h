@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Names under which the two processes of a measurement find each other, another one each time. */
+/* Names under which the two processes of a measurement find each other.  Each call makes a new one. */
 #ifndef PERF_NAME_H
 #define PERF_NAME_H
 

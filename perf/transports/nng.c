@@ -20,7 +20,7 @@ struct pair {
 	char address[NAME_MAX_LEN + 16];
 	int messages;
 	bool is_open;
-	bool has_sent; /* last, so that message may be under way when it closes */
+	bool has_sent; /* its last call was a send, so a message may be in transit when it closes */
 	sem_t gone;    /* the other side has closed */
 	nng_socket socket;
 };
@@ -119,7 +119,7 @@ static ssize_t pair_recv(void *state, void *buf, size_t len)
 	return code ? error_of(code) : (ssize_t)len;
 }
 
-/* Closing drops what is not sent yet, so the side that sent last stays until the other one has received it and left. */
+/* Closing drops what is not sent yet, so the side that sent last waits until the other one has received it and closed. */
 static void pair_close(void *state)
 {
 	struct pair *p = state;

@@ -32,7 +32,7 @@ static void pipe_close(void *state)
 	free(p);
 }
 
-/* Asked for always: beyond a quota a user's pipes are born with a page or two. */
+/* Set always, even to the default: when a user exceeds a quota, new pipes hold only one or two pages. */
 static int set_capacity(int fd, size_t size)
 {
 	if (size > 1 << 30)

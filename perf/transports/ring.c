@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The floor of a stream: a ring of slots of one size, one sender, one receiver,
- * both spinning.  Each slot begins with its sequence number, which publishes it;
- * the receiver says how far it has read only now and then, and the sender looks
- * at that only when its own copy says full.  So the one line that travels is the
- * one that carries the message.  A message longer than a slot takes several.
+ * The floor of a stream: a ring of slots of one size, with one sender and one receiver
+ * that both spin.  Each slot begins with its sequence number, which publishes it.  The
+ * receiver reports how far it has read only now and then, and the sender reads that only
+ * when the ring is full by its own copy.  So only the cache lines of the message travel.
+ * A message longer than a slot takes several slots.
  *
- * In a stream, a side that has to wait waits for long.  Meanwhile the other side moves
- * a batch of slots, and nobody looks at its cache lines, which made messages of 512
- * bytes twice as fast.  In a round trip there is no batch to wait for.  Nothing
- * sleeps, and nothing is checked.
+ * In a stream, a side that has to wait pauses for long before it looks again.  Meanwhile
+ * the other side moves a batch of slots, and nobody reads its cache lines.  This made
+ * messages of 512 bytes twice as fast.  In a round trip there is no batch to wait for.
+ * Nothing sleeps, and nothing is checked.
  */
 #include "../transport.h"
 #include "spin.h"
@@ -27,7 +27,7 @@
 #define PIECE_MAX   8192
 
 struct slot {
-	_Atomic uint64_t sequence; /* 1 + the position it holds, so never that of an empty one */
+	_Atomic uint64_t sequence; /* 1 + the position that the slot holds, so never the 0 of an empty slot */
 	unsigned char data[];
 };
 
@@ -42,7 +42,7 @@ struct cursor {
 	struct ring *ring;
 	unsigned char *next;
 	uint64_t position;
-	uint64_t limit; /* sender: free up to here; receiver: say so when here */
+	uint64_t limit; /* sender: free up to here; receiver: reports its position when it is here */
 };
 
 struct rings {

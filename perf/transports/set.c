@@ -100,7 +100,7 @@ static int open_epoll(void **state, const struct shape *shape)
 	return open_with(state, shape, BUFPIPE_NO_URING);
 }
 
-/* The echo says which way the pipe goes: the first is the one back. */
+/* The first connection is the pipe back to the lead. */
 static int take_lead(struct sets *s)
 {
 	struct bufpipe_options options = options_of(BUFPIPE_RECEIVE);

@@ -41,7 +41,7 @@ static int socketpair_open(void **state, const struct shape *shape)
 		free(s);
 		return err;
 	}
-	/* A message has to fit as a whole, and twice for both sides to work. */
+	/* A message has to fit whole, and twice, so that both sides can work at the same time. */
 	wanted = shape->len * 2 > shape->ring ? shape->len * 2 : shape->ring;
 	err = set_buffer(s->fd[0], SO_SNDBUF, SO_SNDBUFFORCE, wanted);
 	if (!err)

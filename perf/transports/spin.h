@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the floors share: how they wait. */
+/* How the floors wait. */
 #ifndef PERF_SPIN_H
 #define PERF_SPIN_H
 
@@ -7,10 +7,10 @@
 #include <stdbool.h>
 
 /*
- * On two cores one pause between two looks: without it a processor runs ahead
- * with loads that it has to throw away when the line changes, which made a
- * round trip of one line 1.1 to 1.2 times as long.  On one core the other side
- * can only move when this one lets it run.
+ * On two cores: one pause between two looks.  Without it a processor loads the line
+ * speculatively, and has to throw these loads away when the line changes.  This made a
+ * round trip of one line 1.1 to 1.2 times as long.  On one core the other side can
+ * run only if this side yields.
  */
 static inline void spin_once(bool one_core)
 {

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Messages over a descriptor that knows bytes only.  Both sides know the length
- * here, so nothing is spent on a length word or on the second read that a
- * program would have to add.
+ * Messages over a descriptor that carries only bytes.  Both sides know the length
+ * here.  A program would need a length word and a second read; their cost is left out.
  */
 #ifndef PERF_STREAM_H
 #define PERF_STREAM_H
@@ -47,7 +46,7 @@ static inline ssize_t stream_recv(int fd, void *buf, size_t len)
 	return (ssize_t)got;
 }
 
-/* Beyond the system's limit where this user may go there. */
+/* Sets the size even beyond the limit of the system, if this user may do that. */
 static inline int set_buffer(int fd, int option, int force, size_t size)
 {
 	int bytes = (int)size;

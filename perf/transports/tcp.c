@@ -29,7 +29,7 @@ static void tcp_close(void *state)
 	free(c);
 }
 
-/* Half of the bytes at either side; before the connection, because it is negotiated then. */
+/* Half of the bytes on each side.  Called before connect, which negotiates the window. */
 static int prepare(int fd, size_t ring)
 {
 	int err = set_buffer(fd, SO_SNDBUF, SO_SNDBUFFORCE, ring / 2);

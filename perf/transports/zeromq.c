@@ -52,7 +52,7 @@ static int pair_take(void *state, enum side side)
 		err = set(p->socket, ZMQ_RCVHWM, p->messages);
 	if (!err)
 		err = set(p->socket, ZMQ_RECONNECT_IVL, 1);
-	/* The one that connects tries until the other one is there. */
+	/* The side that connects tries until the other side has bound the address. */
 	if (!err && (side == SIDE_LEAD ? zmq_bind : zmq_connect)(p->socket, p->address))
 		err = -errno;
 	return err;
