@@ -9,12 +9,15 @@
 #define DEADLINE_TRY   0
 #define DEADLINE_NEVER INT64_MAX
 /*
- * A try, as DEADLINE_TRY.  But where it has taken something of a message longer
- * than the ring, it says BlockingIOError: call again, soon.
+ * A try, like DEADLINE_TRY.  But if it has received a part of a message longer than
+ * the ring, it raises BlockingIOError, and the caller should call again soon.
  */
 #define DEADLINE_TRY_SHORT (-1)
 
-/* Arguments: a borrowed reference each in *values, NULL where none was given.  False: an exception is set. */
+/*
+ * Stores a borrowed reference to each argument in values, or NULL if it was not given.
+ * Returns false with an exception.
+ */
 struct signature {
 	const char *function;
 	int positional; /* how many may be given by position */
@@ -24,7 +27,7 @@ struct signature {
 bool args_parse(const struct signature *signature, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
 		PyObject **values);
 
-/* Seconds, None or NULL for ever.  -1 with an exception. */
+/* The timeout is in seconds; None and NULL mean for ever.  Returns 0, or -1 with an exception. */
 int args_deadline(PyObject *timeout, int64_t *deadline);
 /* The same, but a negative timeout is 0, as in the waiting calls of multiprocessing. */
 int args_wait_deadline(PyObject *timeout, int64_t *deadline);
@@ -40,7 +43,7 @@ bool args_number(PyObject *value, const char *name, size_t *size);
 /* How many bytes of memory the machine has. */
 size_t args_memory(void);
 
-/* Options of a pipe from keyword values; false with an exception. */
+/* Sets the options of a pipe from keyword values.  Returns false with an exception. */
 bool args_options(struct bufpipe_options *options, PyObject *buffer_size, PyObject *object_size,
 		  PyObject *object_count);
 
@@ -52,7 +55,10 @@ bool args_options(struct bufpipe_options *options, PyObject *buffer_size, PyObje
 bool args_name(PyObject *value, struct bufpipe_options *options, PyObject **name);
 
 int64_t deadline_from(int64_t timeout_ns);
-/* What is left, at most 'most'; 0 when the time is up; -1 to wait for ever, if most allows that. */
+/*
+ * The time that is left, at most 'most'; 0 when the time is up.  -1, to wait for ever, only
+ * if 'most' is DEADLINE_NEVER too.
+ */
 int64_t deadline_slice(int64_t deadline, int64_t most);
 
 #endif

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: MIT */
-/* Waiting for a message of one end. */
 #include "await.h"
 
 #include "part.h"

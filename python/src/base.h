@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What every file needs: Python, the library, and a few words of C. */
+/* What every file needs: Python, the library, and a few macros. */
 #ifndef BUFFERED_PIPE_BASE_H
 #define BUFFERED_PIPE_BASE_H
 
@@ -24,7 +24,7 @@ static inline PyObject *base_new_ref(PyObject *object)
 #define likely(x)   __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
-/* One statement while other threads of Python run. */
+/* Executes one statement without the GIL, so that other threads of Python run meanwhile. */
 #define WITHOUT_GIL(statement)                               \
 	do {                                                 \
 		PyThreadState *state_ = PyEval_SaveThread(); \
@@ -33,9 +33,9 @@ static inline PyObject *base_new_ref(PyObject *object)
 	} while (0)
 
 #define NSEC_PER_SEC 1000000000ll
-/* Between two looks at signals and at whether the handle was closed. */
+/* A call that blocks checks this often for signals, and whether its handle was closed. */
 #define SLICE (NSEC_PER_SEC / 5)
-/* From here on a copy is long enough to let other threads run meanwhile. */
+/* A copy of this many bytes or more is made without the GIL. */
 #define LONG_COPY ((size_t)256 << 10)
 
 enum direction { SENDING, RECEIVING, NEITHER };

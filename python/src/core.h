@@ -2,10 +2,10 @@
 /*
  * The extension module behind the package buffered_pipe, over <bufpipe.h> only.
  *
- * A call first tries with timeout 0 and keeps the GIL; only when that finds
- * nothing it lets go of the GIL and blocks.  It blocks in slices, because a
- * signal that arrives while the library spins or waits for a lock does not end
- * the call, and because a thread must notice that its handle was closed.
+ * A call first tries with timeout 0 and keeps the GIL.  If the try finds nothing,
+ * the call releases the GIL and blocks.  It blocks in slices, for two reasons: a
+ * signal that arrives while the library spins or waits for a lock does not end the
+ * call of the library, and a thread must notice when its handle was closed.
  *
  * Each file uses only those above it:
  *
@@ -16,7 +16,7 @@
  *   send.c    sending bytes                 recv.c    receiving bytes
  *   frame.c   objects with buffers          sink.c    what a pickler writes into
  *   pickle.c  objects                       view.c    messages in place, with view_enter.c and view_leave.c
- *   wait.c    waiting for many              stats.c   what goes on in a pipe
+ *   wait.c    waiting for many              stats.c   the statistics of a pipe
  *   end.c     the type End                  listen.c  the type Listener, connect
  *   quick.c   small objects of a queue      tally.c   the counts of a queue (queue_count.h), with tally_page.c
  *   queue_call.c, queue_put.c, queue_get.c, queue.c   the type Queue

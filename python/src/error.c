@@ -54,7 +54,7 @@ void *raise_too_short(PyObject *message)
 	return NULL;
 }
 
-/* The text, and behind it which end it was and of which process; the text alone without a hold. */
+/* The text, followed by the name and the process of the end; the text alone if there is no hold. */
 static PyObject *explain(const char *text, const struct hold *hold)
 {
 	if (!hold)
@@ -131,7 +131,7 @@ void *raise_error(const struct hold *hold, enum direction direction, long error)
 		return raise_os(EBADF,
 				direction == SENDING     ? "this end only receives"
 				: direction == RECEIVING ? "this end only sends"
-							 : "this is no open descriptor",
+							 : "this is not an open descriptor",
 				NULL);
 	case EBUSY:
 		PyErr_SetString(PyExc_RuntimeError,

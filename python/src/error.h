@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What an error is in Python. */
+/* Errors of the library as exceptions of Python. */
 #ifndef BUFFERED_PIPE_ERROR_H
 #define BUFFERED_PIPE_ERROR_H
 
@@ -10,16 +10,16 @@
 void *raise_error(const struct hold *hold, enum direction direction, long error);
 void *raise_closed(void);
 void *raise_timeout(const struct hold *hold, enum direction direction);
-/* The end that a TimeoutError names.  That of a mere try names none: programs try often, and it costs time. */
+/* The end that a TimeoutError names: none after a mere try, as programs try often and the text costs time. */
 static inline const struct hold *end_to_name(int64_t deadline, const struct hold *hold)
 {
 	return deadline <= DEADLINE_TRY ? NULL : hold;
 }
-/* An OSError, or what that is for this error, with a text; at an address, or NULL. */
+/* Sets an OSError, or its subclass for this error, with a text and an address, which may be NULL. */
 void *raise_os(int error, const char *text, PyObject *address);
-/* The library refuses options each of which is valid on its own: together they ask for too much. */
+/* For options each of which is valid, but which together ask for more than the library allows. */
 void *raise_too_large(void);
-/* BufferTooShort.  It carries the message; or a text, if the message stays in the pipe. */
+/* Sets BufferTooShort, which carries the message; or a text, if the message stays in the pipe. */
 void *raise_too_short(PyObject *message);
 /* The full name of a type: its module and its name. */
 PyObject *name_of(PyTypeObject *type);

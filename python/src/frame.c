@@ -10,7 +10,7 @@
  *   ...       the pickle
  *   ...       each buffer, at a multiple of 16
  *
- * The receiver has the frame in one bytearray, and the objects that it loads point into that.
+ * The receiver keeps the frame in one bytearray, and the objects that it loads point into it.
  */
 #include "frame.h"
 

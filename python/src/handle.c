@@ -21,7 +21,7 @@ struct state *state_of_class(PyObject *class)
 	}
 	if (module)
 		return PyModule_GetState(module);
-	PyErr_SetString(PyExc_TypeError, "this is no class of ends");
+	PyErr_SetString(PyExc_TypeError, "this class is not derived from a class of buffered_pipe");
 	return NULL;
 }
 
@@ -63,7 +63,7 @@ PyObject *handle_of_pipe(PyTypeObject *type, struct state *state, bufpipe_t *pip
 	if (r != -EPERM)
 		return raise_error(NULL, NEITHER, r);
 	PyErr_SetString(PyExc_ValueError,
-			"this end was not made to be shared, and threads of Python would share it");
+			"this end was made without BUFPIPE_SHARED, and the threads of Python would share it");
 	return NULL;
 }
 

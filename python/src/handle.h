@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A handle of an end: what Python calls an End; and the state of the module. */
+/* A handle of an end, which is an End in Python, and the state of the module. */
 #ifndef BUFFERED_PIPE_HANDLE_H
 #define BUFFERED_PIPE_HANDLE_H
 
@@ -24,39 +24,39 @@ struct state {
 	PyObject *reducers
 		[2]; /* dicts from type to function; the first goes before the second; NULL before they are set */
 	PyObject *name_buffers;
-	struct pickling *spare; /* a pickler that nobody uses now */
+	struct pickling *spare; /* a pickler for the next object, or NULL */
 	size_t max_message;     /* of a new end */
 };
 
 struct end {
 	PyObject_HEAD struct state *state;
 	struct hold *hold; /* NULL: closed */
-	/* Known also when it is closed. */
+	/* These are valid also after the handle was closed. */
 	bool readable;
 	bool writable;
-	size_t max_message; /* the longest that it receives, if that is more than its buffer holds */
+	size_t max_message; /* limits only messages that are longer than the buffer */
 };
 
 #define METHOD(name) \
 	PyObject *name(struct end *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 
-/* A handle of this type; takes the hold. */
+/* Makes a handle of this type, and takes over the hold. */
 PyObject *handle_make(PyTypeObject *type, struct state *state, struct hold *hold);
-/* The same with a new hold; takes the pipe. */
+/* The same with a new hold.  Takes over the pipe. */
 PyObject *handle_of_pipe(PyTypeObject *type, struct state *state, bufpipe_t *pipe);
 
 struct state *state_of_module(PyObject *module);
-/* The class, or one of its bases, must be a class of the module.  Else NULL with an exception. */
+/* The class, or one of its bases, must be a class of the module.  Otherwise NULL with an exception. */
 struct state *state_of_class(PyObject *class);
 /* Set by the module before it has a state. */
 extern struct PyModuleDef *handle_module __attribute__((visibility("hidden")));
 
-/* NULL with an exception: the module was cleared, at the end of its interpreter. */
+/* Returns the state; or NULL with an exception if the module was cleared, as at the end of its interpreter. */
 struct state *state_alive(struct state *state);
 
 /*
- * To be called after a slice that ended with r.  Runs the handlers of signals, and
- * looks whether the handle was closed meanwhile.  0: go on; -1: with an exception.
+ * To be called after a slice that returned r.  Runs the signal handlers, and checks
+ * whether the handle was closed meanwhile.  Returns 0 to go on, or -1 with an exception.
  */
 int after_slice(struct end *self, const struct hold *hold, enum direction direction, long r);
 
@@ -65,7 +65,7 @@ static inline struct hold *handle_hold(struct end *self)
 {
 	if (unlikely(!self->hold))
 		return raise_closed();
-	/* Relaxed: if this misses what another thread left a moment ago, the next call finds it. */
+	/* Relaxed is enough: what another thread left a moment ago may be missed here, and the next call finds it. */
 	if (unlikely(atomic_load_explicit(&stays_left, memory_order_relaxed)))
 		stays_give_back();
 	return self->hold;

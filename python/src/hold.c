@@ -21,9 +21,9 @@ unsigned long thread_number(void)
 }
 
 /*
- * The calls of this thread that are at work.  They are not in the frames of the
- * calls: while a call runs the handler of a signal, a library such as greenlet
- * may put another stack in the place of this one.
+ * The calls that this thread is in.  Their records are not on the stack: while a
+ * call runs a signal handler, a library such as greenlet may put another stack in
+ * the place of this one.
  */
 struct use_record {
 	struct hold *hold;
@@ -34,8 +34,8 @@ static _Thread_local struct use_record *uses;
 
 /*
  * A forked child does not have the calls of the other threads.  It has those of
- * the thread that forked: if the handler of a signal forked in the middle of a
- * call, that call goes on in the child as well.
+ * the thread that forked: if a signal handler forks in the middle of a call, that
+ * call goes on in the child as well.
  */
 static void count_uses_in_child(void)
 {
@@ -49,21 +49,21 @@ static void count_uses_in_child(void)
 }
 
 /*
- * The locks that threads have taken and not given back.  A lock of the library is
+ * The locks that threads have taken and not released.  A lock of the library is
  * in the memory of the pipe, and the C library and the kernel keep it in a list of
  * the thread that owns it.  If that memory were unmapped while the thread lives,
  * the next lock that the thread takes would write into it.  So the memory stays
- * until the thread has given the lock back: in its next call of this package,
- * or when it ends.
+ * until the thread has released the lock: in its next call of this package, or
+ * when it ends.
  *
- * The list is under a mutex, not under the GIL, because a thread that ends has
- * no GIL any more, and because interpreters may have a GIL each.
+ * A mutex protects the list, and not the GIL, because a thread that ends no longer
+ * has the GIL, and because each interpreter may have a GIL of its own.
  */
 _Atomic unsigned stays_left;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct stay *stays; /* under the lock */
-static pthread_key_t key;  /* whose destructor tells that a thread ends */
+static pthread_key_t key;  /* its destructor runs when a thread ends */
 
 static void link_first(struct stay *stay)
 {
@@ -91,7 +91,7 @@ static bool count_down(struct hold *hold)
 	return --hold->stays == 0 && hold->parked;
 }
 
-/* Without the GIL as well: nothing uses it any more. */
+/* May run without the GIL: nothing uses the hold any more. */
 static void hold_free(struct hold *hold)
 {
 	bufpipe_close(hold->pipe);
@@ -133,7 +133,7 @@ void stay_leave(struct stay *stay)
 	gone = stay->state == STAY_GONE;
 	if (!gone) {
 		stay->state = STAY_LEFT;
-		/* Else its thread is just giving it back. */
+		/* If it is not listed, its thread is giving it back at this moment. */
 		if (stay->listed)
 			atomic_fetch_add_explicit(&stays_left, 1, memory_order_relaxed);
 	}
@@ -152,7 +152,7 @@ bool stay_is_mine(const struct stay *stay)
 	return mine;
 }
 
-/* Takes one of this thread out of the list; NULL: there is none.  The hold still counts it. */
+/* Takes a stay of this thread out of the list; returns NULL if there is none.  The hold still counts the stay. */
 static struct stay *take_mine(bool only_left, bool *left)
 {
 	unsigned long thread = thread_number();
@@ -171,7 +171,10 @@ static struct stay *take_mine(bool only_left, bool *left)
 	return stay;
 }
 
-/* left: nothing points into the message any more, so it is consumed.  Else it stays, as if the thread had died. */
+/*
+ * Releases the lock.  If the stay was left, nothing points into the message any more,
+ * so it is consumed.  Otherwise it stays in the pipe, as if the thread had been killed.
+ */
 static void give_back(bufpipe_t *pipe, enum direction direction, bool left)
 {
 	if (direction == SENDING) {
@@ -180,11 +183,11 @@ static void give_back(bufpipe_t *pipe, enum direction direction, bool left)
 	}
 	if (left || bufpipe_unpeek(pipe) < 0)
 		(void)bufpipe_release(pipe);
-	/* A descriptor that somebody polls must not stay ready for nothing. */
+	/* As in hold_settle(): a descriptor that is polled must not stay readable for nothing. */
 	(void)bufpipe_next(pipe, 0);
 }
 
-/* The stay is one of this thread, and was taken out of the list. */
+/* The stay belongs to this thread, and was taken out of the list. */
 static void finish(struct stay *stay, bool left)
 {
 	struct hold *hold = stay->hold;
@@ -212,7 +215,7 @@ void stays_give_back(void)
 		finish(stay, left);
 }
 
-/* The destructor of a thread that ends.  The views of it that are open keep their memory. */
+/* Runs when a thread ends.  Its open views keep their memory. */
 static void thread_ends(void *unused)
 {
 	struct stay *stay;
@@ -233,7 +236,7 @@ static void after_fork_in_parent(void)
 	pthread_mutex_unlock(&lock);
 }
 
-/* The child has none of the locks, also not those of the thread that forked. */
+/* The child owns none of the locks, not even those of the thread that forked. */
 static void after_fork_in_child(void)
 {
 	count_uses_in_child();
@@ -290,7 +293,7 @@ int hold_new(struct hold **made, bufpipe_t *pipe)
 	return 0;
 }
 
-/* In a forked child nobody will end the calls of threads that stayed in the parent: they do not count. */
+/* The calls of threads that a forked child does not have will never end there, so they do not count. */
 static void adopt(struct hold *hold)
 {
 	if (unlikely(hold->process != process)) {
@@ -357,7 +360,7 @@ void hold_drop(struct hold *hold)
 	let_go(hold);
 }
 
-/* Without memory there is no record.  Only a child that is forked within the call would need it. */
+/* If there is no memory, there is no record.  Only a child that is forked during the call would need it. */
 void hold_use(struct hold *hold, struct use *use)
 {
 	struct use_record *record = PyMem_RawMalloc(sizeof(*record));
@@ -383,7 +386,7 @@ void hold_unuse(struct use *use)
 			record->next->at_me = record->at_me;
 		PyMem_RawFree(record);
 	} else if (use->process != process) {
-		return; /* a child, which did not count it */
+		return; /* this is a child that was forked during the call, and did not count it */
 	}
 	use->hold->uses--;
 	let_go(use->hold);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One end of the library, and all that counts who uses it: handles, calls, and
- * threads that have a lock of it.
+ * One end of the library, with counts of what uses it: handles, calls, and threads
+ * that hold one of its locks.
  */
 #ifndef BUFFERED_PIPE_HOLD_H
 #define BUFFERED_PIPE_HOLD_H
@@ -10,23 +10,23 @@
 
 #include <stdatomic.h>
 
-/* A message of at most this is received without asking for its length. */
+/* A message of at most this many bytes is received without asking for its length first. */
 #define SHORT ((size_t)4096)
 
 /*
- * A lock of the library that a thread has from entering a view to leaving it, or
- * in the middle of a long message.  Only that thread can give it back: the lock
- * lies in the memory of the pipe and in a list of the thread, so the memory must
- * not go before.
+ * A lock of the library that a thread holds while it is inside a view or in the
+ * middle of a long message.  Only that thread can release it.  The lock lies in the
+ * memory of the pipe and is in a list of the thread, so this memory must stay mapped
+ * until the lock is released.
  */
 struct stay {
 	struct hold *hold;
 	enum direction direction;
 	unsigned long thread;
 	enum stay_state {
-		STAY_OURS, /* of a view or a message, whose thread lives */
-		STAY_LEFT, /* another thread dropped that: the one that entered must give the lock back */
-		STAY_GONE, /* the thread is gone, or was left behind by a fork */
+		STAY_OURS, /* it belongs to a view or a message, and its thread lives */
+		STAY_LEFT, /* another thread dropped the view or the message; the thread must release the lock */
+		STAY_GONE, /* the thread has ended, or does not exist in this forked child */
 	} state;
 	bool listed;
 	struct stay *next;
@@ -35,13 +35,13 @@ struct stay {
 
 /* A message longer than the ring, of which a thread has received the beginning. */
 struct part {
-	PyObject *made; /* bytes or bytearray, as long as the memory that there is so far; NULL: in *data */
+	PyObject *made; /* bytes or a bytearray, of 'room' bytes; NULL: 'data' is memory of the caller */
 	char *data;
 	size_t room;
 	size_t have;
 	size_t total;
 	struct stay *stay;
-	bool busy; /* a call is at work on it */
+	bool busy; /* a call is receiving it */
 };
 
 /*
@@ -51,38 +51,38 @@ struct part {
  */
 struct hold {
 	bufpipe_t *pipe;
-	unsigned handles; /* and open views */
-	unsigned uses;    /* calls that are at work without the GIL */
-	unsigned process; /* to which the uses belong: fork leaves the other threads behind */
+	unsigned handles; /* handles and open views */
+	unsigned uses;    /* calls that may be without the GIL */
+	unsigned process; /* in which the uses were counted: a forked child has no other threads */
 	struct bufpipe_info info;
 	/* Written under the lock of the stays: */
 	unsigned stays; /* locks of this end that a thread still has */
 	bool parked;    /* nothing else uses it: the last stay closes it */
 	int fd;         /* of bufpipe_fd; -1: nobody asked for it */
-	/* In a wait for many: which wait, and its number there. */
+	/* The last wait for many ends that had this one, and the index of this end there. */
 	unsigned long crowd;
 	unsigned entry;
 	size_t take_most;  /* the longest message that is received without a look at it first */
-	size_t expected;   /* the length of the last message; 0 if that was very short */
+	size_t expected;   /* the length of the last message, or 0 if it was very short */
 	PyObject *last;    /* that message */
 	struct part *part; /* of a long message that a call began and did not finish */
 	PyObject *name;    /* a str, or NULL */
 };
 
-/* A call that uses a hold.  Those of a thread are a list. */
+/* A call that uses a hold.  The records of a thread are in a list. */
 struct use {
 	struct hold *hold;
 	struct use_record *record;
 	unsigned process;
 };
 
-/* Takes the pipe, also when it fails: a negative errno; -EPERM for one that is not shared. */
+/* Takes over the pipe, even if it fails.  Returns 0 or a negative errno: -EPERM if the pipe is not shared. */
 int hold_new(struct hold **hold, bufpipe_t *pipe);
 void hold_add(struct hold *hold);
 void hold_drop(struct hold *hold);
 void hold_use(struct hold *hold, struct use *use);
 void hold_unuse(struct use *use);
-/* After a message was taken: a descriptor that is polled must not stay ready for nothing. */
+/* To be called after a message was received: the descriptor of fileno() must not stay readable for nothing. */
 void hold_settle(struct hold *hold);
 /* Forgets the part; the library must not be in the middle of it for this thread any more. */
 void hold_forget_part(struct hold *hold);
@@ -92,24 +92,24 @@ static inline bool hold_static(const struct hold *hold)
 	return hold->info.object_size != 0;
 }
 
-/* Notes that this thread enters something.  NULL without memory; no exception. */
+/* Notes that this thread has taken a lock.  Returns NULL without an exception if there is no memory. */
 struct stay *stay_begin(struct hold *hold, enum direction direction);
-/* Its thread has given the lock back.  Before the view lets go of the hold. */
+/* To be called by the thread of the stay after it has released the lock, and before the caller drops the hold. */
 void stay_end(struct stay *stay);
-/* In another thread, or in another process than the one that entered.  The same. */
+/* To be called instead of stay_end in another thread, or in a forked child. */
 void stay_leave(struct stay *stay);
-/* Whether it is this thread that entered, in this process. */
+/* Whether this thread of this process took the lock. */
 bool stay_is_mine(const struct stay *stay);
-/* How many are left by others and not given back, by all threads.  Written under the lock of the stays. */
+/* How many stays are in the state STAY_LEFT.  Written under the lock of the stays. */
 extern _Atomic unsigned stays_left __attribute__((visibility("hidden")));
-/* Gives back what this thread had entered and another one has left. */
+/* Releases the locks that this thread took for views and messages which another thread has dropped. */
 void stays_give_back(void);
 
-/* A number that is another one in a forked child; sooner known than the pid. */
+/* A number that is different in a forked child.  Reading it is faster than getpid(). */
 unsigned this_process(void);
-/* A number that no other thread has or had; the ident of a thread that is gone is soon another's.  Never 0. */
+/* A number that no other thread has or had; the ident of a thread would be used again.  Never 0. */
 unsigned long thread_number(void);
-/* Once, before any of these: forks, and threads that end.  0 or a negative errno. */
+/* To be called once before all others: they must learn of forks and of threads that end.  0 or a negative errno. */
 int hold_watch(void);
 
 #endif

@@ -8,7 +8,7 @@
  * and is doubled as bytes come.  Doubling moves pages and copies nothing.
  */
 #define FIRST_ROOM ((size_t)1 << 20)
-/* As much as a try takes in one call, so that the loop of asyncio is not held up. */
+/* A try ends after this many bytes, so that the event loop of asyncio is not held up. */
 #define TRY_MOST ((size_t)4 << 20)
 
 bool part_waits(const struct hold *hold)
@@ -21,7 +21,7 @@ static char *data_of(PyObject *made)
 	return PyBytes_Check(made) ? PyBytes_AS_STRING(made) : PyByteArray_AS_STRING(made);
 }
 
-/* Of len bytes; -1 with an exception. */
+/* Makes an object of len bytes.  Returns 0, or -1 with an exception. */
 static int make_room(struct part *part, size_t len, bool writable)
 {
 	part->made = writable ? PyByteArray_FromStringAndSize(NULL, (Py_ssize_t)len)
@@ -37,7 +37,7 @@ static int resize(struct part *part, size_t len)
 {
 	if (PyBytes_Check(part->made)) {
 		if (_PyBytes_Resize(&part->made, (Py_ssize_t)len) < 0)
-			return -1; /* it is gone */
+			return -1; /* the object was freed */
 	} else if (PyByteArray_Resize(part->made, (Py_ssize_t)len) < 0) {
 		Py_CLEAR(part->made);
 		return -1;
@@ -78,7 +78,7 @@ static void part_free(struct hold *hold, struct part *part)
 	if (stay_is_mine(part->stay))
 		stay_end(part->stay);
 	else
-		stay_leave(part->stay); /* in a child */
+		stay_leave(part->stay); /* in a forked child */
 	Py_XDECREF(part->made);
 	PyMem_RawFree(part);
 }
@@ -107,7 +107,7 @@ static void part_keep(struct hold *hold, struct part *part)
 	part_free(hold, part);
 }
 
-/* How long the message may be: where the caller has room for it, its length does no harm. */
+/* How long a message may be.  If the caller has room for its len bytes, there is no other limit. */
 static size_t most_for(const struct place *place, size_t most, size_t len)
 {
 	if (!place)
@@ -142,7 +142,7 @@ static void *raise_too_long(size_t len, size_t most, const struct place *place)
 		len, most);
 }
 
-/* All of it is there. */
+/* The message is complete. */
 static PyObject *part_finish(struct hold *hold, struct part *part, struct place *place)
 {
 	PyObject *made = NULL;
@@ -167,7 +167,7 @@ static bool gave_up(ssize_t r)
 	return r == -EAGAIN || r == -ETIMEDOUT || r == -EINTR;
 }
 
-/* One call of the library, without the GIL.  The part is that of the hold as long as the library goes on with it. */
+/* One call of the library, without the GIL.  The hold has the part as long as the library is in its message. */
 static ssize_t take(struct hold *hold, struct part *part, int64_t slice)
 {
 	size_t after = 0;
@@ -184,15 +184,15 @@ static ssize_t take(struct hold *hold, struct part *part, int64_t slice)
 	/* If another receiver was quicker, this is a later message than the one that was announced. */
 	part->total = part->have + after;
 	/*
-	 * The message is whole, and the turn was given back.  Before this thread got the
-	 * GIL, another one may have begun the next message, and the hold may have that.
+	 * The message is complete, and the turn was given back.  Before this thread got the
+	 * GIL, another one may have begun the next message, and its part may be in the hold.
 	 */
 	if (!after)
 		return r;
 	/*
 	 * This thread has the turn, so the message that another thread had begun is over.
-	 * If a call is at work on that message, it frees it as soon as it has the GIL.
-	 * Else its thread has ended, and it is freed here.
+	 * If a call is still receiving that part, the call frees it as soon as it has the
+	 * GIL.  Otherwise its thread has ended, and the part is freed here.
 	 */
 	if (hold->part && hold->part != part && !hold->part->busy)
 		hold_forget_part(hold);
@@ -200,7 +200,7 @@ static ssize_t take(struct hold *hold, struct part *part, int64_t slice)
 	return r;
 }
 
-/* -1 with an exception, and the memory is gone. */
+/* Makes room if the memory is full.  Returns 0, or -1 with an exception; then the memory was freed. */
 static int grow(struct part *part)
 {
 	if (part->have < part->room || !part->made)
@@ -213,13 +213,13 @@ static int grow(struct part *part)
 
 enum progress { GO_ON, DONE, TIME_UP, MORE_SOON, LOOK_AGAIN, FAILED };
 
-/* After a call that ended with r.  FAILED: with an exception. */
+/* How to go on after a call that returned r.  With FAILED an exception is set. */
 static enum progress assess(struct end *self, struct hold *hold, struct part *part, ssize_t r,
 			    const struct place *place, size_t most)
 {
 	if (r >= 0 && part->have == part->total)
 		return DONE;
-	/* The sender gave the message up; or another receiver took it, and the next message is short. */
+	/* The sender gave up the message; or another receiver took it, and the next message is short. */
 	if (r == -ECANCELED || r == -EMSGSIZE)
 		return LOOK_AGAIN;
 	if (after_slice(self, hold, RECEIVING, r < 0 ? r : -EINTR) < 0)
@@ -250,14 +250,14 @@ static enum progress receive(struct end *self, struct hold *hold, struct part *p
 	}
 }
 
-/* Ends the call if the message is not whole.  The hold must be in use. */
+/* Ends a call whose message is not complete.  The hold must be in use. */
 static void leave(struct end *self, struct hold *hold, struct part *part, enum progress progress)
 {
 	/* The handle was closed: nobody will ask for the rest, and other receivers must not wait for it. */
 	if (hold->part == part && self->hold != hold && bufpipe_release(hold->pipe) == 0)
 		hold->part = NULL;
 	if (hold->part != part || !stay_is_mine(part->stay)) {
-		/* The message was not begun, or is over; or the handler of a signal forked, and this is the child. */
+		/* The message was not begun, or is over; or a signal handler forked, and this is the child. */
 		if (hold->part == part && !PyErr_Occurred())
 			PyErr_SetString(PyExc_RuntimeError,
 					"the rest of this message belongs to the parent process");
@@ -271,7 +271,10 @@ static void leave(struct end *self, struct hold *hold, struct part *part, enum p
 	part_keep(hold, part);
 }
 
-/* The part that waits for this thread, or a new one.  NULL with an exception; or without one: look again. */
+/*
+ * The part that waits for this thread, or a new one.  Returns NULL with an exception, or
+ * without one if the caller must look again.
+ */
 static struct part *begin(struct hold *hold, const struct place *place, size_t most, bool writable)
 {
 	bool waits = part_waits(hold);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Objects.  A pickler writes into a sink, and its pieces are sent as one message.
- * The pickler is kept for the next object: to make one costs more than to pickle
- * a small dict.
+ * A pickler writes an object into a sink, whose pieces are sent as one message.
+ * The pickler is kept for the next object: making one costs more than pickling a
+ * small dict.
  */
 #include "pickle.h"
 
@@ -15,7 +15,7 @@
 #include <string.h>
 #include <sys/uio.h>
 
-/* A pickler that met many objects keeps a large table. */
+/* After a pickle of this size the pickler is freed, because it would keep a large table. */
 #define LARGE_PICKLE ((size_t)64 << 10)
 
 struct pickling {
@@ -130,7 +130,7 @@ static int pickling_dump(struct pickling *p, PyObject *object)
 	return result ? 0 : -1;
 }
 
-/* A message in pieces, from what a sink has. */
+/* A message in pieces, which point into a sink. */
 struct message {
 	struct iovec *pieces;
 	size_t n;
@@ -173,7 +173,7 @@ static void add_pieces(struct message *m, const struct sink *sink)
 	}
 }
 
-/* To be freed also if it fails. */
+/* The caller frees the message, even if this fails. */
 static int message_make(struct message *m, const struct sink *sink)
 {
 	size_t most = 2 + sink->chunks.n + 2 * sink->buffers.n; /* one to spare */
@@ -301,14 +301,14 @@ METHOD(handle_send_object)
 	PyObject *values[2] = { alone ? args[0] : NULL };
 	struct hold *hold;
 
-	/* Before the handle is looked at: the timeout may be an object whose code closes this handle. */
+	/* This comes before the look at the handle: the timeout may be an object whose code closes this handle. */
 	if (!alone && (!args_parse(&signature, args, nargs, kwnames, values) ||
 		       args_deadline(values[1], &deadline) < 0))
 		return NULL;
 	hold = handle_hold(self);
 	if (!hold)
 		return NULL;
-	/* Before the object's own code runs. */
+	/* This comes before the pickler runs code of the object. */
 	if (!hold->info.can_send)
 		return raise_error(hold, SENDING, -EBADF);
 	if (!hold_static(hold))
@@ -317,7 +317,7 @@ METHOD(handle_send_object)
 		     : handle_send_buffer(self, values[0], deadline);
 }
 
-/* A pickle that is cut off raises EOFError, which would look like the end of the stream. */
+/* Replaces the EOFError of a truncated pickle, which would look like the end of the stream. */
 static PyObject *raise_unloadable(void)
 {
 	PyObject *type, *cause, *trace;
@@ -393,7 +393,7 @@ PyObject *handle_load(PyObject *self, PyObject *message)
 	return message_load(((struct end *)self)->state, message);
 }
 
-/* For a loop of asyncio: never blocks. */
+/* For an event loop of asyncio: never blocks. */
 PyObject *handle_recv_now(PyObject *self, PyObject *objects)
 {
 	return handle_receive((struct end *)self, DEADLINE_TRY_SHORT,

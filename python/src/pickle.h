@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Objects. */
+/* Sending and receiving objects. */
 #ifndef BUFFERED_PIPE_PICKLE_H
 #define BUFFERED_PIPE_PICKLE_H
 
@@ -17,7 +17,7 @@ PyObject *message_load(struct state *state, PyObject *message);
 typedef int use_pickle_fn(void *arg, struct iovec *pieces, size_t n, size_t len);
 int pickle_use(struct state *state, PyObject *object, use_pickle_fn *use, void *arg);
 
-/* Before the state goes, or its reducers change. */
+/* To be called before the state is freed, and before its reducers change. */
 void pickling_free_spare(struct state *state);
 int pickling_traverse(const struct pickling *pickling, visitproc visit, void *arg);
 

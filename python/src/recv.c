@@ -24,7 +24,7 @@ static PyObject *new_object(size_t len, bool writable, char **data)
 	return made;
 }
 
-/* What the next message will probably be like. */
+/* Expects that the next message is as long as this one. */
 static void expect(struct hold *hold, size_t len)
 {
 	hold->expected = len > VERY_SHORT ? len : 0;
@@ -53,7 +53,7 @@ static void take_copy(struct hold *hold, char *data, const void *at, size_t len)
 	hold_unuse(&use);
 }
 
-/* Copies the peeked message and consumes it; without memory for the copy the message stays. */
+/* Copies the peeked message and consumes it.  If there is no memory for the copy, the message stays in the pipe. */
 static PyObject *take_peeked(struct hold *hold, const void *at, size_t len, writable_fn *writable)
 {
 	char *data = NULL;
@@ -68,7 +68,7 @@ static PyObject *take_peeked(struct hold *hold, const void *at, size_t len, writ
 	return made;
 }
 
-/* A short message in the kind of object that the caller wants.  Takes the reference. */
+/* Makes a short message the kind of object that the caller wants.  Takes over the reference. */
 static PyObject *as_wanted(PyObject *bytes, writable_fn *writable)
 {
 	const char *data = PyBytes_AS_STRING(bytes);
@@ -83,8 +83,8 @@ static PyObject *as_wanted(PyObject *bytes, writable_fn *writable)
 }
 
 /*
- * Uses the object of the previous message again, if nobody else refers to it: that is
- * quicker than to free it and to make another one.  Its cached hash is cleared.
+ * Uses the object of the previous message again, if nothing else refers to it: that is
+ * faster than freeing it and making another one.  Its cached hash is cleared.
  */
 static PyObject *renew(struct hold *hold)
 {
@@ -145,9 +145,9 @@ static ssize_t take_unexpected(struct hold *hold, int64_t timeout, PyObject **ma
 }
 
 /*
- * How most messages come: the library takes a short one from a shared end without a
- * lock.  A very short one is copied twice, which costs little.  The room is never more
- * than the buffer holds: with more, the library would wait for the pieces of a long one.
+ * Receives a short message, as most are: the library takes it from a shared end without
+ * a lock.  A very short one is copied twice, which costs little.  The room is never larger
+ * than the buffer: with more room, the library would wait for all fragments of a long message.
  */
 static inline __attribute__((always_inline)) ssize_t take_short(struct hold *hold, int64_t timeout,
 								writable_fn *writable, PyObject **made)
@@ -170,9 +170,9 @@ static inline __attribute__((always_inline)) ssize_t take_short(struct hold *hol
 }
 
 /*
- * The same, but waits for a slice.  One call of the library waits and receives, because
- * each further look at the ring would disturb a sender that is at work.  NULL without
- * an exception: look again.
+ * The same, but waits for one slice.  One call of the library waits and receives, because
+ * each further look at the ring would disturb a sender that is writing.  NULL without an
+ * exception means that the caller must look again.
  */
 static PyObject *await_short(struct end *self, struct hold *hold, int64_t deadline, writable_fn *writable)
 {
@@ -192,7 +192,10 @@ static PyObject *await_short(struct end *self, struct hold *hold, int64_t deadli
 	return made;
 }
 
-/* In the kind of object that this call wants: another call may have begun to receive this long message. */
+/*
+ * Makes a long message the kind of object that this call wants: the call that began to
+ * receive the message may have wanted another kind.  Takes over the reference.
+ */
 static PyObject *convert(PyObject *made, writable_fn *writable)
 {
 	PyObject *wanted;
@@ -206,7 +209,7 @@ static PyObject *convert(PyObject *made, writable_fn *writable)
 	return wanted;
 }
 
-/* After a look that ended with len < 0.  Not in handle_receive itself, which most messages pass through. */
+/* Goes on after a try that returned len < 0.  Kept out of handle_receive, through which most messages pass. */
 static __attribute__((noinline)) PyObject *receive_later(struct end *self, struct hold *hold, ssize_t len,
 							 int64_t deadline, writable_fn *writable)
 {
@@ -254,7 +257,7 @@ PyObject *handle_receive(struct end *self, int64_t deadline, writable_fn *writab
 	return receive_later(self, hold, len, deadline, writable);
 }
 
-/* As handle_receive, of bytes; looks at the length before it takes anything. */
+/* Like handle_receive for bytes, but looks at the length before it takes the message. */
 static PyObject *receive_at_most(struct end *self, int64_t deadline, size_t most)
 {
 	PyObject *made = NULL;
@@ -311,7 +314,7 @@ METHOD(handle_recv_bytes)
 	return recv_bytes_as_told(self, args, nargs, kwnames);
 }
 
-/* The message is peeked.  If it is too long: -1, with an exception that carries it. */
+/* Takes the peeked message.  If it is too long, returns -1 with BufferTooShort. */
 static ssize_t take_into(struct hold *hold, const void *at, size_t len, void *data, size_t cap)
 {
 	PyObject *message;

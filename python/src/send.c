@@ -28,7 +28,7 @@ static void advance(struct cursor *at, size_t n)
 	}
 }
 
-/* Sends the rest of the message.  If there is an exception, gives the message up. */
+/* Sends the rest of the message, or gives the message up with an exception. */
 static int send_parts(struct end *self, struct hold *hold, struct cursor *at, int64_t deadline)
 {
 	size_t len = at->left;
@@ -63,8 +63,8 @@ static int send_parts(struct end *self, struct hold *hold, struct cursor *at, in
 }
 
 /*
- * A message longer than the ring goes in parts, between which this thread keeps
- * its turn and looks at signals.  If it is given up, the receiver sees nothing of it.
+ * Sends a message longer than the ring in parts.  Between two parts this thread keeps
+ * its turn and checks for signals.  If it gives up, the receiver gets nothing of the message.
  */
 static int send_long(struct end *self, struct hold *hold, const struct iovec *pieces, size_t len,
 		     int64_t deadline)
@@ -73,7 +73,7 @@ static int send_long(struct end *self, struct hold *hold, const struct iovec *pi
 	struct use use;
 	int r;
 
-	advance(&at, 0); /* over pieces without bytes */
+	advance(&at, 0); /* skips pieces without bytes */
 	hold_use(hold, &use);
 	r = send_parts(self, hold, &at, deadline);
 	hold_unuse(&use);
@@ -100,7 +100,7 @@ static int send_short(struct end *self, struct hold *hold, const struct iovec *p
 	return -1;
 }
 
-/* After a try that ended with r; or -EAGAIN without a try, for a message that takes long to copy. */
+/* r is what a try returned; or -EAGAIN without a try, for a message that takes long to copy. */
 static int send_blocking(struct end *self, struct hold *hold, const struct iovec *pieces, int n, size_t len,
 			 int64_t deadline, int r)
 {
@@ -128,7 +128,7 @@ static int send_blocking(struct end *self, struct hold *hold, const struct iovec
 	return send_short(self, hold, pieces, n, deadline);
 }
 
-/* A try that copies for long. */
+/* A try of a message that takes long to copy. */
 static int send_long_try(struct end *self, struct hold *hold, const struct iovec *pieces, int n, size_t len)
 {
 	struct use use;
@@ -157,7 +157,7 @@ int handle_send(struct end *self, const struct iovec *pieces, int n, size_t len,
 	return send_blocking(self, hold, pieces, n, len, deadline, r);
 }
 
-/* The part that offset and size choose, as multiprocessing.Connection does. */
+/* Narrows the piece to the part that offset and size choose, with the errors of multiprocessing.Connection. */
 static bool choose_part(struct iovec *piece, PyObject *offset, PyObject *size)
 {
 	size_t from;
@@ -182,9 +182,9 @@ static bool choose_part(struct iovec *piece, PyObject *offset, PyObject *size)
 }
 
 /*
- * The bytes of the object in the order of C.  If they do not lie in memory like that,
- * as those of a Fortran array, this is a copy, as in multiprocessing.  0, or -1 with an
- * exception.
+ * Gets the bytes of the object in C order.  If they have another order in memory, as in
+ * a Fortran array, the view is one of a copy, as in multiprocessing.  Returns 0, or -1
+ * with an exception.
  */
 static int get_bytes(PyObject *buffer, Py_buffer *view)
 {
@@ -253,7 +253,7 @@ METHOD(handle_send_bytes)
 	PyObject *values[4];
 	int64_t deadline;
 
-	/* Nearly every call is like this. */
+	/* Nearly all calls are like this. */
 	if (likely(nargs == 1 && !kwnames && PyBytes_CheckExact(args[0])))
 		return send_plain(self, args[0]);
 	if (!args_parse(&signature, args, nargs, kwnames, values) || args_deadline(values[3], &deadline) < 0)

@@ -5,7 +5,7 @@
  */
 #include "sink.h"
 
-/* Smaller buffers become part of the pickle: to copy them is quicker than to list them. */
+/* Smaller buffers become part of the pickle: copying them is faster than listing them. */
 #define SMALL_BUFFER 1024
 
 static Py_buffer *sink_list_grow(struct sink_list *list)
@@ -75,7 +75,7 @@ static PyObject *sink_call(PyObject *self, PyObject *args, PyObject *kwargs)
 	Py_RETURN_TRUE;
 }
 
-/* The pickler's dispatch table: always what is registered now. */
+/* The sink is the dispatch table of the pickler as well.  It looks up what is registered now. */
 static PyObject *sink_subscript(PyObject *self, PyObject *type)
 {
 	struct sink *sink = (struct sink *)self;
@@ -119,7 +119,7 @@ static int sink_traverse(PyObject *self, visitproc visit, void *arg)
 	return 0;
 }
 
-/* The pickler points to the sink, and the reducers lead to all modules. */
+/* Breaks circles: the pickler refers to the sink, and the reducers lead to all modules. */
 static int sink_clear(PyObject *self)
 {
 	struct sink *sink = (struct sink *)self;

@@ -18,7 +18,7 @@ struct sink {
 	PyObject *reducers[2];
 };
 
-/* Lets go of all pieces; the memory of the list stays for the next object. */
+/* Releases all pieces.  The memory of the list stays for the next object. */
 void sink_list_clear(struct sink_list *list);
 extern PyType_Spec sink_spec;
 

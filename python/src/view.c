@@ -3,7 +3,7 @@
  * A message in place: a context manager whose 'with' gives a memoryview into
  * the ring.  Inside the block the thread has the lock of the end, so the same thread
  * must leave the block.  The memory must stay while something in Python points to
- * it, so the message ends with the last memoryview of it.
+ * it, so the message is over only when its last memoryview is gone.
  */
 #include "view.h"
 
@@ -34,7 +34,7 @@ static void view_releasebuffer(PyObject *self, Py_buffer *buffer)
 		view_throw_away(view);
 }
 
-/* If the block was entered and never left, the message is thrown away. */
+/* Drops the message if the block was entered and never left. */
 static void view_dealloc(PyObject *self)
 {
 	struct view *view = (struct view *)self;
@@ -59,12 +59,12 @@ static int view_traverse(PyObject *self, visitproc visit, void *arg)
 	return 0;
 }
 
-/* The view and its memoryview refer to each other, and so may an end of a class that was derived in Python. */
+/* The view and its memoryview refer to each other.  An end of a class derived in Python may refer to the view. */
 static int view_clear(PyObject *self)
 {
 	struct view *view = (struct view *)self;
 
-	/* Without its end the view cannot be entered.  To leave it, its hold is enough. */
+	/* A view without its end cannot be entered, but it can be left, for which its hold is enough. */
 	if (view->state == VIEW_NEW)
 		view->state = VIEW_DONE;
 	Py_CLEAR(view->memory);
@@ -131,16 +131,17 @@ static int view_set_size(PyObject *self, PyObject *value, void *unused)
 	return 0;
 }
 
-PyDoc_STRVAR(view_doc,
-	     "A message inside the pipe's memory: a context manager that gives a memoryview of it.\n\n"
-	     "Made by End.send_view() and End.recv_view().  Nothing waits or is reserved before the block\n"
-	     "is entered; that is done once.  The thread that enters the block must leave it, soon, because\n"
-	     "others wait for it, and may not use the same direction of the end in between.");
+PyDoc_STRVAR(
+	view_doc,
+	"A message inside the pipe's memory: a context manager that gives a memoryview of it.\n\n"
+	"End.send_view() and End.recv_view() make it.  Only entering the block waits and reserves, and a\n"
+	"view can be entered once.  The thread that enters the block must leave it soon, because others\n"
+	"wait for it, and cannot use the same direction of the end in between.");
 
 static PyMethodDef view_methods[] = {
 	{ "__enter__", view_enter, METH_NOARGS,
 	  "__enter__($self, /)\n--\n\n"
-	  "Wait for the message, or for room, and give the memoryview." },
+	  "Wait for the message or for room, and return the memoryview." },
 	{ "__exit__", (PyCFunction)(void (*)(void))view_exit, METH_FASTCALL,
 	  "__exit__($self, exc_type, exc, traceback, /)\n--\n\n"
 	  "Consume or send the message." },

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the files of views have in common. */
+/* What view.c, view_enter.c and view_leave.c share. */
 #ifndef BUFFERED_PIPE_VIEW_STATE_H
 #define BUFFERED_PIPE_VIEW_STATE_H
 
@@ -16,9 +16,9 @@ enum view_state {
 
 struct view {
 	PyObject_HEAD struct end *end;
-	struct hold *
-		hold; /* kept while the view is open; in a forked child, too, something may point into the message */
-	struct stay *stay; /* while it has a hold: the lock of the thread that entered */
+	/* Kept while the view is open.  Also in a forked child something may point into the message. */
+	struct hold *hold;
+	struct stay *stay; /* while the view has a hold: the lock that the thread took when it entered */
 	bool sends;
 	enum view_state state;
 	int64_t timeout_ns;
@@ -37,11 +37,11 @@ struct view {
 PyObject *view_enter(PyObject *self, PyObject *unused);
 PyObject *view_exit(PyObject *self, PyObject *const *args, Py_ssize_t nargs);
 /*
- * Lets go of the hold, which is the caller's from here on.  given_back: and so is the
- * lock, because this is the thread that has entered.
+ * Separates the view from its hold, and returns the hold, which the caller must drop.
+ * given_back says that this is the thread that entered, and that it has released the lock.
  */
 struct hold *view_close(struct view *view, bool given_back);
-/* Nobody will leave the view. */
+/* Drops the message of a view that nobody will leave. */
 void view_throw_away(struct view *view);
 
 #endif
