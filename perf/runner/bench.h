@@ -9,6 +9,7 @@
  *   gather    the same for many pipes with one receiver
  *   memory    how much memory these pipes take
  *   histogram, syscalls   how long single messages take, and how many system calls
+ *   process   starts and ends them, and finds which failed first
  *   pair      starts both, watches them and collects their results
  *   crowd     the same with many processes at each side of one pipe, or many pairs
  *   condition busy programs beside them, a limit of their CPU time, and their priority
@@ -43,15 +44,12 @@ enum mode {
 	MODE_RATE,
 	MODE_MANY,  /* many processes at each side of one pipe */
 	MODE_PAIRS, /* many pipes, each with a process at either side */
-	/*
-	  * Round trips through one of many pipes: always the same one, another one each time,
- * or another one after the receiver has fallen asleep.  All pipes busy.  No pipe busy.
-	 */
-	MODE_SET_ONE,
-	MODE_SET_ANY,
-	MODE_SET_WAKE,
-	MODE_SET_BUSY,
-	MODE_SET_IDLE,
+	/* Many pipes with one receiver. */
+	MODE_SET_ONE,  /* round trips, always through the same pipe */
+	MODE_SET_ANY,  /* through another pipe each time */
+	MODE_SET_WAKE, /* the same, after the receiver has fallen asleep */
+	MODE_SET_BUSY, /* all pipes are busy */
+	MODE_SET_IDLE, /* no pipe is */
 	MODES
 };
 enum placement { TWO_CORES, ONE_CORE, PLACEMENTS };
@@ -86,8 +84,10 @@ struct job {
 	int rate;     /* MODE_RATE: messages a second */
 	bool is_free; /* no other programs, limit or priority, so that the sender's CPU is its own */
 	uint64_t duration_ns;
+	uint64_t grace_ns;           /* how much longer it may take before it counts as hanging */
 	uint64_t syscalls_id;        /* to count system calls, and nothing else; 0: not */
 	struct histogram *histogram; /* of the times of single messages, to be added to; NULL: none */
+	char *reason;                /* why it failed: of REASON_MAX bytes, empty before */
 };
 
 /*
@@ -144,6 +144,9 @@ char *text_count(char buf[TEXT_MAX], double count);
 char *text_spread(char buf[SPREAD_MAX], struct spread spread);
 #define CONDITION_MAX 128
 char *text_condition(char buf[CONDITION_MAX], const struct condition *condition);
+#define JOB_MAX 128
+/* What is measured: the transport, the test and its numbers. */
+char *text_job(char buf[JOB_MAX], const struct job *job);
 const char *mode_name(enum mode mode);
 const char *placement_name(enum placement placement);
 const char *priority_name(enum priority priority);
@@ -181,9 +184,54 @@ struct load {
 };
 void cpus_load(const struct cpus *cpus, struct load *load);
 
+/* process.c */
+#define WORKER_TEXT 96
+#define REASON_MAX  (WORKER_TEXT + 32)
+/* How long the others get to say what they know, when a process has failed. */
+#define TELL_NS UINT64_C(200000000)
+
+/* How a process of a measurement has ended, in memory that it shares with the runner. The process writes it. */
+struct outcome {
+	bool is_done;           /* it came to its end, without an error */
+	int error;              /* 0, or the first error, as a negative errno */
+	uint64_t at_ns;         /* when that was; 0: there was none */
+	char text[WORKER_TEXT]; /* what went wrong */
+};
+
+/* Notes the first error only, because those after it are consequences; both return err. */
+__attribute__((format(printf, 3, 4))) int outcome_fail(struct outcome *outcome, int err, const char *format,
+						       ...);
+int outcome_error(struct outcome *outcome, int err, const char *what);
+
+struct process {
+	pid_t pid; /* 0: not started */
+	bool is_running;
+	int status; /* of waitpid */
+	struct outcome *outcome;
+	char name[24]; /* for messages */
+};
+
+/* As fork(2), but the child dies with the runner, and signals are as usual in it. */
+pid_t worker_fork(void);
+/*
+ * Forks a process that is measured, which the limit of CPU time and the priority are for.
+ * Returns 0 in the new process, 1 in the runner, and a negative errno if there is none.
+ */
+int process_start(struct process *process, enum side side, struct outcome *outcome);
+/* Notes which have ended; returns how many still run. */
+int processes_reap(struct process *processes, int count);
+/* Whether one of those that have ended has failed. */
+bool processes_failed(const struct process *processes, int count);
+/* Reports all that have failed, and first the one that failed first; returns its error. */
+int processes_tell(const struct job *job, const struct process *processes, int count);
+/* Kills those that still run, and waits for them. */
+void processes_stop(struct process *processes, int count);
+/* Prints why a measurement failed. The first of these texts is kept as its reason. */
+void job_complain(const struct job *job, const char *text);
+int job_fail(const struct job *job, int err, const char *what);
+
 /* worker.c */
 enum { USAGE_BEGIN, USAGE_END };
-#define WORKER_TEXT 96
 
 struct usage {
 	uint64_t cpu_ns;
@@ -194,8 +242,7 @@ struct usage {
 
 /* In memory that both processes and the runner share; each side writes its own. */
 struct findings {
-	int error;              /* 0 or a negative errno */
-	char text[WORKER_TEXT]; /* what went wrong */
+	struct outcome outcome;
 	pid_t pid;
 	struct usage usage[2];
 	uint64_t messages;
@@ -231,10 +278,6 @@ uint64_t memory_of_kernel(void);
 
 /* pair.c; -EOPNOTSUPP: the transport cannot do this.  Other errors have been reported. */
 int pair_run(const struct job *job, struct sample *sample);
-/* As fork(2), but the child dies with the runner, and signals are as usual in it. */
-pid_t worker_fork(void);
-/* The same for a process that is measured, which the limit of CPU time and the priority are for. */
-pid_t measured_fork(enum side side);
 
 /* crowd.c; as pair_run */
 int crowd_run(const struct job *job, struct sample *sample);
@@ -255,6 +298,7 @@ struct options {
 	int size_count;
 	size_t ring;
 	int rounds;
+	uint64_t grace_ns;         /* how much longer one may take before it counts as hanging */
 	uint64_t duration_ns;      /* of one measurement */
 	uint64_t rate_duration_ns; /* of one measurement at the low rate */
 	uint64_t idle_duration_ns;
@@ -295,6 +339,19 @@ struct cell {
 	struct sample (*samples)[MAX_TRANSPORTS];     /* [round][transport] */
 	struct histogram *histograms[MAX_TRANSPORTS]; /* over all rounds; NULL: none */
 	double syscalls[MAX_TRANSPORTS];              /* per message; negative: not known */
+	bool left_out[MAX_TRANSPORTS]; /* some rounds, or all, because of earlier failures of the transport */
+};
+
+/* After this many a transport is left out. */
+#define FAILURES_MOST 2
+
+/* A measurement that failed. */
+struct failure {
+	const struct cell *cell;
+	int transport;
+	int round; /* the number of rounds: the round that counts system calls */
+	char what[JOB_MAX];
+	char reason[REASON_MAX];
 };
 
 struct results {
@@ -307,8 +364,9 @@ struct results {
 	bool priority_refused; /* conditions with a real-time priority were left out */
 	struct cell *cells;
 	int cell_count;
-	int failures;               /* measurements that failed, and have been reported */
-	int failed[MAX_TRANSPORTS]; /* the same, of each transport */
+	struct failure failures[MAX_TRANSPORTS * FAILURES_MOST];
+	int failure_count;
+	int failed[MAX_TRANSPORTS]; /* how many of these are of each transport */
 	bool complete;              /* everything was tried, and nothing failed */
 	uint64_t syscalls_id;       /* 0: they cannot be counted here */
 	uint64_t elapsed_ns;

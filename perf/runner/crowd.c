@@ -2,28 +2,26 @@
 /*
  * Many processes at each side of one pipe, or many pairs with a pipe each.
  *
- * Senders send until they are told to stop; the last of them then sends a
- * message END for each receiver, or each of a pair for its own.  Each other message holds its sender and its
- * number: to a receiver, those of one sender must come in order, and at the end
- * the counts and the sums over all messages must be equal on both sides.  What
- * is measured is looked at from outside, by counters that each process keeps.
+ * Senders send until they are told to stop.  The last of them then sends a message
+ * END for each receiver; of many pairs each sender sends one to its own receiver.
+ * Every other message holds its sender and its number.  A receiver must get those of
+ * one sender in order, and at the end the counts and the sums over all messages must
+ * be equal on both sides.  Each process keeps a counter, and the runner measures by
+ * reading these.
  */
 #include "bench.h"
 
 #include <errno.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-#define GRACE_NS UINT64_C(30000000000)
-#define END      UINT64_MAX
-#define LEN_MAX  256
+#define END     UINT64_MAX
+#define LEN_MAX 256
 /* A process that gets nothing for this long starves, even if it gets more later. */
 #define WINDOW_NS UINT64_C(200000000)
 
@@ -32,8 +30,7 @@ struct member {
 	_Alignas(128) _Atomic uint64_t count;
 	uint64_t sum;
 	struct usage usage[2];
-	int error;
-	char text[WORKER_TEXT];
+	struct outcome outcome;
 };
 
 struct crowd_memory {
@@ -51,7 +48,7 @@ struct crowd {
 	int running;
 	int state_count; /* pipes */
 	void *states[MAX_CROWD];
-	pid_t pid[2 * MAX_CROWD];
+	struct process processes[2 * MAX_CROWD];
 	uint64_t from[2 * MAX_CROWD]; /* the counts when the measured part began, */
 	uint64_t to[2 * MAX_CROWD];   /* and when it ended */
 	double least_sent;            /* share of a process in a part of it */
@@ -59,13 +56,6 @@ struct crowd {
 	uint64_t elapsed_ns;
 	uint64_t throttled_ns;
 };
-
-static int fail(struct member *me, int err, const char *what)
-{
-	me->error = err;
-	snprintf(me->text, WORKER_TEXT, "%s: %s", what, strerror(-err));
-	return err;
-}
 
 static void nap(uint64_t ns)
 {
@@ -111,7 +101,7 @@ static int send_all(const struct crowd *c, void *state, struct member *me, int n
 		for (int i = 0; i < c->job->receivers && !err; i++)
 			err = put(c, state, END);
 	}
-	return err ? fail(me, err, "send") : 0;
+	return err ? outcome_error(&me->outcome, err, "send") : 0;
 }
 
 static int recv_all(const struct crowd *c, void *state, struct member *me)
@@ -125,17 +115,17 @@ static int recv_all(const struct crowd *c, void *state, struct member *me)
 		uint64_t word, again, sender;
 
 		if (n < 0)
-			return fail(me, (int)n, "recv");
+			return outcome_error(&me->outcome, (int)n, "recv");
 		memcpy(&word, buf, 8);
 		memcpy(&again, buf + len - 8, 8);
 		if ((size_t)n != len || word != again)
-			return fail(me, -EPROTO, "a message is torn");
+			return outcome_fail(&me->outcome, -EPROTO, "a message is torn");
 		if (word == END)
 			break;
 		sender = word >> 48;
 		word &= (UINT64_C(1) << 48) - 1;
 		if (sender >= (uint64_t)c->job->senders || word <= last[sender])
-			return fail(me, -EPROTO, "a message is out of order");
+			return outcome_fail(&me->outcome, -EPROTO, "a message is out of order");
 		last[sender] = word;
 		sum += mix(again);
 		atomic_store_explicit(&me->count, ++count, memory_order_relaxed);
@@ -177,70 +167,50 @@ static int member_run(const struct crowd *c, int number)
 	if (!err)
 		err = c->job->transport->take(state, sends ? SIDE_LEAD : SIDE_ECHO);
 	if (err)
-		return fail(me, err, "take");
+		return outcome_error(&me->outcome, err, "take");
 	atomic_fetch_add(&c->shared->ready, 1);
 	while (!atomic_load(&c->shared->go))
 		nap(100000);
 	usage_take(&me->usage[USAGE_BEGIN]);
 	err = sends ? send_all(c, state, me, number) : recv_all(c, state, me);
 	usage_take(&me->usage[USAGE_END]);
+	me->outcome.is_done = !err;
 	c->job->transport->close(state);
 	return err;
 }
 
-static int complain(const struct crowd *c, const char *text)
+static void reap(struct crowd *c)
 {
-	fprintf(stderr, "bufpipe-bench: %s, %d senders, %d receivers: %s\n", c->job->transport->name,
-		c->job->senders, c->job->receivers, text);
-	return -ECHILD;
+	c->running = processes_reap(c->processes, c->count);
 }
 
-static void stop_all(struct crowd *c)
+static bool has_failed(const struct crowd *c)
 {
-	for (int i = 0; i < c->count; i++) {
-		if (c->pid[i] > 0) {
-			kill(c->pid[i], SIGKILL);
-			waitpid(c->pid[i], NULL, 0);
-		}
-		c->pid[i] = 0;
+	return processes_failed(c->processes, c->count);
+}
+
+/* The others may be about to say what they know, so they get a moment. */
+static int tell(struct crowd *c)
+{
+	uint64_t end = clock_ns() + TELL_NS;
+
+	while (c->running && clock_ns() < end) {
+		nap(5000000);
+		reap(c);
 	}
+	return processes_tell(c->job, c->processes, c->count);
 }
 
-/* Records which processes have ended; negative if one has failed. The first failure may not be the cause, so all are reported. */
-static int reap(struct crowd *c)
-{
-	int err = 0;
-
-	for (int i = 0; i < c->count; i++) {
-		char text[WORKER_TEXT + 32];
-		int status;
-
-		if (c->pid[i] <= 0 || waitpid(c->pid[i], &status, WNOHANG) <= 0)
-			continue;
-		c->pid[i] = 0;
-		c->running--;
-		if (status == 0)
-			continue;
-		if (WIFSIGNALED(status))
-			snprintf(text, sizeof(text), "process %d died of signal %d", i, WTERMSIG(status));
-		else
-			snprintf(text, sizeof(text), "process %d: %s", i, c->shared->members[i].text);
-		err = complain(c, text);
-	}
-	return err;
-}
-
-/* Until the time is over, or nobody runs any more. */
+/* Until the time is over, or nobody runs any more, or somebody has failed. */
 static int watch_for(struct crowd *c, uint64_t ns)
 {
 	uint64_t end = clock_ns() + ns, now;
-	int err = 0;
 
-	while (!err && c->running && (now = clock_ns()) < end) {
+	while (c->running && !has_failed(c) && (now = clock_ns()) < end) {
 		nap(end - now < 5000000 ? end - now : 5000000);
-		err = reap(c);
+		reap(c);
 	}
-	return err;
+	return has_failed(c) ? tell(c) : 0;
 }
 
 static void look(const struct crowd *c, uint64_t *counts)
@@ -301,17 +271,36 @@ static int watch_windows(struct crowd *c)
 	return err;
 }
 
+static int give_up(const struct crowd *c, const char *what)
+{
+	char text[REASON_MAX];
+
+	snprintf(text, sizeof(text), "%s, %d of %d still run, given up", what, c->running, c->count);
+	job_complain(c->job, text);
+	return -ETIMEDOUT;
+}
+
+/* Until each process has its end of the pipe. */
+static int await_all(struct crowd *c)
+{
+	uint64_t end = clock_ns() + c->job->grace_ns;
+
+	while (atomic_load(&c->shared->ready) < c->count) {
+		if (has_failed(c))
+			return tell(c);
+		if (clock_ns() > end)
+			return give_up(c, "did not begin");
+		nap(200000);
+		reap(c);
+	}
+	return 0;
+}
+
 static int measure_crowd(struct crowd *c)
 {
-	uint64_t start = clock_ns(), throttled_ns;
-	int err = 0;
+	uint64_t throttled_ns;
+	int err = await_all(c);
 
-	while (!err && atomic_load(&c->shared->ready) < c->count) {
-		nap(200000);
-		err = reap(c);
-		if (!err && clock_ns() - start > GRACE_NS)
-			err = complain(c, "did not begin");
-	}
 	if (err)
 		return err;
 	atomic_store(&c->shared->go, true);
@@ -322,14 +311,9 @@ static int measure_crowd(struct crowd *c)
 	c->throttled_ns = condition_throttled_ns() - throttled_ns;
 	atomic_store(&c->shared->stop, true);
 	if (!err)
-		err = watch_for(c, GRACE_NS);
-	if (!err && c->running) {
-		char text[96];
-
-		snprintf(text, sizeof(text), "no end in sight, %d of %d still run, given up", c->running,
-			 c->count);
-		err = complain(c, text);
-	}
+		err = watch_for(c, c->job->grace_ns);
+	if (!err && c->running)
+		err = give_up(c, "no end in sight");
 	return err;
 }
 
@@ -344,7 +328,10 @@ static int check_totals(const struct crowd *c)
 		count += sign * atomic_load(&m->count);
 		sum += sign * m->sum;
 	}
-	return count || sum ? complain(c, "not what was sent has been received") : 0;
+	if (!count && !sum)
+		return 0;
+	job_complain(c->job, "not what was sent has been received");
+	return -EPROTO;
 }
 
 static void evaluate(const struct crowd *c, struct sample *sample)
@@ -383,12 +370,18 @@ static void evaluate(const struct crowd *c, struct sample *sample)
 static int start_all(struct crowd *c)
 {
 	for (int i = 0; i < c->count; i++) {
-		c->pid[i] = measured_fork(i < c->job->senders ? SIDE_LEAD : SIDE_ECHO);
+		bool sends = i < c->job->senders;
+		struct process *p = &c->processes[i];
+		int err;
+
+		snprintf(p->name, sizeof(p->name), "%s %d", sends ? "sender" : "receiver",
+			 sends ? i : i - c->job->senders);
+		err = process_start(p, sends ? SIDE_LEAD : SIDE_ECHO, &c->shared->members[i].outcome);
 		/* Not _exit: some libraries tidy up when their process ends. */
-		if (c->pid[i] == 0)
+		if (err == 0)
 			exit(member_run(c, i) ? 1 : 0);
-		if (c->pid[i] < 0)
-			return complain(c, strerror(errno));
+		if (err < 0)
+			return job_fail(c->job, err, "fork");
 		c->running++;
 	}
 	return 0;
@@ -401,7 +394,7 @@ static int open_all(struct crowd *c)
 	for (c->state_count = 0; c->state_count < count && !err; c->state_count += !err)
 		err = c->job->transport->open(&c->states[c->state_count], &c->job->shape);
 	if (err && err != -EOPNOTSUPP)
-		complain(c, strerror(-err));
+		job_fail(c->job, err, "open");
 	return err;
 }
 
@@ -426,8 +419,9 @@ int crowd_run(const struct job *job, struct sample *sample)
 	}
 	shared = mmap(NULL, sizeof(*c.shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (shared == MAP_FAILED) {
+		err = job_fail(job, -errno, "mmap");
 		close_all(&c);
-		return complain(&c, strerror(errno));
+		return err;
 	}
 	c.shared = shared;
 	atomic_store(&c.shared->sending, job->senders);
@@ -435,7 +429,7 @@ int crowd_run(const struct job *job, struct sample *sample)
 	close_all(&c);
 	if (!err)
 		err = measure_crowd(&c);
-	stop_all(&c);
+	processes_stop(c.processes, c.count);
 	if (!err)
 		err = check_totals(&c);
 	if (!err)

@@ -39,12 +39,9 @@ struct gather {
 	size_t len;
 };
 
-static int fail(struct gather *g, int err, const char *what)
+static int fail(const struct gather *g, int err, const char *what)
 {
-	g->found->error = err;
-	if (g->found->text[0] == '\0')
-		snprintf(g->found->text, WORKER_TEXT, "%s: %s", what, strerror(-err));
-	return err;
+	return outcome_error(&g->found->outcome, err, what);
 }
 
 static void fill(const struct gather *g, unsigned char *buf, uint64_t first, uint64_t second)
@@ -87,10 +84,9 @@ static int take(struct gather *g, unsigned *which, uint64_t *marks)
 
 	if (n < 0)
 		return fail(g, (int)n, "recv_any");
-	if (*which >= g->pipes || !is_right(g, buf, n, g->numbers[*which] + 1, *which, MARKS, &word)) {
-		snprintf(g->found->text, WORKER_TEXT, "pipe %u: not the message that comes next", *which);
-		return fail(g, -EPROTO, "recv_any");
-	}
+	if (*which >= g->pipes || !is_right(g, buf, n, g->numbers[*which] + 1, *which, MARKS, &word))
+		return outcome_fail(&g->found->outcome, -EPROTO, "pipe %u: not the message that comes next",
+				    *which);
 	g->numbers[*which]++;
 	*marks = word & MARKS;
 	return 0;
@@ -114,10 +110,8 @@ static int await_answer(struct gather *g)
 
 	if (n < 0)
 		return fail(g, (int)n, "recv");
-	if (!is_right(g, buf, n, ++g->answers | MARK_BACK, 0, 0, &word)) {
-		snprintf(g->found->text, WORKER_TEXT, "not the answer that comes next");
-		return fail(g, -EPROTO, "recv");
-	}
+	if (!is_right(g, buf, n, ++g->answers | MARK_BACK, 0, 0, &word))
+		return outcome_fail(&g->found->outcome, -EPROTO, "not the answer that comes next");
 	return 0;
 }
 
@@ -304,6 +298,7 @@ int gather_run(const struct job *job, void *state, enum side side, struct shared
 	err = prepare(&g, side);
 	if (!err)
 		err = side == SIDE_LEAD ? lead(&g) : echo(&g);
+	g.found->outcome.is_done = !err;
 	job->transport->close(state);
 	free(g.numbers);
 	return err ? 1 : 0;

@@ -53,12 +53,12 @@ static int run(struct results *results)
 
 	report_head(results);
 	err = plan_run(results);
-	results->complete = !err && !results->failures;
+	results->complete = !err && !results->failure_count;
 	report_tables(results);
 	save_err = results->options->json ? save_json(results, results->options->json) : 0;
-	if (results->failures)
-		fprintf(stderr, "bufpipe-bench: %d measurements failed\n", results->failures);
-	if (!err && results->failures)
+	if (results->failure_count)
+		fprintf(stderr, "bufpipe-bench: %d measurements failed\n", results->failure_count);
+	if (!err && results->failure_count)
 		err = -EIO;
 	return err ? err : save_err;
 }

@@ -21,6 +21,8 @@ static const char usage[] =
 	"  --rounds N          rounds, 1 to 99; in each, all transports take turns\n"
 	"  --time MS           milliseconds of each measurement\n"
 	"  --idle SECONDS      how long the idle receiver is watched\n"
+	"  --grace SECONDS     how much longer than planned a measurement may take before\n"
+	"                      it is given up as hanging; default 60\n"
 	"  --ring SIZE         bytes in flight, also of the Unix pipe; default 64k\n"
 	"  --pipes LIST        how many pipes lead into one receiver, from 1 to 100000\n"
 	"  --rates LIST        messages a second of a paced sender\n"
@@ -53,6 +55,7 @@ enum option_id {
 	OPT_ROUNDS,
 	OPT_TIME,
 	OPT_IDLE,
+	OPT_GRACE,
 	OPT_RING,
 	OPT_PIPES,
 	OPT_RATES,
@@ -77,6 +80,7 @@ static const struct option long_options[] = {
 	{ "rounds", required_argument, NULL, OPT_ROUNDS },
 	{ "time", required_argument, NULL, OPT_TIME },
 	{ "idle", required_argument, NULL, OPT_IDLE },
+	{ "grace", required_argument, NULL, OPT_GRACE },
 	{ "ring", required_argument, NULL, OPT_RING },
 	{ "pipes", required_argument, NULL, OPT_PIPES },
 	{ "rates", required_argument, NULL, OPT_RATES },
@@ -272,31 +276,28 @@ static int parse_ring(struct options *options, const char *text)
 	return 0;
 }
 
-static int parse_scalar(struct options *options, int id, const char *text)
+static int parse_rounds(struct options *options, const char *text)
 {
 	double number;
-	int err;
+	int err = parse_number("rounds", text, 1, MAX_ROUNDS, &number);
 
-	switch (id) {
-	case OPT_ROUNDS:
-		err = parse_number("rounds", text, 1, MAX_ROUNDS, &number);
-		if (!err && number != (double)(int)number)
-			err = complain("rounds", text, "is not whole");
-		if (!err)
-			options->rounds = (int)number;
-		return err;
-	case OPT_TIME:
-		err = parse_number("time", text, 1, 10000, &number);
-		if (!err)
-			options->duration_ns = (uint64_t)(number * 1e6);
-		options->time_given = true;
-		return err;
-	default:
-		err = parse_number("idle", text, 0.5, 600, &number);
-		if (!err)
-			options->idle_duration_ns = (uint64_t)(number * 1e9);
-		return err;
-	}
+	if (!err && number != (double)(int)number)
+		err = complain("rounds", text, "is not whole");
+	if (!err)
+		options->rounds = (int)number;
+	return err;
+}
+
+/* A number in units of so many nanoseconds. */
+static int parse_duration(const char *option, const char *text, double min, double max, double unit,
+			  uint64_t *ns)
+{
+	double number;
+	int err = parse_number(option, text, min, max, &number);
+
+	if (!err)
+		*ns = (uint64_t)(number * unit);
+	return err;
 }
 
 static int apply(struct options *options, int id, char *value)
@@ -307,6 +308,15 @@ static int apply(struct options *options, int id, char *value)
 		return 0;
 	case OPT_SIZES:
 		return parse_sizes(options, value);
+	case OPT_ROUNDS:
+		return parse_rounds(options, value);
+	case OPT_TIME:
+		options->time_given = true;
+		return parse_duration("time", value, 1, 10000, 1e6, &options->duration_ns);
+	case OPT_IDLE:
+		return parse_duration("idle", value, 0.5, 600, 1e9, &options->idle_duration_ns);
+	case OPT_GRACE:
+		return parse_duration("grace", value, 0.1, 3600, 1e9, &options->grace_ns);
 	case OPT_RING:
 		return parse_ring(options, value);
 	case OPT_PIPES:
@@ -333,11 +343,9 @@ static int apply(struct options *options, int id, char *value)
 		return 0;
 	case OPT_CPUS:
 		return parse_cpus(options, value);
-	case OPT_JSON:
+	default:
 		options->json = value;
 		return 0;
-	default:
-		return parse_scalar(options, id, value);
 	}
 }
 
@@ -369,6 +377,7 @@ static void set_defaults(struct options *options, int id)
 	*options = (struct options){
 		.ring = 65536,
 		.rounds = preset->rounds,
+		.grace_ns = 60000 * MS,
 		.duration_ns = MS * preset->ms,
 		.rate_duration_ns = MS * preset->rate_ms,
 		.idle_duration_ns = MS * preset->idle_ms,

@@ -9,166 +9,46 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 #include <time.h>
-#include <unistd.h>
-
-/* How much longer than planned an exchange may take on a busy machine. */
-#define GRACE_NS UINT64_C(60000000000)
-
-static const char *const side_names[] = { "lead", "echo" };
 
 struct pair {
 	const struct job *job;
 	struct shared *shared;
-	pid_t pid[2];
-	int status[2];
-	bool running[2];
+	struct process side[2];
 };
 
-static void complain(const struct job *job, const char *who, const char *text)
+static void wait_for_signal(const sigset_t *signals, uint64_t ns)
 {
-	char size[TEXT_MAX];
-
-	fprintf(stderr, "bufpipe-bench: %s, %s, %s, %s core%s: %s%s%s\n", job->transport->name,
-		mode_name(job->mode), text_size(size, job->shape.len), placement_name(job->placement),
-		job->placement == TWO_CORES ? "s" : "", who, *who ? ": " : "", text);
-}
-
-pid_t worker_fork(void)
-{
-	pid_t runner = getpid(), pid;
-	sigset_t none;
-
-	fflush(NULL);
-	pid = fork();
-	if (pid)
-		return pid;
-	/* The runner's own death ends its workers; it may have come before the prctl. */
-	if (prctl(PR_SET_PDEATHSIG, SIGKILL) || getppid() != runner)
-		_exit(1);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	signal(SIGPIPE, SIG_IGN);
-	return 0;
-}
-
-pid_t measured_fork(enum side side)
-{
-	pid_t pid = worker_fork();
-
-	if (pid == 0 && condition_join(side)) {
-		fprintf(stderr, "bufpipe-bench: cannot join the control group of the limit, or change the "
-				"priority\n");
-		_exit(1);
-	}
-	return pid;
-}
-
-static pid_t start(const struct job *job, void *state, enum side side, struct shared *shared)
-{
-	pid_t pid = measured_fork(side);
-
-	if (pid)
-		return pid;
-	/* Not _exit: some libraries tidy up when their process ends. */
-	if (job->shape.pipes)
-		exit(gather_run(job, state, side, shared));
-	exit(worker_run(job, state, side, shared));
-}
-
-static int reap(struct pair *p, int flags)
-{
-	for (int i = 0; i < 2; i++) {
-		pid_t pid;
-
-		if (!p->running[i])
-			continue;
-		do {
-			pid = waitpid(p->pid[i], &p->status[i], flags);
-		} while (pid < 0 && errno == EINTR);
-		if (pid < 0)
-			return -errno;
-		if (pid > 0)
-			p->running[i] = false;
-	}
-	return 0;
-}
-
-static bool is_failed(const struct pair *p, int side)
-{
-	return !p->running[side] && p->status[side] != 0;
-}
-
-static void stop(struct pair *p)
-{
-	for (int i = 0; i < 2; i++) {
-		if (p->running[i])
-			kill(p->pid[i], SIGKILL);
-	}
-	reap(p, 0);
-}
-
-/* A side that failed by itself has left a text; the other may have failed because of it. */
-static int tell(const struct pair *p)
-{
-	int told = 0;
-
-	for (int i = 0; i < 2; i++) {
-		const struct findings *found = &p->shared->side[i];
-
-		if (!is_failed(p, i) || !found->text[0])
-			continue;
-		complain(p->job, side_names[i], found->text);
-		told = found->error;
-	}
-	for (int i = 0; i < 2; i++) {
-		char text[WORKER_TEXT];
-
-		if (!is_failed(p, i) || !WIFSIGNALED(p->status[i]))
-			continue;
-		snprintf(text, sizeof(text), "died of signal %d, %s", WTERMSIG(p->status[i]),
-			 strsignal(WTERMSIG(p->status[i])));
-		complain(p->job, side_names[i], text);
-		told = -ECHILD;
-	}
-	return told ? told : -ECHILD;
+	sigtimedwait(signals, NULL,
+		     &(struct timespec){ .tv_sec = (time_t)(ns / 1000000000),
+					 .tv_nsec = (long)(ns % 1000000000) });
 }
 
 /* SIGCHLD is blocked, so it cannot come between a look and the wait. */
 static int watch(struct pair *p)
 {
-	uint64_t deadline = clock_ns() + 2 * p->job->duration_ns + GRACE_NS;
-	const struct timespec slice = { .tv_sec = 1 };
+	uint64_t deadline = clock_ns() + 2 * p->job->duration_ns + p->job->grace_ns, now;
 	sigset_t child;
-	int err;
 
 	sigemptyset(&child);
 	sigaddset(&child, SIGCHLD);
-	for (;;) {
-		err = reap(p, WNOHANG);
-		if (err)
-			return err;
-		if (is_failed(p, SIDE_LEAD) || is_failed(p, SIDE_ECHO)) {
-			/* The other one may be about to say why, so it gets a moment. */
-			sigtimedwait(&child, NULL, &(struct timespec){ .tv_nsec = 200000000 });
-			reap(p, WNOHANG);
-			err = tell(p);
-			stop(p);
-			return err;
-		}
-		if (!p->running[SIDE_LEAD] && !p->running[SIDE_ECHO])
-			return 0;
-		if (clock_ns() > deadline) {
-			complain(p->job, "", "no end in sight, given up");
-			stop(p);
+	while (processes_reap(p->side, 2)) {
+		if (processes_failed(p->side, 2))
+			break;
+		now = clock_ns();
+		if (now >= deadline) {
+			job_complain(p->job, "no end in sight, given up");
 			return -ETIMEDOUT;
 		}
-		sigtimedwait(&child, NULL, &slice);
+		wait_for_signal(&child, deadline - now);
 	}
+	if (!processes_failed(p->side, 2))
+		return 0;
+	/* The other one may be about to say why, so it gets a moment. */
+	wait_for_signal(&child, TELL_NS);
+	processes_reap(p->side, 2);
+	return processes_tell(p->job, p->side, 2);
 }
 
 static double difference(const struct findings *found, bool cpu)
@@ -248,18 +128,27 @@ static void evaluate(const struct pair *p, struct sample *sample)
 		evaluate_pipes(p, sample);
 }
 
+/* Not _exit: some libraries tidy up when their process ends. */
+static void play(const struct pair *p, void *state, enum side side)
+{
+	if (p->job->shape.pipes)
+		exit(gather_run(p->job, state, side, p->shared));
+	exit(worker_run(p->job, state, side, p->shared));
+}
+
 static int start_both(struct pair *p, void *state)
 {
-	for (int i = 0; i < 2; i++) {
-		p->pid[i] = start(p->job, state, (enum side)i, p->shared);
-		if (p->pid[i] < 0) {
-			int err = -errno;
+	static const char *const names[] = { "lead", "echo" };
 
-			complain(p->job, "fork", strerror(-err));
-			stop(p);
-			return err;
-		}
-		p->running[i] = true;
+	for (int i = 0; i < 2; i++) {
+		int err;
+
+		snprintf(p->side[i].name, sizeof(p->side[i].name), "%s", names[i]);
+		err = process_start(&p->side[i], (enum side)i, &p->shared->side[i].outcome);
+		if (err == 0)
+			play(p, state, (enum side)i);
+		if (err < 0)
+			return job_fail(p->job, err, "fork");
 	}
 	return 0;
 }
@@ -276,22 +165,20 @@ int pair_run(const struct job *job, struct sample *sample)
 	sigaddset(&child, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &child, NULL);
 	shared = mmap(NULL, sizeof(*p.shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (shared == MAP_FAILED) {
-		err = -errno;
-		complain(job, "mmap", strerror(-err));
-		return err;
-	}
+	if (shared == MAP_FAILED)
+		return job_fail(job, -errno, "mmap");
 	p.shared = shared;
 	err = job->transport->open(&state, &job->shape);
 	if (err) {
 		if (err != -EOPNOTSUPP)
-			complain(job, "open", strerror(-err));
+			job_fail(job, err, "open");
 		goto out;
 	}
 	err = start_both(&p, state);
 	job->transport->close(state);
 	if (!err)
 		err = watch(&p);
+	processes_stop(p.side, 2);
 	if (!err)
 		evaluate(&p, sample);
 out:

@@ -13,9 +13,6 @@
 #include <unistd.h>
 
 #define MS UINT64_C(1000000)
-/* A measurement that fails leaves its place empty. After this many of its own, a transport is left out, so that it costs its own places alone. */
-#define FAILURES_MOST 2
-
 static bool is_fit(const struct options *options, const struct transport *transport, const struct cell *cell)
 {
 	enum mode mode = cell->mode;
@@ -72,6 +69,7 @@ static struct job make_job(const struct results *results, const struct cell *cel
 		.senders = cell->senders,
 		.receivers = cell->receivers,
 		.rate = cell->rate,
+		.grace_ns = options->grace_ns,
 		.is_free = !cell->condition.busy && !cell->condition.throttle && !cell->condition.priority,
 	};
 
@@ -86,45 +84,56 @@ static bool has_histogram(enum mode mode)
 	       mode != MODE_SET_IDLE;
 }
 
+/* A measurement that fails leaves its place empty. A transport that does so again is left out, so that it costs its own places alone. */
+static void note_failure(struct results *results, const struct cell *cell, int round, int which,
+			 const struct job *job)
+{
+	struct failure *failure = &results->failures[results->failure_count++];
+
+	*failure = (struct failure){ .cell = cell, .transport = which, .round = round };
+	text_job(failure->what, job);
+	snprintf(failure->reason, sizeof(failure->reason), "%s", job->reason);
+	if (++results->failed[which] == FAILURES_MOST)
+		fprintf(stderr, "bufpipe-bench: %s is left out from here on\n", job->transport->name);
+}
+
 /* The round that counts system calls measures nothing else. */
-static int run_one(struct results *results, struct cell *cell, struct job *job, int round, int which)
+static void run_one(struct results *results, struct cell *cell, struct job *job, int round, int which)
 {
 	bool counts = round == results->options->rounds;
 	struct sample counted, *sample = counts ? &counted : &cell->samples[round][which];
+	char reason[REASON_MAX] = "";
 	int err;
 
-	if (results->failed[which] == FAILURES_MOST)
-		return 0;
+	if (results->failed[which] == FAILURES_MOST) {
+		cell->left_out[which] |= !counts;
+		return;
+	}
 	job->transport = results->options->transports[which];
 	job->syscalls_id = counts ? results->syscalls_id : 0;
 	job->duration_ns = duration(results->options, cell) / (counts ? 4 : 1);
 	if (!counts && has_histogram(cell->mode) && !cell->histograms[which])
 		cell->histograms[which] = calloc(1, sizeof(struct histogram));
 	job->histogram = counts ? NULL : cell->histograms[which];
+	job->reason = reason;
 	err = (is_crowd(cell->mode) ? crowd_run : pair_run)(job, sample);
 	if (!err && counts)
 		cell->syscalls[which] = counted.syscalls;
-	if (!err || err == -EOPNOTSUPP)
-		return 0;
-	results->failures++;
-	if (++results->failed[which] == FAILURES_MOST)
-		fprintf(stderr, "bufpipe-bench: %s is left out from here on\n", job->transport->name);
-	return 0;
+	if (err && err != -EOPNOTSUPP)
+		note_failure(results, cell, round, which, job);
 }
 
-static int run_cell(struct results *results, struct cell *cell, int round)
+static void run_cell(struct results *results, struct cell *cell, int round)
 {
 	const struct options *options = results->options;
 	struct job job = make_job(results, cell);
-	int err = 0;
 
-	for (int i = 0; i < options->transport_count && !err; i++) {
+	for (int i = 0; i < options->transport_count; i++) {
 		int which = (i + round) % options->transport_count;
 
 		if (is_fit(options, options->transports[which], cell))
-			err = run_one(results, cell, &job, round, which);
+			run_one(results, cell, &job, round, which);
 	}
-	return err;
 }
 
 static void show_progress(const struct results *results, const struct cell *cell, int round)
@@ -181,7 +190,7 @@ static int run_round(struct results *results, const struct condition *condition,
 
 	if (err)
 		return err == -EOPNOTSUPP ? 0 : err;
-	for (int i = 0; i < results->cell_count && !err; i++) {
+	for (int i = 0; i < results->cell_count; i++) {
 		struct cell *cell = &results->cells[i];
 
 		if (round >= cell->rounds && (round < results->options->rounds || is_idle(cell->mode)))
@@ -189,10 +198,10 @@ static int run_round(struct results *results, const struct condition *condition,
 		if (!is_same_condition(&cell->condition, condition))
 			continue;
 		show_progress(results, cell, round);
-		err = run_cell(results, cell, round);
+		run_cell(results, cell, round);
 	}
 	condition_leave();
-	return err;
+	return 0;
 }
 
 int plan_run(struct results *results)

@@ -106,6 +106,25 @@ static void print_idle(const struct results *results, const struct cell *cell)
 	}
 }
 
+static void print_failures(const struct results *results)
+{
+	const struct options *options = results->options;
+
+	if (results->failure_count)
+		printf("\nFailed:\n");
+	for (int i = 0; i < results->failure_count; i++) {
+		const struct failure *failure = &results->failures[i];
+		char text[CONDITION_MAX];
+
+		text_condition(text, &failure->cell->condition);
+		printf("  %s%s%s: %s\n", failure->what, text[0] ? ", " : "", text, failure->reason);
+	}
+	for (int i = 0; i < options->transport_count; i++) {
+		if (results->failed[i] == FAILURES_MOST)
+			printf("  %s was left out after that.\n", options->transports[i]->name);
+	}
+}
+
 static void print_notes(const struct results *results)
 {
 	char text[TEXT_MAX];
@@ -157,5 +176,6 @@ void report_tables(const struct results *results)
 			print_view(&view);
 		}
 	}
+	print_failures(results);
 	print_notes(results);
 }

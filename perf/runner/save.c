@@ -202,6 +202,35 @@ static void put_lines(FILE *file, const struct results *results, bool totals)
 	}
 }
 
+/* Measurements that failed, and what was left out because of them. */
+static void put_failures(FILE *file, const struct results *results)
+{
+	const char *comma = "\n";
+
+	fputs("\"failures\": [", file);
+	for (int i = 0; i < results->failure_count; i++) {
+		const struct failure *failure = &results->failures[i];
+
+		fputs(i ? ",\n" : "\n", file);
+		put_cell(file, results, failure->cell, failure->transport);
+		fprintf(file, ", \"round\": %d, ", failure->round);
+		put_text(file, "reason", failure->reason);
+		fputs("}", file);
+	}
+	fputs("\n],\n\"left_out\": [", file);
+	for (int i = 0; i < results->cell_count; i++) {
+		for (int t = 0; t < results->options->transport_count; t++) {
+			if (!results->cells[i].left_out[t])
+				continue;
+			fputs(comma, file);
+			comma = ",\n";
+			put_cell(file, results, &results->cells[i], t);
+			fputs("}", file);
+		}
+	}
+	fputs("\n],\n", file);
+}
+
 static FILE *open_file(const char *path)
 {
 	FILE *file = strcmp(path, "-") == 0 ? fdopen(dup(STDOUT_FILENO), "w") : fopen(path, "we");
@@ -222,6 +251,7 @@ int save_json(const struct results *results, const char *path)
 		return -EIO;
 	put_head(file, results);
 	put_transports(file, results);
+	put_failures(file, results);
 	fputs("\"samples\": [", file);
 	put_lines(file, results, false);
 	fputs("\n],\n\"totals\": [", file);

@@ -109,3 +109,18 @@ const char *placement_name(enum placement placement)
 {
 	return placement == TWO_CORES ? "two" : "one";
 }
+
+char *text_job(char buf[JOB_MAX], const struct job *job)
+{
+	char size[TEXT_MAX], count[TEXT_MAX] = "";
+
+	if (is_crowd(job->mode))
+		snprintf(count, sizeof(count), "%d to %d, ", job->senders, job->receivers);
+	else if (job->shape.pipes)
+		snprintf(count, sizeof(count), "%u pipes, ", job->shape.pipes);
+	else if (job->rate)
+		snprintf(count, sizeof(count), "%d messages/s, ", job->rate);
+	snprintf(buf, JOB_MAX, "%s, %s, %s%s, %s", job->transport->name, mode_name(job->mode), count,
+		 text_size(size, job->shape.len), job->placement == TWO_CORES ? "two cores" : "one core");
+	return buf;
+}

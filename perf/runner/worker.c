@@ -46,12 +46,9 @@ struct worker {
 	const struct findings *peer;
 };
 
-static int fail(struct worker *w, int err, const char *what)
+static int fail(const struct worker *w, int err, const char *what)
 {
-	w->found->error = err;
-	if (w->found->text[0] == '\0')
-		snprintf(w->found->text, WORKER_TEXT, "%s: %s", what, strerror(-err));
-	return err;
+	return outcome_error(&w->found->outcome, err, what);
 }
 
 void usage_take(struct usage *usage)
@@ -87,13 +84,13 @@ static inline int put(struct worker *w, uint64_t marks)
 
 static int bad_message(struct worker *w, ssize_t got, uint64_t word)
 {
+	struct outcome *outcome = &w->found->outcome;
+
 	if ((size_t)got != w->len)
-		snprintf(w->found->text, WORKER_TEXT, "message %llu has %zd bytes instead of %zu",
-			 (unsigned long long)w->received, got, w->len);
-	else
-		snprintf(w->found->text, WORKER_TEXT, "message %llu begins with %#llx, or is torn",
-			 (unsigned long long)w->received, (unsigned long long)word);
-	return fail(w, -EPROTO, "recv");
+		return outcome_fail(outcome, -EPROTO, "message %llu has %zd bytes instead of %zu",
+				    (unsigned long long)w->received, got, w->len);
+	return outcome_fail(outcome, -EPROTO, "message %llu begins with %#llx, or is torn",
+			    (unsigned long long)w->received, (unsigned long long)word);
 }
 
 static inline int take(struct worker *w, uint64_t *marks)
@@ -438,6 +435,7 @@ int worker_run(const struct job *job, void *state, enum side side, struct shared
 	err = prepare(&w, side);
 	if (!err)
 		err = side == SIDE_ECHO ? echo(&w) : lead(&w);
+	w.found->outcome.is_done = !err;
 	job->transport->close(state);
 	free(w.buf);
 	return err ? 1 : 0;

@@ -92,6 +92,7 @@ class Results(unittest.TestCase):
         self.assertIn("2 measurements failed", bench.stderr)
         result = json.loads(bench.stdout[bench.stdout.index("\n{") :])  # behind the tables
         self.assertFalse(result["complete"])
+        self.assertEqual(["open: File too large"] * 2, [failure["reason"] for failure in result["failures"]])
         cells = collections.Counter(sample["transport"] for sample in result["samples"])
         self.assertEqual(cells["bufpipe"], 0)
         self.assertGreater(cells["socketpair"], 3)
@@ -101,6 +102,7 @@ class Results(unittest.TestCase):
         result, _ = run("--tests", "trip,asleep,rate,many", "--rates", "1000,5000", "--sizes", "64", "--only", "bufpipe", "--placement", "one")
         self.assertEqual(1, result["format"])
         self.assertTrue(result["complete"])
+        self.assertEqual(([], []), (result["failures"], result["left_out"]))
         self.assertEqual({"version", "commit"}, set(result["bufpipe"]))
         for key in ("id", "cpu", "cpus", "kernel", "architecture"):
             self.assertIn(key, result["machine"])
