@@ -1,22 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 #include "support.h"
 
-#include "sanitized.h"
-
 #include <dirent.h>
 #include <fcntl.h>
-#include <linux/audit.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
-#include <stddef.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-
-#ifndef SYS_futex_waitv
-#define SYS_futex_waitv 449
-#endif
 
 /* Where a failed check is reported: in the test itself, or through a pipe to the parent. */
 static pid_t test_thread;
@@ -354,102 +344,6 @@ void thread_join(struct thread *thread)
 	check_eq(pthread_join(thread->handle, NULL), 0);
 }
 
-/* Watching others. */
-
-static bool read_proc(pid_t pid, pid_t tid, const char *file, char *text, size_t size)
-{
-	char path[64];
-	ssize_t n;
-	int fd;
-
-	snprintf(path, sizeof(path), "/proc/%d/task/%d/%s", pid, tid, file);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return false;
-	n = read(fd, text, size - 1);
-	close(fd);
-	text[n < 0 ? 0 : n] = '\0';
-	return n > 0;
-}
-
-long sleeping_call(pid_t pid, pid_t tid)
-{
-	char text[512];
-	const char *state;
-	char *end;
-	long call;
-
-	if (!pid)
-		pid = getpid();
-	if (!read_proc(pid, tid, "syscall", text, sizeof(text)))
-		return -1;
-	call = strtol(text, &end, 10);
-	if (end == text)
-		return -1; /* it is running */
-	/*
-	 * A thread that was woken but has no CPU yet still shows its system call, but no longer the state of
-	 * a sleeper.
-	 */
-	if (!read_proc(pid, tid, "stat", text, sizeof(text)))
-		return -1;
-	state = strrchr(text, ')');
-	return state && !strncmp(state, ") S", 3) ? call : -1;
-}
-
-static bool is_epoll(long call)
-{
-#ifdef SYS_epoll_wait
-	if (call == SYS_epoll_wait)
-		return true;
-#endif
-	return call == SYS_epoll_pwait;
-}
-
-static bool is_asleep(long call, enum asleep how)
-{
-	switch (how) {
-	case ASLEEP_SOCKET:
-		return call == SYS_ppoll;
-	case ASLEEP_ANY:
-		return call == SYS_ppoll || call == SYS_futex || call == SYS_futex_waitv || is_epoll(call);
-	case ASLEEP_SET:
-		return call == SYS_ppoll || is_epoll(call);
-	case ASLEEP_PAUSE:
-#ifdef SYS_pause
-		if (call == SYS_pause)
-			return true;
-#endif
-		return call == SYS_ppoll;
-	}
-	return false;
-}
-
-void wait_until_asleep(pid_t pid, pid_t tid, enum asleep how)
-{
-	int64_t end = clock_ns() + PLENTY;
-	long call;
-
-	while (call = sleeping_call(pid, tid), !is_asleep(call, how)) {
-		if (clock_ns() >= end)
-			support_fail(__FILE__, __LINE__, "thread %d never slept so; it is in call %ld", tid,
-				     call);
-		sleep_ns(200 * USEC);
-	}
-}
-
-long sleeps_so_far(pid_t pid, pid_t tid)
-{
-	char text[4096];
-	const char *line;
-
-	if (!pid)
-		pid = getpid();
-	check(read_proc(pid, tid, "status", text, sizeof(text)));
-	line = strstr(text, "\nvoluntary_ctxt_switches:");
-	check(line != NULL);
-	return strtol(strchr(line, ':') + 1, NULL, 10);
-}
-
 void sleep_ns(int64_t ns)
 {
 	struct timespec t = { .tv_sec = ns / SEC, .tv_nsec = ns % SEC };
@@ -465,87 +359,6 @@ void pin_to_cpu(int cpu)
 	CPU_ZERO(&set);
 	CPU_SET(cpu, &set);
 	check_eq(sched_setaffinity(0, sizeof(set), &set), 0);
-}
-
-static void install_filter(const struct sock_fprog *program)
-{
-	check_eq(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-	check_eq(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, program), 0);
-}
-
-void forbid(const struct forbidden *rules, int n)
-{
-	struct sock_filter code[64];
-	struct sock_fprog program = { .filter = code };
-	unsigned short at = 0;
-
-	check(n <= 10);
-	for (int i = 0; i < n; i++) {
-		unsigned refuse = SECCOMP_RET_ERRNO | (unsigned)rules[i].error;
-		unsigned argument = (unsigned)offsetof(struct seccomp_data, args) + 8 * rules[i].argument;
-		bool masked = rules[i].mask != 0;
-
-		code[at++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
-							  offsetof(struct seccomp_data, nr));
-		code[at++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)rules[i].call,
-							  0, masked ? 3 : 1);
-		if (masked) {
-			code[at++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, argument);
-			code[at++] =
-				(struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, rules[i].mask, 0, 1);
-		}
-		code[at++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, refuse);
-	}
-	code[at++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
-	program.len = at;
-	install_filter(&program);
-}
-
-void allow_only(const int *calls, int n)
-{
-	struct sock_filter code[112];
-	struct sock_fprog program = { .filter = code };
-	unsigned short at = 0;
-
-	check(n <= 54);
-	code[at++] =
-		(struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
-	for (int i = 0; i < n; i++) {
-		code[at++] =
-			(struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)calls[i], 0, 1);
-		code[at++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
-	}
-	code[at++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
-	program.len = at;
-	install_filter(&program);
-}
-
-static bool in_valgrind(void)
-{
-	const char *preloaded = getenv("LD_PRELOAD");
-
-	return preloaded && strstr(preloaded, "vgpreload");
-}
-
-void need_jail(void)
-{
-#ifdef SANITIZED
-	cr_skip_test("a sanitizer makes system calls of its own");
-#endif
-	if (in_valgrind())
-		cr_skip_test("valgrind makes system calls of its own");
-}
-
-void need_limits(void)
-{
-	if (in_valgrind())
-		cr_skip_test("valgrind does not tell the kernel of limits");
-}
-
-void need_stray_children(void)
-{
-	if (in_valgrind())
-		cr_skip_test("valgrind knows no child that shares memory and goes its own way");
 }
 
 void sockets_open(int sockets[2], int type)

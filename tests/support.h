@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What all tests share: checks that work in any thread and process, a fixture that finds leaks, children, and
- * ways to learn what another process does without guessing at times.
+ * What all tests share: checks that work in any thread and process, a fixture that finds leaks, pipes, children
+ * and threads.
  */
 #ifndef TESTS_SUPPORT_H
 #define TESTS_SUPPORT_H
@@ -148,53 +148,8 @@ struct thread {
 void thread_start(struct thread *thread, void (*run)(void *), void *arg);
 void thread_join(struct thread *thread);
 
-/* How a thread sleeps, as seen from outside. */
-enum asleep {
-	ASLEEP_SOCKET, /* in poll, where a blocked call goes after some 100 ms; only the other side can wake it there */
-	ASLEEP_ANY,   /* on a futex or in poll, perhaps only for a moment */
-	ASLEEP_SET,   /* in a set, for many pipes at once */
-	ASLEEP_PAUSE, /* in pause, until a signal arrives */
-};
-
-/*
- * The system call in which a thread of a process (0: of this one) sleeps. -1 if it does not sleep, or has
- * been woken.
- */
-long sleeping_call(pid_t pid, pid_t tid);
-
-/* Waits until a thread of a process (0: of this one) sleeps in this way. Fails if it never does. */
-void wait_until_asleep(pid_t pid, pid_t tid, enum asleep how);
-
-/* The number of voluntary context switches so far. */
-long sleeps_so_far(pid_t pid, pid_t tid);
-
 void sleep_ns(int64_t ns);
 void pin_to_cpu(int cpu);
-
-/*
- * Makes a system call fail in this process from now on: always, or, with a mask, if an argument has one of
- * these bits.
- */
-struct forbidden {
-	int call;
-	int error;
-	unsigned argument;
-	uint32_t mask;
-};
-
-void forbid(const struct forbidden *rules, int n);
-
-/* Makes any other system call kill this process from now on. For tests that begin with need_jail. */
-void allow_only(const int *calls, int n);
-
-/* Skips the test where sanitizers or valgrind make system calls of their own. */
-void need_jail(void);
-
-/* Skips the test under valgrind, which hides the limits of descriptors from the program. */
-void need_limits(void);
-
-/* Skips the test where the library cannot leave a stranger's descriptor to a child. */
-void need_stray_children(void);
 
 /* A pair of connected Unix sockets, close-on-exec. */
 void sockets_open(int sockets[2], int type);

@@ -2,6 +2,7 @@
 #include "hostile/lingering.h"
 
 #include "base/packet.h"
+#include "sandbox.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>

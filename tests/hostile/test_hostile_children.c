@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The children that close such descriptors: more than there may be, none at all, and that they end. */
 #include "hostile/lingering.h"
+#include "sandbox.h"
 
 TestSuite(hostile_children, .timeout = 120);
 

@@ -5,6 +5,7 @@
  * attacker, and implements just enough of the protocol.
  */
 #include "hostile/hostile.h"
+#include "sandbox.h"
 
 #include <fcntl.h>
 #include <linux/fuse.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* How much a stranger can take before it is accepted: memory, descriptors, places, time. */
 #include "hostile/hostile.h"
+#include "sandbox.h"
 
 #include <dirent.h>
 #include <fcntl.h>

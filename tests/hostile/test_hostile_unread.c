@@ -3,6 +3,7 @@
 #include "hostile/hostile.h"
 
 #include "connect/unread.h"
+#include "sandbox.h"
 
 #include <dirent.h>
 #include <fcntl.h>

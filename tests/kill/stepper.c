@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "kill/stepper.h"
 
+#include "asleep.h"
 #include "sanitized.h"
 #include "support.h"
 

@@ -4,6 +4,7 @@
  * other direction runs first, takes what came for itself, and arms again and again. The first waiter must not
  * lose its news. Each two kinds of waiters are tested together.
  */
+#include "asleep.h"
 #include "end/end.h"
 #include "kill/waiter.h"
 #include "support.h"

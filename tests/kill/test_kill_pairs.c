@@ -4,6 +4,7 @@
  * waiter of each kind is still told of a message, of room and of a hang-up, and at once: not by a look that
  * it takes by itself now and then.
  */
+#include "asleep.h"
 #include "end/end.h"
 #include "kill/stepper.h"
 #include "kill/waiter.h"

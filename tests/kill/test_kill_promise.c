@@ -4,6 +4,7 @@
  * for each kind of waiter: the end of the stream, a close, and a holder of the other end that dies
  * after it has published and before it has rung, while others live on.
  */
+#include "asleep.h"
 #include "end/end.h"
 #include "kill/waiter.h"
 #include "support.h"

@@ -16,6 +16,7 @@
  * BUFPIPE_STORM_SECONDS makes it longer; then every other round ends with the death of
  * all holders of one end, which test_kill_pairs.c has for each kind of waiter alone.
  */
+#include "asleep.h"
 #include "end/end.h"
 #include "kill/heartbeat.h"
 #include "kill/soak_life.h"

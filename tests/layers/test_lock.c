@@ -3,6 +3,7 @@
  * The lock of co-owners: it admits one, a wait for it has a limit, and the next one gets it when its owner
  * dies.
  */
+#include "asleep.h"
 #include "sanitized.h"
 #include "support.h"
 

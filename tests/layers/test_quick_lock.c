@@ -3,6 +3,8 @@
  * The turn of a shared end: one thread has it, a claim waits for it and gets it, and a death does not keep
  * it.
  */
+#include "asleep.h"
+#include "sandbox.h"
 #include "support.h"
 
 #include "sync/lock.h"

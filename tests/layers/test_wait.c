@@ -3,6 +3,8 @@
  * Sleeping and waking alone, without a ring. A word is published, and a waiter sees it in whichever way it
  * sleeps.
  */
+#include "asleep.h"
+#include "sandbox.h"
 #include "support.h"
 
 #include "sync/lock.h"

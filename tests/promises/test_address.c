@@ -3,6 +3,7 @@
  * Two programs meet at an address: every form of address, who may listen, who is refused, and that nobody is
  * delayed by others.
  */
+#include "asleep.h"
 #include "support.h"
 
 #include <fcntl.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Both directions of an end at once: two threads, one socket. */
+#include "asleep.h"
 #include "support.h"
 
 SUITE(duplex);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* How a stream ends: by shutdown, close or death. What was sent before is received first. */
+#include "asleep.h"
 #include "support.h"
 
 #include <fcntl.h>

@@ -3,6 +3,7 @@
  * What must also work: an old kernel, a sandbox, one CPU, no /proc. Each is tested in a child that is made to
  * lack something.
  */
+#include "sandbox.h"
 #include "support.h"
 
 #include <linux/membarrier.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Handing an end to another process over a Unix socket. */
+#include "sandbox.h"
 #include "support.h"
 
 #include <fcntl.h>

@@ -3,6 +3,8 @@
  * Who owns an address: servers that start at the same time, strangers that hold a lock, and processes that
  * fork.
  */
+#include "asleep.h"
+#include "sandbox.h"
 #include "support.h"
 
 #include <fcntl.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Messages longer than the ring stream through in fragments: whole or not at all. */
+#include "asleep.h"
 #include "support.h"
 
 SUITE(longer);

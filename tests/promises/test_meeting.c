@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Two programs meet, and one of them is busy, stopped or gone: nothing is lost, and nobody hangs. */
+#include "asleep.h"
 #include "support.h"
 
 #include <fcntl.h>

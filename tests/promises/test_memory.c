@@ -3,6 +3,7 @@
  * Memory is refused: by strict overcommit, a full control group, or a limit of file sizes. The result is an
  * error that leaves everything as it was, and never a signal.
  */
+#include "sandbox.h"
 #include "sanitized.h"
 #include "support.h"
 

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Clients that were answered and are not yet accepted, when the server forks or runs out of descriptors. */
+#include "asleep.h"
+#include "sandbox.h"
 #include "support.h"
 
 #include <poll.h>

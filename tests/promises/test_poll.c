@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* bufpipe_wait: what poll(2) is for descriptors. */
+#include "asleep.h"
+#include "sandbox.h"
 #include "sets.h"
 
 #include <stdatomic.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Fork and exec: an end lives as long as somebody holds it. */
+#include "asleep.h"
 #include "sanitized.h"
 #include "support.h"
 

@@ -3,6 +3,7 @@
  * A system call is refused, with any errno that a sandbox may choose, from the beginning or from a later
  * moment on. Everything still works.
  */
+#include "sandbox.h"
 #include "support.h"
 
 #include <bufpipe_uring.h>

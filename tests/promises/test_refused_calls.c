@@ -3,6 +3,7 @@
  * System calls that few pipes need are refused with any errno. Either there is another way, or the call that
  * needs it returns an error and has done nothing.
  */
+#include "sandbox.h"
 #include "support.h"
 
 #include <poll.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Room: BUFPIPE_OUT means that what was refused would now fit, in every way of waiting for it. */
+#include "asleep.h"
 #include "sets.h"
 
 #include <poll.h>

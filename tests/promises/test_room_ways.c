@@ -3,10 +3,9 @@
  * Every way of waiting for room, on exclusive and shared ends, of generic and static pipes: it says so when what was
  * refused would fit, and not before.
  */
+#include "need_uring.h"
 #include "sets.h"
 
-#include <bufpipe_uring.h>
-#include <liburing.h>
 #include <poll.h>
 
 SUITE(room_ways);
@@ -166,19 +165,6 @@ static void open_uring(struct way *way, bufpipe_t *pipe)
 {
 	*way = (struct way){ .pipe = pipe, .ready = ready_by_uring, .close = close_uring };
 	check_eq(io_uring_queue_init(16, &way->ring, 0), 0);
-}
-
-static void need_uring(void)
-{
-	struct io_uring_sqe sqe;
-	bufpipe_t *ends[2];
-	int r;
-
-	pipe_open(ends, NULL);
-	r = bufpipe_prep_wait_hup(&sqe, ends[IN]);
-	pipe_close(ends);
-	if (r == -ENOSYS)
-		cr_skip_test("io_uring is forbidden here, or the kernel is older than 6.7");
 }
 
 typedef void open_way(struct way *way, bufpipe_t *pipe);

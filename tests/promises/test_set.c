@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Sets: what is reported, when, and in which order. */
+#include "asleep.h"
 #include "sets.h"
 
 #include <poll.h>

@@ -3,6 +3,7 @@
  * Sets that other threads change, interrupt or keep busy, and that a process forks, while a thread waits in
  * them.
  */
+#include "asleep.h"
 #include "sets.h"
 #include "syscall.h"
 

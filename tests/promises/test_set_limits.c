@@ -2,6 +2,8 @@
 /*
  * Sets without io_uring, at the limits of the process, and with more events at once than an io_uring holds.
  */
+#include "asleep.h"
+#include "sandbox.h"
 #include "sets.h"
 
 #include <poll.h>

@@ -3,6 +3,7 @@
  * One shared end is in the sets of several processes. Each message wakes at least one of them, and a death
  * leaves no message behind.
  */
+#include "asleep.h"
 #include "sets.h"
 
 SUITE(set_shared);

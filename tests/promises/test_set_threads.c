@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Threads that take turns in waiting in one set, and what each of them may do meanwhile. */
+#include "asleep.h"
 #include "sets.h"
 
 #include <poll.h>

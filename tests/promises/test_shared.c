@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* BUFPIPE_SHARED: many threads and processes on one end. */
+#include "asleep.h"
 #include "support.h"
 
 #include <sys/mman.h>

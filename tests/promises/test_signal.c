@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* A signal handler runs while a call sleeps. The call goes on, or ends if the end is interruptible. */
+#include "asleep.h"
 #include "support.h"
 
 #include <sys/mman.h>

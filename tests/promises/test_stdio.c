@@ -3,6 +3,7 @@
  * A program starts without standard input, output or error, and prints nevertheless. No call may take one of
  * these numbers.
  */
+#include "sandbox.h"
 #include "support.h"
 
 #include <fcntl.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Stopping: a call that blocks on an end wakes when another thread shuts that end down. */
+#include "asleep.h"
 #include "sets.h"
 
 #include <poll.h>

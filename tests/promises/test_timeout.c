@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Timeouts of zero, of a moment, and without end; and a sleeper really sleeps. */
+#include "asleep.h"
 #include "support.h"
 
 SUITE(timeouts);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Pipes in a program's own io_uring, and the example daemon that shows how to do that. */
+#include "need_uring.h"
+#include "sandbox.h"
 #include "sets.h"
 
-#include <bufpipe_uring.h>
-#include <liburing.h>
 #include <sys/personality.h>
 #include <sys/un.h>
 
@@ -17,15 +17,8 @@ enum { BIG = 3000, SMALL = 100, ENOUGH = 14 };
 static struct io_uring *ring_open(void)
 {
 	static struct io_uring ring;
-	struct io_uring_sqe sqe;
-	bufpipe_t *ends[2];
-	int r;
 
-	pipe_open(ends, NULL);
-	r = bufpipe_prep_wait_hup(&sqe, ends[IN]);
-	pipe_close(ends);
-	if (r == -ENOSYS)
-		cr_skip_test("io_uring is forbidden here, or the kernel is older than 6.7");
+	need_uring();
 	check_eq(io_uring_queue_init(16, &ring, 0), 0);
 	return &ring;
 }
