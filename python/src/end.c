@@ -151,17 +151,17 @@ static METHOD(handle_shutdown)
 		slice = deadline_slice(deadline, SLICE);
 	} while (!failed && slice != 0);
 	if (!failed)
-		PyErr_SetString(PyExc_TimeoutError, "another sender kept its turn");
+		PyErr_SetString(PyExc_TimeoutError, "another sender did not finish in time");
 	return NULL;
 }
 
-/* Asked for each time, right before it is used: other code may have closed the socket. */
+/* To be called right before each use of the descriptor, because other code may have closed the socket. */
 static int socket_of(PyObject *socket)
 {
 	return PyObject_AsFileDescriptor(socket);
 }
 
-/* A socket of Python with a timeout does not block; the timeout is in the object. */
+/* The descriptor of a Python socket with a timeout does not block; the socket object has the timeout. */
 static int socket_deadline(PyObject *socket, int64_t *deadline)
 {
 	PyObject *timeout = PyObject_HasAttrString(socket, "gettimeout")
@@ -173,7 +173,7 @@ static int socket_deadline(PyObject *socket, int64_t *deadline)
 	return r;
 }
 
-/* After a call on the socket ended with r.  0 to call again, -1 with an exception. */
+/* To be called after a call on the socket returned r.  Returns 0 to call again, or -1 with an exception. */
 static int socket_await(int fd, int events, int64_t deadline, int r)
 {
 	struct pollfd wanted = { .fd = fd, .events = (short)events };
@@ -216,7 +216,10 @@ static PyObject *handle_send_to(PyObject *object, PyObject *socket)
 	return NULL;
 }
 
-/* Descriptors 0, 1 and 2 are the program's, also while they are closed: the same one or another above, or -1. */
+/*
+ * Descriptors 0, 1 and 2 belong to the program, even while they are closed.  Returns fd or
+ * a duplicate above 2; or -1, and then fd is closed.
+ */
 static int move_up(int fd)
 {
 	int moved, error;
@@ -230,7 +233,7 @@ static int move_up(int fd)
 	return moved;
 }
 
-/* A descriptor with the end inside: whoever holds it keeps the end alive until somebody takes it out. */
+/* Makes a socket in which the end waits to be received.  The socket keeps the end alive until then. */
 static PyObject *handle_parcel(PyObject *object, PyObject *unused)
 {
 	struct hold *hold = handle_hold((struct end *)object);
@@ -279,11 +282,11 @@ static PyObject *handle_take(PyObject *class, PyObject *socket)
 static PyObject *handle_reduce(PyObject *self, PyObject *unused)
 {
 	(void)unused;
-	PyErr_Format(
-		PyExc_TypeError,
-		"%s objects are pickled by multiprocessing only: as arguments of a Process, or through its "
-		"queues and pipes; and by others while they spawn a process",
-		Py_TYPE(self)->tp_name);
+	PyErr_Format(PyExc_TypeError,
+		     "%s objects can be pickled only by multiprocessing, for arguments of a Process and its "
+		     "queues "
+		     "and pipes, and by other picklers while a process is being spawned",
+		     Py_TYPE(self)->tp_name);
 	return NULL;
 }
 
@@ -308,7 +311,7 @@ static PyObject *handle_get_closed(PyObject *self, void *unused)
 	return PyBool_FromLong(!((struct end *)self)->hold);
 }
 
-/* As in multiprocessing, also of one that is closed. */
+/* Of a closed handle as well, as in multiprocessing. */
 static PyObject *handle_get_direction(PyObject *object, void *sends)
 {
 	struct end *self = (struct end *)object;
@@ -465,11 +468,13 @@ static PyGetSetDef handle_getset[] = {
 	    "(pid, uid, gid) of the process that made the other end, or after connect() of the one that\n"
 	    "called listen(), as the kernel saw them."),
 	{ "max_message", handle_get_max, handle_set_max,
-	  "The length of the longest message that this handle receives, if that is more than buffer_size.\n\n"
-	  "A longer one is an OSError, and stays in the pipe.",
+	  "The length of the longest message that this handle receives.\n\n"
+	  "A longer one raises OSError, and stays in the pipe.  One of up to buffer_size bytes is always "
+	  "received.",
 	  NULL },
 	{ "name", handle_get_name, handle_set_name,
-	  "What the pipe was called when it was made, or None.  It is in repr(), and may be changed.", NULL },
+	  "The name that the pipe was given when it was made, or None.  repr() shows it.  It may be changed.",
+	  NULL },
 	{ NULL, NULL, NULL, NULL, NULL },
 };
 

@@ -22,7 +22,7 @@ void *raise_closed(void)
 	return NULL;
 }
 
-/* Makes the instance itself: before Python 3.12 only an instance has the right subclass, such as BrokenPipeError. */
+/* Makes the instance: before Python 3.12 only an instance has the right subclass, such as BrokenPipeError. */
 void *raise_os(int error, const char *text, PyObject *address)
 {
 	PyObject *made = address ? PyObject_CallFunction(PyExc_OSError, "isO", error, text, address)

@@ -8,14 +8,14 @@ struct listener {
 	PyObject_HEAD struct state *state;
 	bufpipe_listener_t *listener; /* NULL: closed */
 	PyObject *address;
-	bufpipe_t *
-		accepted; /* came in while the policy raised an exception for another client: the next call returns it */
-	bool busy;        /* a thread is in accept, which then also closes it */
-	unsigned process; /* the process of that thread; a forked child does not have it */
-	bool closing;
+	/* Accepted while the policy raised an exception for another client: the next call returns it. */
+	bufpipe_t *accepted;
+	bool busy;        /* a thread is in accept */
+	unsigned process; /* the process of that thread; a forked child does not have the thread */
+	bool closing;     /* if a thread is in accept, that thread closes the listener */
 };
 
-/* 'r': this side receives, 'w': it sends, 'rw': both do both; None: the one that accepts receives. */
+/* 'r': this side receives; 'w': it sends; 'rw': both sides do both; None: what fits the other side. */
 static bool mode_flags(PyObject *mode, unsigned *flags)
 {
 	const char *name;
@@ -38,7 +38,10 @@ static bool mode_flags(PyObject *mode, unsigned *flags)
 	return true;
 }
 
-/* The values are address, mode, buffer_size, object_size, object_count and size_limit.  *address is bytes. */
+/*
+ * Reads the arguments that listen and connect share: address, mode, buffer_size,
+ * object_size, object_count and size_limit.  *address is a bytes object.
+ */
 static bool meeting(PyObject *const *values, struct bufpipe_options *options, PyObject **address)
 {
 	if (!args_options(options, values[2], values[3], values[4]) ||
@@ -48,18 +51,18 @@ static bool meeting(PyObject *const *values, struct bufpipe_options *options, Py
 	return PyUnicode_FSConverter(values[0], address);
 }
 
-/* What an error means there. */
+/* What an error of listen or connect means. */
 struct meaning {
 	int error;
 	const char *text;
 };
 
 static const struct meaning of_listen[] = {
-	{ EADDRINUSE, "somebody listens there" },
-	{ EEXIST, "what is there is no socket" },
+	{ EADDRINUSE, "another listener uses this address" },
+	{ EEXIST, "the file at this path is not a socket" },
 	{ ENAMETOOLONG, "the address is too long for a Unix socket" },
-	{ ENOTSOCK, "the descriptor is no socket" },
-	{ ESOCKTNOSUPPORT, "the descriptor is no SOCK_SEQPACKET Unix socket that listens" },
+	{ ENOTSOCK, "the descriptor is not a socket" },
+	{ ESOCKTNOSUPPORT, "the descriptor is not a listening Unix socket of type SOCK_SEQPACKET" },
 	{ 0, NULL },
 };
 
@@ -68,18 +71,18 @@ static const struct meaning of_connect[] = {
 	{ ECONNREFUSED, "nobody listens there" },
 	{ ECONNRESET, "the listener hung up" },
 	{ ENAMETOOLONG, "the address is too long for a Unix socket" },
-	{ EBADMSG, "what listens there speaks something else" },
-	{ EPROTONOSUPPORT, "the listener speaks another version" },
+	{ EBADMSG, "the program that listens there speaks another protocol" },
+	{ EPROTONOSUPPORT, "the listener uses another layout version" },
 	{ EPROTOTYPE, "the listener's pipe is of another kind, direction or mode" },
-	{ EMSGSIZE, "larger than the listener allows" },
+	{ EMSGSIZE, "a size is larger than the listener allows" },
 	{ E2BIG, "the listener's pipe is larger than this side allows" },
 	{ ENOBUFS, "the listener has no descriptors or memory left" },
-	{ EUSERS, "too many connections of this user wait there" },
+	{ EUSERS, "too many connections of this user wait for the listener" },
 	{ EACCES, "this user may not connect there" },
 	{ 0, NULL },
 };
 
-/* Whether the address has a known form, so that something else is invalid.  A descriptor has at most 9 digits. */
+/* Whether the address has a known form; then -EINVAL has another reason.  A descriptor has at most 9 digits. */
 static bool known_form(const char *address, bool listens)
 {
 	if (address[0] == '@')
@@ -113,7 +116,7 @@ static PyObject *raise_meeting(const struct meaning *meanings, int error, PyObje
 	return PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, given);
 }
 
-/* A type of the module, or one derived from it. */
+/* The type must be the base or derived from it. */
 static bool check_type(struct state *state, PyObject *type, PyTypeObject *base)
 {
 	if (!state_alive(state))
@@ -162,11 +165,11 @@ static bool listener_open(const struct listener *self)
 /* One slice of accept. */
 struct admission {
 	PyObject *policy;      /* borrowed; None lets all in */
-	PyThreadState *thread; /* while the GIL is not ours */
-	PyObject *raised[3];   /* by the policy */
+	PyThreadState *thread; /* the state of this thread while it does not have the GIL */
+	PyObject *raised[3];   /* the exception of the policy */
 };
 
-/* With the GIL.  Whether the client may come in; the first exception is kept. */
+/* To be called with the GIL.  Whether the policy lets the client in.  Its first exception is kept. */
 static bool ask(struct admission *a, const struct bufpipe_client *client)
 {
 	PyObject *answer = PyObject_CallFunction(a->policy, "lllil", (long)client->pid, (long)client->uid,
@@ -214,7 +217,7 @@ static int accept_slice(struct listener *self, struct admission *a, bufpipe_t **
 	return r;
 }
 
-/* Raises what the policy raised.  A client that was let in meanwhile is kept for the next call. */
+/* Raises the exception of the policy.  A client that was let in meanwhile is kept for the next call. */
 static PyObject *raise_of_policy(struct listener *self, struct admission *a, bufpipe_t *pipe)
 {
 	if (self->listener)
@@ -265,7 +268,7 @@ static PyObject *listener_accept(PyObject *object, PyObject *const *args, Py_ssi
 			return handle_of_pipe((PyTypeObject *)args[0], self->state, pipe);
 		if (r != -EAGAIN && r != -ETIMEDOUT && r != -EINTR)
 			return raise_error(NULL, NEITHER, r);
-		/* If a handler closed the listener, that is the error, also when the time is up. */
+		/* If a signal handler closed the listener, that is the error, even if the time is up. */
 		if (PyErr_CheckSignals() < 0 || !listener_open(self))
 			return NULL;
 		slice = deadline_slice(deadline, SLICE);
@@ -432,8 +435,8 @@ PyObject *core_connect(PyObject *module, PyObject *const *args, Py_ssize_t nargs
 	return end;
 }
 
-PyDoc_STRVAR(listener_doc, "Waits at an address for other programs, in any language, that connect.\n\n"
-			   "Made by listen().  One thread at a time accepts.");
+PyDoc_STRVAR(listener_doc, "Waits at an address for other programs, in any language, to connect.\n\n"
+			   "listen() makes it.  Only one thread at a time can accept.");
 
 static PyMethodDef listener_methods[] = {
 	{ "_accept", (PyCFunction)(void (*)(void))listener_accept, METH_FASTCALL, NULL },
@@ -442,7 +445,7 @@ static PyMethodDef listener_methods[] = {
 	  "A descriptor that is readable when accept() has something to do." },
 	{ "close", listener_close, METH_NOARGS,
 	  "close($self, /)\n--\n\n"
-	  "Stop listening.  Who was not accepted yet is refused; a path is removed." },
+	  "Stop listening.  Clients that were not accepted yet are refused; a path is removed." },
 	{ "__enter__", listener_enter, METH_NOARGS,
 	  "__enter__($self, /)\n--\n\n"
 	  "The listener itself." },
@@ -454,7 +457,7 @@ static PyMethodDef listener_methods[] = {
 
 static PyGetSetDef listener_getset[] = {
 	{ "closed", listener_get_closed, NULL, "Whether it was closed.", NULL },
-	{ "address", listener_get_address, NULL, "Where it listens.", NULL },
+	{ "address", listener_get_address, NULL, "The address at which it listens.", NULL },
 	{ NULL, NULL, NULL, NULL, NULL },
 };
 

@@ -34,7 +34,7 @@ static PyTypeObject *make_type(PyObject *module, PyType_Spec *spec, bool public)
 	return type;
 }
 
-/* Functions that know the state make these objects; a call of the type would not know it. */
+/* Only functions that know the state make objects of this type; a call of the type would not know the state. */
 static void make_by_hand_only(PyTypeObject *type)
 {
 	if (type)

@@ -42,7 +42,7 @@ static int queue_traverse(PyObject *object, visitproc visit, void *arg)
 	return 0;
 }
 
-/* The ends stay, because calls rely on them.  A cycle through an end is broken where the end refers to something. */
+/* The ends stay, because calls rely on them.  A cycle through an end is broken at the end's own references. */
 static int queue_clear(PyObject *object)
 {
 	Py_CLEAR(((struct queue *)object)->kept);
@@ -66,7 +66,7 @@ static void set_up(struct queue *self, PyObject *reader, PyObject *writer, struc
 	self->tally = tally;
 }
 
-/* _set_up(reader, writer, maxsize, descriptor): once.  The descriptor, -1 for a new queue, is duplicated. */
+/* _set_up(reader, writer, maxsize, descriptor), once.  Duplicates the descriptor, which is -1 for a new queue. */
 static PyObject *queue_set_up(PyObject *object, PyObject *args)
 {
 	struct queue *self = (struct queue *)object;
@@ -79,7 +79,7 @@ static PyObject *queue_set_up(PyObject *object, PyObject *args)
 	    !is_end(self, writer))
 		return NULL;
 	if (self->tally) {
-		PyErr_SetString(PyExc_RuntimeError, "this queue was made before");
+		PyErr_SetString(PyExc_RuntimeError, "this queue was set up before");
 		return NULL;
 	}
 	if (fd >= 0) {
@@ -94,7 +94,7 @@ static PyObject *queue_set_up(PyObject *object, PyObject *args)
 	Py_RETURN_NONE;
 }
 
-/* Another handle of the queue, to be closed on its own. */
+/* Another handle of the queue, which is closed separately. */
 static PyObject *queue_fork(PyObject *object, PyObject *unused)
 {
 	struct queue *self = (struct queue *)object;
@@ -106,7 +106,7 @@ static PyObject *queue_fork(PyObject *object, PyObject *unused)
 		return NULL;
 	reader = PyObject_CallMethod((PyObject *)self->reader, "fork", NULL);
 	writer = reader ? PyObject_CallMethod((PyObject *)self->writer, "fork", NULL) : NULL;
-	/* Of a class that was derived in Python fork() may return anything. */
+	/* In a class that is derived in Python, fork() may return anything. */
 	if (writer && is_end(self, reader) && is_end(self, writer))
 		made = (struct queue *)queue_new(self->state->queue_type, NULL, NULL);
 	if (made) {
@@ -135,7 +135,7 @@ static PyObject *queue_close(PyObject *object, PyObject *unused)
 	return PyObject_CallMethod((PyObject *)self->writer, "close", NULL);
 }
 
-/* NULL with the exception of a closed handle, if the queue is closed. */
+/* Returns NULL with the exception of a closed handle if the queue is closed. */
 static struct tally *open_tally(struct queue *self)
 {
 	if (self->tally && !self->closed)
@@ -285,10 +285,11 @@ static PyMethodDef queue_methods[] = {
 	}
 static PyGetSetDef queue_getset[] = {
 	GET("closed", CLOSED, "Whether this queue was closed in this process."),
-	GET("maxsize", MAXSIZE, "How many items it holds; 0: as many as have room in the buffer."),
+	GET("maxsize", MAXSIZE,
+	    "How many items it holds at most; 0 means as many as the buffer has room for."),
 	GET("_reader", READER, "The end out of which items come."),
 	GET("_writer", WRITER, "The end into which items go."),
-	GET("_descriptor", DESCRIPTOR, "Of the memory that has the counts."),
+	GET("_descriptor", DESCRIPTOR, "The descriptor of the memory with the counts."),
 	{ NULL, NULL, NULL, NULL, NULL },
 };
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What all calls of a queue need: whether it is open, its timeouts, and its exceptions. */
+/* What all calls of a queue need: the check whether it is open, timeouts and exceptions. */
 #include "queue.h"
 
 bool queue_exceptions(struct state *state)

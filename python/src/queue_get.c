@@ -5,7 +5,7 @@
 /* How long a try waits for another consumer that is at work on the next item. */
 #define BUSY_SLICE (NSEC_PER_SEC / 100)
 
-/* Of a message without its trailer. */
+/* Makes the object that is loaded from, of a message without its trailer. */
 static PyObject *make_message(const char *data, size_t len)
 {
 	if (frame_recognise(data, len))
@@ -13,7 +13,7 @@ static PyObject *make_message(const char *data, size_t len)
 	return PyBytes_FromStringAndSize(data, (Py_ssize_t)len);
 }
 
-/* The object of a message.  If it cannot be loaded and 'failed' is not NULL, the message goes there. */
+/* Loads the object of a message.  If it cannot be loaded and 'failed' is not NULL, *failed becomes the message. */
 static PyObject *load(struct queue *self, const char *data, size_t len, PyObject **failed)
 {
 	PyObject *object = quick_load(data, len);
@@ -21,7 +21,7 @@ static PyObject *load(struct queue *self, const char *data, size_t len, PyObject
 
 	if (likely(object))
 		return object;
-	PyErr_Clear(); /* the unpickler says what is wrong with it */
+	PyErr_Clear(); /* if the message is damaged, the unpickler raises the right exception */
 	message = make_message(data, len);
 	object = message ? message_load(self->state, message) : NULL;
 	if (unlikely(!object && message && failed))
@@ -39,14 +39,14 @@ static PyObject *note_and_load(struct queue *self, PyObject *message, PyObject *
 				 (size_t)PyByteArray_GET_SIZE(message));
 	else
 		(void)tally_took(self->tally, PyBytes_AS_STRING(message), (size_t)PyBytes_GET_SIZE(message));
-	/* With its trailer: the unpickler ignores what follows the pickle. */
+	/* The trailer may stay, because the unpickler ignores what follows the pickle. */
 	object = message_load(self->state, message);
 	if (unlikely(!object && failed))
 		*failed = Py_NewRef(message);
 	return object;
 }
 
-/* NULL without an exception: the time is up. */
+/* Returns NULL without an exception when the time is up. */
 static PyObject *take_large(struct queue *self, int64_t deadline, PyObject **failed)
 {
 	PyObject *message = handle_receive(self->reader, deadline, frame_recognise);
@@ -89,8 +89,9 @@ bool queue_has_items(struct hold *hold)
 }
 
 /*
- * An object, or NULL: without an exception, if the time is up.  A mere try fails when
- * another consumer is at work on the next item; 'thorough' waits for it for a moment.
+ * Takes an object.  Returns NULL without an exception when the time is up.  A mere try
+ * fails while another consumer is taking the next item; with 'thorough' it waits for that
+ * consumer for a moment.
  */
 static PyObject *take(struct queue *self, int64_t deadline, bool thorough, PyObject **failed)
 {
@@ -134,8 +135,8 @@ static PyObject *take(struct queue *self, int64_t deadline, bool thorough, PyObj
 }
 
 /*
- * What was taken and could not be returned is kept for the next call of this process:
- * a message that is yet to be loaded; or, in a tuple, an object.
+ * What was taken and could not be returned is kept for the next call of this process.  An
+ * entry of the list is a message that is not loaded yet, or a tuple with an object.
  */
 size_t queue_kept(struct queue *self)
 {
@@ -173,7 +174,10 @@ static int append(PyObject *list, PyObject *entry)
 	return r;
 }
 
-/* Before what is kept already.  Leaves the exception that is set.  Without memory the objects are lost. */
+/*
+ * Keeps the objects and the message, before what is kept already.  The exception stays
+ * set.  If there is no memory, they are lost.
+ */
 static void keep(struct queue *self, PyObject *objects, PyObject *message)
 {
 	PyObject *type, *value, *trace;
@@ -196,9 +200,9 @@ static void keep(struct queue *self, PyObject *objects, PyObject *message)
 }
 
 /*
- * Whether the exception is that of a signal's handler.  While an object is loaded, its
- * own code may raise what it likes, so only what is no Exception is taken for that of a
- * handler, such as KeyboardInterrupt.
+ * Whether a signal handler raised the exception.  While an object is being loaded, its own
+ * code may raise any Exception.  So only an exception of another kind, such as
+ * KeyboardInterrupt, is taken for that of a handler.
  */
 static bool was_interrupted(bool loading)
 {
@@ -258,9 +262,9 @@ PyObject *queue_get_now(PyObject *object, PyObject *unused)
 }
 
 /*
- * Adds what is there at once.  The objects of the list must not be lost.  So if another
- * one cannot be loaded, it is kept, and the next call raises its exception.  If a handler
- * of a signal raises one: -1, and all is kept.
+ * Adds objects that are there already.  The objects of the list must not be lost.  So if
+ * the next one cannot be loaded, its message is kept, and the next call raises the
+ * exception.  If a signal handler raises, everything is kept, and this returns -1.
  */
 static int get_more(struct queue *self, PyObject *list, size_t n)
 {

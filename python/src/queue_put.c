@@ -5,12 +5,12 @@
 #include <limits.h>
 #include <string.h>
 
-/* A pickle of at most this length is copied into one piece, which the library sends more quickly than several. */
+/* A pickle of at most this length is copied into one piece, which the library sends faster than several. */
 #define FLAT_MOST 2048
-/* So many items are put with the lock taken once. */
+/* This many items are put while the lock is taken once. */
 #define BATCH 128
 
-/* How long a try waits for another producer, if that one is at work and does not wait itself. */
+/* How long a try waits for another producer that is at work and does not wait itself. */
 #define BUSY_SLICE (NSEC_PER_SEC / 50)
 
 static bool is_for_later(ssize_t r)
@@ -25,7 +25,7 @@ static int raise_full(struct queue *self)
 	return -1;
 }
 
-/* The calls that are at work on both ends meanwhile. */
+/* Notes that a call uses both ends. */
 struct uses {
 	struct use out;
 	struct use in;
@@ -49,7 +49,7 @@ static void unuse_both(struct uses *uses)
 	hold_unuse(&uses->out);
 }
 
-/* One slice of putting items, or of beginning a long one. */
+/* Puts items, or begins a long one, for one slice. */
 typedef ssize_t slice_fn(struct tally *tally, bufpipe_t *out, bufpipe_t *in, struct item *items, size_t n,
 			 int64_t timeout_ns);
 
@@ -68,8 +68,8 @@ static ssize_t put_one(struct tally *tally, bufpipe_t *out, bufpipe_t *in, struc
 }
 
 /*
- * After a try that ended with r: calls slice() without the GIL until it succeeds, the
- * time is up or a handler raises.  -1 with an exception.
+ * To be called after a try that returned r.  Calls slice() without the GIL until it
+ * succeeds, the time is up or a signal handler raises.  Returns -1 with an exception.
  */
 static ssize_t in_slices(struct queue *self, slice_fn *slice, struct item *items, size_t n, int64_t deadline,
 			 ssize_t r)
@@ -88,7 +88,7 @@ static ssize_t in_slices(struct queue *self, slice_fn *slice, struct item *items
 			return -1;
 		use_both(self, &uses);
 		WITHOUT_GIL(r = slice(self->tally, hold->pipe, in, items, n, timeout));
-		/* If it succeeded, the call succeeds, even if a signal came meanwhile. */
+		/* If slice() succeeded, the call succeeds, even if a signal came meanwhile. */
 		if (r < 0)
 			failed = self->closed ? !queue_check(self)
 					      : after_slice(self->writer, hold, SENDING, r);
@@ -101,7 +101,7 @@ static ssize_t in_slices(struct queue *self, slice_fn *slice, struct item *items
 	return raise_full(self);
 }
 
-/* The first try ended with r. */
+/* To be called after a try that returned r. */
 static int put_blocking(struct queue *self, struct item *item, int64_t deadline, ssize_t r)
 {
 	if (!is_for_later(r)) {
@@ -133,9 +133,9 @@ static int put_item(struct queue *self, struct item *item, int64_t deadline)
 }
 
 /*
- * Puts an item longer than the buffer: the end sends it as any long message, while this
- * thread has the lock.  Handlers of signals run meanwhile.  If one puts, it gets an
- * exception.  If one forks, the child must not end what the parent began.
+ * Puts an item longer than the buffer.  The end sends it like any long message, while this
+ * thread has the lock.  Signal handlers run meanwhile.  If one puts, it gets an exception.
+ * If one forks, the child must not end what the parent began.
  */
 static int put_long(struct queue *self, struct item *item, int64_t deadline)
 {
@@ -172,14 +172,14 @@ static bool is_long(const struct queue *self, size_t len)
 	return hold && len > hold->info.buffer_size;
 }
 
-/* Clears what the number, which is the end of a trailer, does not overwrite.  Nearly always that is nothing. */
+/* Clears the padding of a trailer, in front of its number.  Nearly all trailers have none. */
 static void clear_padding(char *at, size_t trailer)
 {
 	if (unlikely(trailer > TRAILER))
 		memset(at, 0, trailer - TRAILER);
 }
 
-/* The bytes have room for the trailer. */
+/* 'flat' has room for the trailer behind its len bytes. */
 static int put_flat(struct queue *self, char *flat, size_t len, int64_t deadline)
 {
 	size_t trailer = tally_trailer(len);
@@ -198,7 +198,7 @@ static char *join(char *to, const struct iovec *pieces, size_t n)
 	return to;
 }
 
-/* There is room for one more piece. */
+/* 'pieces' has room for one more. */
 static int put_pieces(struct queue *self, struct iovec *pieces, size_t n, size_t len, int64_t deadline)
 {
 	struct item item = { .pieces = pieces };
@@ -407,7 +407,7 @@ static ssize_t put_items(struct queue *self, struct item *items, size_t n, int64
 	return in_slices(self, tally_put_many, items, n, deadline, r);
 }
 
-/* How many were put.  With an exception if that is not all of them. */
+/* Returns how many were put; if not all were, with an exception. */
 static size_t batch_put(struct queue *self, struct batch *batch, int64_t deadline)
 {
 	struct item items[BATCH];

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Writes and reads the pickles of small objects of a few built-in types.  To call the
- * pickler for these would take most of the time that a queue needs.  Any unpickler
- * can load what is written here.  A pickle of any other form goes to the unpickler.
+ * Writes and reads the pickles of small objects of a few built-in types.  Calling the
+ * pickler for these would take most of the time of a put.  Any unpickler can load what
+ * is written here.  A pickle of any other form is left to the unpickler.
  */
 #include "quick.h"
 
@@ -79,7 +79,7 @@ static size_t write_value(char *to, PyObject *object)
 		return overflow ? 0 : write_int(to, value);
 	}
 	if (PyUnicode_CheckExact(object))
-		/* Only ASCII, which needs no copy in another encoding. */
+		/* Only ASCII, because it is UTF-8 as it is in memory. */
 		return PyUnicode_IS_COMPACT_ASCII(object)
 			       ? write_text(to, OP_SHORT_STRING, PyUnicode_DATA(object),
 					    PyUnicode_GET_LENGTH(object))

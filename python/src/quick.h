@@ -8,9 +8,12 @@
 /* The most bytes that quick_dump writes. */
 #define QUICK_MOST ((size_t)3 + 2 + 255 + 1)
 
-/* Writes at most QUICK_MOST bytes and returns how many; 0: this object needs a pickler.  Runs no code of Python. */
+/*
+ * Writes at most QUICK_MOST bytes and returns how many.  Returns 0 if the object needs a
+ * pickler.  Runs no Python code.
+ */
 size_t quick_dump(char *to, PyObject *object);
-/* NULL, perhaps with an exception: this needs an unpickler. */
+/* Returns NULL, perhaps with an exception, if the pickle needs an unpickler. */
 PyObject *quick_load(const char *from, size_t len);
 
 #endif

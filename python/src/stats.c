@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What goes on in a pipe.  The package makes named tuples of these. */
+/* The statistics of a pipe, as plain tuples.  The package makes named tuples of them. */
 #include "core.h"
 
 static double seconds(uint64_t ns)
@@ -7,7 +7,7 @@ static double seconds(uint64_t ns)
 	return (double)ns / 1e9;
 }
 
-/* As buffered_pipe.SideStats. */
+/* The fields of buffered_pipe.SideStats. */
 static PyObject *side_stats(const struct bufpipe_side_stats *s)
 {
 	return Py_BuildValue("(KKKKKddK)", (unsigned long long)s->messages, (unsigned long long)s->bytes,
@@ -16,7 +16,7 @@ static PyObject *side_stats(const struct bufpipe_side_stats *s)
 			     (unsigned long long)s->wakeups);
 }
 
-/* As buffered_pipe.RingStats, or None if the end does not have this direction. */
+/* The fields of buffered_pipe.RingStats, or None if the end does not have this direction. */
 static PyObject *ring_stats(const struct bufpipe_ring_stats *s)
 {
 	if (!s->size)
@@ -26,7 +26,7 @@ static PyObject *ring_stats(const struct bufpipe_ring_stats *s)
 			     side_stats(&s->sender), side_stats(&s->receiver));
 }
 
-/* _stats(): of the direction in which the end sends, and of the one in which it receives. */
+/* _stats(): a pair, of the direction in which the end sends and the one in which it receives. */
 PyObject *handle_stats(PyObject *self, PyObject *unused)
 {
 	struct hold *hold = handle_hold((struct end *)self);

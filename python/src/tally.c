@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A producer takes the lock, which is robust.  It writes what it is about to do, sends
- * the item, and writes that it has sent it.  If it dies at any instruction, the next
- * producer can see whether the item was sent: see settle.
+ * A producer takes the lock, which is robust.  It notes that it is about to send an item,
+ * sends it, and notes that it has sent it.  If it dies at any instruction, the next
+ * producer can find out whether the item was sent: see settle.
  */
 #include "tally_page.h"
 
@@ -15,13 +15,13 @@
 /* The highest byte of a trailer, above the number.  No pickle ends with this byte. */
 #define TAG         ((uint64_t)0xa7 << 56)
 #define NUMBER_MASK (((uint64_t)1 << 56) - 1)
-/* No ring holds so many items.  A number that is further ahead is no trailer. */
+/* No ring holds so many items.  A number that is further ahead is not that of a trailer. */
 #define FAR_AHEAD ((uint64_t)1 << 40)
 
 /* How often a call tries a taken lock, and looks at a full queue, before it sleeps. */
 #define LOCK_ROUNDS  64
 #define SPACE_ROUNDS 512
-/* The time between two looks at the ring itself, which show what dead processes did not note. */
+/* A call that waits looks this often at the ring itself, which shows what dead processes did not note. */
 #define LOOK_EVERY (NSEC_PER_SEC / 20)
 
 static int64_t now(void)
@@ -53,7 +53,7 @@ static void futex_wake(_Atomic uint32_t *word)
 	syscall(SYS_futex, word, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
 }
 
-/* Keeps the compiler from reordering stores.  That is enough: a death does not reorder executed stores. */
+/* Keeps the compiler from reordering stores.  This is enough, because a death does not reorder executed stores. */
 static void in_this_order(void)
 {
 	atomic_signal_fence(memory_order_seq_cst);
@@ -66,13 +66,13 @@ static size_t record_of(const struct item *item)
 
 static uint64_t puts_of(const struct page *page)
 {
-	/* Acquire pairs with the release in commit: a number that is counted is in the ring. */
+	/* Acquire pairs with the release in unclaim and settle: an item that is counted is in the ring. */
 	return atomic_load_explicit(&page->word, memory_order_acquire) / 2;
 }
 
 static uint64_t gets_of(const struct page *page)
 {
-	/* Sequentially consistent: a producer that is about to sleep looks after it has set 'wanted'. */
+	/* Sequentially consistent, for sleep_for_space: the producer sets 'wanted' before it looks here. */
 	return atomic_load_explicit(&page->gets, memory_order_seq_cst);
 }
 
@@ -83,15 +83,15 @@ static void wake_producer(struct page *page)
 	futex_wake(&page->risen);
 }
 
-/* gets only rises, so a consumer that notes its number late changes nothing. */
+/* gets only rises, so a consumer that notes its number late does not lower it. */
 static void raise_gets(struct page *page, uint64_t number)
 {
 	uint64_t gets = atomic_load_explicit(&page->gets, memory_order_relaxed);
 
 	while (gets < number) {
 		/*
-		 * Pairs with await_space: either it finds this number, or we find its
-		 * flag.  Without that it would sleep beside an empty queue.
+		 * Pairs with sleep_for_space: either the producer finds this number, or we
+		 * find its flag.  Otherwise it would sleep although there is space.
 		 */
 		if (!atomic_compare_exchange_weak_explicit(&page->gets, &gets, number, memory_order_seq_cst,
 							   memory_order_relaxed))
@@ -126,9 +126,9 @@ size_t tally_took(struct tally *tally, const char *message, size_t len)
 }
 
 /*
- * Looks into the ring for what was taken, because a consumer may have died between
- * taking an item and noting it.  The count of puts is read before the ring: if the
- * ring is empty afterwards, all of these were taken.
+ * Looks into the ring to see which items were taken, because a consumer may have died
+ * between taking an item and noting it.  The count of puts is read before the ring: if
+ * the ring is empty afterwards, all counted items were taken.
  */
 static void tally_look(struct page *page, bufpipe_t *in)
 {
@@ -148,7 +148,7 @@ static void tally_look(struct page *page, bufpipe_t *in)
 		if (known)
 			raise_gets(page, number - 1);
 	} else if (len == -EAGAIN && bufpipe_wait(&wanted, 1, 0) == 0) {
-		/* The wait, because a peek with timeout 0 also fails while another consumer is at work. */
+		/* The peek alone is not enough: with timeout 0 it also fails while another consumer has the turn. */
 		raise_gets(page, puts);
 	}
 }
@@ -162,20 +162,20 @@ static int lock_try(struct page *page)
 {
 	int r = pthread_mutex_trylock(&page->lock);
 
-	/* The caller repairs: see settle. */
+	/* The caller repairs what a dead owner left: see settle. */
 	return r == EOWNERDEAD ? -pthread_mutex_consistent(&page->lock) : -r;
 }
 
-/* Whether the owner of the lock will keep it, because it waits itself. */
+/* Whether the owner will keep the lock for some time, because it waits itself. */
 static bool is_held_up(const struct page *page)
 {
-	/* Relaxed: only a hint, for a try that fails anyway. */
+	/* Relaxed is enough for a hint, as the try fails in either case. */
 	return atomic_load_explicit(&page->blocked, memory_order_relaxed) || !has_space(page);
 }
 
 /*
- * 0, -EAGAIN or -ETIMEDOUT.  -EALREADY: this was only a try, and the lock may be free
- * at once.  -EDEADLK: this thread has the lock, because a handler of a signal puts.
+ * Returns 0, -EAGAIN or -ETIMEDOUT; -EALREADY if this was only a try and the lock may soon
+ * be free; -EDEADLK if this thread has the lock, because a signal handler puts.
  */
 static int lock_take(struct page *page, int64_t timeout_ns)
 {
@@ -202,7 +202,7 @@ static void lock_drop(struct page *page)
 	pthread_mutex_unlock(&page->lock);
 }
 
-/* Where the next record will begin; a negative errno if that cannot be known now. */
+/* Returns where the next record will begin, or a negative errno if that cannot be known now. */
 static int64_t look_place(bufpipe_t *out, int64_t timeout_ns)
 {
 	void *room;
@@ -215,11 +215,11 @@ static int64_t look_place(bufpipe_t *out, int64_t timeout_ns)
 }
 
 /*
- * If a producer died in its put, finds out whether it sent its item: then the next
- * record begins elsewhere than its own did.  In a full ring that can only be seen
- * when there is room again.  For an item longer than the buffer it cannot be seen,
- * so such an item counts as not sent.  If it was sent after all, it has the same
- * number as the next item, and the count is one too small until both are taken.
+ * If a producer died while it put an item, finds out whether the item was sent: if it
+ * was, the next record begins at another place than the item did.  In a full ring this
+ * can only be seen when there is room again.  For an item longer than the buffer it
+ * cannot be seen, so such an item counts as not sent.  If it was sent after all, it has
+ * the same number as the next item, and the count is one too small until both are taken.
  */
 static int settle(struct page *page, bufpipe_t *out, int64_t timeout_ns)
 {
@@ -240,8 +240,8 @@ static int settle(struct page *page, bufpipe_t *out, int64_t timeout_ns)
 }
 
 /*
- * Notes that an item is about to be sent from this place on, and gives it its
- * number.  A death after the second store leaves the claim, and 'from', with which
+ * Notes that an item is about to be sent, whose record begins at 'from', and gives the
+ * item its number.  A death after the second store leaves the claim and 'from', by which
  * settle decides.
  */
 static void claim(struct page *page, uint64_t from, struct item *item)
@@ -259,7 +259,7 @@ static void claim(struct page *page, uint64_t from, struct item *item)
 		memcpy(item->flat + item->len - TRAILER, &item->trailer[1], TRAILER);
 }
 
-/* After the item was sent, or not. */
+/* Ends the claim, and counts the item if it was sent. */
 static void unclaim(struct page *page, bool sent)
 {
 	uint64_t word = atomic_load_explicit(&page->word, memory_order_relaxed);
@@ -272,14 +272,14 @@ static void unclaim(struct page *page, bool sent)
 	atomic_store_explicit(&page->word, (word & ~CLAIMED) + (sent ? 2 : 0), memory_order_release);
 }
 
-/* Sleeps until gets rises.  The order: read the word, set the flag, look, sleep. */
+/* Sleeps until gets rises.  The order matters: read the futex word, set the flag, look, sleep. */
 static int sleep_for_space(struct page *page, int64_t ns)
 {
 	/* Acquire pairs with the release in wake_producer. */
 	uint32_t risen = atomic_load_explicit(&page->risen, memory_order_acquire);
 	int r = 0;
 
-	/* Pairs with raise_gets. */
+	/* Pairs with the load of 'wanted' in raise_gets. */
 	atomic_store_explicit(&page->wanted, 1, memory_order_seq_cst);
 	if (!has_space(page))
 		r = futex_wait(&page->risen, risen, ns < LOOK_EVERY ? ns : LOOK_EVERY);
@@ -287,7 +287,7 @@ static int sleep_for_space(struct page *page, int64_t ns)
 	return r;
 }
 
-/* Keeps the lock.  So one producer waits for the consumers, and all others wait for the lock. */
+/* Keeps the lock while it waits: so one producer waits for the consumers, and all others wait for the lock. */
 static int await_space(struct page *page, bufpipe_t *in, int64_t timeout_ns)
 {
 	int64_t deadline = 0;
@@ -327,7 +327,7 @@ static int enter(struct page *page, bufpipe_t *out, bufpipe_t *in, int64_t timeo
 	if (unlikely(r < 0))
 		return r;
 	if (unlikely(atomic_load_explicit(&page->blocked, memory_order_relaxed)))
-		set_blocked(page, 0); /* one that died */
+		set_blocked(page, 0); /* an owner died while it was blocked */
 	r = settle(page, out, timeout_ns);
 	if (r == 0)
 		r = await_space(page, in, timeout_ns);
@@ -410,7 +410,7 @@ void tally_end(struct tally *tally, bool sent)
 	lock_drop(tally->page);
 }
 
-/* Settles the put of a producer that died.  The item of one that lives is not counted yet. */
+/* Settles the put of a producer that died.  The item of a producer that lives is not counted yet. */
 static void settle_if_dead(struct page *page, bufpipe_t *out)
 {
 	if (likely(!(atomic_load_explicit(&page->word, memory_order_relaxed) & CLAIMED)) || !out ||
@@ -448,7 +448,7 @@ size_t tally_unfinished(struct tally *tally, bufpipe_t *out)
 	uint64_t done;
 
 	settle_if_dead(page, out);
-	/* Sequentially consistent: one that is about to sleep looks after it has set 'joined'. */
+	/* Sequentially consistent: a join that is about to sleep has set 'joined' before it looks here. */
 	done = atomic_load_explicit(&page->done, memory_order_seq_cst);
 	return put_so_far(page) > done ? put_so_far(page) - done : 0;
 }
@@ -461,7 +461,7 @@ bool tally_task_done(struct tally *tally)
 	do {
 		if (done >= put_so_far(page))
 			return false;
-		/* Pairs with tally_join: either it finds this, or we find its flag. */
+		/* Pairs with tally_join: either the join finds this count, or we find its flag. */
 	} while (!atomic_compare_exchange_weak_explicit(&page->done, &done, done + 1, memory_order_seq_cst,
 							memory_order_relaxed));
 	if (atomic_load_explicit(&page->joined, memory_order_seq_cst) && done + 1 >= put_so_far(page)) {
@@ -485,6 +485,7 @@ int tally_join(struct tally *tally, bufpipe_t *out, int64_t timeout_ns)
 
 		if (r == -EINTR || left <= 0)
 			return r == -EINTR ? r : -ETIMEDOUT;
+		/* Pairs with the load of 'joined' in tally_task_done. */
 		atomic_store_explicit(&page->joined, 1, memory_order_seq_cst);
 		if (tally_unfinished(tally, out))
 			r = futex_wait(&page->finished, finished, left < LOOK_EVERY ? left : LOOK_EVERY);

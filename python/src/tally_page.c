@@ -39,7 +39,7 @@ static int make_file(void)
 	if (low >= 0 && low != fd)
 		close(low);
 	errno = error;
-	/* Allocates the memory now, where it can fail, and seals the file so that nobody takes it away. */
+	/* Allocates the memory now, in a call that can fail, and seals the file so that no process can shrink it. */
 	if (fd >= 0 && (fallocate(fd, 0, 0, sizeof(struct page)) < 0 ||
 			fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)) {
 		error = errno;
@@ -90,7 +90,7 @@ struct tally *tally_open(int fd, size_t maxsize)
 	if (!tally) {
 		PyErr_NoMemory();
 	} else if (!is_new && !is_ours(fd)) {
-		raise_os(EBADMSG, "this descriptor is not that of a queue", NULL);
+		raise_os(EBADMSG, "this is not the descriptor of a queue", NULL);
 	} else {
 		if (is_new)
 			fd = make_file();

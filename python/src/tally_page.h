@@ -14,7 +14,7 @@
 /* A place in the ring that is not known. */
 #define NOWHERE UINT64_MAX
 
-/* A bit of 'word': a producer is putting the item after the last that is counted, or died in that. */
+/* A bit of 'word': a producer is putting the item after the last one counted, or died while it put it. */
 #define CLAIMED ((uint64_t)1)
 
 struct page {
@@ -24,26 +24,27 @@ struct page {
 	_Alignas(LINE) pthread_mutex_t lock;
 	uint64_t from;         /* where the record of the last claim begins */
 	uint64_t next;         /* where the next record will begin, if nothing is claimed; or NOWHERE */
-	_Atomic uint64_t word; /* twice how many items were put; CLAIMED */
-	/* gets: raised by consumers, and by any that look at the ring. */
+	_Atomic uint64_t word; /* twice the number of items that were put, plus CLAIMED */
+	/* gets is raised by consumers, and by all that look at the ring. */
 	_Alignas(LINE) _Atomic uint64_t gets; /* the number of the last item that was taken */
-	_Atomic uint32_t wanted;  /* a producer waits for gets to rise: set by it, cleared by consumers */
-	_Atomic uint32_t risen;   /* futex word of that producer; bumped by consumers */
+	/* A producer waits for gets to rise.  Set and cleared by that producer; cleared by whoever wakes it. */
+	_Atomic uint32_t wanted;
+	_Atomic uint32_t risen;   /* the futex word of that producer; incremented by whoever wakes it */
 	_Atomic uint32_t blocked; /* the owner of the lock waits or sends a long item; written by the owner */
-	/* Written by those who call task_done. */
+	/* Incremented by task_done(). */
 	_Alignas(LINE) _Atomic uint64_t done;
+	/* A call of join() waits for done to rise.  Set by that call; cleared by the task_done() that wakes it. */
+	_Atomic uint32_t joined;
 	_Atomic uint32_t
-		joined; /* somebody waits for done to rise: set by the waiting, cleared by the one that wakes them */
-	_Atomic uint32_t finished; /* futex word of theirs */
+		finished; /* the futex word of join(); incremented by the task_done() that wakes it */
 };
 
 _Static_assert(sizeof(pthread_mutex_t) + 3 * sizeof(uint64_t) <= LINE, "what a put writes is one line");
 
-/* Counted under the GIL. */
 struct tally {
 	struct page *page;
 	int fd;
-	unsigned refs;
+	unsigned refs; /* changed under the GIL only */
 };
 
 #endif

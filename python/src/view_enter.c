@@ -64,7 +64,7 @@ METHOD(handle_recv_view)
 	return view_make(self, false, 0, timeout_ns);
 }
 
-/* -1 with an exception: there was no memory, and the view is not open. */
+/* Opens the view on the message or the room.  Returns -1 with an exception if there is no memory for that. */
 static int opened(struct view *view, struct hold *hold, void *at, size_t len)
 {
 	struct state *state = view->end->state;
@@ -140,7 +140,7 @@ static int open_sending(struct view *view)
 	}
 }
 
-/* A message that is longer than the ring cannot be seen in place. */
+/* Receives a message that is longer than the ring, and so is nowhere in one piece. */
 static int open_copied(struct view *view, int64_t deadline)
 {
 	PyObject *message = handle_receive(view->end, deadline, NULL);
@@ -179,7 +179,7 @@ static int open_receiving(struct view *view)
 	}
 }
 
-/* There was no memory for the memoryview: as if the view had not been entered. */
+/* There was no memory for the memoryview: makes the view one that was not entered. */
 static void view_undo(struct view *view)
 {
 	struct hold *hold = view_close(view, true);
@@ -203,7 +203,7 @@ PyObject *view_enter(PyObject *self, PyObject *unused)
 	}
 	view->state = VIEW_ENTERING;
 	if ((view->sends ? open_sending(view) : open_receiving(view)) < 0) {
-		/* After a timeout it may be entered again. */
+		/* The view was not entered, so it may be entered later. */
 		if (view->state == VIEW_ENTERING)
 			view->state = VIEW_NEW;
 		return NULL;

@@ -32,7 +32,7 @@ void views_forget(struct state *state)
 	}
 }
 
-/* Only the thread that has entered a view can leave it, and not its child. */
+/* Only the thread that has entered a view can leave it, and not a forked child. */
 static bool is_owner(const struct view *view)
 {
 	return view->process == this_process() && view->thread == thread_number();
@@ -48,7 +48,7 @@ static int check_owner(const struct view *view)
 	return -1;
 }
 
-/* Ends the message in the library.  Only for the owner. */
+/* Ends the message in the library.  Only the owner may call this. */
 static int view_end(struct view *view, bool commit)
 {
 	struct hold *hold = view_close(view, true);
@@ -59,7 +59,7 @@ static int view_end(struct view *view, bool commit)
 		hold_settle(hold);
 	} else {
 		r = commit ? bufpipe_commit(hold->pipe, view->commit_len) : bufpipe_cancel(hold->pipe);
-		/* -EPIPE has ended the reservation.  After any other error nobody else would end it. */
+		/* -EPIPE has ended the reservation.  After any other error it must be ended here. */
 		if (commit && r < 0 && r != -EPIPE)
 			(void)bufpipe_cancel(hold->pipe);
 	}
@@ -70,8 +70,8 @@ static int view_end(struct view *view, bool commit)
 }
 
 /*
- * Nobody will leave the view.  Only its owner can end it: if this is another thread, the
- * owner does so in its next call, or when it ends.
+ * Only the owner of a view can end its message.  If this is another thread, the owner
+ * does so in its next call, or when it ends.
  */
 void view_throw_away(struct view *view)
 {
@@ -89,9 +89,9 @@ void view_throw_away(struct view *view)
 }
 
 /*
- * The thread of this view is not in this process, so nobody will ever leave it.
- * The memoryview that was given out is released.  The view keeps its hold only if
- * something else still points into the message.
+ * The thread of this view is not in this process, so nobody will ever leave the view.
+ * Releases the memoryview that was given out.  The view keeps its hold only if something
+ * else still points into the message.
  */
 static void view_leave_behind(struct view *view)
 {
@@ -100,7 +100,7 @@ static void view_leave_behind(struct view *view)
 	Py_INCREF((PyObject *)view);
 	released = view->memory ? PyObject_CallMethod(view->memory, "release", NULL) : NULL;
 	if (!released)
-		PyErr_Clear(); /* something was exported from it: that is counted */
+		PyErr_Clear(); /* something still points into it, which 'exports' counts */
 	Py_XDECREF(released);
 	if (view->exports)
 		view->state = VIEW_ENDING;
@@ -125,7 +125,7 @@ PyObject *core_leave_views_behind(PyObject *module, PyObject *unused)
 	struct view *view;
 
 	(void)unused;
-	/* Begins anew each time, because releasing a view may run code that ends others. */
+	/* Begins at the first view each time, because releasing a view may run code that ends others. */
 	while ((view = next_to_leave(state_of_module(module))))
 		view_leave_behind(view);
 	Py_RETURN_NONE;
@@ -143,19 +143,19 @@ PyObject *view_exit(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
 		Py_CLEAR(view->memory);
 		Py_RETURN_NONE;
 	}
-	/* A view without a memoryview is just being opened, or collected. */
+	/* A view without a memoryview is being opened, or collected. */
 	if (view->state != VIEW_OPEN || !memory) {
 		PyErr_SetString(PyExc_RuntimeError, "this view is not open");
 		return NULL;
 	}
 	if (check_owner(view) < 0)
 		return NULL;
-	/* Counts one more, because releasing the last memoryview would end the message here. */
+	/* Counts one export more, because otherwise releasing the last memoryview would end the message. */
 	view->exports++;
 	view->memory = NULL;
 	released = PyObject_CallMethod(memory, "release", NULL);
 	if (!released)
-		PyErr_Clear(); /* something was exported from it: that is counted */
+		PyErr_Clear(); /* something still points into it, which 'exports' counts */
 	Py_XDECREF(released);
 	Py_DECREF(memory);
 	if (--view->exports) {

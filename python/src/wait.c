@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* Waiting for many ends at once: those that receive are ready to receive, the others to send. */
+/* Waiting for many ends at once: those that receive wait for a message, the others for room. */
 #include "core.h"
 
 struct crowd {
-	unsigned long number;         /* another one for each */
+	unsigned long number;         /* each crowd has another one */
 	struct bufpipe_pollfd *pipes; /* one for each hold */
-	struct use *uses;
-	unsigned *entry; /* of each object, the number of its hold */
+	struct use *uses;             /* one for each hold */
+	unsigned *entry;              /* one for each object: the index of its hold */
 	Py_ssize_t n;
 	unsigned count;
 };
@@ -20,7 +20,7 @@ static void crowd_free(struct crowd *c)
 	PyMem_Free(c->entry);
 }
 
-/* Two handles of one end are waited for once. */
+/* The index of a hold.  Two handles of one end share an entry. */
 static unsigned entry_of(struct crowd *c, struct hold *hold)
 {
 	if (hold->crowd == c->number)
@@ -37,7 +37,7 @@ static bool crowd_fill(struct crowd *c, struct state *state, PyObject *list)
 {
 	static _Atomic unsigned long crowds;
 
-	/* Relaxed: only the number must be new.  No code of Python runs until all objects have their entry. */
+	/* Relaxed is enough: the number must only be new.  No Python code runs until all objects have their entry. */
 	c->number = atomic_fetch_add_explicit(&crowds, 1, memory_order_relaxed) + 1;
 	c->n = PyList_GET_SIZE(list);
 	c->pipes = PyMem_Calloc((size_t)c->n + 1, sizeof(*c->pipes));
@@ -63,7 +63,7 @@ static bool crowd_fill(struct crowd *c, struct state *state, PyObject *list)
 	return true;
 }
 
-/* After a slice: another thread, or a signal's handler, may have closed one. */
+/* To be called after a slice: another thread or a signal handler may have closed an end. */
 static int crowd_check(const struct crowd *c, PyObject *list)
 {
 	if (PyErr_CheckSignals() < 0)
@@ -77,7 +77,7 @@ static int crowd_check(const struct crowd *c, PyObject *list)
 	return 0;
 }
 
-/* How many are ready, 0 when the time is up, -1 with an exception. */
+/* Returns how many are ready, 0 when the time is up, or -1 with an exception. */
 static int crowd_wait(struct crowd *c, PyObject *list, int64_t deadline)
 {
 	int r = bufpipe_wait(c->pipes, c->count, 0);

@@ -297,7 +297,7 @@ class Meeting(TestCase):
 
     def test_a_listener_that_does_not_fit_says_so_in_words(self):
         differs = errno.EPROTOTYPE, "the listener's pipe is of another kind, direction or mode"
-        too_large = errno.EMSGSIZE, "larger than the listener allows"
+        too_large = errno.EMSGSIZE, "a size is larger than the listener allows"
         for mine, yours, options, failure in (
             ({"mode": "rw"}, "r", {}, differs),
             ({"mode": "r"}, "r", {}, differs),
@@ -330,14 +330,14 @@ class Meeting(TestCase):
             self.assertRegex(self.failure(call, long)[1], "too long")
         self.assertRegex(self.failure(buffered_pipe.connect, self.address)[1], "nobody listens")
         with open(self.address, "w") as file:
-            self.assertRegex(self.failure(buffered_pipe.listen, self.address)[1], "no socket")
+            self.assertRegex(self.failure(buffered_pipe.listen, self.address)[1], "not a socket")
             self.assertRegex(self.failure(buffered_pipe.connect, self.address)[1], "nobody listens")
-            self.assertRegex(self.failure(buffered_pipe.listen, f"fd:{file.fileno()}")[1], "no socket")
+            self.assertRegex(self.failure(buffered_pipe.listen, f"fd:{file.fileno()}")[1], "not a socket")
         with socket.socket(socket.AF_UNIX) as other:
             self.assertRegex(self.failure(buffered_pipe.listen, f"fd:{other.fileno()}")[1], "SOCK_SEQPACKET")
             other.bind(self.address + "-stream")
             other.listen()
-            self.assertRegex(self.failure(buffered_pipe.connect, self.address + "-stream")[1], "something else")
+            self.assertRegex(self.failure(buffered_pipe.connect, self.address + "-stream")[1], "another protocol")
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as other:
             other.bind(self.address + "-other")
             other.listen()
@@ -350,7 +350,7 @@ class Meeting(TestCase):
                 other.accept()[0].close()
 
             with thread(answer):
-                for words in ("something else", "hung up"):
+                for words in ("another protocol", "hung up"):
                     self.assertRegex(self.failure(buffered_pipe.connect, self.address + "-other")[1], words)
             with self.assertRaisesRegex(TimeoutError, "nobody accepted in time"):
                 buffered_pipe.connect(self.address + "-other", timeout=0.05)

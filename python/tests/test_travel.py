@@ -14,7 +14,7 @@ import unittest
 from buffered_pipe import Generic_Pipe, Static_Pipe
 from support import LONG, TestCase, descriptors, give_and_leave, wait_until
 
-ALONE = "pickled by multiprocessing only"
+ALONE = "pickled only by multiprocessing"
 
 
 def module(name):
