@@ -6,9 +6,10 @@
 
 The first run on a machine keeps its result as KEPT.  Later ones fail when a
 figure is worse than the kept one beyond the noise of both, in two measurements
-after each other.  On a machine that is busy with other things nothing is kept,
-and there is no verdict: the test is skipped.  Remove KEPT to keep the next result.  The arguments go to the
-benchmark; they have to be the same each time for figures to be found again.
+after each other, or when a measurement fails.  On a machine that is busy with other things nothing is kept,
+and there is no verdict: the test is skipped.  Remove KEPT to keep the next result.
+The arguments go to the benchmark; they have to be the same each time for figures to
+be found again.
 """
 
 import os
@@ -18,7 +19,7 @@ import sys
 import tempfile
 
 from compare import CANNOT_COMPARE, compare, line, obstacle, too_noisy
-from results import Results
+from results import Results, failure_texts
 
 QUICK = [
     *("--quick", "--rounds", "5", "--only", "bufpipe,bufpipe-static,bufpipe-shared,set", "--pipes", "10,100"),
@@ -27,13 +28,19 @@ QUICK = [
 
 
 def measure(bench, arguments, directory):
+    """The path of a result, and what it holds; ends the test if a measurement failed."""
     path = os.path.join(directory, "new.json")
-    subprocess.run([bench, *(arguments or QUICK), "--json", path], stdout=subprocess.DEVNULL, check=True)
-    return path
+    done = subprocess.run([bench, *(arguments or QUICK), "--json", path], stdout=subprocess.DEVNULL, check=False)
+    results = Results(path) if os.path.exists(path) else None
+    if done.returncode:
+        for text in failure_texts(results) if results else []:
+            print(f"FAILED {text}")
+        print(f"the benchmark failed with status {done.returncode}")
+        sys.exit(1)
+    return path, results
 
 
-def worse_than(kept, path):
-    new = Results(path)
+def worse_than(kept, new):
     reason = obstacle(kept, new)
     if reason:
         print(f"cannot compare: {reason}")
@@ -44,9 +51,9 @@ def worse_than(kept, path):
 def main():
     bench, kept_path, *arguments = sys.argv[1:]
     with tempfile.TemporaryDirectory() as directory:
-        path = measure(bench, arguments, directory)
+        path, new = measure(bench, arguments, directory)
         if not os.path.exists(kept_path):
-            reason = too_noisy(Results(path))
+            reason = too_noisy(new)
             if reason:
                 print(f"not kept: {reason}")
                 return CANNOT_COMPARE
@@ -54,10 +61,10 @@ def main():
             print(f"kept as the first result: {kept_path}")
             return 0
         kept = Results(kept_path)
-        worse = worse_than(kept, path)
+        worse = worse_than(kept, new)
         if worse:
             # One of hundreds of figures may be worse by chance, so measure once more.
-            again = worse_than(kept, measure(bench, arguments, directory))
+            again = worse_than(kept, measure(bench, arguments, directory)[1])
             worse = {key: entry for key, entry in again.items() if key in worse}
     for entry in worse.values():
         print(line(entry))

@@ -7,7 +7,8 @@
 What is compared are the ratios to the Unix pipe (or to epoll over pipes) of the
 same round, because absolute times of different moments say nothing on a machine
 that others use too.  A figure is worse when its best round is worse than the
-worst round that was kept, by more than the tolerance.
+worst round that was kept, by more than the tolerance.  A measurement of ours
+that failed is worse than any figure.
 
 Exit status: 0 nothing is worse; 1 something is; 2 a file cannot be read;
 77 the two cannot be compared: another machine or kernel, or too much noise.
@@ -16,7 +17,7 @@ Exit status: 0 nothing is worse; 1 something is; 2 a file cannot be read;
 import argparse
 import sys
 
-from results import FREE, Condition, Results, Unreadable, cell_text, condition_of, condition_text, is_ours, spread_text
+from results import Results, Unreadable, failure_texts, is_ours, place_text, spread_text
 
 CANNOT_COMPARE = 77
 # If other programs had a larger part of the CPUs than this, the ranges show their work rather than ours.
@@ -66,8 +67,7 @@ def compare(kept, new, tolerance=TOLERANCE):
 def line(entry):
     cell, name, what, before, after, which = entry
     mark = {-1: "WORSE ", 0: "same  ", 1: "better"}[which]
-    where = cell_text(cell) + (f", {condition_text(*condition_of(cell))}" if condition_of(cell) != Condition(**FREE) else "")
-    return f"{mark} {name}, {where}: {what} / pipe {spread_text(before)} -> {spread_text(after)}"
+    return f"{mark} {name}, {place_text(cell)}: {what} / pipe {spread_text(before)} -> {spread_text(after)}"
 
 
 def main():
@@ -91,9 +91,12 @@ def main():
     for entry in entries:
         if entry[-1] or options.all:
             print(line(entry))
+    failed = failure_texts(new, is_ours)
+    for text in failed:
+        print(f"FAILED {text}")
     worse, better = (sum(entry[-1] == which for entry in entries) for which in (-1, 1))
     print(f"{len(entries)} figures compared: {worse} worse, {better} better")
-    return 1 if worse else 0
+    return 1 if worse or failed else 0
 
 
 if __name__ == "__main__":

@@ -155,7 +155,7 @@ def over_sizes(results, test, placement):
 def ratio_panel(picture, results, test, chosen, title):
     cells = results.cells(test=test, placement="two", **FREE)
     picture.add(*size_axis(sizes_of(cells)), f'set title "{title}"', *log_axis("y", "times as fast as a Unix pipe"))
-    lines = []
+    lines = ["1 with lines lc rgb '#000000' lw 2 title 'Unix pipe'"]
     for name in chosen:
         rows = [
             (cell.size, *(results.speed(cell, name)[i] for i in (1, 0, 2)))
@@ -167,14 +167,16 @@ def ratio_panel(picture, results, test, chosen, title):
             colour, _, _, width = STYLES.get(name, OTHER)
             lines.append(f'{block} using 1:2:3:4 with yerrorbars pt 0 lw 1 lc rgb "{colour}" notitle')
             lines.append(f"{block} using 1:2 {style(name)} title {quoted(name)}")
-    picture.add("plot 1 with lines lc rgb '#000000' lw 2 title 'Unix pipe', " + ", \\\n ".join(lines))
-    return lines
+    picture.add("plot " + ", \\\n ".join(lines))
 
 
 def overview(results):
     """How many times as fast as a Unix pipe, for each size."""
     cells = results.cells(test="trip", placement="two", **FREE)
     chosen = [name for name in IN_OVERVIEW if name in results.transports]
+    # Without the pipe, which may have failed, there are no ratios.
+    if not any(results.speed(cell, name) for cell in cells for name in chosen):
+        return None
     if len(cells) < 2 or len(results.cells(test="stream", placement="two", **FREE)) < 2:
         return None
     picture = Picture("How many times as fast as a Unix pipe (bars: smallest and largest of the rounds)", 1000, 560)

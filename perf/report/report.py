@@ -27,6 +27,7 @@ from results import (
     conditions,
     digits,
     is_ours,
+    place_text,
     size_text,
     spread_text,
     time_text,
@@ -37,7 +38,7 @@ body { font: 15px/1.45 sans-serif; color: #1a1a1a; background: #fff; max-width: 
 h1 { font-size: 1.6em } h2 { font-size: 1.25em; margin-top: 2em; border-bottom: 1px solid #bbb } h3 { font-size: 1.05em }
 table { border-collapse: collapse; font-size: 13px; margin: .7em 0 } td, th { padding: .25em .6em; text-align: right; border-bottom: 1px solid #ddd }
 th { background: #f3f3f3; font-weight: 600 } td:first-child, th:first-child { text-align: left } td small { color: #555 }
-tr.ours td:first-child { font-weight: 600 } td.best { font-weight: 700; background: #e8eef6 } td.worse { text-decoration: underline; background: #f6e9e4 }
+td.failed { color: #8a2c0d; font-style: italic } tr.ours td:first-child { font-weight: 600 } td.best { font-weight: 700; background: #e8eef6 } td.worse { text-decoration: underline; background: #f6e9e4 }
 img { max-width: 100%; display: block; margin: .8em 0 } p.note { color: #444; font-size: 14px } .head td, .head th { text-align: left }
 @media print { body { max-width: none } h2, table, img { break-inside: avoid } }
 """
@@ -59,6 +60,13 @@ def row(cells, tag="td", kind=""):
 def table(head, rows, kind=""):
     body = "".join(rows)
     return f'<table{f" class={kind}" if kind else ""}>\n{row(head, "th") if head else ""}{body}</table>\n' if body else ""
+
+
+def why_empty(results, cell, name):
+    """For a transport without a figure, whether it failed; the reason stands in the table on top."""
+    if (cell, name) in results.failures:
+        return "failed", "failed"
+    return ("left out", "failed") if results.lacks(cell, name) else ""
 
 
 def with_range(values, best=False, worse=False):
@@ -114,12 +122,24 @@ class Report:
         if any(run["noise"]["others"] + run["noise"]["stolen"] > 0.05 for run in runs):
             self.add("<p class=note><b>The machine was busy with other things.</b> Look at the ranges before the medians.</p>\n")
         if not all(run["complete"] for run in runs):
-            self.add("<p class=note><b>This run is not complete</b>, because a measurement failed.</p>\n")
+            self.failures()
         self.add(
             "<p class=note>All transports took turns within each round, some tens of milliseconds apart, and ratios are taken within a "
             "round. Tables give the median of the rounds and, in brackets, the smallest and the largest: a difference that is smaller than "
             "the range is none. More is in <code>perf/README.md</code>.</p>\n"
         )
+
+    def failures(self):
+        results = self.results
+        self.add("<p class=note><b>This run is not complete</b>, because a measurement failed.</p>\n")
+        rows = []
+        for (cell, name), reasons in results.failures.items():
+            for reason in reasons:
+                rows.append(row([name, place_text(cell), reason]))
+        self.add(table(["transport", "failed in", "because"], rows, "head"))
+        names = [name for name in results.transports if any(name == other for _, other in results.left_out)]
+        if names:
+            self.add(f"<p class=note>After two failures a transport is left out of the rest of a run: {escaped(', '.join(names))}.</p>\n")
 
     def grid(self, test, placement):
         """How many times as fast as a Unix pipe: a line for each transport, a column for each size."""
@@ -127,7 +147,7 @@ class Report:
         cells = sorted(results.cells(test=test, placement=placement, **FREE), key=lambda cell: cell.size)
         if not cells:
             return
-        names = [name for name in results.transports if any(results.speed(cell, name) for cell in cells)]
+        names = [name for name in results.transports if any(results.speed(cell, name) or results.lacks(cell, name) for cell in cells)]
         floors = {name for name in names if results.transports[name]["floor"]}
         best = {cell: max((results.speed(cell, name).median for name in names if name not in floors and results.speed(cell, name)), default=0) for cell in cells}
         rows = []
@@ -135,7 +155,8 @@ class Report:
             texts = []
             for cell in cells:
                 speed = results.speed(cell, name)
-                texts.append(with_range(speed, best=speed is not None and name not in floors and speed.median == best[cell]))
+                best_here = speed is not None and name not in floors and speed.median == best[cell]
+                texts.append(with_range(speed, best=best_here) or why_empty(results, cell, name))
             rows.append(row([name, *texts], kind="ours" if is_ours(name) else ""))
         title = ("Round trips" if test == "trip" else "Streams") + (", two cores" if placement == "two" else ", one core")
         self.add(f"<h3>{title}: times as fast as a Unix pipe</h3>\n", table(["transport", *(size_text(cell.size) for cell in cells)], rows))

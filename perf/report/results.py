@@ -37,6 +37,8 @@ class Results:
         self.samples = {}  # by cell and transport, then by round
         self.totals = {}  # by cell and transport
         self.transports = {}  # by name, in the order of the program
+        self.failures = {}  # the reasons, by cell and transport
+        self.left_out = set()  # cells and transports that lack rounds, because the transport had failed before
         for path in paths:
             self._add(path)
 
@@ -48,6 +50,9 @@ class Results:
             raise Unreadable(f"{path}: {error}") from error
         if not isinstance(run, dict) or run.get("format") != FORMAT:
             raise Unreadable(f"{path}: not a result of format {FORMAT}")
+        for failure in run.pop("failures", []):
+            self.failures.setdefault(self._key(failure), []).append(failure["reason"])
+        self.left_out.update(self._key(line) for line in run.pop("left_out", []))
         fresh = {}
         for sample in run.pop("samples"):
             fresh.setdefault(self._key(sample), {})[sample["round"]] = sample
@@ -68,6 +73,10 @@ class Results:
     def names(self, cell):
         """The transports that took part in a cell."""
         return [name for name in self.transports if (cell, name) in self.samples]
+
+    def lacks(self, cell, name):
+        """Whether a transport failed in a cell, or was left out there because it had failed before."""
+        return (cell, name) in self.failures or (cell, name) in self.left_out
 
     def value(self, cell, name, key):
         rounds = self.samples.get((cell, name), {})
@@ -91,6 +100,11 @@ class Results:
         rounds = self.samples.get((cell, name), {}).values()
         shares = [min(sample["send_share"][0], sample["recv_share"][0]) for sample in rounds if "send_share" in sample]
         return min(shares) if shares else None
+
+
+def failure_texts(results, chosen=lambda name: True):
+    """A line for each failure of the transports that are chosen."""
+    return [f"{name}, {place_text(cell)}: {reason}" for (cell, name), reasons in results.failures.items() if chosen(name) for reason in reasons]
 
 
 def is_ours(name):
@@ -172,3 +186,9 @@ def cell_text(cell):
         "set-idle": f"{cell.pipes or 0:,} pipes, none used",
     }[cell.test]
     return f"{what}, {size_text(cell.size)}, {'two cores' if cell.placement == 'two' else 'one core'}"
+
+
+def place_text(cell):
+    """What was measured, with the condition if other programs or a limit were there too."""
+    condition = condition_of(cell)
+    return cell_text(cell) + (f", {condition_text(*condition)}" if condition != Condition(**FREE) else "")

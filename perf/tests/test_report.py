@@ -81,6 +81,24 @@ def made_up(path, slower=1.0, rounds=3, machine="0123", others=0.01, form=1, con
     return path
 
 
+def with_failures(path, name="bufpipe", reason="echo: died of signal 6, <Aborted>"):
+    """Makes a transport of a result fail in round trips of 8 bytes, so that it is left out of all others."""
+    with open(path, encoding="utf-8") as file:
+        result = json.load(file)
+    places = {}
+    for sample in result["samples"]:
+        if sample["transport"] == name:
+            place = {key: sample[key] for key in (*reading.Cell._fields, "transport") if key in sample}
+            places[json.dumps(place)] = place
+    result["samples"], result["totals"] = ([line for line in result[key] if line["transport"] != name] for key in ("samples", "totals"))
+    first, *result["left_out"] = places.values()
+    result["failures"] = [{**first, "round": k, "reason": reason} for k in range(2)]
+    result["complete"] = False
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(result, file)
+    return path
+
+
 class WithFiles(unittest.TestCase):
     def setUp(self):
         self.directory = tempfile.mkdtemp()
@@ -147,6 +165,27 @@ class Comparing(WithFiles):
             self.assertEqual(compare.CANNOT_COMPARE, done.returncode)
             self.assertIn("cannot compare", done.stderr)
 
+    def test_a_measurement_that_failed_is_a_regression(self):
+        kept = made_up(self.path("a"))
+        done = self.compare(kept, with_failures(made_up(self.path("b"))))
+        self.assertEqual(1, done.returncode)
+        self.assertIn("FAILED bufpipe, round trip, 8 B, two cores: echo: died of signal 6", done.stdout)
+        self.assertIn(" 0 worse", done.stdout)
+        # Another library's failure is none of ours.
+        done = self.compare(kept, with_failures(made_up(self.path("b")), name="socketpair"))
+        self.assertEqual(0, done.returncode, done.stdout)
+
+    def test_check_names_a_measurement_that_failed_and_keeps_nothing(self):
+        bench = self.path("bench")
+        with open(bench, "w", encoding="utf-8") as file:
+            file.write(f'#!/bin/sh\nfor last; do :; done\ncp {self.path("next")} "$last"\nexit 1\n')
+        os.chmod(bench, 0o755)
+        with_failures(made_up(self.path("next")))
+        done = self.run_script("check.py", bench, self.path("kept"))
+        self.assertEqual((1, ""), (done.returncode, done.stderr))
+        self.assertIn("FAILED bufpipe, round trip, 8 B, two cores: echo: died of signal 6", done.stdout)
+        self.assertFalse(os.path.exists(self.path("kept")))
+
     def test_check_keeps_the_first_result_and_fails_on_a_worse_one(self):
         bench = self.path("bench")
         with open(bench, "w", encoding="utf-8") as file:
@@ -203,6 +242,17 @@ class Reporting(WithFiles):
         page = self.report(made_up(self.path("a"), others=0.3))
         for text in ("While nobody sends", "12.1 KiB", "A &lt;CPU&gt; &amp; more", "Linux 6.1", "abcdef", "2030-01-02", "30 %", "busy with other things", "1 busy program on each CPU", "99.9"):
             self.assertIn(text, page)
+
+    def test_the_page_says_what_failed_and_why(self):
+        page = self.report(with_failures(made_up(self.path("a"))))
+        top, grids = page.split("<h2>Speed</h2>")
+        self.assertIn("<td>bufpipe</td><td>round trip, 8 B, two cores</td><td>echo: died of signal 6, &lt;Aborted&gt;</td>", top)
+        self.assertIn("left out of the rest of a run: bufpipe.", top)
+        self.assertIn("<td>bufpipe</td><td class=failed>failed</td><td class=failed>left out</td>", grids)
+
+    def test_a_result_without_the_pipe_makes_a_report(self):
+        page = self.report(with_failures(made_up(self.path("a")), name="pipe", reason="open: Too many open files"))
+        self.assertIn("open: Too many open files", page)
 
     def test_pictures_are_kept(self):
         self.report(made_up(self.path("a")), "--pictures", self.path("pictures"))
