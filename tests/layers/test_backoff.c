@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Yielding the CPU: not where another program wants the CPU, and such a CPU is tested again only rarely. */
+/*
+ * When a waiter yields the CPU. It stops where another program wants the CPU, and tests such a CPU again only
+ * rarely.
+ */
 #include "support.h"
 
 #include "base/backoff.h"
@@ -52,7 +55,7 @@ Test(backoff, stops_at_the_second_yield_that_comes_back_late)
 	check(backoff_crowded());
 }
 
-/* Beside a busy program two yields bring an answer, and one of them is late. */
+/* Beside a busy program an answer takes two yields, and one of the two comes back late. */
 Test(backoff, stops_where_every_second_yield_comes_back_late)
 {
 	forget();
@@ -61,7 +64,10 @@ Test(backoff, stops_where_every_second_yield_comes_back_late)
 	check(backoff_crowded());
 }
 
-/* A control group that has used up its CPU time stands still as long with a sleep as with a yield. */
+/*
+ * A control group that has used up its CPU time is stopped for as long in a sleep as in a yield. So a rare late
+ * yield is no reason to stop yielding.
+ */
 Test(backoff, goes_on_yielding_where_a_rare_yield_comes_back_late)
 {
 	forget();
@@ -88,9 +94,9 @@ Test(backoff, pauses_without_giving_way_where_another_program_wants_the_cpu)
 	check(!backoff_pause(clock_ns() - 1));
 }
 
-/* From here on, time passes only in the arguments. */
+/* In the tests that follow, time passes only in the arguments. */
 
-Test(backoff, learns_from_one_late_step_and_from_no_quick_one)
+Test(backoff, learns_from_one_late_yield_and_not_from_quick_ones)
 {
 	int64_t now = SEC;
 
@@ -103,7 +109,7 @@ Test(backoff, learns_from_one_late_step_and_from_no_quick_one)
 }
 
 /* A busy program that never ends. Each test of the CPU costs a millisecond. */
-Test(backoff, tests_less_than_once_in_ten_seconds_beside_a_program_that_stays)
+Test(backoff, tests_a_cpu_that_stays_busy_less_than_once_in_ten_seconds)
 {
 	int64_t now = SEC;
 	int64_t end = now + 600 * SEC;
@@ -119,7 +125,7 @@ Test(backoff, tests_less_than_once_in_ten_seconds_beside_a_program_that_stays)
 	check(tests < 60);
 }
 
-Test(backoff, forgets_after_as_long_as_it_believed_it_and_not_sooner)
+Test(backoff, forgets_a_busy_cpu_only_after_it_was_quiet_for_as_long)
 {
 	int64_t now = SEC;
 	int64_t last;

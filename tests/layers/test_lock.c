@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The lock of co-owners: it admits one, a wait for it has a limit, and the next one gets it when its owner
- * dies.
+ * The robust lock of a shared end. It has one owner at a time, a wait for it has a time limit, and the next
+ * co-owner gets it when its owner dies.
  */
 #include "asleep.h"
 #include "sanitized.h"
@@ -158,8 +158,8 @@ Test(lock, wakes_the_waiter_when_its_owner_dies)
 	munmap(s, 4096);
 }
 
-#ifndef SANITIZED /* they do not know the child of a bare clone */
-/* A lock that the kernel does not free: its owner was a child of clone, and is no more. */
+#ifndef SANITIZED /* sanitizers do not know a child that was made by a bare clone */
+/* Leaves a lock that the kernel does not free: its owner was a child of clone, and has ended. */
 static void leave_to_nobody(struct shared *s, struct lock_habit *mine)
 {
 	int status;
@@ -173,8 +173,11 @@ static void leave_to_nobody(struct shared *s, struct lock_habit *mine)
 	check_eq(waitpid(pid, &status, 0), pid);
 }
 
-/* In doubt it stays as it is: ids of another pid namespace, another id in the mutex, an id that a thread has now. */
-Test(lock, of_nobody_goes_to_the_next_unless_there_is_a_doubt)
+/*
+ * The lock stays as it is when its owner may be alive: when the id comes from another pid namespace, when the
+ * mutex has another id, and when a thread has that id now.
+ */
+Test(lock, of_an_ended_owner_goes_to_the_next_unless_it_may_be_alive)
 {
 	enum { NONE, ANOTHER_SPACE, NO_SPACE, ANOTHER_HOLD, USED_AGAIN, DOUBTS };
 
@@ -202,15 +205,18 @@ Test(lock, of_nobody_goes_to_the_next_unless_there_is_a_doubt)
 	}
 }
 
-/* As if the last look had been a minute ago. */
+/* Looks again, as if the last look had been a minute ago. */
 static bool look_again(struct shared *s, struct lock_habit *mine)
 {
 	mine->seen_at -= 60 * NSEC_PER_SEC;
 	return heal(&s->lock, mine);
 }
 
-/* In the first look its owner lives. In the second it is gone, and only in the third that is old news. */
-Test(lock, of_nobody_is_freed_only_if_two_looks_found_nobody)
+/*
+ * The owner is alive at the first two looks. The third look finds it gone, and only the fourth one, which finds
+ * it gone as well, frees the lock.
+ */
+Test(lock, of_an_ended_owner_is_freed_only_after_two_looks_that_find_it_gone)
 {
 	struct shared *s = shared_new();
 	struct lock_habit mine = { .owner = &s->owner };
@@ -243,7 +249,7 @@ Test(lock, of_nobody_is_freed_only_if_two_looks_found_nobody)
 }
 #endif
 
-/* The number of drops, the id of the thread, and its id in the mutex. */
+/* The word of the owner holds the number of drops, the id of the thread, and its id in the mutex. */
 Test(lock, names_its_owner_while_it_has_one)
 {
 	struct shared *s = shared_new();

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Free space that is cleared in advance, and what is concluded from the times of cache lines and from what a
- * sender says.
+ * Clearing free space in advance, and what is concluded from the access times of cache lines and from the hints
+ * of a sender.
  */
 #include "layers/ring_rig.h"
 
@@ -42,7 +42,10 @@ static void take(struct rig *rig, uint64_t *taken)
 	check(pattern_holds(got, nth_length(i), i));
 }
 
-/* However far the receiver is behind, and although a co-owner sometimes dies before it moves the tail. */
+/*
+ * Clears in advance while records stream. The receiver is behind by a varying number of records, and sometimes
+ * a co-owner dies before it moves the tail. Returns how many steps were cleared.
+ */
 static uint32_t clear_under_way(uint64_t start, uint64_t size, bool measured)
 {
 	enum { RECORDS = 5000 };
@@ -82,8 +85,8 @@ Test(prefetch, clears_in_advance_only_what_is_free)
 	}
 }
 
-/* A record that ends around the place where it leaves room for just one step. */
-Test(prefetch, clears_nothing_of_a_record_that_is_in_the_way)
+/* Each record ends near the place where the free space behind it is just one step long. */
+Test(prefetch, clears_no_byte_of_a_record_that_was_not_received)
 {
 	enum { SIZE = 32768, STEP = SIZE / 4, AROUND = 256 };
 	static char sent[SIZE];

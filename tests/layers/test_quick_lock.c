@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The turn of a shared end: one thread has it, a claim waits for it and gets it, and a death does not keep
- * it.
+ * The quick lock, which gives the turn on a shared end. One thread has the turn at a time, a thread that claims
+ * it waits and gets it, and a dead thread does not keep it.
  */
 #include "asleep.h"
 #include "sandbox.h"
@@ -34,7 +34,7 @@ static struct shared *shared_new(void)
 	return s;
 }
 
-/* As an end does for a longer time: with the lock of the end. */
+/* Claims the turn as an end does when its try has failed: with the robust lock of the end. */
 static int claim(struct shared *s, int64_t deadline)
 {
 	int r;
@@ -43,7 +43,7 @@ static int claim(struct shared *s, int64_t deadline)
 	r = quick_lock_claim(&s->quick_lock, deadline);
 	if (r < 0)
 		lock_drop(&s->lock, &habit);
-	return r < 0 ? r : 0; /* some of these come after a death */
+	return r < 0 ? r : 0; /* positive results tell of a death */
 }
 
 static void leave(struct shared *s)

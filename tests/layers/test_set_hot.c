@@ -93,7 +93,7 @@ BOTH(set_hot, what_is_busy_stays_hot_and_what_waits_for_nothing_sleeps)
 	close_all(set);
 }
 
-BOTH(set_hot, pipes_that_are_used_by_turns_are_heard_and_few_are_looked_at)
+BOTH(set_hot, pipes_that_are_used_in_turn_are_served_and_few_are_looked_at)
 {
 	bufpipe_set_t *set = set_open(flags);
 
@@ -142,7 +142,7 @@ static int sleep_and_judge(struct bufpipe_set *set, int64_t until)
 	return real->sleep(set, until);
 }
 
-BOTH(set_hot, nothing_that_a_co_owner_was_quicker_to_take_leaves_an_end_unwatched)
+BOTH(set_hot, a_message_that_a_co_owner_takes_first_leaves_no_end_unwatched)
 {
 	const struct bufpipe_options options = { .flags = BUFPIPE_SHARED };
 	bufpipe_set_t *set = set_open(flags);

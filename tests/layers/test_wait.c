@@ -235,14 +235,14 @@ Test(waiting, tells_the_publisher_of_a_dialogue_and_of_a_stream)
 	rig_close(&rig);
 }
 
-Test(waiting, knows_of_a_stream_and_of_a_long_way_without_a_wait)
+Test(waiting, knows_a_stream_and_a_long_distance_without_a_wait)
 {
 	struct rig rig;
 
 	rig_open(&rig, BUFPIPE_SPIN_ALWAYS, MSEC);
 	check(!wait_flows(&rig.waiter, 1 << 20));
 	for (int i = 0; i < 2; i++) {
-		/* One at a time. */
+		/* A dialogue: one message for each wait. */
 		consume(&rig, 20, 1, 1000);
 		check(!wait_flows(&rig.waiter, atomic_load(&rig.waiter.place)));
 		check(!wait_flows(&rig.waiter, atomic_load(&rig.waiter.place) + 60000));
@@ -253,7 +253,7 @@ Test(waiting, knows_of_a_stream_and_of_a_long_way_without_a_wait)
 	rig_close(&rig);
 }
 
-/* How long the receiver's pause becomes in the end. */
+/* The length of the receiver's pause before its first look, after all these waits. */
 static uint32_t pauses_after(int waits, int each, int bytes, bool may_linger, int remote)
 {
 	uint32_t pauses;
@@ -268,7 +268,7 @@ static uint32_t pauses_after(int waits, int each, int bytes, bool may_linger, in
 	return pauses;
 }
 
-Test(waiting, is_longer_only_in_a_long_stream_of_much_that_is_remote)
+Test(waiting, pauses_longer_only_in_a_long_stream_of_large_remote_messages)
 {
 	const uint32_t usual = pauses_after(20, 16, 4096, false, 0);
 	const uint32_t longest = pauses_after(20, 16, 4096, true, 1);
@@ -398,7 +398,9 @@ static void without_membarrier(void *arg)
 	rig_close(&rig);
 }
 
-/* Raises the flag.  Whether it took less than the time after which it counts as seen by all. */
+/*
+ * Raises the flag. Returns whether that took less than the time after which all publishers have seen the flag.
+ */
 static bool raise_quickly(struct rig *rig, bool *ordered)
 {
 	int64_t begin = clock_ns();
@@ -447,8 +449,8 @@ Test(waiting, without_membarriers_fences)
 }
 
 /*
- * Another holder was counted, and was held up before it said what it wants.  So the next
- * room wakes all, however often this holder says meanwhile what it wants itself.
+ * Another holder was counted as a waiter, and was held up before it stored how much room it wants. So the next
+ * room wakes all holders, however often this holder stores meanwhile how much it wants itself.
  */
 Test(waiting, a_wish_that_nobody_knows_is_not_forgotten_when_the_number_of_raises_wraps)
 {
@@ -492,7 +494,7 @@ static void sleep_on_events(void *arg)
 	atomic_fetch_add(&s->woken, 1);
 }
 
-/* Also if the other end is not shared, so that few sleep there. */
+/* A stop wakes them all, also where the other end is not shared. */
 Test(waiting, stop_wakes_all_sleepers_of_this_end)
 {
 	struct thread threads[40];

@@ -305,7 +305,7 @@ Test(address, a_live_socket_and_a_file_that_is_no_socket_are_not_replaced)
 	check(exists(path) && !second);
 }
 
-Test(address, a_file_that_belongs_to_somebody_else_by_now_stays)
+Test(address, a_file_that_somebody_else_has_put_there_stays)
 {
 	bufpipe_listener_t *listener = listen_at(path);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One CPU that other programs want, and threads of different priority on it. Each side gets on, and none
- * wastes its time slices.
+ * Other programs want the same CPU, or threads of different priority share it. Both sides make progress, and
+ * neither wastes its time slices.
  */
 #include "support.h"
 #include "syscall.h"
@@ -195,7 +195,7 @@ Test(busy, a_waiter_that_sleeps_for_each_message_stops_issuing_membarriers)
 	}
 }
 
-/* Many to many. */
+/* Many senders and many receivers. */
 
 enum { SIDES = 3, EACH = 2000, SHARE_NS = 2000000000 };
 
@@ -319,8 +319,8 @@ Test(busy, nobody_starves_beside_a_busy_program)
 }
 
 /*
- * SCHED_FIFO takes the CPU away from no thread of the same priority, so each has to leave the others their turns.
- * For a short time, because they leave nothing to other programs.
+ * Under SCHED_FIFO no thread preempts another one of the same priority, so each holder has to give way by
+ * itself. The test is short because its threads leave no CPU time to other programs.
  */
 Test(busy, nobody_starves_among_real_time_holders)
 {

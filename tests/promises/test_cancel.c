@@ -388,7 +388,7 @@ static void *wait_while_cancelled(void *arg)
 	return NULL;
 }
 
-/* With messages there and without, and again and again. */
+/* Cancels, in turn, waits that would find a message and waits that would not. */
 static void is_usable_afterwards(unsigned flags)
 {
 	set = set_open(flags);

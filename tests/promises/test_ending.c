@@ -331,12 +331,12 @@ static void notices_in_all_ways(int sends)
 	}
 }
 
-Test(ending, a_blocked_receiver_notices)
+Test(ending, a_blocked_receiver_notices_that_the_other_end_has_gone)
 {
 	notices_in_all_ways(0);
 }
 
-Test(ending, a_blocked_sender_notices)
+Test(ending, a_blocked_sender_notices_that_the_other_end_has_gone)
 {
 	notices_in_all_ways(1);
 }
@@ -377,7 +377,7 @@ Test(ending, what_was_sent_before_sigkill_is_received_after_it)
 	}
 }
 
-/* Calls that only try find out as well, some milliseconds later. */
+/* Calls that only try also find that the peer has died, some milliseconds later. */
 Test(ending, tries_notice_a_killed_peer)
 {
 	for (int sends = 0; sends < 2; sends++) {

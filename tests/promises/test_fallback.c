@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What must also work: an old kernel, a sandbox, one CPU, no /proc. Each is tested in a child that is made to
- * lack something.
+ * Pipes also work under an old kernel, in a sandbox, on one CPU, and without /proc. Each test restricts a child
+ * in one of these ways.
  */
 #include "sandbox.h"
 #include "support.h"

@@ -6,7 +6,9 @@
 
 SUITE(fd_event);
 
-/* One source, and what there is to do when it is readable: false when that is all. */
+/*
+ * One source, and the function that is called when it is readable. It returns false when the source has ended.
+ */
 struct source {
 	struct event *event;
 	bool (*serve)(void *what);
@@ -38,7 +40,7 @@ static struct event_base *open_loop(void)
 	return loop;
 }
 
-/* Until no source is left. */
+/* Runs the loop until no source is left. */
 static void run(struct event_base *loop)
 {
 	check(event_base_dispatch(loop) >= 0);

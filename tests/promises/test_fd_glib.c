@@ -45,7 +45,7 @@ static GSource *add(GMainContext *loop, int fd, GUnixFDSourceFunc call, void *da
 	return source;
 }
 
-/* Until the source is done. */
+/* Runs the loop until the source has ended. */
 static void run(GMainContext *loop, GSource *source)
 {
 	while (!g_source_is_destroyed(source))

@@ -43,7 +43,7 @@ static void add(uv_loop_t *loop, uv_poll_t *poll, int fd, uv_poll_cb call, void 
 	check_eq(uv_poll_start(poll, UV_READABLE, call), 0);
 }
 
-/* Until all handles are closed. */
+/* Runs the loop until all handles are closed. */
 static void run(uv_loop_t *loop)
 {
 	uv_run(loop, UV_RUN_DEFAULT);

@@ -259,8 +259,11 @@ Test(longer, a_sender_whose_time_is_up_leaves_nothing_to_receive)
 	}
 }
 
-/* Several of them follow each other. Each is recognized by what follows it. */
-Test(longer, several_that_were_given_up_are_no_message_either)
+/*
+ * Several messages that were given up follow each other. The receiver recognizes each one by the record that
+ * follows it.
+ */
+Test(longer, several_that_were_given_up_leave_nothing_to_receive)
 {
 	static char message[300000];
 
@@ -305,7 +308,7 @@ static void receive_half(bufpipe_t *ends[2], char *message)
 	check_eq(job.result, -ETIMEDOUT);
 }
 
-Test(longer, what_was_kept_of_one_that_is_given_up_is_no_message_either)
+Test(longer, a_kept_beginning_of_one_that_is_given_up_leaves_nothing_to_receive)
 {
 	char *message = malloc(HUGE); /* its pages were hardly touched */
 	int sockets[2];
@@ -373,7 +376,7 @@ Test(longer, what_is_given_up_beside_a_receiver_does_not_stop_it)
 		pipe_open(ends, &options);
 		job.pipe = ends[IN];
 		thread_start(&receiver, recv_next, &job);
-		/* The receiver may be quick enough, but not that often. */
+		/* If the receiver was quick enough for one message, the sender tries again. */
 		for (int n = 0; n < 20; n++) {
 			if (bufpipe_send(ends[OUT], message, sizeof(message), 1 + i * 2 * USEC) < 0)
 				break;
@@ -411,7 +414,7 @@ Test(longer, a_sender_whose_time_is_up_drops_what_was_half_received)
 	pipe_close(ends);
 }
 
-Test(longer, whose_sender_dies_in_the_middle_was_never_there)
+Test(longer, is_not_received_if_its_sender_dies_in_the_middle)
 {
 	struct job job = { .len = 100000, .timeout = PLENTY };
 	char *message = malloc(job.len);
@@ -432,7 +435,7 @@ Test(longer, whose_sender_dies_in_the_middle_was_never_there)
 	free(message);
 }
 
-Test(longer, whose_sender_dies_in_the_middle_gives_way_to_the_next_holder)
+Test(longer, of_a_sender_that_dies_in_the_middle_gives_way_to_the_next_holder)
 {
 	struct job job = { .len = 100000, .timeout = PLENTY };
 	char *message = malloc(job.len);
@@ -450,7 +453,7 @@ Test(longer, whose_sender_dies_in_the_middle_gives_way_to_the_next_holder)
 	free(message);
 }
 
-Test(longer, whose_receiver_goes_is_a_broken_pipe)
+Test(longer, is_a_broken_pipe_when_its_receiver_goes)
 {
 	struct job job = { .len = 100000, .timeout = PLENTY };
 	struct thread sender;

@@ -312,8 +312,8 @@ Test(memory, provided_to_a_listener_where_the_advice_is_refused)
 }
 
 /*
- * Where memory is really scarce: another process takes nearly all of it. With other settings the kernel would
- * kill a process rather than refuse, so the test command has a machine of its own for this test.
+ * Memory is really scarce, because a mapping takes nearly all of it. Without strict overcommit the kernel would
+ * kill a process rather than refuse memory.
  */
 static void scarce(void *arg)
 {

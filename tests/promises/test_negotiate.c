@@ -19,7 +19,7 @@ static void visit(void *arg)
 	visitor->result = bufpipe_connect(&visitor->end, address, visitor->options, PLENTY);
 }
 
-/* The visitor's result. If it is 0, the two ends: [0] accepted, [1] connected. */
+/* Returns the connector's result. If it is 0, ends[0] was accepted and ends[1] was connected. */
 static int meet(bufpipe_t *ends[2], const struct bufpipe_options *listener_options,
 		const struct bufpipe_options *visitor_options)
 {
@@ -163,8 +163,8 @@ Test(negotiate, the_table)
 	}
 }
 
-/* A connector without options accepts whatever the listener has chosen. */
-Test(negotiate, no_wishes_fit_every_listener)
+/* Such a connector accepts whatever the listener has chosen. */
+Test(negotiate, a_connector_without_options_fits_every_listener)
 {
 	for (unsigned i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
 		bufpipe_t *ends[2];

@@ -51,7 +51,7 @@ static void send_job(void *arg)
 	job->done = true;
 }
 
-/* The length, or an error. */
+/* Returns the length, or an error. */
 static ssize_t recv_parts(bufpipe_t *pipe, char *message, size_t cap, size_t step, int64_t timeout)
 {
 	size_t at = 0, after = 1;

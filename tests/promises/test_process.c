@@ -265,7 +265,7 @@ Test(process, a_stopped_peer_goes_on_where_it_was)
 	pipe_close(back);
 }
 
-#ifndef SANITIZED /* they need address space */
+#ifndef SANITIZED /* sanitizers need address space */
 static void limit_address_space(rlim_t bytes)
 {
 	struct rlimit limit;
@@ -275,7 +275,7 @@ static void limit_address_space(rlim_t bytes)
 	check_eq(setrlimit(RLIMIT_AS, &limit), 0);
 }
 
-/* What the heap and the stack grow to must be there before. */
+/* Lets the heap and the stack grow now, because they cannot grow later. */
 static void touch_memory(void)
 {
 	volatile char stack[65536];
@@ -319,7 +319,7 @@ static void begin_without_mappings(void *arg)
 	pipe_close(ends);
 }
 
-Test(process, a_first_call_for_which_nothing_can_be_mapped_makes_no_child_of_it)
+Test(process, is_not_mistaken_for_a_child_if_its_first_call_can_map_nothing)
 {
 	struct child child = child_start(begin_without_mappings, NULL);
 

@@ -141,7 +141,7 @@ static void (*const ways[])(struct task *) = { receive_blocked, receive_waiting,
 
 enum { WAYS = sizeof(ways) / sizeof(ways[0]) };
 
-/* Uses each way of waiting a little, so that the library has found out what it finds out only once. */
+/* Uses each way of waiting briefly, so that the library has made the probes that it makes only once. */
 static void warm_up(struct task *task)
 {
 	struct bufpipe_pollfd one = { .pipe = task->ends[0][IN], .events = BUFPIPE_IN };
@@ -170,7 +170,7 @@ static void live_without(void *arg)
 		for (int i = 0; i < PIPES; i++)
 			bufpipe_close(task->ends[i][OUT]);
 		if (task->late && way == 0) {
-			/* Its messages wait for the first way of waiting. */
+			/* Other pipes, because the messages of the child are for the first way of waiting. */
 			struct task idle = *task;
 
 			for (int i = 0; i < PIPES; i++)
@@ -275,7 +275,10 @@ Test(refused, timerfd_settime)
 	refuse(SYS_timerfd_settime);
 }
 
-/* A set in which others sleep than pipes of its kind expect: what it watches is still watched. */
+/*
+ * A set that has begun with io_uring loses it while it watches pipes and a descriptor. It goes on watching all
+ * of them.
+ */
 static void lose_io_uring(void *arg)
 {
 	struct forbidden rule = { .call = SYS_io_uring_enter, .error = *(const int *)arg };
@@ -330,7 +333,7 @@ static void lose_io_uring(void *arg)
 	sockets_close(sockets);
 }
 
-Test(refused, io_uring_enter_in_the_life_of_a_set)
+Test(refused, io_uring_enter_while_a_set_uses_it)
 {
 	for (int i = 0; i < ERRORS; i++) {
 		int error = errors[i];

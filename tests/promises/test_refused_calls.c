@@ -39,7 +39,7 @@ static bool readable(int fd, int64_t timeout_ns)
 	return poll(&p, 1, (int)(timeout_ns / MSEC)) == 1;
 }
 
-/* Takes the turn to receive and ends with it. The next holder gets the message. */
+/* A thread that takes the turn to receive and ends without giving it back. The next holder gets the message. */
 struct taker {
 	bufpipe_t *end;
 	_Atomic int has_it;
@@ -279,7 +279,10 @@ Test(refused_calls, memory_that_cannot_be_executed)
 			(struct forbidden){ .call = SYS_memfd_create, .argument = 1, .mask = 0x8 });
 }
 
-/* Where there is no other way: what each call returns when a system call is refused, 0 or the error. */
+/*
+ * System calls for which there is no other way. Each function below makes one call of the library that needs
+ * them, and returns its result: 0, or the error.
+ */
 
 static bufpipe_t *standing[2];
 

@@ -113,8 +113,8 @@ static void say_when_it_sleeps(void *arg)
 	say(s->pipe, "x");
 }
 
-/* The set looks by itself at what the kernel could not be asked to watch. */
-Test(set_limits, is_no_slower_than_a_short_sleep_where_the_kernel_takes_no_requests)
+/* The set itself looks at the pipes that the kernel could not be asked to watch. */
+Test(set_limits, reports_soon_where_the_kernel_takes_no_requests)
 {
 	struct forbidden rule = { SYS_io_uring_enter, EAGAIN, .argument = 1, .mask = UINT32_MAX };
 	bufpipe_set_t *set = set_open(0);
@@ -136,7 +136,7 @@ Test(set_limits, is_no_slower_than_a_short_sleep_where_the_kernel_takes_no_reque
 	pipe_close(ends);
 }
 
-Test(set_limits, goes_on_when_a_sandbox_has_come_that_forbids_to_wait)
+Test(set_limits, goes_on_when_a_sandbox_begins_to_forbid_its_wait)
 {
 	struct forbidden rule = { SYS_io_uring_enter, EPERM, .argument = 1, .mask = UINT32_MAX };
 	bufpipe_set_t *set = set_open(0);

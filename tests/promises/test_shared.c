@@ -235,7 +235,7 @@ Test(shared, each_caller_keeps_its_own_time)
 	}
 }
 
-Test(shared, one_message_wakes_one_sleeper_and_the_end_all)
+Test(shared, one_message_wakes_one_sleeper_and_the_end_of_the_stream_wakes_all)
 {
 	struct caller callers[3];
 	struct thread threads[3];
@@ -484,7 +484,7 @@ static void close_copies(void *arg)
 }
 
 /* What is open in the parent stays the parent's after a fork, even if the child closes its copies. */
-Test(shared, what_is_open_is_not_the_childs)
+Test(shared, an_open_reservation_or_peek_is_not_inherited_by_a_child)
 {
 	struct child child;
 	const void *message;

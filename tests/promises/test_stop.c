@@ -38,7 +38,7 @@ static void call_in_a_child(void *arg)
 	check_eq(c->result, -EPIPE);
 }
 
-/* if i is odd, the stop comes so late that the call sleeps on the socket, as it does for hours */
+/* If i is odd, the stop comes so late that the call already sleeps on the socket, as it does in a long wait. */
 static void blocked_then(const struct bufpipe_options *options, bool sends, int callers, int i,
 			 int (*stop)(bufpipe_t *))
 {
@@ -111,7 +111,7 @@ Test(stop, a_holder_in_another_process_wakes_too)
 	}
 }
 
-/* As in a loop that waits for room and has found none so far. */
+/* Waits for room as an event loop does, and has found none so far. */
 static void poll_for_room(void *arg)
 {
 	bufpipe_t *pipe = arg;
@@ -140,7 +140,7 @@ static void poll_set_for_room(void *arg)
 	bufpipe_set_destroy(set);
 }
 
-/* These sleep on the socket alone, and nothing is written to it for a change of the own end. */
+/* These waiters sleep on the socket alone, and a change of their own end writes nothing to it. */
 Test(stop, a_room_fd_and_a_set_in_another_process_wake_too)
 {
 	/* On a duplex end nothing tells that one direction was shut down, as documented. */

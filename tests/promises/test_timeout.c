@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Timeouts of zero, of a moment, and without end; and a sleeper really sleeps. */
+/* Timeouts of zero, short ones and infinite ones. A call that waits for long does not wake meanwhile. */
 #include "asleep.h"
 #include "support.h"
 
@@ -147,7 +147,7 @@ static void longest(unsigned which, bufpipe_t *ends[2])
 	}
 }
 
-Test(timeouts, without_end_and_nearly_so_end_with_what_was_awaited)
+Test(timeouts, that_are_infinite_or_huge_let_a_call_wait_until_it_succeeds)
 {
 	struct bufpipe_options options = { .object_size = 8, .object_count = 2 };
 
