@@ -87,10 +87,6 @@
 #ifndef BUFPIPE_H
 #define BUFPIPE_H
 
-#if !defined(__linux__) || !defined(__LP64__)
-#error "bufpipe needs 64-bit Linux"
-#endif
-
 #include <bufpipe/handover.h>
 #include <bufpipe/in_place.h>
 #include <bufpipe/info.h>

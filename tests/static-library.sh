@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 # The static library exports bufpipe_* alone. A program whose functions have the same names as internal ones links and works, also
-# with link-time optimization. The headers are plain C11, and pkg-config needs no other package.
+# with link-time optimization. The headers are plain C11 and C++11, and pkg-config needs no other package.
 #	static-library.sh LIBRARY INTERNAL-LIBRARY INCLUDE-DIRECTORY DIRECTORY-OF-PC MAP LIBRARIES CC...
 set -uo pipefail
 library=$1 internal=$2 include=$3 pc=$4 map=$5 libraries=$6
@@ -66,6 +66,17 @@ for standard in c11 c17 gnu11; do
 		"${cc[@]}" -std="$standard" -pedantic -Wall -Wextra -Werror -I"$include" -fsyntax-only "$dir/header.c" ||
 			fail "<$headers> under -std=$standard"
 	done
+done
+
+# They must compile as C++ too, if the compiler can compile it, and stop with a clear message where the library does not work.
+echo >"$dir/header.c"
+cxx=$("${cc[@]}" -x c++ -std=c++11 -fsyntax-only "$dir/header.c" 2>"$dir/log" && echo yes)
+for header in bufpipe.h bufpipe_uring.h $(cd "$include" && ls bufpipe/*.h); do
+	echo "#include <$header>" >"$dir/header.c"
+	[ -z "$cxx" ] || "${cc[@]}" -x c++ -std=c++11 -pedantic -Wall -Wextra -Werror -I"$include" -fsyntax-only "$dir/header.c" ||
+		fail "<$header> as C++"
+	"${cc[@]}" -U__LP64__ -I"$include" -fsyntax-only "$dir/header.c" 2>"$dir/log" && fail "<$header> compiles on 32 bits"
+	grep -q 'bufpipe needs 64-bit Linux' "$dir/log" || fail "<$header> does not say that it needs 64-bit Linux"
 done
 
 if command -v pkg-config >/dev/null; then

@@ -6,6 +6,11 @@
 #ifndef BUFPIPE_OPTIONS_H
 #define BUFPIPE_OPTIONS_H
 
+/* Here, because every other part includes this one. */
+#if !defined(__linux__) || !defined(__LP64__)
+#error "bufpipe needs 64-bit Linux"
+#endif
+
 #include <stddef.h>
 #include <stdint.h>
 
