@@ -366,6 +366,7 @@ static void recv_next(void *arg)
 Test(longer, what_is_given_up_beside_a_receiver_does_not_stop_it)
 {
 	static char message[100000];
+	int given_up = 0;
 
 	for (int i = 0; i < 60; i++) {
 		struct bufpipe_options options = { .buffer_size = 4096, .flags = kinds[i % 3] };
@@ -378,8 +379,10 @@ Test(longer, what_is_given_up_beside_a_receiver_does_not_stop_it)
 		thread_start(&receiver, recv_next, &job);
 		/* If the receiver was quick enough for one message, the sender tries again. */
 		for (int n = 0; n < 20; n++) {
-			if (bufpipe_send(ends[OUT], message, sizeof(message), 1 + i * 2 * USEC) < 0)
+			if (bufpipe_send(ends[OUT], message, sizeof(message), 1 + i * 2 * USEC) < 0) {
+				given_up++;
 				break;
+			}
 			thread_join(&receiver);
 			thread_start(&receiver, recv_next, &job);
 		}
@@ -388,6 +391,7 @@ Test(longer, what_is_given_up_beside_a_receiver_does_not_stop_it)
 		check_eq(job.result, 5);
 		pipe_close(ends);
 	}
+	check(given_up > 0);
 }
 
 Test(longer, a_sender_whose_time_is_up_drops_what_was_half_received)

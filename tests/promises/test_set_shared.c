@@ -199,7 +199,7 @@ BOTH(set_shared, those_who_were_killed_asleep_are_not_waited_for)
 
 			own.work[IN] = s.work[IN];
 			if (i == 0 || j == 0) {
-				bufpipe_set_remove(set, s.work[IN]);
+				check_eq(bufpipe_set_remove(set, s.work[IN]), 0);
 				child[j] = child_start(sleep_for_ever, &own);
 				check_eq(bufpipe_set_add(set, s.work[IN], BUFPIPE_IN, &s), 0);
 				wait_until_asleep(child[j].pid, child[j].pid, ASLEEP_SET);

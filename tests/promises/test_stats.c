@@ -270,6 +270,17 @@ Test(stats, refuse_bad_arguments)
 	bufpipe_close(ends[OUT]);
 }
 
+/* The sender sleeps in bufpipe_drain before the second half, and must not return before its end. */
+static void receive_in_halves(void *arg)
+{
+	bufpipe_t *pipe = arg;
+
+	recv_some(pipe, 50);
+	while (!stats_of(pipe).in.sender.asleep)
+		sched_yield();
+	recv_some(pipe, 50);
+}
+
 Test(stats, drain_waits_for_the_last_message)
 {
 	static const unsigned flags[] = { 0, BUFPIPE_SHARED, BUFPIPE_DUPLEX };
@@ -277,26 +288,17 @@ Test(stats, drain_waits_for_the_last_message)
 	for (int i = 0; i < 3; i++) {
 		const struct bufpipe_options options = { .flags = flags[i] };
 		bufpipe_t *ends[2];
-		pid_t child;
+		struct child child;
 
 		check_eq(bufpipe_create(ends, &options), 0);
 		check_eq(bufpipe_drain(ends[OUT], 0), 0);
 		send_bytes(ends[OUT], 8, 100);
 		check_eq(bufpipe_drain(ends[OUT], 0), -EAGAIN);
 		check_eq(bufpipe_drain(ends[OUT], MSEC), -ETIMEDOUT);
-		child = fork();
-		check(child >= 0);
-		if (child == 0) {
-			/* The counter moves only when the other side waits, as far as that can be seen. */
-			recv_some(ends[IN], 50);
-			while (!stats_of(ends[IN]).in.sender.asleep)
-				sched_yield();
-			recv_some(ends[IN], 50);
-			_exit(0);
-		}
+		child = child_start(receive_in_halves, ends[IN]);
 		check_eq(bufpipe_drain(ends[OUT], PLENTY), 0);
 		check_eq(stats_of(ends[OUT]).out.used, 0);
-		check_eq(waitpid(child, NULL, 0), child);
+		child_join(&child);
 		check_eq(bufpipe_drain(ends[OUT], -1), 0);
 		bufpipe_close(ends[IN]);
 		bufpipe_close(ends[OUT]);
