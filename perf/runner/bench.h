@@ -318,11 +318,12 @@ struct options {
 	bool both;       /* the slow cases have both placements also on free CPUs */
 	bool extra;      /* those that run in the exchanges of two only when asked for */
 	int cpu[2];      /* -1: to be chosen */
+	bool check;      /* measures nothing */
 	const char *json;
 	bool progress;
 };
 
-/* 0: go on; 1: everything was printed, exit with 0; -EINVAL: a message was printed, exit with 2. */
+/* 0: go on; 1: there is nothing to measure, exit with 0; -EINVAL: a message was printed, exit with 2. */
 int options_parse(struct options *options, int argc, char **argv);
 
 /* results.c */

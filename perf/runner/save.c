@@ -169,7 +169,7 @@ static void put_transports(FILE *file, const struct results *results)
 		fputs(", ", file);
 		put_text(file, "about", t->about);
 		fputs(", ", file);
-		put_text(file, "room", t->room ? t->room : "");
+		put_text(file, "room", t->room);
 		fputs(", ", file);
 		put_text(file, "version", t->version ? t->version() : "");
 		fprintf(file, ", \"spins\": %s, \"floor\": %s}",

@@ -10,6 +10,7 @@ import glob
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -17,6 +18,7 @@ import time
 import unittest
 
 BENCH = os.environ["BUFPIPE_BENCH"]
+RUN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../run")
 QUICK = ["--quick", "--rounds", "1", "--time", "5"]
 LIMIT = 300
 
@@ -65,7 +67,7 @@ def wait_for(condition):
 class Transports(unittest.TestCase):
     def test_every_transport_carries_messages(self):
         listed = subprocess.run([BENCH, "--list"], capture_output=True, text=True, check=True).stdout
-        names = {line.split()[0] for line in listed.splitlines()}
+        names = {line.split()[0] for line in listed.splitlines() if line[0] != " "}
         result, errors = run("--all", "--tests", "trip,set", "--pipes", "10", "--sizes", "64", "--placement", "one")
         missing = names - {sample["transport"] for sample in result["samples"]}
         if "iox-roudi" in errors:  # it can run only once on a machine
@@ -76,6 +78,54 @@ class Transports(unittest.TestCase):
     def test_long_messages(self):
         result, _ = run("--all", "--tests", "stream", "--sizes", "262144", "--placement", "one")
         self.assertIn("bufpipe", {sample["transport"] for sample in result["samples"]})
+
+
+    def test_list_tells_what_bounds_the_bytes_in_flight(self):
+        listed = subprocess.run([BENCH, "--list"], capture_output=True, text=True, check=True).stdout.splitlines()
+        for name, room in zip(listed[::2], listed[1::2]):
+            self.assertRegex(name, r"^[a-z][a-z-]+ +\S")
+            self.assertRegex(room, r"^ +in flight: \S")
+
+
+class Script(unittest.TestCase):
+    """perf/run, in a tree in which everything is built, and nothing needs to be installed."""
+
+    def setUp(self):
+        self.tree = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, self.tree)
+        with open(RUN, encoding="utf-8") as script:
+            self.put("perf/run", script.read())
+        self.put("tools/need-packages", "#!/bin/sh\n")
+        self.put("bin/ninja", "#!/bin/sh\n")
+        self.put("build/perf/build.ninja", "")
+        self.put("build/perf/tools/bufpipe", "#!/bin/sh\necho this is the demo\n")
+        self.put("build/perf/perf/bufpipe-bench", f'#!/bin/sh\nexec "{os.path.abspath(BENCH)}" "$@"\n')
+
+    def put(self, name, text):
+        path = os.path.join(self.tree, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(path, 0o755)
+
+    def run_script(self, *arguments):
+        path = os.path.join(self.tree, "bin") + ":" + os.environ["PATH"]
+        command = [os.path.join(self.tree, "perf/run"), *arguments]
+        return subprocess.run(command, env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=LIMIT, check=False)
+
+    def test_wrong_options_are_refused_before_anything_runs(self):
+        wrong = (["--bogus"], ["--quick", "bogus"], ["--sizes", "7"], ["--matrix", "bogus"], ["--matrix", "free", "--bogus"], ["--matrix", "--rounds", "0"])
+        for arguments in wrong:
+            done = self.run_script(*arguments)
+            self.assertEqual((2, ""), (done.returncode, done.stdout), arguments)
+            self.assertIn("usage: perf/run", done.stderr)
+            self.assertIn(next(word for word in arguments[::-1] if not word.isdigit()).strip("-"), done.stderr)
+
+    def test_right_options_reach_the_benchmark(self):
+        done = self.run_script("--quick", "--rounds", "1", "--time", "1", "--sizes", "64", "--tests", "trip", "--placement", "one", "--only", "pipe")
+        self.assertEqual(0, done.returncode, done.stderr)
+        self.assertIn("this is the demo", done.stdout)
+        self.assertIn("Round trips, one core", done.stdout)
 
 
 class Results(unittest.TestCase):
