@@ -232,9 +232,9 @@ int bufpipe_create(bufpipe_t *ends[2], const struct bufpipe_options *options)
 	struct bufpipe_options o;
 	bufpipe_t *made[2] = { NULL, NULL };
 	int sockets[2];
-	int r = options_check(&o, options);
+	int r = 0;
 
-	if (r < 0 || !ends || o.flags & MEETING_FLAGS)
+	if (!ends || options_check(&o, options) < 0 || o.flags & MEETING_FLAGS)
 		return -EINVAL;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) < 0)
 		return -errno;
