@@ -11,7 +11,7 @@ failed=0
 # shellcheck source=tools/completion/bufpipe.bash
 . "$directory/bufpipe.bash"
 
-# What is offered for the last of these words.
+# Prints what is offered for the last of these words.
 offers() {
 	COMP_WORDS=("$program" "$@")
 	COMP_CWORD=$#
@@ -29,7 +29,7 @@ expect() {
 	fi
 }
 
-# A name that the shell knows is a command, too.
+# A name that the shell knows is offered as a command, too.
 test-completion-command() { :; }
 
 expect 'send' se
@@ -50,12 +50,12 @@ expect 'test-completion-command' recv --exec test-completion-c
 cd "$directory"
 expect 'bufpipe.bash' recv bufpipe.b
 
-# What a help explains at the beginning of a line.
+# Prints the options that a help explains at the beginning of a line.
 explained() {
 	"$program" help "$1" | sed -nE 's/^  (-.*)/\1/p' | sed 's/  .*//' | grep -oE -- '--?[a-z-]+' | sort -u
 }
 
-# What zsh would offer, with its own functions replaced by those that print what they get.
+# Prints what zsh would offer. Functions that print their arguments replace its own functions.
 offered_by_zsh() {
 	# shellcheck disable=SC2016 # zsh expands them
 	zsh -f -c '

@@ -29,13 +29,13 @@ is()
 	[ "$(ask "$1" "$2")" = "$3" ]
 }
 
-# What a terminal of 80 columns would show.
+# Whether no line of a file is longer than 80 columns.
 is_narrow()
 {
 	[ "$(awk '{ if (length > n) n = length } END { print n + 0 }' "$1")" -le 80 ] || fail "more than 80 columns: $(cat "$1")"
 }
 
-# A receiver that waits for a sender, which has nothing to send yet: sets sender, receiver and descriptor 9.
+# Starts a receiver, and a sender that has nothing to send yet. Sets sender, receiver, and descriptor 9 for its input.
 begin()
 {
 	test=$1
@@ -133,7 +133,7 @@ expect_verdict()
 	says "$@" || fail "$1: no '$2' in: $(cat shown)"
 }
 
-# What an operator meets at three in the morning.
+# The states of pipes that an operator has to tell apart.
 test_verdicts()
 {
 	local actors sender heir
@@ -154,7 +154,7 @@ test_verdicts()
 	expect_status 3 $? 'a full pipe'
 	expect_said listed 'scene-no-handover .* full '
 
-	# It is the heir alone that keeps the stream from ending, so show names it.
+	# Only the child that inherited the end keeps the stream from ending, so show must name it.
 	expect_verdict scene-leaked 'no side waits'
 	expect_said shown "held by    $heir ([a-z-]*)\$"
 	expect_said shown '; 1 message; '
@@ -208,7 +208,7 @@ sys.exit(not (rings[0]['bytes_per_second'] > 0 and rates[0] > 0))
 END
 }
 
-# A single table is enough to see what is going on.
+# Even the first table shows rates.
 first_table_has_rates()
 {
 	"$bufpipe" top -b -n 1 --pid $sender | grep -qE '[0-9.]+[KM] +[0-9]+% +[0-9]+% '
@@ -247,7 +247,7 @@ test_nothing_is_touched()
 		return
 	fi
 	begin touch
-	# The tracer is one already, and a search for leaks would want to be the other.
+	# A process can have one tracer. That is strace here, so LeakSanitizer cannot attach.
 	ASAN_OPTIONS=detect_leaks=0 timeout 100 strace -f -o trace "$bufpipe" top -b -n 3 -d 0.2 >tables 2>top.err
 	expect_status 0 $? "top: $(cat top.err)"
 	expect_said tables "$sender bu"
@@ -274,8 +274,9 @@ print(int((used.ru_utime + used.ru_stime) * 1000))
 END
 }
 
-# To be watched costs a busy pipe nothing. CPU time is counted, which the time that top takes from others does not
-# change; but how much a side spins does, so the cheapest of several transfers are compared, and with much patience.
+# Watching a busy pipe costs the pipe nothing. The test compares CPU time, which does not contain what top itself uses.
+# But CPU time depends on how much each side spins. So the test compares the cheapest of several transfers, and
+# tolerates a large difference.
 test_busy_beside_top()
 {
 	local watcher i used alone=1000000 watched=1000000
@@ -297,7 +298,7 @@ test_busy_beside_top()
 	[ "$watched" -le $((4 * alone + 200)) ] || fail 'it is much dearer to be watched'
 }
 
-# Senders and receivers that are killed while somebody watches: each table is whole.
+# Senders and receivers are killed while top watches them: each table is still complete.
 test_top_through_a_storm()
 {
 	local watcher i pids
@@ -324,7 +325,7 @@ test_top_through_a_storm()
 	LC_ALL=C grep -q '[^ -~]' tables && fail 'it prints what is no text'
 }
 
-# Processes that come and go are no error, and to look at them none of theirs.
+# Processes that come and go cause no error in list, and list causes no error in them.
 test_races_of_exit()
 {
 	local i lists=0
@@ -344,7 +345,7 @@ test_races_of_exit()
 	[ ! -s race.err ] || fail "$(cat race.err)"
 }
 
-# Regions of a layout that we know, with every other word a lie.
+# Regions with a layout that we know, in which all other words are random.
 test_numbers_that_lie()
 {
 	local liar i
@@ -370,7 +371,7 @@ for i in range(200):
     if size >= 1152:
         os.pwrite(fd, identity, 0)
         os.pwrite(fd, rest, 48)
-        # Each says that it belongs to the one before, and every other is believed by it.
+        # Each region names the one before as its peer; for two of three, the one before names it as well.
         os.pwrite(fd, struct.pack('<Q', os.fstat(keep[-1]).st_ino if keep else os.fstat(fd).st_ino), 896)
         if keep and i % 3:
             os.pwrite(keep[-1], struct.pack('<Q', os.fstat(fd).st_ino), 896)
@@ -414,7 +415,7 @@ END
 	end
 }
 
-# A terminal is filled, and not more: what does not fit is cut or left out.
+# A table fills a terminal and is not wider: what does not fit is cut or left out.
 test_widths()
 {
 	local width

@@ -1,20 +1,20 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 # usage: test-manual.sh PROGRAM DIRECTORY-OF-PAGES
-# The manual and the help of each command tell of the same options.
+# The manual and the help of each command have the same options.
 set -u
 
 program=$(realpath "$1")
 pages=$2
 failed=0
 
-# The options that a help names at the beginning of a line; what explains them comes behind two blanks.
+# Prints the options that a help names at the beginning of a line. Two blanks separate them from their explanation.
 of_help()
 {
 	"$program" help "$1" | sed -nE 's/^  (-.*)/\1/p' | sed 's/  .*//' | grep -oE -- '--?[a-z-]+' | sort -u
 }
 
-# The options that a page tells of: those that begin an entry, and those of the synopsis.
+# Prints the options of a page: those that begin an entry, and those of the synopsis.
 of_page()
 {
 	{

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 # Options and messages of bufpipe send and recv: test-options.sh PATH-OF-BUFPIPE
-# The variables that stand bare are numbers of processes, and words without blanks.
+# The variables without quotes are process ids, and words without blanks.
 # shellcheck disable=SC2086
 
 # shellcheck source=test-transfers.sh
@@ -47,7 +47,7 @@ keep()
 	expect_silence recv.err
 }
 
-# Nobody else comes: then what came was all.
+# If no other sender comes in time, the receiver ends with success.
 keep_ends()
 {
 	seq 1000 >in
@@ -78,7 +78,7 @@ keep_loses_one()
 	expect_said recv.err 'the sender ended before the end'
 }
 
-# Two that are there at once, neither of which waits for the other; and lines longer than the pipe.
+# Two senders at once do not wait for each other, and lines longer than the pipe stay whole.
 merge()
 {
 	local first second
@@ -132,7 +132,7 @@ exec_of_each()
 	end_recv 143
 }
 
-# What a failed command has written is not taken for all.
+# The output of a command that failed is not taken for complete.
 exec_fails()
 {
 	start_recv
@@ -150,7 +150,7 @@ exec_fails()
 	expect_said recv.err 'ended with status 4'
 }
 
-# A command learns that what it has read is not all.
+# A command learns that its input was not complete.
 exec_told()
 {
 	local sender
@@ -193,7 +193,7 @@ tees()
 	expect_said recv.err '/dev/full: No space left'
 }
 
-# However slow the machine is, it may not be faster.
+# A transfer may be slower than its limit on a slow machine, but never faster.
 rate_limit()
 {
 	local begin_ns
@@ -232,7 +232,7 @@ progress_line()
 	end_recv 0
 	expect_said screen ' 50% ETA '
 
-	# A receiver that is slower than its sender sees a full pipe.
+	# The pipe of a receiver that is slower than its sender is full.
 	"$bufpipe" send "$name" <in 2>send.err &
 	sender=$!
 	timeout 60 script -qec "'$bufpipe' recv --progress --size 3M --rate-limit 3M '$name' >out" typescript \
@@ -270,7 +270,7 @@ few_descriptors()
 	end_recv 143
 }
 
-# Somebody who connects and leaves, or speaks something else, is no sender.
+# A client that connects and leaves, or uses another protocol, is not taken for a sender.
 strangers()
 {
 	start_recv
@@ -289,7 +289,7 @@ EOF
 	expect_silence recv.err
 }
 
-# expect_culprit TYPE WORDS: who listens with such a socket, and never answers, is not taken for a receiver.
+# expect_culprit TYPE STATUS WORDS: send names a process that listens with a socket of this type and never answers.
 expect_culprit()
 {
 	local listener
@@ -346,7 +346,7 @@ no_sockets()
 		expect_status 1 $? $command
 		expect_said err 'file: is a regular file'
 	done
-	# The advice fits the side: only a receiver makes something new.
+	# The advice fits the side: only a receiver makes a new socket.
 	timeout 10 "$bufpipe" send /tmp 2>err </dev/null
 	expect_said err 'choose the path of the receiver'
 	timeout 10 "$bufpipe" recv /tmp 2>err </dev/null
@@ -374,7 +374,7 @@ long_addresses()
 	done
 }
 
-# As a service manager does with Accept=yes: it passes the connection.
+# A service manager with Accept=yes passes a connection in place of the listening socket.
 accepted_already()
 {
 	timeout 20 python3 - "$bufpipe" 2>err <<'EOF'

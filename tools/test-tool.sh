@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 # The bufpipe command, end to end: test-tool.sh PATH-OF-BUFPIPE
-# The variables that stand bare are numbers of processes, and words without blanks.
+# The variables without quotes are process ids, and words without blanks.
 # shellcheck disable=SC2086
 
 # shellcheck source=test-transfers.sh
@@ -163,7 +163,7 @@ killed_receiver()
 	wait $receiver 2>/dev/null
 }
 
-# All has been sent, but nobody takes it from the receiver.
+# The sender has sent everything, but nobody reads the output of the receiver.
 killed_receiver_at_the_end()
 {
 	local receiver sender
@@ -185,7 +185,7 @@ killed_receiver_at_the_end()
 	wait $receiver 2>/dev/null
 }
 
-# As in a pipeline of the shell: both end without a word.
+# When nobody reads the output any more, both end without a message, as in a pipeline of the shell.
 closed_output()
 {
 	local sender
@@ -323,8 +323,8 @@ taken_address()
 	[ "$(cat file)" = data ] || fail "the file was touched"
 }
 
-# Many senders want the one address, and each gets a receiver.  A few of them
-# have connected to a receiver that then takes another.
+# Many senders connect to one address, and each gets a receiver. Some of them connect first to a receiver that then
+# serves another sender.
 many_senders()
 {
 	local i round senders
@@ -393,14 +393,14 @@ too_large_wish()
 	finish $receiver
 }
 
-# Not a function: that would put a shell between us and the job.
+# Not a function: the background job would then be a shell, and the program its child.
 as_nobody=(setpriv --reuid 65534 --regid 65534 --clear-groups)
 
 other_users()
 {
 	local receiver
 
-	# Somewhere that everybody can read.
+	# In a directory that every user can read.
 	cp "$bufpipe" tool
 	ldd "$bufpipe" | sed -n 's/.*=> \(.*libbufpipe[^ ]*\) .*/\1/p' | xargs -r cp -t .
 	chmod -R a+rX .
@@ -435,7 +435,7 @@ other_users()
 	timeout 10 ./tool send "$name" <ours 2>err
 	expect_status 4 $? "send as root to nobody"
 	expect_said err 'refused user 65534'
-	# The receiver does not mind, and goes on to wait.
+	# The receiver reports nothing, and still waits.
 	timeout 10 ./tool send --any-user "$name" <ours 2>err
 	expect_status 0 $? "send as root to nobody: $(cat err)"
 	finish $receiver
@@ -443,7 +443,7 @@ other_users()
 	expect_same ours out
 	expect_silence recv.err
 
-	# It may be nobody's number, or that of anybody whom a namespace does not know.
+	# 65534 may be the user nobody, or any user that this namespace does not know.
 	"${as_nobody[@]}" ./tool recv "$name" >out 2>recv.err &
 	receiver=$!
 	"${as_nobody[@]}" timeout 10 ./tool send --any-user "$name" <theirs 2>err

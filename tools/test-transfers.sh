@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash disable=SC2034
-# The beginning of the tests of send and recv, whose first argument is the path of bufpipe. They use the variables.
+# What the tests of send and recv have in common. Their first argument is the path of bufpipe.
 
 set -u
-# Who starts this may ignore signals, as nohup does; so would what is tested, and no shell takes that back.
+# The process that starts this may ignore signals, as nohup does. The programs under test would then ignore them as
+# well, and a shell cannot undo that.
 if [ -z "${BUFPIPE_TEST_SIGNALS-}" ]; then
 	export BUFPIPE_TEST_SIGNALS=default
 	exec env --default-signal=HUP,INT,TERM,PIPE "$0" "$@"

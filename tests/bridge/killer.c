@@ -2,7 +2,7 @@
 /*
  * Preloaded into a bridge: kills the worker just before or just after one of the
  * calls between which a message, or the end of a stream, is counted, committed or
- * let go of.  CALL is commit, release, publish (into a stream), end (which is
+ * released.  CALL is commit, release, publish (into a stream), end (which is
  * published without a stream) or shutdown.
  *
  *   BUFPIPE_TEST_KILL=CALL,before|after,EVERY
@@ -34,7 +34,7 @@ static void *real(const char *name)
 	return dlsym(RTLD_NEXT, name);
 }
 
-/* Whether to die here. */
+/* Whether to kill this process here. */
 static bool is_due(const char *call, const char *when)
 {
 	static unsigned left;

@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The programs on both sides of a bridge: numbered messages, all bytes of which
- * follow from the number.
+ * The programs on both sides of a bridge.  They exchange numbered messages; the number
+ * of a message determines all of its bytes.
  *
  *   pump send ADDRESS COUNT SIZE [PAUSE-US [FIRST]]
  *   pump recv ADDRESS [PAUSE-US [COUNT]]
  *   pump echo ADDRESS          sends back what it receives, over a duplex pipe
  *   pump ping ADDRESS COUNT    sends to an echo, and compares
  *
- * SIZE is a number of bytes; with a - before it, sizes vary from 8 to it.  Messages
- * below 8 bytes have the first bytes of their number, so all of them must arrive.  A sender whose pipe breaks connects again and repeats the message that
- * was not sent.  A receiver ends with the stream, or after COUNT messages, and
- * prints what it has seen:
+ * SIZE is a number of bytes.  With a - before it, sizes vary from 8 to SIZE.  A message
+ * of less than 8 bytes has only the first bytes of its number, so its receiver must know
+ * which number comes next.  A sender whose pipe breaks connects again and repeats the
+ * message that was not sent.  A receiver ends with the stream, or after COUNT messages,
+ * and prints what it has seen:
  *
  *   received N first F last L missing M doubled D disordered R damaged B
  */

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash
-# What the tests of bufpipe bridge use.  Each starts a server of its own on a
-# free port of the loopback interface, and stops it whatever happens.
+# What the tests of bufpipe bridge have in common. Each starts a server of its own on a free port of the loopback
+# interface, and always stops it.
 
 bufpipe=$(realpath "$1")
 pump=$(realpath "$2")
@@ -17,7 +17,7 @@ export XDG_STATE_HOME=$dir/state
 server=
 port=
 
-# Only what was started here is stopped, and all of it that still runs.
+# Stops everything that was started here and still runs, and nothing else.
 clean_up()
 {
 	local pid
@@ -34,7 +34,7 @@ clean_up()
 trap clean_up EXIT
 trap 'exit 1' HUP INT TERM
 
-# start_server [JETSTREAM-SETTING [LINE...]]: the port stays the same.
+# start_server [JETSTREAM-SETTING [LINE...]]: starts it, each time on the same port.
 start_server()
 {
 	{
@@ -66,7 +66,7 @@ stop_server()
 	server=
 }
 
-# bridge NAME OPTION...: starts one, whose process is then $NAME and whose messages go to NAME.err.
+# bridge NAME OPTION...: starts a bridge. Its process id is then in $NAME, and its messages go to NAME.err.
 bridge()
 {
 	local name=$1
@@ -76,7 +76,7 @@ bridge()
 	eval "$name=$!"
 }
 
-# A program at a pipe: its output goes to NAME.out.
+# Starts a program at a pipe. Its output goes to NAME.out.
 program()
 {
 	local name=$1
@@ -86,13 +86,13 @@ program()
 	eval "$name=$!"
 }
 
-# The process that works for a bridge.
+# Prints the process id of the worker of a bridge.
 worker_of()
 {
 	pgrep -P "$1"
 }
 
-# stop_bridge PROCESS: it must drain, and say that all is well.
+# stop_bridge PROCESS: tells it to end. It must drain, and succeed.
 stop_bridge()
 {
 	kill "$1"
@@ -100,20 +100,20 @@ stop_bridge()
 	expect_status 0 $? "a bridge that was told to stop: $(tail -n 3 ./*.err)"
 }
 
-# The number before a word in the last report of a bridge: counted NAME lost
+# counted NAME WORD: prints the number before a word, such as lost, in the last report of a bridge.
 counted()
 {
 	grep -E '(sent|received): [0-9]+ messages' "$1.err" | tail -n 1 | grep -oE "[0-9]+ $2" | cut -d ' ' -f 1
 }
 
-# expect_received FILE COUNT: exactly the messages 0 to COUNT - 1, in order.
+# expect_received FILE COUNT: the program received exactly the messages 0 to COUNT - 1, in order.
 expect_received()
 {
 	grep -q "^received $2 first 0 last $(($2 - 1)) missing 0 doubled 0 disordered 0 damaged 0$" "$1" ||
 		fail "$1: $(cat "$1"), of $2; $(tail -n 5 ./*.err)"
 }
 
-# A random number from $1 to $2, as sleep(1) takes it: hundredths of a second.
+# Prints a random time from $1 to $2 hundredths of a second, for sleep(1).
 some_time()
 {
 	sleep "$(awk -v n=$((RANDOM % ($2 - $1 + 1) + $1)) 'BEGIN { print n / 100 }')"

@@ -37,7 +37,7 @@ lengths()
 	round_trip 300 -600000
 }
 
-# Longer than max_payload, and some longer than the pipe.
+# Messages longer than max_payload, some of them longer than the pipe.
 long_messages()
 {
 	round_trip 12 -8000000
@@ -45,7 +45,7 @@ long_messages()
 	round_trip 20 -3000000 --buffer 64K
 }
 
-# Lengths around those at which something changes.
+# Lengths around each limit at which another path is taken.
 edges()
 {
 	local len
@@ -61,7 +61,7 @@ empty_stream()
 	expect_said to.out '^received 0 '
 }
 
-# A bridge that connects finds the pipe at which another bridge listens, also when that one was started again.
+# A bridge that connects finds the pipe at which another bridge listens, also after a restart of the other.
 connects()
 {
 	local each _
@@ -98,7 +98,7 @@ listed()
 	stop_bridge "$far"
 }
 
-# Whether the other side of the pipe of this program is a bridge.
+# Whether a bridge holds the other end of this program's pipe.
 has_bridge()
 {
 	"$bufpipe" list --pid "$1" | grep -q ' bufpip'
@@ -118,14 +118,14 @@ duplex()
 	stop_bridge "$far"
 }
 
-# Each far bridge gets everything.
+# Each of several receiving bridges gets everything.
 fan_out()
 {
 	bridge far1 --from "$url/$test" --to "$name-b"
 	bridge far2 --from "$url/$test" --to "$name-c"
 	program to1 recv "$name-b"
 	program to2 recv "$name-c"
-	# The sender begins when it knows of one; both are there before.
+	# The sender begins when it knows one receiver, so both are started before.
 	sleep 1
 	bridge near --from "$name-a" --to "$url/$test" --once
 	program from send "$name-a" 50000 -300
@@ -140,13 +140,13 @@ fan_out()
 	stop_bridge "$far2"
 }
 
-# A subject with a wildcard brings what several send.
+# A subject with a wildcard receives from several senders.
 wildcard()
 {
 	two_senders 2000 -500
 }
 
-# The chunks of two come by turns.
+# The chunks of two long messages arrive interleaved.
 wildcard_long()
 {
 	two_senders 100 -700000 --buffer 4M
@@ -181,7 +181,7 @@ all_came()
 	[ "$(counted far messages)" = "$1" ]
 }
 
-# Together they get everything once.
+# The members of a queue together get everything once.
 queue()
 {
 	bridge far1 --from "$url/$test?queue=workers" --to "$name-b"
@@ -243,7 +243,7 @@ slow_consumer()
 	finish "$far"
 }
 
-# The programs come again, and the bridges serve them.
+# The programs end and are started again, and the bridges serve them.
 programs_again()
 {
 	bridge far --from "$url/$test" --to "$name-b"
@@ -295,7 +295,7 @@ leave_after()
 	[ "$lost" -eq 0 ] || expect_said far.err 'were in the pipe when its program left'
 }
 
-# Of a receiving bridge that dies for good only the sending one can tell that something is missing.
+# When a receiving bridge dies and never returns, only the sending bridge can report that something is missing.
 receiver_dies()
 {
 	local received taken doubtful
@@ -333,7 +333,7 @@ drains()
 	expect_received to.out "$(counted near messages)"
 }
 
-# What is lost is exactly what is reported.
+# Exactly the messages that are lost are reported as lost.
 restarted_server()
 {
 	local messages
@@ -357,7 +357,7 @@ restarted_server()
 	expect_counted_losses "$messages"
 }
 
-# What arrived and what is said to be lost are together all.
+# The messages that arrived and those that are reported as lost are together all.
 expect_counted_losses()
 {
 	local received lost
@@ -393,7 +393,7 @@ killed_workers()
 	expect_counted_losses "$messages"
 }
 
-# A server that hangs is noticed, and what it swallowed is reported.
+# A bridge notices a server that hangs, and reports what was lost in it.
 stopped_server()
 {
 	bridge far --from "$url/$test" --to "$name-b"

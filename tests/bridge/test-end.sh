@@ -19,13 +19,13 @@ close_bridges()
 	stop_bridge "$far"
 }
 
-# received_at_least BRIDGE COUNT, as it has reported
+# received_at_least BRIDGE COUNT: whether the bridge has reported so many
 received_at_least()
 {
 	[ "$(counted "$1" messages || echo 0)" -ge "$2" ] 2>/dev/null
 }
 
-# Everything of this program has arrived, or is reported as lost; and its stream has ended.
+# Everything that this program sent has arrived or is reported as lost, and its stream has ended.
 expect_counted()
 {
 	local received
@@ -36,7 +36,7 @@ expect_counted()
 	echo "received $received, lost $(counted far lost)"
 }
 
-# What a stopped server has got, and its clients' sockets have, is gone when it is killed.
+# Messages in a stopped server, and in the sockets of its clients, are lost when the server is killed.
 lose_what_follows()
 {
 	kill -STOP "$server"
@@ -89,12 +89,12 @@ lost_alone()
 	[ "$(counted far lost)" = 0 ] || fail "lost: $(cat far.err)"
 }
 
-# Nothing but an end.
+# A stream without messages, only with an end.
 lost_of_empty_stream()
 {
 	open_bridges
 	program to recv "$name-b"
-	# The receiving bridge is known when messages arrive.
+	# The sender knows the receiving bridge only when messages arrive.
 	program from send "$name-a" 1 100
 	finish "$from"
 	finish "$to"
@@ -114,7 +114,7 @@ has_bridge()
 	"$bufpipe" list --pid "$1" | grep -q ' bufpip'
 }
 
-# Both directions of a duplex pipe: of the ends, one or both may have come through before the server stops.
+# Both directions of a duplex pipe. One or both of the ends may arrive before the server stops.
 lost_in_duplex()
 {
 	bridge near --duplex --from "$name-a" --to "$url/$test" --progress
@@ -188,7 +188,7 @@ lost_in_queue()
 	stop_bridge "$far2"
 }
 
-# killed_in_call BRIDGE CALL WHEN EVERY: that bridge's worker dies there.
+# killed_in_call BRIDGE CALL WHEN EVERY: the worker of that bridge is killed there.
 killed_in_call()
 {
 	local _ received=0 some
@@ -206,7 +206,7 @@ killed_in_call()
 		received=$((received + ${some:-0}))
 	done
 	close_bridges
-	# What lay in the memory of a worker is lost with it, and reported.
+	# Messages in the memory of a worker are lost with it, and reported.
 	[ $((received + $(counted far lost))) -eq 300 ] || fail "$2 $3: received $received: $(cat far.err)"
 	grep -q 'killed by signal 9' near.err far.err || fail "$2 $3: nobody was killed"
 	rm -f ./*.err
@@ -223,7 +223,7 @@ bridge_with_killer()
 	unset LD_PRELOAD BUFPIPE_TEST_KILL
 }
 
-# A worker dies when it publishes the end, or when it passes it on.
+# A worker is killed when it publishes the end, or when it passes the end on.
 killed_workers()
 {
 	if [ -z "${BRIDGE_KILLER-}" ]; then
@@ -275,7 +275,7 @@ next_bridge_ends()
 	close_bridges
 }
 
-# So does the next one after a bridge that was killed and could not say that it leaves: it is silent.
+# The same after a bridge that was killed, and so could not say that it leaves: it is silent.
 killed_bridge()
 {
 	open_bridges
@@ -293,7 +293,7 @@ killed_bridge()
 	close_bridges
 }
 
-# A server that does not come back: the sending bridge says that it could not finish, and ends.
+# The server does not come back: the sending bridge says that it could not finish, and ends.
 server_gone()
 {
 	open_bridges

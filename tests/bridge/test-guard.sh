@@ -66,7 +66,7 @@ mistakes()
 	expect_usage 'do not go with it' --config x --from "$u/a" --to @a
 }
 
-# Nothing secret is accepted where everybody sees it.
+# No secret is accepted in the arguments, where everybody sees it.
 secrets_in_arguments()
 {
 	expect_usage 'no user or password in the address' --from @a --to nats://user:secret@127.0.0.1/x
@@ -86,7 +86,7 @@ help()
 	expect_said out 'bufpipe-bridge(1)'
 }
 
-# Where bufpipe-bridge is missing the command says what to install.
+# If bufpipe-bridge is not installed, the command says what to install.
 not_installed()
 {
 	local library
@@ -175,7 +175,7 @@ nkeys()
 	start_server
 }
 
-# A server that is stopped when a bridge connects: it accepts, and says nothing.
+# A server that is stopped accepts the connection of a bridge, and sends nothing.
 stopped_server()
 {
 	kill -STOP "$server"
@@ -194,7 +194,7 @@ stopped_server()
 	stop_bridge "$far"
 }
 
-# A longer message than allowed breaks the pipe of its program, and is not sent.
+# A message that is longer than allowed is not sent, and breaks the pipe of its program.
 too_long()
 {
 	bridge near --from "$name-a" --to "$url/$test?nohold" --longest 1M --buffer 64K
@@ -204,7 +204,7 @@ too_long()
 	stop_bridge "$near"
 }
 
-# A user who may not publish is told so, by name of the subject.
+# The message for a user who may not publish names the subject.
 permissions()
 {
 	stop_server
@@ -251,7 +251,7 @@ no_server()
 	timeout 60 "$bufpipe" bridge --from "$name-x" --to nats://127.0.0.1:1/x --give-up 0.5 2>err
 	expect_status 1 $?
 	expect_said err '127.0.0.1:1'
-	# Otherwise it waits, and goes on once the server is there.
+	# Without the option it waits, and continues when the server is there.
 	stop_server
 	bridge far --from "$url/$test" --to "$name-b"
 	bridge near --from "$name-a" --to "$url/$test"
@@ -266,7 +266,7 @@ no_server()
 	stop_bridge "$far"
 }
 
-# A directory that is not there yet is missed, and waited for.
+# If the directory of the pipe is missing, the bridge reports that and waits for it.
 no_directory()
 {
 	bridge near --from ./absent/pipe --to "$url/$test"
@@ -276,7 +276,7 @@ no_directory()
 	stop_bridge "$near"
 }
 
-# Many pipes in one process, and one that cannot work does not disturb the others.
+# Many pipes in one process: one that cannot work does not disturb the others.
 many_pipes()
 {
 	local i senders=() receivers=()

@@ -6,7 +6,7 @@
 set -u
 hosts=10
 
-# All of this happens in a namespace of its own, and goes with it.
+# All hosts are in a namespace of this test, and end with it.
 if [ -z "${BRIDGE_TEST_INSIDE-}" ]; then
 	{ command -v ip && command -v unshare && command -v nsenter; } >/dev/null || { echo "skipped: no ip(8), unshare(1) or nsenter(1)"; exit 77; }
 	unshare --net ip link add name cable0 type veth peer name cable1 2>/dev/null ||
@@ -17,7 +17,7 @@ fi
 # shellcheck source=support.sh
 . "$(dirname "$0")/support.sh"
 
-# make_host NUMBER: a namespace that is joined with the server's by a cable.
+# make_host NUMBER: makes a namespace, and connects it with that of the server by a pair of interfaces.
 make_host()
 {
 	unshare --net sleep 1000 &
@@ -42,7 +42,7 @@ on()
 	nsenter --net="${net[$1]}" "${@:2}"
 }
 
-# One sends, nine receive everything; cables are pulled out and put back.
+# One host sends, and nine receive everything, while interfaces go down and come up again.
 everybody()
 {
 	local i pids=()

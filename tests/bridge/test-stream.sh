@@ -66,7 +66,7 @@ empty_stream()
 	expect_said to.out '^received 0 '
 }
 
-# What was sent while nobody received is there for who comes later, and again after that for another.
+# A receiver that comes later gets what was sent before, and so does another one after it.
 later()
 {
 	local from_url="$url/$test?stream=$test"
@@ -83,7 +83,7 @@ later()
 		expect_received to.out 20000
 		stop_bridge "$far"
 	done
-	# The same one again has nothing more to tell.
+	# When the same bridge starts again, nothing is left for it.
 	bridge far --from "$from_url&consumer=b" --to "$name-b"
 	program to recv "$name-b"
 	sleep 1
@@ -97,7 +97,7 @@ replay()
 	local from_url="$url/$test?stream=$test" middle since span
 
 	bridge near --from "$name-a" --to "$from_url&create" --once
-	# Too long for two in one frame, so that messages of the stream are messages of the pipe.
+	# Each message fills a frame of its own, so the messages of the stream are those of the pipe.
 	program from send "$name-a" 20 40000 50000
 	sleep 0.5
 	middle=$(date -u +%Y-%m-%dT%H:%M:%SZ)
@@ -116,7 +116,7 @@ replay()
 	finish "$to"
 	finish "$far"
 	expect_said to.out '^received 15 first 5 last 19 missing 0 '
-	# Nothing of what is there already.
+	# With start=new nothing of what is there already.
 	bridge far --from "$from_url&start=new" --to "$name-c"
 	program to recv "$name-c"
 	sleep 1
@@ -164,7 +164,7 @@ duplex()
 	close_bridges
 }
 
-# Shared out, each message once.
+# The members of a queue share the messages, and each message arrives once.
 queue()
 {
 	local from_url="$url/$test?stream=$test&create"
@@ -231,7 +231,7 @@ ten()
 	finish "$near"
 }
 
-# A message of a program without a bridge is a message.
+# A message of a program without a bridge arrives as a message.
 foreign()
 {
 	stream="stream=$test&create"
@@ -298,7 +298,7 @@ all_received()
 	[ "$(counted far messages)" = "$(counted near messages)" ]
 }
 
-# At the very calls between which the doubts lie.
+# The workers are killed at the calls between which a message may be in doubt.
 killed_in_calls()
 {
 	local call when size messages every
@@ -311,7 +311,7 @@ killed_in_calls()
 		size=-400
 		messages=$(some 10000 2000)
 		every=$(some 1500 400)
-		# Too long for two in one frame, so that as many frames as messages are published.
+		# Each message fills a frame of its own, so as many frames as messages are published.
 		[ "$call" != publish ] || { size=40000 messages=$(some 3000 300) every=50; }
 		for when in before after; do
 			stream="stream=$test-$call-$when&create"
@@ -389,7 +389,7 @@ stopped_server()
 	expect_received to.out 10000
 }
 
-# Everything at once.
+# The server and both workers are killed in random order.
 chaos()
 {
 	local round pid
@@ -420,9 +420,9 @@ chaos()
 }
 
 # The supervisor alone is killed: its worker finishes what was sent, and the next
-# bridge goes on.  The program's send breaks once each time, and of the message
-# that gets -EPIPE just then nobody knows whether it was taken: see
-# bufpipe_shutdown(3).  The program sends it again, so it may come twice.
+# bridge goes on.  Each time one send of the program fails with -EPIPE, and nobody
+# knows whether that message was taken: see bufpipe_shutdown(3).  The program sends
+# it again, so it may come twice.
 killed_supervisor()
 {
 	local round doubled broken
@@ -454,8 +454,8 @@ restarted()
 	is_running "$near"
 }
 
-# Supervisor and worker of the receiving side die together: the one doubt that can
-# remain is told, and then the message may come twice.
+# Supervisor and worker of the receiving side die together.  One message can then be in
+# doubt.  The bridge reports it, and it may come twice.
 killed_both()
 {
 	local round last=-1 first total=0 doubled=0
@@ -505,7 +505,7 @@ full_quota()
 	go_on_when_full
 }
 
-# The same with a disk that is full indeed.  nats-server 2.9 then answers nothing, and ends by no other signal.
+# The same with a disk that is full.  nats-server 2.9 then answers nothing, and only SIGKILL ends it.
 full_disk()
 {
 	if [ -z "${BRIDGE_TEST_MOUNTS-}" ]; then
@@ -514,7 +514,7 @@ full_disk()
 	fi
 	stop_server
 	mount -t tmpfs -o size=6m tmpfs jetstream
-	# Not told so, the server would use no more than three quarters of it.
+	# Without this setting the server would use at most three quarters of the disk.
 	start_server 'max_file_store: 1GB'
 	open_full 'no answer of stream\|refuses'
 	[ "$(df --output=avail -k jetstream | tail -n 1)" -lt 512 ] || fail "the disk is not full: $(df jetstream)"
@@ -576,7 +576,7 @@ mistakes()
 	expect_said err 'does not collect the subject other'
 }
 
-# Two bridges of one pipe would both say that they are the one.
+# Two bridges with the same state would give the same numbers to different messages, so the second is refused.
 state_is_locked()
 {
 	stream="stream=$test&create"
