@@ -271,7 +271,7 @@ ssize_t recv(void *state, void *buf, size_t len)
 	return static_cast<ssize_t>(len);
 }
 
-/* The runtime's own end is that of its process: it cannot be made anew in the same one. */
+/* The runtime ends with its process, and cannot be created a second time in the same process. */
 void close_both(void *state)
 {
 	ports *p = static_cast<ports *>(state);

@@ -113,7 +113,7 @@ expect_received()
 		fail "$1: $(cat "$1"), of $2; $(tail -n 5 ./*.err)"
 }
 
-# Prints a random time from $1 to $2 hundredths of a second, for sleep(1).
+# Sleeps for a random time from $1 to $2 hundredths of a second.
 some_time()
 {
 	sleep "$(awk -v n=$((RANDOM % ($2 - $1 + 1) + $1)) 'BEGIN { print n / 100 }')"

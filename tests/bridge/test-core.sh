@@ -83,6 +83,32 @@ connects()
 	done
 }
 
+# A service manager passes the listening socket to a bridge.
+passed_socket()
+{
+	python3 - "$PWD/socket" "$bufpipe" bridge --from systemd: --to "$url/$test" 2>near.err <<'EOF' &
+import os, socket, sys
+listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+listener.bind(sys.argv[1])
+listener.listen()
+os.dup2(listener.fileno(), 3)
+os.set_inheritable(3, True)  # if the listener was descriptor 3 already
+os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
+os.execv(sys.argv[2], sys.argv[2:])
+EOF
+	near=$!
+	bridge far --from "$url/$test" --to "$name-b"
+	program to recv "$name-b"
+	eventually test -S socket
+	program from send ./socket 100 64
+	finish "$from"
+	finish "$to"
+	expect_received to.out 100
+	stop_bridge "$near"
+	stop_bridge "$far"
+	rm socket
+}
+
 # The pipes of a bridge are listed like any others.
 listed()
 {
@@ -414,5 +440,5 @@ stopped_server()
 
 start_server
 [ $# -le 2 ] || run_tests "${@:3}"
-run_tests many_small lengths long_messages edges empty_stream connects listed duplex fan_out wildcard wildcard_long queue back_pressure slow_consumer \
+run_tests many_small lengths long_messages edges empty_stream connects passed_socket listed duplex fan_out wildcard wildcard_long queue back_pressure slow_consumer \
 	programs_again program_leaves program_leaves_long receiver_dies drains restarted_server killed_workers stopped_server

@@ -31,6 +31,7 @@ mistakes()
 	expect_usage 'no subject' --from @a --to "$u/"
 	expect_usage 'no server' --from @a --to nats:///x
 	expect_usage 'a pipe is' --from name --to "$u/x"
+	expect_usage 'a pipe is' --from file --to "$u/x"
 	expect_usage 'is empty' --from @a --to "$u/a..b"
 	expect_usage 'is empty' --from @a --to "$u/.b"
 	expect_usage 'is empty' --from @a --to "$u/b."
@@ -64,6 +65,14 @@ mistakes()
 	expect_usage 'all arguments are options' --from "$u/a" --to @a more
 	expect_usage 'no-such-option' --no-such-option
 	expect_usage 'do not go with it' --config x --from "$u/a" --to @a
+}
+
+# A bridge does not wait for a descriptor to become a listening socket.
+no_socket()
+{
+	timeout 20 "$bufpipe" bridge --from fd:0 --to "nats://127.0.0.1:1/x" 2>err </dev/null
+	expect_status 1 $? 'no socket'
+	expect_said err 'fd:0: Socket operation on non-socket'
 }
 
 # No secret is accepted in the arguments, where everybody sees it.
@@ -372,5 +381,5 @@ progress()
 
 start_server
 [ $# -le 2 ] || run_tests "${@:3}"
-run_tests mistakes secrets_in_arguments help not_installed passwords nkeys permissions certificates no_server stopped_server too_long \
+run_tests mistakes no_socket secrets_in_arguments help not_installed passwords nkeys permissions certificates no_server stopped_server too_long \
 	no_directory many_pipes other_users memory progress

@@ -161,6 +161,12 @@ static bool name_subjects(struct line_config *line)
 	       asprintf(&line->in_subject, "%s.%s", subject, line->to_nats ? "back" : "there") > 0;
 }
 
+static bool is_pipe_address(const char *text)
+{
+	return *text == '@' || strchr(text, '/') || strncmp(text, "fd:", strlen("fd:")) == 0 ||
+	       strncmp(text, "systemd:", strlen("systemd:")) == 0;
+}
+
 static const char *add_line(struct bridge_config *config, const struct line_arguments *args)
 {
 	struct line_config *lines;
@@ -181,8 +187,10 @@ static const char *add_line(struct bridge_config *config, const struct line_argu
 		return "one of --from and --to is a pipe, the other nats://HOST/SUBJECT";
 	far = line.to_nats ? args->to : args->from;
 	line.pipe = strdup(line.to_nats ? args->from : args->to);
-	if (!line.pipe || !strchr("@/.fs", *line.pipe) || !*line.pipe)
-		return "a pipe is @name, /path or ./path";
+	if (!line.pipe)
+		return "no memory";
+	if (!is_pipe_address(line.pipe))
+		return "a pipe is @name, /path, ./path, fd:N, systemd: or systemd:NAME";
 	wrong = nats_address_parse(&line.nats, far);
 	if (!wrong)
 		wrong = check_directions(&line);

@@ -203,7 +203,8 @@ static bool meet(struct supervisor *s, unsigned i)
 	    (r == -ENOENT || r == -ECONNREFUSED || r == -ETIMEDOUT || r == -EAGAIN || r == -ECONNRESET ||
 	     r == -EPIPE))
 		return true;
-	if (r == -EINVAL || r == -ENAMETOOLONG || r == -EPROTOTYPE || r == -EMSGSIZE || r == -EACCES) {
+	if (r == -EINVAL || r == -ENAMETOOLONG || r == -EPROTOTYPE || r == -EMSGSIZE || r == -EACCES ||
+	    r == -EBADF || r == -ENOTSOCK || r == -ESOCKTNOSUPPORT) {
 		complain("%s: %s: %s", line->config->text, line->config->pipe,
 			 r == -EINVAL       ? "it is not the address of a pipe"
 			 : r == -EPROTOTYPE ? "the pipe there has the other direction, or is of another kind"

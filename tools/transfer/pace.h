@@ -9,7 +9,7 @@
 void pace_start(size_t bytes_per_second);
 /* How many of len bytes to move at once, so that the flow is even. */
 size_t pace_piece(size_t len);
-/* Sleeps for as long as these bytes take, or until the process shall end. */
+/* Sleeps for as long as these bytes take, or until a signal asks this process to end. */
 void pace_spend(size_t bytes);
 
 #endif
