@@ -9,9 +9,9 @@
 
 Objects are pickles: receive them only from those you trust.
 
-An end goes to other processes as an argument of multiprocessing.Process, with
-any start method, and any number of processes and threads may use it at once.
-For EOFError to come, each process must close the ends that it does not use.
+Pass an end to other processes as an argument of multiprocessing.Process, with
+any start method.  Any number of processes and threads may use it at once.
+EOFError comes only if each process closes the ends that it does not use.
 """
 
 import collections as _collections
@@ -63,39 +63,39 @@ class End(_core.End):
         return _processes.reduce_spawning(self) or super().__reduce_ex__(protocol)
 
     def stats(self):
-        """What goes on in the pipe: how full it is, and what both sides have done since it was made.
+        """Statistics of the pipe: how full it is, and what both sides have done since it was made.
 
-        It takes no lock, and any handle may be asked at any moment, also beside other threads that use
-        the end.  What the other side says of itself can only be believed, or not.
+        This takes no lock, and may be called at any time, even while other threads use the end.  The
+        counts of the other side are its own, and nothing checks them.
         """
         return _stats.of_end(self)
 
     async def async_send(self, obj, /):
         """send() for asyncio.  If it is cancelled, the object may have been sent or not.
 
-        An object that cannot go at once goes from a thread, as soon as it can.
+        If the object cannot be sent at once, a thread sends it as soon as there is room.
         """
         await _aio.send(self, self._dump(obj))
 
     async def async_send_bytes(self, buf, /, offset=0, size=None):
         """send_bytes() for asyncio.  If it is cancelled, the message may have been sent or not.
 
-        A message that cannot go at once goes from a thread, which lets go of the buffer a moment
-        after a cancellation.
+        If the message cannot be sent at once, a thread sends it as soon as there is room.  After a
+        cancellation the thread releases the buffer within a moment.
         """
         await _aio.send(self, buf, offset, size)
 
     async def async_recv(self):
         """recv() for asyncio.  If it is cancelled, nothing is lost.
 
-        What has come of a message that is longer than the buffer is kept for the next call.
+        The part of a long message that has come is kept for the next call.
         """
         return self._load(await _aio.receive(self, True))
 
     async def async_recv_bytes(self):
         """recv_bytes() for asyncio.  If it is cancelled, nothing is lost.
 
-        What has come of a message that is longer than the buffer is kept for the next call.
+        The part of a long message that has come is kept for the next call.
         """
         return await _aio.receive(self, False)
 
@@ -107,11 +107,12 @@ def _check_policy(policy):
 
 
 class Client(_collections.namedtuple("Client", "pid uid gid pidfd waiting")):
-    """Who wants to come in, as a policy of listen() is asked.
+    """A client that wants to connect, as the policy of listen() gets it.
 
-    pid, uid and gid are those of the process that connects, as the kernel saw it; a pid of 0 is not
-    visible from here.  pidfd is a descriptor of that process, -1 before Linux 6.5; it is valid during
-    the call.  waiting is how many connections of this user were let in and not accepted yet.
+    pid, uid and gid are those of the process that connects, as the kernel saw it; pid is 0 if the
+    process is not visible from here.  pidfd is a descriptor of that process, or -1 before Linux 6.5;
+    it is valid only during the call.  waiting is how many connections of this user were let in and
+    are not accepted yet.
     """
 
     __slots__ = ()
@@ -123,7 +124,7 @@ class Listener(_core.Listener):
 
     @property
     def policy(self):
-        """What is asked about each Client that wants to come in, as listen() says; None lets all in."""
+        """The function that is asked about each Client, see listen(); None lets all clients in."""
         return self._policy
 
     @policy.setter
@@ -137,7 +138,7 @@ class Listener(_core.Listener):
     close.__doc__ = _core.Listener.close.__doc__
 
     def accept(self, *, timeout=None):
-        """Wait for the next program that connects, and return the end that speaks with it."""
+        """Wait for the next program that connects, and return an end; the program has the other end."""
         policy = self._policy
         return self._accept(End, timeout, policy and (lambda *client: policy(Client(*client))))
 
@@ -168,18 +169,18 @@ _BUFFER_SIZE = 65536
 def Generic_Pipe(buffer_size=None, minimum_write=64, SMT_recv=16, SMT_send=16, polling=0.1, duplex=None, *, name=None, max_message=None, handover=True):
     """A pipe for messages of any length: (receiving end, sending end), or two ends that do both if duplex.
 
-    It holds buffer_size bytes of messages, each of which counts as 8 bytes more, and longer messages
-    stream through.  minimum_write, SMT_recv, SMT_send and polling are hints that this implementation
-    does not need.
+    It holds buffer_size bytes of messages, each of which counts with 8 bytes more.  A longer message
+    streams through it.  minimum_write, SMT_recv, SMT_send and polling are hints that this
+    implementation does not need.
 
-    Without a buffer_size it is called as multiprocessing.Pipe is: the first argument may be duplex,
-    which then is True if it is not given, and the buffer has 65536 bytes.  With one, duplex is
-    False if it is not given.
+    With a buffer_size, duplex is False by default.  Without one, the call is that of
+    multiprocessing.Pipe: the first argument may be duplex, which is True by default, and the buffer
+    has 65536 bytes.
 
-    The name is shown in repr(), and as memfd:NAME in /proc/PID/maps.  An end receives messages of
-    max_message bytes at most, or of buffer_size, if that is more; without it, of half of the
-    machine's memory.  With handover=False each end has one descriptor and not three, and cannot
-    be pickled; a forked process has it all the same.
+    The name is shown in repr(), and as memfd:NAME in /proc/PID/maps.  An end receives messages of at
+    most max_message bytes, by default half of the machine's memory; messages of up to buffer_size
+    bytes are always received.  With handover=False each end has one descriptor instead of three, and
+    cannot be pickled; a forked process still has it.
     """
     _check_hints(minimum_write=minimum_write, SMT_recv=SMT_recv, SMT_send=SMT_send, polling=polling)
     if isinstance(buffer_size, bool):
@@ -203,7 +204,7 @@ Pipe = Generic_Pipe
 
 
 def Static_Pipe(object_size, object_count, SMT_recv=16, SMT_send=16, polling=0.1, duplex=False, *, name=None, handover=True):
-    """A pipe for messages of exactly object_size bytes, of which it holds object_count.
+    """A pipe that holds object_count messages of exactly object_size bytes each.
 
     Both send() and send_bytes() take bytes-like objects, and recv() and recv_bytes() return bytes.
     SMT_recv, SMT_send and polling are hints that this implementation does not need.
@@ -219,20 +220,20 @@ def Static_Pipe(object_size, object_count, SMT_recv=16, SMT_send=16, polling=0.1
 
 
 def listen(address, mode=None, *, buffer_size=0, object_size=0, object_count=0, size_limit=0, permissions=None, policy=None):
-    """A Listener at an address, to which other programs, in any language, connect.
+    """Return a Listener at an address, to which other programs, in any language, can connect.
 
     The address is "/path", "./path", "@name" (abstract), "fd:N", "systemd:" or "systemd:NAME".
-    mode is "r" if this side receives, "w" if it sends and "rw" if both do both; with None, what
-    fits the other side's "r" or "w", and if both have None, the side that accepts receives.  The sizes
-    are limits and defaults for those who connect; an object_size makes the pipes static.  close()
+    mode is "r" if this side receives, "w" if it sends and "rw" if both sides do both.  None takes what
+    fits the "r" or "w" of the other side; if both sides have None, the side that accepts receives.
+    The sizes are limits and defaults for clients; an object_size makes the pipes static.  close()
     removes a path.
 
-    size_limit is how large a pipe the other side may choose, in bytes, if that is more than the
-    size that is named here.  permissions are those of the socket file of a path, whatever the umask: to
-    connect one must be allowed to write.  policy(client), which is listener.policy from then on, is
-    asked about each Client before anything is made for it, in the thread that accepts; who is not let
-    in gets a PermissionError.  If it raises an exception the client is not let in, and accept() raises
-    it.
+    size_limit is how large a pipe the other side may choose, in bytes, if that is more than the size
+    given here.  permissions are those of the socket file of a path, whatever the umask; a client needs
+    the permission to write.  policy(client) is asked about each Client before anything is made for it,
+    in the thread that accepts; listener.policy is the same function, and can be changed.  A client
+    that is not let in gets a PermissionError.  If the policy raises an exception, the client is not
+    let in, and accept() raises the exception.
     """
     _check_policy(policy)
     listener = _core.listen(
@@ -252,10 +253,11 @@ def listen(address, mode=None, *, buffer_size=0, object_size=0, object_count=0, 
 def connect(address, mode=None, *, buffer_size=0, object_size=0, object_count=0, size_limit=0, wait_for_listener=False, timeout=None):
     """Connect to a program that listens at the address, and return this side's end.
 
-    Waits until the listener accepts, but not for a listener, unless wait_for_listener is true:
-    FileNotFoundError and ConnectionRefusedError say that there is none.  mode is as in listen(), and
-    must fit: "rw" to "rw", "r" to "w" or None, "w" to "r" or None.  A size of 0 takes what the
-    listener has; size_limit is how large a pipe it may choose, in bytes, by default 16 MiB.
+    Waits until the listener accepts.  If nobody listens, it raises FileNotFoundError or
+    ConnectionRefusedError, or waits for a listener if wait_for_listener is true.  mode is as in
+    listen(), and the two must fit: "rw" and "rw"; "r" and "w" or None; "w" and "r" or None.  A size of
+    0 takes that of the listener; size_limit is how large a pipe the listener may choose, in bytes, by
+    default 16 MiB.
     """
     return _core.connect(
         End,
@@ -273,10 +275,9 @@ def connect(address, mode=None, *, buffer_size=0, object_size=0, object_count=0,
 def wait(object_list, timeout=None):
     """Wait until some of the objects are ready, and return a list of these.
 
-    An end that receives is ready when there is a message or the end of the stream; an end that only
-    sends when there is room.  The list is empty when the time is up.  Among ends that receive, but not
-    among those that only send, other objects that multiprocessing.connection.wait takes may be waited
-    for.
+    An end that receives is ready when there is a message or the stream has ended; an end that only
+    sends, when there is room.  The list is empty when the time is up.  Ends that receive can be mixed
+    with other objects that multiprocessing.connection.wait takes; ends that only send cannot.
     """
     objects = list(object_list)
     if objects and all(isinstance(each, End) for each in objects):
@@ -300,9 +301,9 @@ def _wait_mixed(objects, timeout):
     while True:
         begin = _time.monotonic()
         left = None if deadline is None else max(0, deadline - begin)
-        # In slices, to notice a handle that is closed meanwhile.
+        # In slices, to notice when a handle is closed.
         descriptors = [_descriptor(each) for each in objects]
-        # Each once: two handles of one end have the same.
+        # Each descriptor once: two handles of one end have the same descriptor.
         ready = connection.wait(set(descriptors), _SLICE if left is None else min(left, _SLICE))
         if any(isinstance(each, End) and each.closed for each in objects):
             raise OSError("handle is closed")

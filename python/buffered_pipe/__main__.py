@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""python3 -m buffered_pipe: the pipes of this machine, by the command bufpipe."""
+"""python3 -m buffered_pipe: runs the command bufpipe, which lists the pipes of this machine."""
 
 import os
 import shutil
@@ -7,13 +7,13 @@ import sys
 
 USAGE = """usage: python3 -m buffered_pipe [ARGUMENT...]
 
-Runs the command bufpipe with the arguments. Without any it is "bufpipe list":
-the pipes of this machine, who holds them, how full they are and who waits.
+Runs the command bufpipe with the arguments. Without arguments it runs "bufpipe list",
+which shows the pipes of this machine, who holds them, how full they are and who waits.
 """
 
-ABSENT = """buffered_pipe: there is no command bufpipe in PATH. It comes with the C library, and not with the
-Python package: build and install that, or on Debian its package bufpipe. Within a
-program, end.stats() tells of one pipe.
+ABSENT = """buffered_pipe: there is no command bufpipe in PATH. It comes with the C library, not with the
+Python package: build and install the library, or on Debian install the package bufpipe. Within
+a program, end.stats() describes one pipe.
 """
 
 

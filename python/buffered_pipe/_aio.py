@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
 """Waiting in asyncio: the loop watches the descriptor of an end.
 
-To send when there is no room has a thread of its own, which uses a handle of
-its own.
+A send that finds no room continues in a thread of its own, with a handle of its
+own.
 
-asyncio itself is imported by those who wait: it takes longer than all the rest.
+Only functions that wait import asyncio, because the import takes longer than that
+of the rest of the package.
 """
 
 import fcntl
@@ -16,10 +17,10 @@ import weakref
 
 from . import _core  # type: ignore[attr-defined]
 
-# Who waits, in each loop.  A future refers to its loop, so this must not keep it.
+# The futures of those that wait, by loop.  A future refers to its loop, so the references to futures are weak.
 _waiters: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
-_lock = threading.RLock()  # the handler of a signal may close an end, too
-# The handles of the threads: {handle: the end that it stands for}.
+_lock = threading.RLock()  # re-entrant, because a signal handler may close an end
+# The handles that threads use: {handle: the end that it is a fork of}.
 _lent: dict = {}
 
 
@@ -29,7 +30,7 @@ def _awake(future):
 
 
 async def _readable(thing):
-    """Until there may be something to receive, or a handle was closed."""
+    """Wait until there may be something to receive, or a handle was closed."""
     import asyncio
 
     loop = asyncio.get_running_loop()
@@ -39,8 +40,8 @@ async def _readable(thing):
     waiting.add(future)
     fd = -1
     try:
-        # One of our own: should the other be closed, its number may be another file's before the loop has let go.
-        # Above standard error, which may be closed.
+        # A duplicate, because the number of a closed descriptor may be another file's before the loop forgets it.
+        # Above 2, because standard streams may be closed.
         fd = fcntl.fcntl(thing.fileno(), fcntl.F_DUPFD_CLOEXEC, 3)
         if not thing.closed:
             loop.add_reader(fd, _awake, future)
@@ -55,20 +56,20 @@ async def _readable(thing):
 
 
 def backoff(delay, begin):
-    """How long to wait before the next wait, if that since 'begin' was for nothing.
+    """How long to pause before the next wait, if the one that began at 'begin' found nothing.
 
-    A message that somebody else looks at in place is ready all the time, but not to be had.
+    While somebody else looks at a message in place, the descriptor is readable, but there is nothing to receive.
     """
     return 0 if time.monotonic() - begin > 0.001 else min(2 * delay + 0.0002, 0.02)
 
 
 def _close(handle):
-    """The handle of a thread: without a call of wake()."""
+    """Close the handle of a thread, without a call of wake()."""
     (_core.End if isinstance(handle, _core.End) else _core.Queue).close(handle)
 
 
 def wake():
-    """A handle was closed: whoever waits looks again."""
+    """Make everything that waits look again, because a handle was closed."""
     for handle, end in list(_lent.items()):
         if end.closed:
             _close(handle)
@@ -89,7 +90,7 @@ def _wake_all(loop):
 
 
 def _after_fork():
-    """The threads are not in the child, and the loops are the parent's."""
+    """Forget the threads, which the child does not have, and the loops, which are the parent's."""
     global _lock
     _lock = threading.RLock()
     _waiters.clear()
@@ -102,7 +103,7 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 async def _try(attempt, nothing, end):
-    """What the attempt returns.  'nothing' is the exception that says that there is nothing to receive."""
+    """Return what the attempt returns.  It raises 'nothing' if there is nothing to receive."""
     import asyncio
 
     delay = 0
@@ -110,7 +111,7 @@ async def _try(attempt, nothing, end):
         try:
             return attempt()
         except BlockingIOError:
-            # Something of a long message has come.  So the wait was not for nothing, and the rest is on its way.
+            # A part of a long message has come.  So the wait found something, and the rest will come soon.
             delay = 0
             await asyncio.sleep(0)
         except nothing:
@@ -134,11 +135,11 @@ async def accept(listener):
 
 
 def _part(buf, offset, size):
-    """A memoryview of the part, of bytes."""
+    """Return a memoryview of the part, with bytes as its items."""
     offset = operator.index(offset)
     size = None if size is None else operator.index(size)
     with memoryview(buf) as whole:
-        # What is empty in one of several dimensions cannot be cast, nor what has another order than C's.
+        # A buffer that is empty in one of several dimensions, or is not in C order, cannot be cast.
         with whole.cast("B") if whole.nbytes and whole.c_contiguous else memoryview(bytes(whole)) as view:
             part = view[offset:] if size is None else view[offset : offset + size]
             if offset < 0 or offset > len(view) or (size is not None and len(part) != size):
@@ -196,18 +197,18 @@ def _run(call, handle, loop, future):
     except RuntimeError:
         pass  # the loop was closed
     finally:
-        del future, failure  # whose traceback refers to this frame
+        del future, failure  # the traceback of the failure refers to this frame
 
 
 def _start(function, *args):
     try:
         threading.Thread(target=function, args=args, daemon=True).start()
-    except RuntimeError:  # an interpreter may allow only those for which it waits at its end
+    except RuntimeError:  # a sub-interpreter may not allow daemon threads
         threading.Thread(target=function, args=args, daemon=False).start()
 
 
 async def _in_thread(end, call):
-    """What the call returns, or raises.  It gives up within a moment after its handle is closed."""
+    """Run the call in a thread.  The call gives up within a moment after its handle is closed."""
     import asyncio
 
     loop = asyncio.get_running_loop()
@@ -223,7 +224,7 @@ async def _in_thread(end, call):
         result, failure = await asyncio.shield(future)
     except BaseException as failure:
         _close(handle)
-        # Who cancels may use the buffer again; but a second cancel() is heeded at once.
+        # After a cancellation the caller may use the buffer again, so wait for the thread; a second cancel() ends that.
         if isinstance(failure, asyncio.CancelledError):
             await asyncio.wait([future], timeout=1)
         raise
@@ -232,4 +233,4 @@ async def _in_thread(end, call):
             raise failure
         return result
     finally:
-        del failure, future  # they refer to the traceback, and that to this frame
+        del failure, future  # they refer to the traceback, which refers to this frame

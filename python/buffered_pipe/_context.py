@@ -6,7 +6,7 @@ from multiprocessing import context
 
 
 class _Context:
-    """What differs from multiprocessing's own context of the same start method."""
+    """What differs from the context of multiprocessing with the same start method."""
 
     def Pipe(self, duplex=True):
         """Two ends connected by a pipe."""
@@ -15,7 +15,7 @@ class _Context:
         return Pipe(duplex=bool(duplex))
 
     def Queue(self, maxsize=0):
-        """A queue with room for maxsize items; 0: for as many as its buffer holds."""
+        """A queue with room for maxsize items; 0 means as many as its buffer holds."""
         from . import Queue
 
         return Queue(maxsize)
@@ -33,7 +33,7 @@ class _Context:
         return SimpleQueue()
 
     def get_context(self, method=None):
-        """The context of another start method, with the same pipes and queues; this one if None."""
+        """The context of another start method, with the same pipes and queues; None is this context."""
         return self if method is None else get_context(method)
 
 
@@ -53,11 +53,11 @@ _contexts = {"fork": ForkContext(), "spawn": SpawnContext(), "forkserver": ForkS
 
 
 def get_context(method=None):
-    """A context of multiprocessing whose Pipe, Queue, JoinableQueue, SimpleQueue and Pool are ours.
+    """A context of multiprocessing whose Pipe, Queue, JoinableQueue and SimpleQueue are ours.
 
     method is "fork", "spawn" or "forkserver"; None is what multiprocessing.get_start_method() says.
-    All else in it is multiprocessing's own.  Give it to what takes a context, such as
-    concurrent.futures.ProcessPoolExecutor(mp_context=get_context("spawn")).
+    All else is that of multiprocessing; a Pool uses our queues.  Pass the context to whatever takes
+    one, such as concurrent.futures.ProcessPoolExecutor(mp_context=get_context("spawn")).
     """
     if method is None:
         method = multiprocessing.get_start_method()

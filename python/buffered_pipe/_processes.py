@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""How an end goes to another process by multiprocessing's own means.
+"""Passing an end to another process by means of multiprocessing.
 
 An end is three descriptors, which travel through a socket.  So the pickle
-names one descriptor: a socket in which the end waits to be taken out.  While
-it waits there it is alive, whatever becomes of the handle that was pickled.
+names one descriptor, the parcel: a socket in which the end waits to be received.
+While it waits there it is alive, even if the handle that was pickled is closed.
 
-multiprocessing only notes the number of a descriptor, and opens its own when it
-starts the process.  Until then the parcel stays open here, and no longer: an end
-must die with a process that never took it.  Nobody tells us when that is, and
-the program may make no further call, so a thread looks for it.
+multiprocessing only notes the number of a descriptor, and duplicates it when it
+starts the process.  The parcel must stay open here until then, and no longer: an
+end must die with a process that never received it.  Nothing tells us when the
+process was started, and the program may make no further call of this package.
+So a thread looks for it.
 """
 
 import copyreg
@@ -25,11 +26,11 @@ from . import _core  # type: ignore[attr-defined]
 
 # The parcels that are open: {a weak reference to the Popen that they are for: (thread, [descriptors])}.
 _parcels: dict = {}
-# Held by fork(), so that a child knows of all; and the handler of a signal may start a process, too.
+# Held during a fork, so that a child knows all parcels.  Re-entrant, because a signal handler may start a process.
 _lock = threading.RLock()
 
 
-# What spawns processes as multiprocessing does, each with a context and pickler of its own.
+# The packages that spawn processes as multiprocessing does, each with a context and a pickler of its own.
 _PACKAGES = ("multiprocessing", "multiprocess", "billiard")
 
 
@@ -39,13 +40,13 @@ def install(end_type):
         other = sys.modules.get(name + ".reduction")
         if other:
             other.ForkingPickler.register(end_type, functools.partial(_reduce, sharer=other))
-    # Objects are pickled with what multiprocessing knows how to pickle, such as its own connections.
+    # send() can then pickle what multiprocessing can pickle, such as its connections.
     _core.set_reducers(reduction.ForkingPickler._extra_reducers, copyreg.dispatch_table)
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_drop_all)
 
 
 def _spawning():
-    """Who is just pickling for a process that is being spawned: (its reduction, its Popen), or (ours, None)."""
+    """(reduction module, Popen) of the package that is spawning a process; (that of multiprocessing, None) if none is."""
     for name in _PACKAGES:
         other = sys.modules.get(name + ".context")
         popen = other and other.get_spawning_popen()
@@ -63,12 +64,12 @@ def _reduce(end, sharer=reduction):
 
 
 def reduce_spawning(end):
-    """With whatever pickler, if it pickles for a process that is being spawned; else None."""
+    """What __reduce_ex__ returns, for any pickler, while a process is being spawned; else None."""
     return _reduce(end) if is_spawning() else None
 
 
 def _pass_on(make, sharer=reduction):
-    """What to pickle for a descriptor, which make() opens: it is open until the process has its own."""
+    """What to pickle for the descriptor that make() opens.  It stays open until the process has its own."""
     spawner, popen = _spawning()
     if popen is not None:
         sharer = spawner
@@ -83,25 +84,25 @@ def _pass_on(make, sharer=reduction):
         _close(owner)
         raise
     if popen is None:
-        _close(owner)  # the resource sharer has made its own
+        _close(owner)  # the resource sharer has made a duplicate
     elif first:
         _close_when_started(popen, owner)
     return wrapper
 
 
 class Passed:
-    """A descriptor that goes to another process."""
+    """Pickles a descriptor for another process."""
 
     def __init__(self, fd):
         self._fd = fd
 
     def __reduce__(self):
-        # Not os.dup, which gives 0, 1 or 2 if the standard streams are closed.
+        # Not os.dup, which may return 0, 1 or 2 if the standard streams are closed.
         return _Arrived, (_pass_on(lambda: fcntl.fcntl(self._fd, fcntl.F_DUPFD_CLOEXEC, 3)),)
 
 
 class _Arrived:
-    """What Passed is in that process: once, detach() gives a descriptor that the caller closes."""
+    """What a Passed is in the other process.  detach(), once, returns a descriptor that the caller must close."""
 
     def __init__(self, wrapper):
         self.detach = wrapper.detach
@@ -127,7 +128,7 @@ def _close(owner):
 def _close_when_started(popen, owner):
     try:
         threading.Thread(target=_watch, args=(owner,), daemon=True).start()
-    except RuntimeError:  # no thread is left, or wanted any more at the end of the interpreter
+    except RuntimeError:  # there is no thread left, or the interpreter ends and allows none
         weakref.finalize(popen, _close, owner)
 
 
@@ -135,21 +136,21 @@ def _watch(owner):
     delay = 0.001
     while not _is_started(owner()):
         time.sleep(delay)
-        # The longer it takes, the less it matters.
+        # The longer the start takes, the less a short delay matters.
         delay = min(1.25 * delay, 0.2)
     _close(owner)
 
 
 def _is_started(popen):
-    """Or is gone: it could not be started."""
+    """Whether the process was started; or its Popen is gone, because it could not be started."""
     return popen is None or getattr(popen, "pid", None) is not None
 
 
 def _drop_all():
-    """In a forked child: the parcels are the parent's.
+    """Close the parcels in a forked child, because they are the parent's.
 
-    But if the thread that forked was about to start a process, then this child is what becomes that
-    process: joblib's loky forks, and then executes Python anew.
+    If the thread that forked is starting a process, this child may become that process, and keeps the
+    parcels for it: joblib's loky forks, and then executes Python anew.
     """
     for owner, (thread, _) in list(_parcels.items()):
         if thread != threading.get_ident() or _is_started(owner()):

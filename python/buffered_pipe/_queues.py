@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Queues with the interface of multiprocessing's, over a pipe of which each process has both ends."""
+"""Queues with the interface of those of multiprocessing.  Each is a pipe of which every process has both ends."""
 
 import operator
 import os
@@ -11,7 +11,7 @@ from . import _core  # type: ignore[attr-defined]
 from . import _processes
 from . import _stats
 
-# A ring of a MiB.  A larger one holds its last message back for some microseconds, as it is made for streams.
+# This gives a ring of a MiB.  With a larger one, the last of many messages may arrive some microseconds later.
 BUFFER_SIZE = (1 << 20) - 16
 
 
@@ -25,12 +25,12 @@ def _make_pipe(buffer_size):
 class Queue(_core.Queue):
     """A queue for any number of producers and consumers, in threads and processes.
 
-    maxsize is the most items it holds, 0 no limit but that of the buffer: it has room for
-    buffer_size bytes of pickled objects, and put() waits while it is full.  An object that is longer
-    streams through it.
+    It holds at most maxsize items; with 0 only the buffer is a limit.  The buffer has room for
+    buffer_size bytes of pickled objects, and put() waits while it is full.  An object longer than the
+    buffer streams through it.
 
-    It goes to other processes as an argument of multiprocessing.Process.  Objects are pickles: take
-    them only from those you trust.
+    Pass a queue to other processes as an argument of multiprocessing.Process.  Objects are pickles:
+    take them only from those you trust.
     """
 
     __module__ = "buffered_pipe"
@@ -57,32 +57,32 @@ class Queue(_core.Queue):
         return f"<{name} of {self.qsize()} items, maxsize {self.maxsize}, at {id(self):#x}>"
 
     def stats(self):
-        """What goes on in the queue, as RingStats: how full it is, what producers and consumers have done."""
+        """Statistics of the queue, as RingStats: how full it is, what producers and consumers have done."""
         return _stats.of_end(self._writer).sends
 
     def join_thread(self):
-        """Nothing: there is no thread, and what was put is in the queue."""
+        """Do nothing: there is no thread, and what was put is in the queue."""
         assert self.closed, f"Queue {self!r} not closed"
 
     def cancel_join_thread(self):
-        """Nothing: what was put is in the queue, and no exit waits for it."""
+        """Do nothing: what was put is in the queue, and the exit of a process does not wait for it."""
 
     async def async_put(self, obj, /):
         """put() for asyncio.  If it is cancelled, the object may have been put or not.
 
-        An object that cannot be put at once is put by a thread, as soon as it can.
+        If the object cannot be put at once, a thread puts it as soon as there is room.
         """
         await _aio.put(self, self._writer._dump(obj))
 
     async def async_get(self):
         """get() for asyncio.  If it is cancelled, nothing was taken.
 
-        What has come of an object that is longer than the buffer is kept for the next call.
+        The part of a long object that has come is kept for the next call.
         """
         return await _aio.get(self)
 
     async def async_put_many(self, objs, /):
-        """Put several objects in order.  If it is cancelled, some of them were put."""
+        """Put several objects in order.  If it is cancelled, some of them may have been put."""
         for data in [self._writer._dump(obj) for obj in objs]:
             await _aio.put(self, data)
 
@@ -101,24 +101,24 @@ class Queue(_core.Queue):
 
 
 class JoinableQueue(Queue):
-    """A Queue that also counts the tasks which are not done yet.
+    """A Queue that also counts the tasks that are not done yet.
 
-    A task is unfinished from put() on, until a consumer that took one calls task_done().  A consumer
-    that dies in between leaves its task unfinished, as nobody can know whether it was done.
+    A task is unfinished from put() until the consumer that took it calls task_done().  A consumer that
+    dies in between leaves its task unfinished, because nothing can tell whether it was done.
     """
 
     __module__ = "buffered_pipe"
 
     def task_done(self):
-        """Say that a task which was taken is done; ValueError if more were than were put."""
+        """Say that a task that was taken is done; ValueError if more tasks would be done than were put."""
         self._task_done()
 
     def join(self, timeout=None):
-        """Wait until every task is done, and return whether that is so: True, unless the time is up."""
+        """Wait until every task is done.  Return True, or False when the time is up."""
         return self._join(timeout)
 
     async def async_join(self):
-        """join() for asyncio.  It looks every few milliseconds."""
+        """join() for asyncio.  It looks at intervals of up to 50 ms."""
         import asyncio
 
         delay = 0.001
@@ -128,7 +128,7 @@ class JoinableQueue(Queue):
 
 
 class _NoLock:
-    """Where multiprocessing has a lock that nobody needs here."""
+    """Stands where the queues of multiprocessing have a lock, which is not needed here."""
 
     def acquire(self, block=True, timeout=None):
         return True
@@ -177,20 +177,20 @@ class SimpleQueue:
         return not self._poll()
 
     def stats(self):
-        """What goes on in the queue, as RingStats: how full it is, what producers and consumers have done."""
+        """Statistics of the queue, as RingStats: how full it is, what producers and consumers have done."""
         return _stats.of_end(self._writer).sends
 
     def close(self):
-        """This process lets go of the queue."""
+        """Let go of the queue in this process."""
         self._reader.close()
         self._writer.close()
 
     async def async_put(self, obj, /):
-        """put() for asyncio, as End.async_send()."""
+        """put() for asyncio, like End.async_send()."""
         await self._writer.async_send(obj)
 
     async def async_get(self):
-        """get() for asyncio, as End.async_recv()."""
+        """get() for asyncio, like End.async_recv()."""
         return await self._reader.async_recv()
 
     @classmethod

@@ -12,14 +12,14 @@ import threading
 import time
 import unittest
 
-LONG = 20  # seconds that nothing here takes
-BLINK = 3  # for what takes a fifth of a second at most, on a machine that is busy
+LONG = 20  # seconds; nothing here takes that long
+BLINK = 3  # seconds; the limit, on a busy machine, for what takes at most a fifth of a second
 
 
 def end_after(seconds):
-    """Ends this process with a traceback then."""
-    # A thread waits for that.  A sanitizer that is preloaded has locks of its own, which a fork copies as they are:
-    # a child that is forked while this thread starts could wait for one for ever.  There the runner's limit ends the test.
+    """Ends this process with a traceback after that many seconds."""
+    # A thread waits for that.  A preloaded sanitizer has locks of its own, and a fork copies them as they are: a child
+    # that is forked while this thread starts could wait for such a lock for ever.  There the limit of the runner is enough.
     if "LD_PRELOAD" not in os.environ:
         faulthandler.dump_traceback_later(seconds, exit=True)
 
@@ -60,7 +60,7 @@ def fork():
 
 @contextlib.contextmanager
 def child(function, *args):
-    """Runs the function in a forked process, which must end well.  Gives its pid."""
+    """Runs the function in a forked process, which must succeed.  Yields its pid."""
     pid = fork()
     if pid == 0:
         status = 1
@@ -83,13 +83,13 @@ def child(function, *args):
 
 
 def asleep(task):
-    """Whether a thread sleeps in the kernel; it is a path below /proc."""
+    """Whether a thread sleeps in the kernel; 'task' is its path below /proc."""
     with open(f"/proc/{task}/stat") as stat:
         return stat.read().rpartition(")")[2].split()[0] == "S"
 
 
 def wait_asleep(native_id):
-    """Until the thread has slept for a moment: it is blocked in a call."""
+    """Waits until the thread has slept for a moment, and so is blocked in a call."""
     end = time.monotonic() + LONG
     seen = 0
     while seen < 5:
@@ -106,7 +106,7 @@ def wait_until(condition):
 
 
 def stopped_in_the_middle(sender, message):
-    """A process that has sent the beginning of a long message, and stopped."""
+    """Starts a process that sends the beginning of a long message, and stops it there."""
     pid = fork()
     if pid == 0:
         sender.send_bytes(message)
@@ -138,7 +138,7 @@ def memfds():
 
 
 def memory_of_files():
-    """Bytes of memory in files that have no disk, of the whole system."""
+    """How many bytes of memory the files without a disk have, in the whole system."""
     with open("/proc/meminfo") as lines:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Shmem:"))
 

@@ -86,7 +86,7 @@ class Asyncio(unittest.IsolatedAsyncioTestCase):
             for each, _ in sockets.values():
                 each.close()
 
-    async def test_who_waits_while_another_looks_at_the_message_takes_no_cpu(self):
+    async def test_a_waiter_takes_no_cpu_while_another_thread_looks_at_the_message(self):
         receiver, sender = Generic_Pipe(4096)
         sender.send_bytes(b"x")
         entered, leave = threading.Event(), threading.Event()
@@ -143,7 +143,7 @@ class Asyncio(unittest.IsolatedAsyncioTestCase):
             receiver.recv()
         self.assertRaises(EOFError, receiver.recv, timeout=LONG)
 
-    def test_a_loop_that_is_closed_lets_go_of_those_who_wait(self):
+    def test_a_closed_loop_lets_go_of_its_waiters(self):
         before = descriptors()
         receiver, sender = Generic_Pipe(4096)
         loop = asyncio.new_event_loop()
@@ -173,7 +173,7 @@ class Asyncio(unittest.IsolatedAsyncioTestCase):
         ):
             pid = stopped_in_the_middle(sender, message if expected is message else pickle.dumps(message))
             task = asyncio.create_task(receive())
-            # The sender goes on only if the loop gets so far.
+            # The sender goes on only if the loop runs this.
             await asyncio.sleep(0)
             self.assertFalse(task.done())
             os.kill(pid, signal.SIGCONT)
@@ -181,8 +181,8 @@ class Asyncio(unittest.IsolatedAsyncioTestCase):
             self.assertEqual(await self.within(receiver.async_recv_bytes()), b"next")
             self.assertEqual(os.waitpid(pid, 0)[1], 0)
 
-    async def test_a_long_message_does_not_pause_at_each_piece(self):
-        # Thousands of pieces: a pause at each, however short, would last longer than the deadline.
+    async def test_a_long_message_does_not_pause_at_each_fragment(self):
+        # Thousands of fragments: even a short pause at each would last longer than the deadline.
         message = random.Random(1).randbytes(400000)
         receiver, sender = Generic_Pipe(5)
         queue = buffered_pipe.Queue(buffer_size=5)
@@ -228,10 +228,10 @@ class Asyncio(unittest.IsolatedAsyncioTestCase):
             with self.assertRaises((BrokenPipeError, asyncio.CancelledError)):
                 await self.within(task)
             del task, sender, receiver
-        # A thread may be at its last step.
+        # A thread may still be in its last step.
         await asyncio.to_thread(wait_until, lambda: not any(each() for each in gone))
 
-    async def test_what_lies_in_another_order_is_sent_in_that_of_c(self):
+    async def test_a_buffer_in_another_order_is_sent_in_c_order(self):
         receiver, sender = Generic_Pipe(4096)
         every_other = memoryview(b"0123456789")[::2]
         await sender.async_send_bytes(every_other)
@@ -276,7 +276,7 @@ class Asyncio(unittest.IsolatedAsyncioTestCase):
             await self.within(asyncio.gather(*sending))
         self.assertEqual(sorted(got[1:]), [bytes([i] * 8) for i in range(3)])
 
-    async def test_what_is_empty_can_be_sent(self):
+    async def test_an_empty_buffer_can_be_sent(self):
         receiver, sender = Generic_Pipe(100)
         await sender.async_send_bytes((ctypes.c_int * 0 * 3)())
         self.assertEqual(receiver.recv_bytes(timeout=0), b"")
@@ -314,7 +314,7 @@ class Asyncio(unittest.IsolatedAsyncioTestCase):
         sender.send("for the other handle")
         self.assertEqual(await self.within(others), "for the other handle")
 
-    async def test_the_with_of_a_handle_ends_meanwhile(self):
+    async def test_a_handle_is_closed_meanwhile_by_its_with_block(self):
         receiver, sender = Generic_Pipe(4096)
         with buffered_pipe.listen(f"@buffered-pipe-test-with-{os.getpid()}") as listener, receiver:
             tasks = [asyncio.create_task(receiver.async_recv()), asyncio.create_task(listener.async_accept())]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What Pipe and its relatives make, of which sizes, and how it calls itself."""
+"""What Pipe, Generic_Pipe and Static_Pipe make: sizes, names, repr() and descriptors."""
 
 import errno
 import multiprocessing
@@ -30,7 +30,7 @@ def check(step, *things):
         os._exit(step)
 
 def above(low):
-    # The program's own sockets must not be in the way of what it looks for.
+    # The program's own sockets must not be taken for those that it looks for.
     high = socket.socket(fileno=fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, 3))
     low.close()
     return high
@@ -119,7 +119,7 @@ class Creation(TestCase):
             self.assertRaisesRegex(TypeError, "buffer_size must be an integer", Pipe, size)
             self.assertRaisesRegex(TypeError, "object_count must be an integer", Static_Pipe, 1, size)
 
-    def test_it_is_called_as_the_pipe_of_multiprocessing(self):
+    def test_it_takes_the_arguments_of_the_pipe_of_multiprocessing(self):
         for arguments, options, duplex in (
             ((), {}, True),
             ((True,), {}, True),
@@ -145,7 +145,7 @@ class Creation(TestCase):
         self.assertRaises(OSError, sender.fileno)
         self.assertGreaterEqual(receiver.fileno(), 0)
 
-    def test_an_end_is_made_by_a_pipe_only(self):
+    def test_only_a_pipe_makes_ends(self):
         self.assertRaises(TypeError, End)
         self.assertRaises(TypeError, buffered_pipe.Listener)
 
@@ -157,7 +157,7 @@ class Creation(TestCase):
         del receiver, sender, other
         self.assertEqual((memfds(), descriptors()), before)
 
-    def test_repr_says_what_it_is(self):
+    def test_repr_describes_the_end(self):
         receiver, sender = Static_Pipe(32, 16)
         self.assertIn("receiving, 16 objects of 32 bytes", repr(receiver))
         self.assertIn("sending", repr(sender))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The two programs that users know from the documentation, as programs of their own."""
+"""Two programs as users of the older package write them, with register() in each process and thread."""
 
 import subprocess
 import sys

@@ -31,7 +31,7 @@ class AfterFork(TestCase):
                 got = [receiver.recv(timeout=LONG) for _ in range(2 * count)]
         self.assertEqual(sorted(got), [(name, i) for name in ("child", "parent") for i in range(count)])
 
-    def test_a_child_that_was_forked_while_threads_were_blocked_can_let_go(self):
+    def test_a_child_that_was_forked_while_threads_were_blocked_can_close_its_ends(self):
         back_receiver, back_sender = Generic_Pipe(4096)
         before = memfds()
         receiver, sender = Generic_Pipe(4096)
@@ -49,7 +49,7 @@ class AfterFork(TestCase):
         self.assertEqual(left, before)
 
     def in_a_forked_handler(self, receiver, in_handler, after):
-        """Forks in a handler while recv() is blocked.  The child calls one there, the other after recv()."""
+        """Forks in a signal handler while recv() is blocked.  The child calls the first function there, the second after recv()."""
         main = threading.get_native_id()
         forked = []
 
@@ -96,7 +96,7 @@ class AfterFork(TestCase):
             mapped = memfds()
             receiver.close()
             self.assertEqual(memfds(), mapped)  # for the call that goes on
-            kept.extend(bytearray(200) for _ in range(1000))  # where freed memory would be used again
+            kept.extend(bytearray(200) for _ in range(1000))  # they would use freed memory again
 
         def after(error):
             self.assertRegex(str(error), "closed")
@@ -229,7 +229,7 @@ class AfterFork(TestCase):
         wait_until(lambda: asleep(pid))
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-        # What the dead one left fills the buffer until somebody receives.
+        # What the dead sender left fills the buffer until a call receives.
         with thread(lambda: sender.send_bytes(b"whole")):
             self.assertEqual(receiver.recv_bytes(timeout=LONG), b"whole")
 

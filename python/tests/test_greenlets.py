@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Handlers of signals that switch to another stack in the middle of a call."""
+"""Signal handlers that switch to another stack in the middle of a call."""
 
 import os
 import signal
@@ -30,7 +30,7 @@ class Greenlets(TestCase):
             self.assertEqual(wait([other], 0.01), [])
             with thread(lambda: self.assertFalse(other.poll(0.05))):
                 pass
-            pid = fork()  # here the calls at work are counted
+            pid = fork()  # the child counts the calls that are at work
             if pid == 0:
                 os._exit(0)
             self.assertEqual(os.waitpid(pid, 0)[1], 0)

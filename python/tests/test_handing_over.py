@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Ends that multiprocessing carries: who holds them on the way, and what a process that never takes them leaves."""
+"""Ends that multiprocessing passes on: what holds them on the way, and what is left if no process takes them."""
 
 import asyncio
 import contextlib
@@ -87,12 +87,12 @@ class Pickling(TestCase):
         with child(use):
             pass
 
-    def test_who_waits_elsewhere_already_notices_as_well(self):
+    def test_a_waiter_notices_although_the_process_never_takes_its_end(self):
         for method in ("spawn", "forkserver"):
             receiver, sender = Generic_Pipe(4096)
             with selectors.DefaultSelector() as selector:
                 selector.register(receiver, selectors.EVENT_READ)
-                # Not LONG: after 5 seconds the descriptor has everybody look in any case.
+                # Not LONG: after 5 seconds all waiters look in any case.
                 with thread(lambda: self.assertTrue(multiprocessing.connection.wait([receiver], 4))):
                     process = multiprocessing.get_context(method).Process(target=keep_for_ever, args=(sender,))
                     del sender
@@ -176,14 +176,14 @@ class Pickling(TestCase):
         with contextlib.ExitStack() as stack:
             for _ in range(count):
                 stack.enter_context(thread(start))
-        # Not in the threads: while one starts a process, multiprocessing looks at those of all others.
+        # Not in the threads: while a thread starts a process, multiprocessing looks at the processes of all threads.
         for process in started:
             process.close()
         wait_until(lambda: not receiver.poll() and descriptors() == before)
 
 
 def count_all():
-    multiprocessing.resource_tracker.ensure_running()  # a process that is started has it stay
+    multiprocessing.resource_tracker.ensure_running()  # otherwise a started process would start one, which stays
     return memfds(), descriptors(), threading.active_count()
 
 
@@ -208,7 +208,7 @@ class ForksWhenPickled:
 
 
 def start_and_kill(sender):
-    """A process that hardly gets so far as to take its end."""
+    """What a process runs that is killed before it takes its end, or soon after."""
     process = multiprocessing.get_context("spawn").Process(target=keep_for_ever, args=(sender,))
     process.start()
     process.kill()

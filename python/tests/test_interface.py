@@ -43,7 +43,7 @@ class Bytes(TestCase):
         sender.send_bytes(bytearray(b"0123456789"), 3, 4)
         self.assertEqual(receiver.recv_bytes(), b"3456")
 
-    def test_what_is_no_bytes_or_no_part_of_them_is_not_sent(self):
+    def test_an_object_without_bytes_or_a_part_outside_of_it_is_not_sent(self):
         receiver, sender = Generic_Pipe(4096)
         self.assertRaises(TypeError, sender.send_bytes, "text")
         self.assertRaises(TypeError, sender.send_bytes, 5)
@@ -55,7 +55,7 @@ class Bytes(TestCase):
         self.assertRaises(TypeError, sender.send_bytes, b"", buf=b"")
         self.assertFalse(receiver.poll())
 
-    def test_none_is_no_number(self):
+    def test_none_is_not_a_number(self):
         receiver, sender = Generic_Pipe(4096)
         self.assertRaises(TypeError, sender.send_bytes, b"abc", None)
         message = sender.send_view(3)
@@ -63,7 +63,7 @@ class Bytes(TestCase):
             self.assertRaises(TypeError, setattr, message, "size", None)
         self.assertRaises(TypeError, receiver.recv_bytes_into, bytearray(3), None)
         self.assertEqual(receiver.recv_bytes_into(bytearray(3), 0), 3)
-        # But these may be left away.
+        # But these arguments may be left out.
         sender.send_bytes(b"abc", 1, None)
         self.assertEqual(receiver.recv_bytes(None), b"bc")
 
@@ -124,8 +124,8 @@ class Bytes(TestCase):
         self.assertRaises(TimeoutError, receiver.recv_bytes, 10, timeout=0)
         self.assertRaises(TimeoutError, receiver.recv_bytes, 10, timeout=0.01)
 
-    def test_a_message_that_there_is_no_memory_for_stays(self):
-        size = 64 << 20  # never from what malloc has
+    def test_a_message_stays_if_there_is_no_memory_for_it(self):
+        size = 64 << 20  # malloc never has so much left
         receiver, sender = Generic_Pipe(size)
         message = bytes(range(256)) * (size // 256)
         sender.send_bytes(message)
@@ -143,7 +143,7 @@ class Bytes(TestCase):
         with child(receive):
             pass
 
-    def test_what_lies_in_another_order_is_sent_in_that_of_c(self):
+    def test_a_buffer_in_another_order_is_sent_in_c_order(self):
         receiver, sender = Generic_Pipe(4096)
         every_other = memoryview(b"0123456789")[::2]
         sender.send_bytes(every_other)
@@ -212,7 +212,7 @@ class TooShort(TestCase):
 
 
 class Reuse(TestCase):
-    """The memory of a message that nobody has any more serves the next one."""
+    """The object of a message is used again for the next message if nothing else refers to it."""
 
     def test_messages_that_are_kept_stay_as_they_are(self):
         for length in (10, 600, 4096, 4097, 10000):
@@ -247,7 +247,7 @@ class Reuse(TestCase):
 
 
 class Static(TestCase):
-    def test_every_way_takes_and_gives_exactly_one_object(self):
+    def test_every_call_takes_or_returns_exactly_one_object(self):
         receiver, sender = Static_Pipe(5, 3)
         sender.send(b"first")
         sender.send_bytes(bytearray(b"secnd"))
@@ -258,7 +258,7 @@ class Static(TestCase):
         receiver.recv_bytes_into(room)
         self.assertEqual(room, b"third")
 
-    def test_another_length_is_refused_and_said(self):
+    def test_another_length_is_refused_and_named(self):
         receiver, sender = Static_Pipe(5, 3)
         for message in (b"", b"four", b"sixsix", b"x" * 1000000):
             with self.assertRaisesRegex(ValueError, f"exactly 5 bytes, not {len(message)}"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The module in its interpreter: several interpreters, its exit, what help() and type checkers see."""
+"""The module in its interpreter: several interpreters, the exit, and what help() and type checkers see."""
 
 import ast
 import faulthandler
@@ -194,7 +194,7 @@ class Interpreter(TestCase):
         spec = buffered_pipe._core.__spec__
         core = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(core)
-        # As in an interpreter of its own, where the tables lead back to the module.
+        # As in a sub-interpreter, where the tables lead back to the module.
         core.set_reducers({"core": core}, {})
         receiver, sender = core.End._pair(buffer_size=4096)
         sender.send({"a": [1]})
@@ -240,7 +240,7 @@ class Interpreter(TestCase):
         self.assertEqual((result.returncode, result.stdout), (0, "False\n"))
 
     def test_a_handle_that_the_code_of_an_argument_closes(self):
-        # In this mode memory that was freed is overwritten.
+        # This mode overwrites freed memory.
         result = run(CLOSED_BY_ARGUMENTS, "-X", "dev")
         self.assertEqual((result.returncode, result.stdout), (0, "34 calls\n"))
 
@@ -270,7 +270,7 @@ class Interpreter(TestCase):
                     self.assertTrue(inspect.getdoc(member), name)
         self.assertEqual(str(inspect.signature(buffered_pipe.Listener.fileno)), "(self, /)")
 
-    def test_types_are_where_they_say_they_are(self):
+    def test_types_have_their_public_module_and_name(self):
         for thing in (
             *(buffered_pipe.End, buffered_pipe.Listener, buffered_pipe.MessageView),
             *(buffered_pipe.Queue, buffered_pipe.JoinableQueue, buffered_pipe.SimpleQueue),
@@ -279,11 +279,11 @@ class Interpreter(TestCase):
             self.assertIs(pickle.loads(pickle.dumps(thing)), thing)
 
     @unittest.skipUnless(importlib.util.find_spec("mypy"), "needs mypy")
-    def test_the_stubs_say_what_is(self):
+    def test_the_stubs_agree_with_the_package(self):
         # mypy looks at much of the standard library, which takes a while on a busy machine.
         faulthandler.dump_traceback_later(11 * LONG, exit=True)
         with tempfile.TemporaryDirectory() as directory:
-            # Where mypy looks first, wherever the package is.
+            # mypy looks here first, wherever the package is.
             os.symlink(os.path.dirname(buffered_pipe.__file__), os.path.join(directory, "buffered_pipe"))
             result = subprocess.run(
                 [sys.executable, "-m", "mypy.stubtest", "buffered_pipe"],

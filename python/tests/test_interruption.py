@@ -14,11 +14,11 @@ from support import BLINK, LONG, TestCase, fork, stopped_in_the_middle, thread, 
 
 
 class Interrupted(Exception):
-    """What a handler of a signal raises."""
+    """What a signal handler raises."""
 
 
 class Loading:
-    """Loaded by code in Python; in that of every third a signal arrives."""
+    """Loading it runs Python code; for every third object a signal arrives in that code."""
 
     def __init__(self, number):
         self.number = number
@@ -31,7 +31,7 @@ class Loading:
 
 class Interruption(TestCase):
     def interrupt(self, call):
-        """Calls it in this, the main thread, and has it interrupted when it is asleep."""
+        """Makes the call in this thread, the main thread, and interrupts it when it is asleep."""
         ready = threading.get_native_id()
 
         def kill():
@@ -84,7 +84,7 @@ class Interruption(TestCase):
             pid = stopped_in_the_middle(sender, bytes(100000))
             self.interrupt_soon(call)
             os.kill(pid, signal.SIGCONT)
-            # What is left of the message is skipped; but its sender may have given it up, and begun anew.
+            # The rest of the message is skipped; but its sender may have given it up and begun again.
             got = receiver.recv_bytes(timeout=LONG)
             if got == bytes(100000):
                 got = receiver.recv_bytes(timeout=LONG)
@@ -270,11 +270,11 @@ class Threads(TestCase):
                 begin = time.monotonic()
             self.assertLess(time.monotonic() - begin, LONG / 2)
 
-    def test_a_long_message_for_which_nobody_comes_is_not_sent_again_and_again(self):
+    def test_a_long_message_without_a_receiver_is_not_sent_again_and_again(self):
         def excess():
             receiver, sender = Generic_Pipe(4096)
             with thread(lambda: self.assertRaisesRegex(OSError, "closed", sender.send_bytes, bytes(1 << 20))):
-                time.sleep(3.2)  # with each try it would notice later
+                time.sleep(3.2)  # if it began again, each attempt would notice the close later
                 sender.close()
                 begin = time.monotonic()
             return time.monotonic() - begin
@@ -305,7 +305,7 @@ class Threads(TestCase):
         finally:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-        # The turn is free again, and the message of the dead sender is nobody's.
+        # The turn is free again, and nobody receives the message of the dead sender.
         sender.send_bytes(b"next")
         self.assertEqual(receiver.recv_bytes(timeout=LONG), b"next")
 

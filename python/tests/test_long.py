@@ -42,7 +42,7 @@ def sparse(size):
 
 
 def step(into, call):
-    """Nothing between the call and the list runs Python, so no exception comes between them."""
+    """No Python code runs between the call and the list, so no exception comes between them."""
     into.extend(itertools.starmap(call, [()]))
 
 
@@ -123,7 +123,7 @@ class Interrupted(TestCase):
                     self.assertEqual(got, message)
                     self.assertIs(type(got), bytes)
 
-    def test_several_threads_that_receive_long_messages_do_not_meddle(self):
+    def test_several_threads_that_receive_long_messages_do_not_disturb_each_other(self):
         # Longer than the room that a call begins with, so that it takes the message in several steps.
         length, count, threads = 1100000, 150, 4
         receiver, sender = Generic_Pipe(1 << 19)
@@ -140,7 +140,7 @@ class Interrupted(TestCase):
                     message = receiver.recv_bytes()
                     got.append((message[0], message == message[:1] * length))
 
-        # One that has its message whole then waits for the GIL, while others begin the next.
+        # A thread whose message is complete then waits for the GIL, while others begin the next message.
         self.addCleanup(sys.setswitchinterval, sys.getswitchinterval())
         sys.setswitchinterval(1e-5)
         with child(send), contextlib.ExitStack() as stack:
@@ -152,7 +152,7 @@ class Interrupted(TestCase):
         self.assertEqual(sorted(got), [(number, True) for number in range(count)])
 
     def test_an_array_stays_writable(self):
-        class Array:  # as numpy's does, it gives its data out of band
+        class Array:  # like that of numpy, it passes its data out of band
             def __init__(self, data):
                 self.data = data
 
@@ -194,7 +194,7 @@ class Interrupted(TestCase):
                 os.kill(pid, signal.SIGCONT)
                 go.set()
             self.assertEqual(got, [message] if goes_on else [])
-            # Who ends in the middle loses it: that is the documented exception.
+            # A thread that ends in the middle loses the message: that is the documented exception.
             self.assertEqual(receiver.recv_bytes(timeout=LONG), b"next")
             self.assertEqual(os.waitpid(pid, 0)[1], 0)
 
@@ -226,7 +226,7 @@ class Interrupted(TestCase):
         self.assertEqual(receiver.recv_bytes(timeout=LONG), b"next")
         self.assertEqual(os.waitpid(stopped, 0)[1], 0)
 
-    def test_the_beginning_of_what_is_given_up_is_nothing(self):
+    def test_nothing_is_received_of_a_message_that_was_given_up(self):
         receiver, sender = Generic_Pipe(4096)
         handle = sender.fork()
         with thread(lambda: self.assertRaisesRegex(OSError, "closed", handle.send_bytes, bytes(100000))):
@@ -276,7 +276,7 @@ class Bounded(TestCase):
         self.addCleanup(os.kill, pid, signal.SIGKILL)
 
     def test_a_message_costs_its_length_once(self):
-        """Also if signals interrupt the call again and again."""
+        """Even if signals interrupt the call again and again."""
         before = signal.signal(signal.SIGALRM, lambda number, frame: None)
         self.addCleanup(signal.signal, signal.SIGALRM, before)
         receiver, sender = Generic_Pipe(65536)
@@ -338,21 +338,21 @@ class Bounded(TestCase):
     def test_an_end_has_a_limit(self):
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGESIZE") / 2
         receiver, sender = Generic_Pipe(4096)
-        # A virtual machine's memory may change under way.
+        # The memory of a virtual machine may change meanwhile.
         self.assertAlmostEqual(receiver.max_message / memory, 1, delta=0.1)
         receiver, sender = Generic_Pipe(4096, max_message=100000)
         self.assertEqual((receiver.max_message, receiver.fork().max_message), (100000, 100000))
         with thread(sender.send_bytes, bytes(100001)):
             for receive in receiver.recv, receiver.recv_bytes, receiver.recv_view().__enter__:
                 self.assertRaisesRegex(OSError, "at most 100000", receive)
-            # Where the caller has the memory, its length does no harm.
+            # If the caller has the memory, the length is no danger.
             self.assertEqual(receiver.recv_bytes_into(bytearray(200000)), 100001)
         with thread(sender.send_bytes, bytes(100001)):
             self.assertRaisesRegex(OSError, "at most 50000", receiver.recv_bytes, 50000)
             receiver.max_message += 1
             self.assertEqual(len(receiver.recv_bytes()), 100001)
         receiver.max_message = 0
-        sender.send_bytes(bytes(4096))  # what the buffer holds needs no more memory than that
+        sender.send_bytes(bytes(4096))  # the limit does not count for a message that fits the buffer
         self.assertEqual(len(receiver.recv_bytes()), 4096)
         for wrong in -1, None, "1":
             with self.assertRaises((TypeError, ValueError)):

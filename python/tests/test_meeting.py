@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Strangers: listen and connect."""
+"""listen() and connect()."""
 
 import contextlib
 import errno
@@ -35,7 +35,7 @@ class Meeting(TestCase):
                 accepted = listener.accept(timeout=LONG)
         return accepted, connected[0]
 
-    def test_who_accepts_receives(self):
+    def test_the_side_that_accepts_receives(self):
         receiver, sender = self.meet()
         self.assertEqual((receiver.readable, receiver.writable), (True, False))
         self.assertIsInstance(receiver, End)
@@ -122,7 +122,7 @@ class Meeting(TestCase):
             self.assertRaisesRegex(TypeError, "object_size must be", call, self.address, object_size="1")
 
     def admit(self, policy, connects=1, **options):
-        """What accept gives after each of the connections, or the exception, and what each client gets."""
+        """What accept returns or raises after each of the connections, and what each client gets."""
         results, clients = [], []
 
         def connect():
@@ -142,14 +142,14 @@ class Meeting(TestCase):
                         pass
                     except Exception as failure:
                         results.append(failure)
-                # What came in beside an exception.
+                # The client that was let in beside an exception.
                 try:
                     results.append(listener.accept(timeout=0.05))
                 except TimeoutError:
                     pass
         return results, clients
 
-    def test_a_policy_lets_in_whom_it_wants(self):
+    def test_a_policy_chooses_the_clients(self):
         asked = []
 
         def policy(client):
@@ -179,7 +179,7 @@ class Meeting(TestCase):
         accepted, clients = self.admit(policy, connects=2)
         self.assertIsInstance(clients[0], PermissionError)
         self.assertIsInstance(accepted[0], LookupError)
-        # Whoever came in while it was raised is not lost.
+        # A client that was let in while it was raised is not lost.
         clients[1].send("hello")
         self.assertEqual(accepted[1].recv(timeout=LONG), "hello")
 
@@ -285,7 +285,7 @@ class Meeting(TestCase):
         self.assertEqual(len(connected), 1)
 
     def refuse(self, listener, connecting):
-        """Accepts until the thread has ended, and finds nobody who fits."""
+        """Accepts until the thread has ended, and finds no client that fits."""
         while connecting.is_alive():
             self.assertRaises(TimeoutError, listener.accept, timeout=0.05)
 
@@ -345,7 +345,7 @@ class Meeting(TestCase):
             def answer():
                 with other.accept()[0] as connection, contextlib.suppress(ConnectionError):
                     connection.send(b"who is there?")
-                    # What it did not read makes its hang-up a reset.
+                    # Because it has not read everything, its close resets the connection.
                     connection.recv(4096)
                 other.accept()[0].close()
 

@@ -78,7 +78,7 @@ class Objects(TestCase):
         with thread(self.sender.send, obj):
             return self.receiver.recv(timeout=LONG)
 
-    def test_objects_come_as_they_went(self):
+    def test_objects_arrive_as_they_were_sent(self):
         for obj in (None, 1, "text", {"a": [1, 2.5, (b"x",)]}, {1, 2}, Plain({"x": Plain(1)}), range(5)):
             self.assertEqual(self.through(obj), obj)
         for length in (10, 1000, 100000, 5000000):
@@ -94,13 +94,13 @@ class Objects(TestCase):
         self.sender.send_bytes(pickle.dumps({"b": 2}, protocol=0))
         self.assertEqual(self.receiver.recv(), {"b": 2})
 
-    def test_one_object_does_not_refer_to_what_another_had(self):
+    def test_one_object_does_not_refer_to_parts_of_another(self):
         shared = ["shared"]
         for _ in range(3):
             self.sender.send(shared)
             self.assertEqual(self.receiver.recv(), shared)
 
-    def test_a_sent_object_is_let_go(self):
+    def test_a_sent_object_is_released(self):
         import weakref
 
         obj = Plain(1)
@@ -218,7 +218,7 @@ class OutOfBand(TestCase):
         self.assertRaises((pickle.PicklingError, BufferError), self.sender.send, pickle.PickleBuffer(strided))
         self.assertFalse(self.receiver.poll())
 
-    def test_the_buffers_are_let_go(self):
+    def test_the_buffers_are_released(self):
         data = bytearray(100000)
         with thread(self.sender.send, pickle.PickleBuffer(data)):
             got = self.receiver.recv()
@@ -301,7 +301,7 @@ class Leaks(TestCase):
             gc.collect()
             return sum(1 for _ in gc.get_objects()), sys.getallocatedblocks()
 
-        # Others may let go of things at any time: a leak would show each time.
+        # Other code may free memory at any time, but a leak would show each time.
         growths = []
         measure(rounds // 5)
         for _ in range(5):
@@ -345,7 +345,7 @@ class Leaks(TestCase):
             with contextlib.suppress(EOFError):
                 one.recv()
 
-        # Threads and loops let their caches settle for long, but keep nothing of each round.
+        # The caches of threads and loops take long to settle, but they keep nothing of each round.
         self.check(once, 600, slack=200)
 
     def test_memory_stays_as_it_is(self):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Ends as arguments of processes: every start method, many at once, after the parent let go."""
+"""Ends as arguments of processes: every start method, many at once, and after the parent has closed its ends."""
 
 import gc
 import multiprocessing
@@ -46,7 +46,7 @@ def receive_numbers(receiver, name, answers):
 
 
 class StartMethod:
-    """The same for each way to start a process."""
+    """The same tests for each start method."""
 
     def setUp(self):
         super().setUp()
@@ -76,7 +76,7 @@ class StartMethod:
         self.assertEqual(receiver.recv(timeout=LONG), b"x" * 32)
         self.join(process)
 
-    def test_the_parent_lets_go_before_the_child_uses_its_ends(self):
+    def test_the_parent_closes_its_ends_before_the_child_uses_them(self):
         to_child = Generic_Pipe(2048)
         from_child = Generic_Pipe(2048)
         go = self.context.Event()

@@ -15,7 +15,7 @@ from support import LONG, TestCase, child, collect, thread
 
 
 class Counts:
-    """The words of a queue's counts, to leave them as a death leaves them.  See tally.h."""
+    """The counts of a queue, which a test changes to what a death would leave.  See src/tally_page.h."""
 
     FROM, NEXT, WORD, GETS = 104, 112, 120, 128
 
@@ -59,7 +59,7 @@ class TestDeath(TestCase):
                 items.task_done()
             self.assertTrue(items.join(0))
 
-    def test_of_a_producer_that_had_not(self):
+    def test_of_a_producer_that_had_not_sent(self):
         items = JoinableQueue(10)
         counts = Counts(items)
         for each in range(5):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Queues under kills and interrupts: nothing lost that was put, nothing twice, and the counts stay right.
+"""Queues under kills and interrupts: nothing that was put is lost or comes twice, and the counts stay right.
 
 BUFFERED_PIPE_SOAK=SECONDS makes each storm last that long; without it they are short.
 """
@@ -16,7 +16,7 @@ import time
 import unittest
 
 from buffered_pipe import JoinableQueue, Queue, SimpleQueue
-from support import LONG, TestCase, descriptors, end_after, fork
+from support import LONG, TestCase, collect, descriptors, end_after, fork
 
 SOAK = float(os.environ.get("BUFFERED_PIPE_SOAK", 0))
 SECONDS = SOAK or 1.5
@@ -43,11 +43,11 @@ def wait_for(pid):
 
 
 class Interrupted(KeyboardInterrupt):
-    """No Exception, so that a queue knows it for that of a handler while an object is loaded."""
+    """Not an Exception, so that a queue knows that a handler raised it, even while an object is loaded."""
 
 
 class InPython:
-    """Loaded by code in Python, in which handlers of signals run."""
+    """Loading it runs Python code, in which signal handlers run."""
 
     def __init__(self, number):
         self.number = number
@@ -74,7 +74,7 @@ class Storm(TestCase):
 
 
 class Producers(Storm):
-    """Each producer puts consecutive numbers, and notes behind each put that it has returned."""
+    """Each producer puts consecutive numbers, and notes after each put that it has returned."""
 
     def storm(self, items, put, size):
         noted = mmap.mmap(-1, 4096)  # how many of the present producer's puts have returned
@@ -101,17 +101,12 @@ class Producers(Storm):
             kill(pid)
             returned = struct.unpack("Q", noted[:8])[0]
             size_then = items.qsize()
-            rest = []
-            try:
-                while True:
-                    rest.append(items.get_nowait())
-            except queue.Empty:
-                pass
+            rest = collect(items)
             self.assertEqual(size_then, len(rest))
             self.assertEqual(items.qsize(), 0)
             self.assertTrue(items.empty())
             found = taken + rest
-            # None is lost that was put; what was in a put that never returned may be there or not.
+            # Nothing that was put is lost; what a put that never returned was putting may be there or not.
             self.assertEqual([each[1] for each in found], list(range(len(found))))
             self.assertTrue(all(each[0] == killed for each in found))
             self.assertLessEqual(returned, len(found))
@@ -168,7 +163,7 @@ def put_batch(items, name, number, size):
 
 
 class Consumers(Storm):
-    """Each consumer that is killed may take at most one item with it, or a batch."""
+    """A killed consumer loses at most one item, or one batch."""
 
     def storm(self, items, most, take):
         results = SimpleQueue()
@@ -188,13 +183,8 @@ class Consumers(Storm):
             for each in pids:
                 kill(each)
             size_then = items.qsize()
-            found = []
-            while True:
-                try:
-                    found.append(items.get_nowait())
-                except queue.Empty:
-                    break
-            # At most the one that a consumer was about to take away is counted, or not, twice.
+            found = collect(items)
+            # The count is exact, although consumers died while they took items.
             self.assertEqual(size_then, len(found))
             self.assertEqual(items.qsize(), 0)
             while not results.empty():
@@ -233,8 +223,8 @@ class Everybody(Storm):
             workers = []
             found = []
 
-            def collect():
-                # Not until there is none: the consumers may put them as fast as they are taken here.
+            def take_results():
+                # Not until the queue is empty: the consumers may put results as fast as they are taken here.
                 for _ in range(results.qsize() // 100 + 1):
                     try:
                         found.extend(results.get_many(100, False))
@@ -249,17 +239,17 @@ class Everybody(Storm):
                 self.random.shuffle(workers)
                 for _ in range(2):
                     kill(workers.pop())
-                collect()
+                take_results()
             for each in workers:
                 kill(each)
-            collect()
+            take_results()
             rest = items.qsize()
             left = [items.get_nowait() for _ in range(rest)]
             self.assertTrue(items.empty())
             self.assertEqual(items.qsize(), 0)
             everything = found + left
             self.assertEqual(len(everything), len(set(everything)), "an item came twice")
-            # It goes on: a full queue, if there is a limit, and empty again.
+            # The queue still works: it becomes full, if it has a limit, and empty again.
             for each in range(maxsize or 10):
                 items.put_nowait(each)
             self.assertEqual(items.full(), bool(maxsize))
@@ -268,7 +258,7 @@ class Everybody(Storm):
 
 
 class Interrupts(Storm):
-    """A handler that raises every few milliseconds, while 'armed' says so."""
+    """A signal handler raises every few milliseconds while 'armed' is set."""
 
     def setUp(self):
         super().setUp()
@@ -284,7 +274,29 @@ class Interrupts(Storm):
             self.interrupts += 1
             raise Interrupted
 
-    def gets(self, items, size):
+    def gets(self, items, produce, take):
+        """Calls take(found), which the handler interrupts, until None comes.  Returns the list of all before it.
+
+        No Python code may run between the end of a call of the queue and the list, or an interrupt there
+        would lose what the call has returned.
+        """
+        pid = start(produce)
+        signal.setitimer(signal.ITIMER_REAL, 0.003, 0.003)
+        found = []
+        while not found or found[-1] is not None:
+            try:
+                self.armed = True
+                take(found)
+                self.armed = False
+            except Interrupted:
+                pass
+        self.assertEqual(wait_for(pid), 0)
+        self.assertEqual(found.pop(), None)
+        self.assertGreater(self.interrupts, 0)
+        self.assertEqual(items.qsize(), 0)
+        return found
+
+    def gets_of_bytes(self, items, size):
         def produce():
             number = 0
             for _ in self.for_a_while():
@@ -292,23 +304,9 @@ class Interrupts(Storm):
                 number += 1
             items.put(None)
 
-        pid = start(produce)
-        signal.setitimer(signal.ITIMER_REAL, 0.003, 0.003)
-        found = []
-        while not found or found[-1] is not None:
-            try:
-                self.armed = True
-                # No code of Python runs between the end of get and the list that has its result.
-                found += map(items.get, [True])
-                self.armed = False
-            except Interrupted:
-                pass
-        self.assertEqual(wait_for(pid), 0)
-        self.assertEqual(found.pop(), None)
+        found = self.gets(items, produce, lambda found: found.extend(map(items.get, [True])))
         self.assertEqual([each[0] for each in found], list(range(len(found))))
         self.assertTrue(all(len(each[1]) == size for each in found))
-        self.assertGreater(self.interrupts, 0)
-        self.assertEqual(items.qsize(), 0)
 
     def test_gets_of_objects_that_are_loaded_in_python(self):
         items = Queue(50)
@@ -319,29 +317,18 @@ class Interrupts(Storm):
                 number += items.put_many(map(InPython, range(number, number + 20)))
             items.put(None)
 
-        pid = start(produce)
-        signal.setitimer(signal.ITIMER_REAL, 0.003, 0.003)
-        found = []
-        while not found or found[-1] is not None:
-            try:
-                self.armed = True
-                # No code of Python runs between the end of a call and the list that has its result.
-                found += map(items.get, [True])
-                found += itertools.chain.from_iterable(map(items.get_many, [0 if found[-1] is None else 10]))
-                self.armed = False
-            except Interrupted:
-                pass
-        self.assertEqual(wait_for(pid), 0)
-        self.assertEqual(found.pop(), None)
+        def take(found):
+            found += map(items.get, [True])
+            found += itertools.chain.from_iterable(map(items.get_many, [0 if found[-1] is None else 10]))
+
+        found = self.gets(items, produce, take)
         self.assertEqual([each.number for each in found], list(range(len(found))))
-        self.assertGreater(self.interrupts, 0)
-        self.assertEqual(items.qsize(), 0)
 
     def test_gets(self):
-        self.gets(Queue(10), 10)
+        self.gets_of_bytes(Queue(10), 10)
 
     def test_gets_of_large_items(self):
-        self.gets(Queue(buffer_size=65536), 5000)
+        self.gets_of_bytes(Queue(buffer_size=65536), 5000)
 
     def puts(self, items, size):
         results = Queue(buffer_size=1 << 20)
@@ -352,7 +339,7 @@ class Interrupts(Storm):
 
         found = []
 
-        def collect():
+        def take_results():
             while not results.empty():
                 found.extend(results.get_many(1000))
 
@@ -363,17 +350,17 @@ class Interrupts(Storm):
         for _ in self.for_a_while():
             try:
                 self.armed = True
-                # What is interrupted may have been put or not.
+                # An interrupted put may have put its item or not.
                 items.put((number, b"x" * size))
                 returned.append(number)
                 self.armed = False
             except Interrupted:
                 pass
             number += 1
-            collect()
+            take_results()
         items.put(None)
         self.assertEqual(wait_for(pid), 0)
-        collect()
+        take_results()
         self.assertEqual(found, sorted(set(found)), "an item came twice, or out of order")
         self.assertLessEqual(set(returned), set(found))
         self.assertGreater(self.interrupts, 0)

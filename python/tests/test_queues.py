@@ -185,7 +185,7 @@ class TestInterface(TestCase):
         self.assertEqual(items.qsize(), 0)
         self.assertTrue(items.empty())
 
-    def test_what_cannot_be_loaded_takes_nothing_else_along(self):
+    def test_an_object_that_cannot_be_loaded_loses_no_other(self):
         items = Queue()
         items.put_many([1, 2, Unloadable(), 3])
         self.assertEqual(items.get_many(10), [1, 2])
@@ -212,7 +212,7 @@ class TestInterface(TestCase):
                     found += take()
             self.assertEqual(items.qsize(), 4 - len(found))
             self.assertFalse(items.empty())
-            with child(lambda: self.assertEqual(items.qsize(), 1)):  # what this process had taken is not there
+            with child(lambda: self.assertEqual(items.qsize(), 1)):  # the child does not have what this process had taken
                 pass
             found += collect(items)
             self.assertEqual(found, [1, 2, "loaded", 3])
@@ -353,7 +353,7 @@ class TestInterface(TestCase):
         self.assertEqual(items.qsize(), 0)
 
     def test_where_a_record_lies(self):
-        # From how far it moves, a producer sees whether one that died has sent its item.
+        # By the place of the next record, a producer finds out whether one that died has sent its item.
         items = Queue()
 
         def place():
@@ -378,7 +378,7 @@ class TestInterface(TestCase):
         del items, other
         self.assertEqual(descriptors(), before)
 
-    def test_a_handler_that_raises_is_not_taken_for_the_time(self):
+    def test_a_timeout_error_of_a_handler_is_not_taken_for_a_timeout(self):
         def handler(*_):
             raise TimeoutError("of the handler")
 

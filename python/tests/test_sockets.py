@@ -47,7 +47,7 @@ class HandOver(TestCase):
 
     def test_a_socket_that_is_closed_meanwhile_is_not_mistaken_for_another(self):
         class Replaced:
-            """Its descriptor becomes one of somebody else while it is asked for its timeout."""
+            """While it is asked for its timeout, its descriptor becomes another file."""
 
             def __init__(self):
                 self.socket, self.peer = socket.socketpair()
@@ -82,7 +82,7 @@ class HandOver(TestCase):
                 os.kill(os.getpid(), signal.SIGUSR1)
                 wait_until(lambda: seen)
                 wait_asleep(main)
-                # Room, until it has got through.
+                # Makes room until the end has been sent.
                 while not done:
                     with contextlib.suppress(TimeoutError):
                         End.recv_from(other)
@@ -101,7 +101,7 @@ class HandOver(TestCase):
             finally:
                 signal.signal(signal.SIGUSR1, before)
 
-    def test_what_is_no_end_is_refused(self):
+    def test_what_is_not_an_end_is_refused(self):
         one, other = socket.socketpair()
         with one, other:
             one.send(b"x" * 100)

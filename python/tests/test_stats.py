@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What goes on in a pipe, and the door to the command that lists all pipes."""
+"""The statistics of a pipe, and python3 -m buffered_pipe."""
 
 import json
 import os
@@ -47,7 +47,7 @@ class Stats(TestCase):
             self.assertRaises(TimeoutError, receiver.recv, timeout=0)
         self.assertEqual(receiver.stats().receives.receiver.refusals, 4)
 
-    def test_who_sleeps_is_seen_with_its_time_in_seconds(self):
+    def test_a_sleeper_is_shown_with_its_time_in_seconds(self):
         receiver, sender = Generic_Pipe(4096)
         sleeper = []
 
@@ -91,8 +91,8 @@ class Stats(TestCase):
             self.assertRaises((OSError, ValueError), queue.stats)
 
 
-class Door(TestCase):
-    def run_door(self, *arguments, path):
+class Command(TestCase):
+    def run_module(self, *arguments, path):
         return subprocess.run(
             [sys.executable, "-m", "buffered_pipe", *arguments],
             env={**os.environ, "PATH": path},
@@ -109,13 +109,13 @@ class Door(TestCase):
                 script.write('#!/bin/sh\necho "$@"\nexit 3\n')
             os.chmod(command, 0o755)
             for arguments, expected in ((), "list"), (("show", "--json", "1"), "show --json 1"):
-                done = self.run_door(*arguments, path=directory)
+                done = self.run_module(*arguments, path=directory)
                 self.assertEqual((done.stdout, done.stderr, done.returncode), (expected + "\n", "", 3))
-            self.assertRegex(self.run_door("--help", path=directory).stdout, "^usage: ")
+            self.assertRegex(self.run_module("--help", path=directory).stdout, "^usage: ")
 
-    def test_without_the_command_it_says_where_that_comes_from(self):
+    def test_without_the_command_it_says_where_to_get_it(self):
         with tempfile.TemporaryDirectory() as directory:
-            done = self.run_door(path=directory)
+            done = self.run_module(path=directory)
             self.assertEqual((done.returncode, done.stdout), (127, ""))
             self.assertIn("It comes with the C library", done.stderr)
 
@@ -124,7 +124,7 @@ class Door(TestCase):
         receiver, sender = Generic_Pipe(4096, name="of-the-test-of-python")
         sender.send(1)
         path = os.path.dirname(TOOL)
-        done = self.run_door("list", "--pid", str(os.getpid()), "--json", path=path)
+        done = self.run_module("list", "--pid", str(os.getpid()), "--json", path=path)
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn("of-the-test-of-python", done.stdout)
         json.loads(done.stdout)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Ends go along wherever a process is being spawned, whoever spawns it and with whatever pickler."""
+"""Ends can be pickled while a process is being spawned, by any package and with any pickler."""
 
 import copy
 import importlib
@@ -67,7 +67,7 @@ class Travel(TestCase):
             except ImportError:
                 pass
 
-        class Popen:  # what is being spawned, as far as a pickler sees it
+        class Popen:  # the process that is being spawned, as a pickler sees it
             pid = None
 
             def duplicate_for_child(self, fd):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Messages in place, and what happens to those who hold on to them."""
+"""Messages in place, and what happens if something keeps pointing into them."""
 
 import contextlib
 import gc
@@ -72,7 +72,7 @@ class Views(TestCase):
         with self.assertRaisesRegex(ValueError, "exactly 8 bytes, not 9"):
             sender.send_view(9).__enter__()
 
-    def test_repr_says_what_it_is(self):
+    def test_repr_describes_the_view(self):
         message = self.sender.send_view(10)
         self.assertRegex(repr(message), "^<buffered_pipe.MessageView sending 10 bytes, not entered, at 0x.*>$")
         with message:
@@ -102,7 +102,7 @@ class Views(TestCase):
         self.assertEqual(receiver.recv(), b"87654321")
 
     @unittest.skipIf(_testcapi is None, "needs _testcapi")
-    def test_what_there_was_no_memory_to_enter_can_be_entered_again(self):
+    def test_a_view_can_be_entered_again_after_there_was_no_memory(self):
         def enter(message, start):
             _testcapi.set_nomemory(start, start + 2)
             try:
@@ -214,7 +214,7 @@ class Views(TestCase):
             self.sender.send_bytes(b"second")
         self.assertEqual(self.receiver.recv_bytes(timeout=LONG), b"second")
 
-    def test_a_view_that_came_too_late_may_be_entered_again(self):
+    def test_a_view_can_be_entered_again_after_a_timeout(self):
         message = self.receiver.recv_view(timeout=0.01)
         self.assertRaises(TimeoutError, message.__enter__)
         self.sender.send_bytes(b"late")
@@ -294,7 +294,7 @@ class Views(TestCase):
             entered.wait(LONG)
             self.assertRaisesRegex(RuntimeError, "thread", message.__exit__, None, None, None)
             leave.set()
-        # It stayed open for its owner.
+        # The view stays open for its owner.
         self.assertEqual(self.receiver.recv_bytes(timeout=LONG), b"\x05")
 
     def test_a_view_that_is_thrown_away_in_another_thread(self):
@@ -308,7 +308,7 @@ class Views(TestCase):
             kept.append(self.sender.send_view(1).__enter__())
             entered.set()
             thrown.wait(LONG)
-            # With its next call of the end the owner puts it in order, whatever that call is.
+            # The next call of the owner that uses the end gives the lock back, whatever that call is.
             self.receiver.fileno()
             self.sender.writable
             called.set()
@@ -339,7 +339,7 @@ class Views(TestCase):
         self.assertEqual(memfds(), before)
 
     def test_the_memory_stays_while_the_thread_that_entered_lives(self):
-        """What points into the message is dropped by another thread, after the end was closed."""
+        """Another thread drops what points into the message, after the end was closed."""
 
         def receiving(receiver, sender):
             sender.send_bytes(b"0123456789")
@@ -388,11 +388,11 @@ class Views(TestCase):
             self.assertEqual(memfds(), before)
 
         before = memfds()
-        with child(crash_or_not):  # it crashed where the memory had gone
+        with child(crash_or_not):  # if the memory were unmapped, the child would crash
             pass
 
     def entered_and_lost(self, make, then):
-        """A thread that has entered a view, of which nothing is left, and is about to run 'then'."""
+        """Starts a thread that has entered a view, of which nothing is left, and then runs 'then'."""
         kept = [make()]
         entered = threading.Event()
 
@@ -416,7 +416,7 @@ class Views(TestCase):
             both = memfds()
             sender.send("message")
             end = threading.Event()
-            # It makes no call of the package after that.
+            # It makes no call of the package any more.
             make = receiver.recv_view if received else lambda: sender.send_view(1)
             running = self.entered_and_lost(make, lambda: end.wait(LONG))
             other = (receiver, sender)[received]
@@ -445,7 +445,7 @@ class Views(TestCase):
             os._exit(0 if stopped.poll(LONG) else 1)
         stopped.close()
         end.set()
-        # The child lives, and holds nothing of it.
+        # The child lives, but holds nothing of the end.
         self.assertRaises(EOFError, receiver.recv, timeout=LONG)
         stop.close()
         self.assertEqual(os.waitpid(pid, 0)[1], 0)

@@ -27,7 +27,7 @@ class Timeouts(TestCase):
         return receiver, sender
 
     def blocked_calls(self):
-        """Calls of which none can go on; each takes timeout=."""
+        """Calls that all have to wait; each takes timeout=."""
         empty, self.kept = Generic_Pipe(2048)
         full_receiver, full = self.full_pipe()
         self.kept = self.kept, full_receiver
@@ -56,7 +56,7 @@ class Timeouts(TestCase):
         sender.send_bytes(bytes(4000))
         with self.assertRaisesRegex(TimeoutError, "no room in the pipe in time .*" + pids):
             sender.send_bytes(bytes(4000), timeout=0.01)
-        # Programs try often, so that is quick.
+        # Programs try often, so a try must be quick, and names no end.
         with self.assertRaisesRegex(TimeoutError, "^no room in the pipe in time$"):
             sender.send_bytes(bytes(4000), timeout=0)
 
@@ -147,10 +147,10 @@ class Timeouts(TestCase):
 
 
 class Ready(TestCase):
-    """An end is ready when there is something to receive, or the end of the stream, and never else."""
+    """An end is ready when there is a message or the stream has ended, and never otherwise."""
 
     def test_an_idle_end_is_quiet(self):
-        quiet = 6  # seconds; longer than anything that looks now and then
+        quiet = 6  # seconds; longer than the interval of any look that is repeated
 
         async def by_asyncio(end):
             loop = asyncio.get_running_loop()
@@ -238,7 +238,7 @@ class Ready(TestCase):
 
 
 class Executor:
-    """As concurrent.futures does with its pipes: it waits for one that is idle for long."""
+    """Waits for a pipe that is idle for long, as concurrent.futures does."""
 
     def test_it_goes_on_after_it_was_idle(self):
         class Context(type(multiprocessing.get_context(self.method))):
@@ -268,7 +268,7 @@ class Many(TestCase):
     def pipes(self, count):
         return [Generic_Pipe(2048) for _ in range(count)]
 
-    def test_it_names_those_that_are_ready(self):
+    def test_it_returns_those_that_are_ready(self):
         pipes = self.pipes(5)
         receivers = [receiver for receiver, _ in pipes]
         self.assertEqual(buffered_pipe.wait(receivers, 0), [])
@@ -326,7 +326,7 @@ class Many(TestCase):
             os.close(read)
             os.close(write)
 
-    def test_what_has_one_descriptor_is_named_each_time(self):
+    def test_objects_with_the_same_descriptor_are_all_returned(self):
         receiver, sender = Generic_Pipe(2048)
         handle = receiver.fork()
         plain, other = multiprocessing.Pipe(False)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The wheel: what is in it, and that it works on its own."""
+"""The wheel: what is in it, and whether it works on its own."""
 
 import importlib.util
 import os
@@ -56,7 +56,7 @@ class Wheel(TestCase):
             self.check_needs(extension)
 
     def check_needs(self, extension):
-        """What auditwheel asks of a wheel for many systems, but for how old these may be."""
+        """What auditwheel requires of a wheel for many systems, except how old these systems may be."""
         if not shutil.which("readelf"):
             return
         text = subprocess.run(["readelf", "-dVW", extension], check=True, stdout=subprocess.PIPE, text=True).stdout
