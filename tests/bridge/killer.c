@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Preloaded into a bridge: kills the worker just before or just after one of the
- * calls between which a message, or the end of a stream, is counted, committed or
- * released.  CALL is commit, release, publish (into a stream), end (which is
- * published without a stream) or shutdown.
+ * Preloaded into a bridge, this library kills the worker just before or just after
+ * a call that moves a message, or the end of a stream, one step further.
  *
  *   BUFPIPE_TEST_KILL=CALL,before|after,EVERY
  *
- * Each worker dies at a call of its own, of a random number up to EVERY.
+ * CALL is commit, release, publish (into a stream), end (the end of a stream, over
+ * core NATS) or shutdown.  Each worker dies at the Nth such call, where N is a random
+ * number from 1 to EVERY.
  */
 #include <dlfcn.h>
 #include <signal.h>
@@ -20,12 +20,12 @@
 
 #include <bufpipe.h>
 
-/* Not <nats/nats.h>: this is built for any test. */
+/* Declared here, because this library is built without the headers of NATS. */
 int natsConnection_PublishMsg(void *nc, void *msg);
 int natsConnection_PublishRequest(void *nc, const char *subject, const char *reply, const void *data,
 				  int len);
 
-/* Where a frame says what it is, and what an end says there: see frame.h. */
+/* The offset of the kind in a frame, and the kind of an end: see tools/bridge/frame.h. */
 #define AT_KIND 4
 #define END     3
 
@@ -34,7 +34,7 @@ static void *real(const char *name)
 	return dlsym(RTLD_NEXT, name);
 }
 
-/* Whether to kill this process here. */
+/* Counts the calls, and tells whether the worker dies at this one. */
 static bool is_due(const char *call, const char *when)
 {
 	static unsigned left;
@@ -69,15 +69,26 @@ int bufpipe_commit(bufpipe_t *pipe, size_t len)
 	return r;
 }
 
-int bufpipe_release(bufpipe_t *pipe)
+/* A call with no argument but the pipe. */
+static int call_and_die(const char *call, const char *function, bufpipe_t *pipe)
 {
-	int (*call)(bufpipe_t *) = real("bufpipe_release");
+	int (*original)(bufpipe_t *) = real(function);
 	int r;
 
-	die_if_due("release", "before");
-	r = call(pipe);
-	die_if_due("release", "after");
+	die_if_due(call, "before");
+	r = original(pipe);
+	die_if_due(call, "after");
 	return r;
+}
+
+int bufpipe_release(bufpipe_t *pipe)
+{
+	return call_and_die("release", "bufpipe_release", pipe);
+}
+
+int bufpipe_shutdown(bufpipe_t *pipe)
+{
+	return call_and_die("shutdown", "bufpipe_shutdown", pipe);
 }
 
 int natsConnection_PublishMsg(void *nc, void *msg)
@@ -103,16 +114,5 @@ int natsConnection_PublishRequest(void *nc, const char *subject, const char *rep
 	r = call(nc, subject, reply, data, len);
 	if (ends)
 		die_if_due("end", "after");
-	return r;
-}
-
-int bufpipe_shutdown(bufpipe_t *pipe)
-{
-	int (*call)(bufpipe_t *) = real("bufpipe_shutdown");
-	int r;
-
-	die_if_due("shutdown", "before");
-	r = call(pipe);
-	die_if_due("shutdown", "after");
 	return r;
 }

@@ -1,20 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The programs on both sides of a bridge.  They exchange numbered messages; the number
- * of a message determines all of its bytes.
+ * The programs on both sides of a bridge.  Their messages are numbered, and the
+ * number of a message determines all of its bytes.
  *
  *   pump send ADDRESS COUNT SIZE [PAUSE-US [FIRST]]
  *   pump recv ADDRESS [PAUSE-US [COUNT]]
  *   pump echo ADDRESS          sends back what it receives, over a duplex pipe
- *   pump ping ADDRESS COUNT    sends to an echo, and compares
+ *   pump ping ADDRESS COUNT    sends to an echo, and compares the answers
  *
- * SIZE is a number of bytes.  With a - before it, sizes vary from 8 to SIZE.  A message
- * of less than 8 bytes has only the first bytes of its number, so its receiver must know
- * which number comes next.  A sender whose pipe breaks connects again and repeats the
- * message that was not sent.  A receiver ends with the stream, or after COUNT messages,
- * and prints what it has seen:
+ * SIZE is a number of bytes; -SIZE means random sizes from 8 to SIZE.  A message of
+ * fewer than 8 bytes holds only the first bytes of its number.  The receiver then
+ * expects the next number, so it cannot tell a lost message from a corrupted one.
  *
- *   received N first F last L missing M doubled D disordered R damaged B
+ * A sender whose pipe breaks connects again, and repeats the message that was not
+ * sent.  A receiver ends at the end of the stream, or after COUNT messages, and
+ * prints what it received:
+ *
+ *   received N first F last L missing M duplicated D reordered R corrupted C
  */
 #include <bufpipe.h>
 #include <errno.h>
@@ -63,7 +65,7 @@ static void fill(char *data, size_t len, uint64_t number)
 	}
 }
 
-/* expected: the number, if the message is too short to tell. */
+/* expected: the number that a message too short to contain one should have. */
 static bool is_right(const char *data, size_t len, uint64_t expected, uint64_t *number)
 {
 	uint64_t seed, word;
@@ -128,7 +130,7 @@ static int send_numbers(const char *address, uint64_t count, long size, unsigned
 }
 
 struct seen {
-	uint64_t received, first, last, missing, doubled, disordered, damaged;
+	uint64_t received, first, last, missing, duplicated, reordered, corrupted;
 };
 
 static void look(struct seen *seen, const char *data, size_t len)
@@ -136,7 +138,7 @@ static void look(struct seen *seen, const char *data, size_t len)
 	uint64_t number;
 
 	if (!is_right(data, len, seen->received ? seen->last + 1 : 0, &number)) {
-		seen->damaged++;
+		seen->corrupted++;
 		return;
 	}
 	if (seen->received++ == 0) {
@@ -145,9 +147,9 @@ static void look(struct seen *seen, const char *data, size_t len)
 		return;
 	}
 	if (number == seen->last)
-		seen->doubled++;
+		seen->duplicated++;
 	else if (number < seen->last)
-		seen->disordered++;
+		seen->reordered++;
 	else
 		seen->missing += number - seen->last - 1;
 	if (number > seen->last)
@@ -173,7 +175,7 @@ static int receive_numbers(const char *address, unsigned pause_us, uint64_t coun
 		if (len < 0)
 			break;
 		look(&seen, data, (size_t)len);
-		if (seen.received == count)
+		if (count > 0 && seen.received == count)
 			break;
 		if (pause_us)
 			usleep(pause_us);
@@ -182,9 +184,9 @@ static int receive_numbers(const char *address, unsigned pause_us, uint64_t coun
 		fail("recv", len);
 	bufpipe_close(pipe);
 	free(data);
-	printf("received %lu first %lu last %lu missing %lu doubled %lu disordered %lu damaged %lu\n",
-	       seen.received, seen.first, seen.last, seen.missing, seen.doubled, seen.disordered,
-	       seen.damaged);
+	printf("received %lu first %lu last %lu missing %lu duplicated %lu reordered %lu corrupted %lu\n",
+	       seen.received, seen.first, seen.last, seen.missing, seen.duplicated, seen.reordered,
+	       seen.corrupted);
 	return 0;
 }
 

@@ -1,52 +1,32 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# bufpipe bridge over core NATS: test-core.sh PATH-OF-BUFPIPE PATH-OF-PUMP
+# bufpipe bridge over core NATS: test-core.sh PATH-OF-BUFPIPE PATH-OF-PUMP [TEST...]
 
 set -u
 # shellcheck source=support.sh
 . "$(dirname "$0")/support.sh"
 
-# round_trip COUNT SIZE [OPTION-OF-BOTH-BRIDGES...]
-round_trip()
-{
-	local count=$1 size=$2
-
-	shift 2
-	bridge near --from "$name-a" --to "$url/$test" "$@"
-	bridge far --from "$url/$test" --to "$name-b" "$@"
-	program to recv "$name-b"
-	program from send "$name-a" "$count" "$size"
-	finish "$from"
-	expect_status 0 $? "the sender: $(cat from.err)"
-	finish "$to"
-	expect_status 0 $? "the receiver: $(cat to.err)"
-	stop_bridge "$near"
-	stop_bridge "$far"
-	[ "$count" -eq 0 ] || expect_received to.out "$count"
-	[ "$(counted far lost)" = 0 ] || fail "it says that something was lost"
-}
-
-many_small()
+many_small_messages()
 {
 	round_trip 200000 64
 }
 
-lengths()
+messages_of_many_lengths()
 {
 	round_trip 3000 -2000
 	round_trip 300 -600000
 }
 
-# Messages longer than max_payload, some of them longer than the pipe.
-long_messages()
+# Messages longer than the max_payload of the server, some of them longer than the pipe.
+messages_longer_than_the_pipe()
 {
 	round_trip 12 -8000000
 	round_trip 2 67108864
 	round_trip 20 -3000000 --buffer 64K
 }
 
-# Lengths around each limit at which another path is taken.
-edges()
+# Lengths at which something changes, and their neighbours.
+lengths_around_each_limit()
 {
 	local len
 
@@ -61,8 +41,8 @@ empty_stream()
 	expect_said to.out '^received 0 '
 }
 
-# A bridge that connects finds the pipe at which another bridge listens, also after a restart of the other.
-connects()
+# A bridge with --connect connects to the pipe of another bridge, and connects again when that bridge was restarted.
+connecting_bridge()
 {
 	local each _
 
@@ -104,55 +84,44 @@ EOF
 	finish "$from"
 	finish "$to"
 	expect_received to.out 100
-	stop_bridge "$near"
-	stop_bridge "$far"
+	close_bridges
 	rm socket
 }
 
-# The pipes of a bridge are listed like any others.
-listed()
+# bufpipe list shows that a bridge is at the other end of a pipe.
+listed_bridge()
 {
-	bridge near --from "$name-a" --to "$url/$test"
-	bridge far --from "$url/$test" --to "$name-b"
+	open_bridges
 	program to recv "$name-b"
 	program from send "$name-a" 1000000000 100 1000
 	eventually has_bridge "$from"
 	eventually has_bridge "$to"
 	kill "$from"
 	finish "$to"
-	stop_bridge "$near"
-	stop_bridge "$far"
-}
-
-# Whether a bridge holds the other end of this program's pipe.
-has_bridge()
-{
-	"$bufpipe" list --pid "$1" | grep -q ' bufpip'
+	close_bridges
 }
 
 duplex()
 {
-	bridge near --duplex --from "$name-a" --to "$url/$test"
-	bridge far --duplex --from "$url/$test" --to "$name-b"
+	open_bridges --duplex
 	program answer echo "$name-b"
 	program ask ping "$name-a" 2000
 	finish "$ask"
 	expect_status 0 $? "$(cat ask.err)"
 	expect_said ask.out 'echoed 2000'
 	finish "$answer"
-	stop_bridge "$near"
-	stop_bridge "$far"
+	close_bridges
 }
 
-# Each of several receiving bridges gets everything.
-fan_out()
+# Each bridge that subscribes gets everything.
+each_subscriber_gets_everything()
 {
 	bridge far1 --from "$url/$test" --to "$name-b"
 	bridge far2 --from "$url/$test" --to "$name-c"
 	program to1 recv "$name-b"
 	program to2 recv "$name-c"
-	# The sender begins when it knows one receiver, so both are started before.
-	sleep 1
+	# The sender begins as soon as it knows of one receiver.  So both must have subscribed before.
+	eventually has_subscribers "$test" 2
 	bridge near --from "$name-a" --to "$url/$test" --once
 	program from send "$name-a" 50000 -300
 	finish "$from"
@@ -166,14 +135,14 @@ fan_out()
 	stop_bridge "$far2"
 }
 
-# A subject with a wildcard receives from several senders.
+# A bridge that subscribes to a wildcard gets the messages of all senders.
 wildcard()
 {
 	two_senders 2000 -500
 }
 
-# The chunks of two long messages arrive interleaved.
-wildcard_long()
+# The chunks of two long messages come interleaved.
+wildcard_with_long_messages()
 {
 	two_senders 100 -700000 --buffer 4M
 }
@@ -200,21 +169,22 @@ two_senders()
 	[ "$(counted far lost)" = 0 ] || fail "lost: $(cat far.err)"
 }
 
-# When one sender has ended before the other begins, the stream of the receiving program ends, and the rest is for the next.
+# If one sender ends before the other begins, the stream of the receiving program ends.  Then another program receives the
+# rest.
 all_came()
 {
 	is_running "$to" || program to recv "$name-b"
 	[ "$(counted far messages)" = "$1" ]
 }
 
-# The members of a queue together get everything once.
-queue()
+# The members of a queue share the messages: each message goes to one of them.
+queue_shares_messages()
 {
 	bridge far1 --from "$url/$test?queue=workers" --to "$name-b"
 	bridge far2 --from "$url/$test?queue=workers" --to "$name-c"
 	program to1 recv "$name-b"
 	program to2 recv "$name-c"
-	sleep 1
+	eventually has_subscribers "$test" 2
 	bridge near --from "$name-a" --to "$url/$test" --once
 	program from send "$name-a" 20000 100 20
 	finish "$from"
@@ -229,31 +199,29 @@ queue()
 	{ [ "$(counted far1 messages)" -gt 0 ] && [ "$(counted far2 messages)" -gt 0 ]; } || fail "one got nothing"
 }
 
-# Nothing is lost while a receiver is slow, and the sender waits.
-back_pressure()
+# While the receiver is slow, the sender waits, and nothing is lost.
+slow_receiver_delays_the_sender()
 {
-	bridge far --from "$url/$test" --to "$name-b" --buffer 64K
-	bridge near --from "$name-a" --to "$url/$test" --buffer 64K
+	open_bridges --buffer 64K
 	program to recv "$name-b" 1000
 	program from send "$name-a" 3000 16384
 	sleep 1
 	is_running "$from" || fail "the sender did not wait"
 	finish "$from"
 	finish "$to"
-	stop_bridge "$near"
-	stop_bridge "$far"
+	close_bridges
 	expect_received to.out 3000
 	[ "$(counted far lost)" = 0 ] || fail "lost: $(cat far.err)"
 }
 
-# Programs without a bridge do not wait for a slow receiver.  What libnats drops then is reported.
-slow_consumer()
+# A client of NATS that is no bridge does not wait for a slow receiver.  What libnats drops then is reported.
+dropped_messages_are_reported()
 {
 	local _
 
 	bridge far --from "$url/$test" --to "$name-b"
 	program to recv "$name-b" 1000000
-	sleep 1
+	eventually has_subscribers "$test" 1
 	exec 7<>"/dev/tcp/127.0.0.1/$port"
 	printf 'CONNECT {"verbose":false}\r\n' >&7
 	for _ in $(seq 60); do
@@ -269,11 +237,10 @@ slow_consumer()
 	finish "$far"
 }
 
-# The programs end and are started again, and the bridges serve them.
-programs_again()
+# The same bridges serve one pair of programs after the other.
+programs_come_again()
 {
-	bridge far --from "$url/$test" --to "$name-b"
-	bridge near --from "$name-a" --to "$url/$test"
+	open_bridges
 	for _ in 1 2 3; do
 		program to recv "$name-b"
 		program from send "$name-a" 1000 -1000
@@ -281,18 +248,17 @@ programs_again()
 		finish "$to"
 		expect_received to.out 1000
 	done
-	stop_bridge "$near"
-	stop_bridge "$far"
+	close_bridges
 	[ "$(counted far lost)" = 0 ] || fail "lost: $(cat far.err)"
 }
 
-# What was in its pipe when the receiving program left is lost, and reported; the next program gets the rest.
-program_leaves()
+# A receiving program leaves.  What was in its pipe is lost and reported, and the next program gets the rest.
+receiver_leaves()
 {
 	leave_after 10 100000 100
 }
 
-program_leaves_long()
+receiver_leaves_long_messages()
 {
 	leave_after 2 60 700000 --buffer 4M
 }
@@ -312,17 +278,17 @@ leave_after()
 	program to recv "$name-b"
 	finish "$from"
 	finish "$to"
-	stop_bridge "$near"
-	stop_bridge "$far"
-	expect_said to.out " last $((count - 1)) missing 0 doubled 0 disordered 0 damaged 0"
-	rest=$(sed -n 's/^received \([0-9]*\) .*/\1/p' to.out)
+	close_bridges
+	expect_said to.out " last $((count - 1)) missing 0 duplicated 0 reordered 0 corrupted 0"
+	rest=$(received)
 	lost=$(counted far lost)
 	[ $((taken + lost + rest)) -eq "$count" ] || fail "$taken, then lost $lost, then $rest: $(cat far.err)"
 	[ "$lost" -eq 0 ] || expect_said far.err 'were in the pipe when its program left'
 }
 
-# When a receiving bridge dies and never returns, only the sending bridge can report that something is missing.
-receiver_dies()
+# When a receiving bridge is killed and nobody starts it again, only the sending bridge can report that messages may be
+# missing.
+killed_receiving_bridge()
 {
 	local received taken doubtful
 
@@ -336,17 +302,16 @@ receiver_dies()
 	finish "$to"
 	eventually grep -q 'it has not confirmed the last' near.err
 	eventually grep -q 'sent: .* [1-9][0-9]* in doubt' near.err
-	received=$(sed -n 's/^received \([0-9]*\) .*/\1/p' to.out)
+	received=$(received)
 	taken=$(counted near messages)
 	doubtful=$(counted near 'in doubt')
 	[ "$doubtful" -ge $((taken - received)) ] || fail "took $taken, of which $received arrived: $(cat near.err)"
 }
 
-# All that was sent before SIGTERM arrives.
-drains()
+# Everything that the sending bridge took before SIGTERM arrives.
+sigterm_delivers()
 {
-	bridge far --from "$url/$test" --to "$name-b"
-	bridge near --from "$name-a" --to "$url/$test"
+	open_bridges
 	program to recv "$name-b"
 	program from send "$name-a" 1000000000 100
 	some_time 50 100
@@ -359,86 +324,59 @@ drains()
 	expect_received to.out "$(counted near messages)"
 }
 
-# Exactly the messages that are lost are reported as lost.
+# The server is killed and started again.  Each message that did not arrive is reported.
 restarted_server()
 {
 	local messages
 
 	messages=$(some 30000 10000)
-	bridge far --from "$url/$test" --to "$name-b"
-	bridge near --from "$name-a" --to "$url/$test"
+	open_bridges
 	program to recv "$name-b"
 	program from send "$name-a" "$messages" -400 100
-	for _ in $(seq "$(some 4 2)"); do
-		some_time 30 80
-		stop_server KILL
-		some_time 1 30
-		start_server
-	done
+	restart_server
 	finish "$from"
 	finish "$to"
-	stop_bridge "$near"
-	stop_bridge "$far"
-	expect_said to.out "doubled 0 disordered 0 damaged 0"
-	expect_counted_losses "$messages"
+	close_bridges
+	expect_counted "$messages"
 }
 
-# The messages that arrived and those that are reported as lost are together all.
-expect_counted_losses()
-{
-	local received lost
-
-	received=$(sed -n 's/^received \([0-9]*\) .*/\1/p' to.out)
-	lost=$(counted far lost)
-	[ $((received + lost)) -eq "$1" ] || fail "received $received, lost $lost: $(cat to.out far.err)"
-	echo "received $received, lost $lost"
-}
-
-# The workers of both are killed again and again: the programs notice nothing.
+# The workers of both bridges are killed again and again.  The pipes of the programs do not break.
 killed_workers()
 {
-	local pid messages
+	local messages
 
 	messages=$(some 60000 20000)
-	bridge far --from "$url/$test" --to "$name-b"
-	bridge near --from "$name-a" --to "$url/$test"
+	open_bridges
 	program to recv "$name-b"
 	program from send "$name-a" "$messages" -400 50
-	for _ in $(seq "$(some 10 4)"); do
-		some_time 10 60
-		for pid in $(worker_of "$near") $(worker_of "$far"); do
-			[ $((RANDOM % 2)) -eq 0 ] || kill -KILL "$pid"
-		done
-	done
+	kill_workers "$(some 10 4)" 10 60
 	finish "$from"
 	finish "$to"
-	stop_bridge "$near"
-	stop_bridge "$far"
+	close_bridges
 	expect_said from.out 'broken 0'
-	expect_said to.out "doubled 0 disordered 0 damaged 0"
-	expect_counted_losses "$messages"
+	expect_counted "$messages"
 }
 
-# A bridge notices a server that hangs, and reports what was lost in it.
+# The server hangs for a while.  Each message that it lost is reported.
 stopped_server()
 {
-	bridge far --from "$url/$test" --to "$name-b"
-	bridge near --from "$name-a" --to "$url/$test"
+	open_bridges
 	program to recv "$name-b"
 	program from send "$name-a" 20000 -400 100
+	eventually has_subscribers "$test" 1
 	sleep 0.3
 	kill -STOP "$server"
 	sleep 2
 	kill -CONT "$server"
 	finish "$from"
 	finish "$to"
-	stop_bridge "$near"
-	stop_bridge "$far"
-	expect_said to.out "doubled 0 disordered 0 damaged 0"
-	expect_counted_losses 20000
+	close_bridges
+	expect_counted 20000
 }
 
 start_server
 [ $# -le 2 ] || run_tests "${@:3}"
-run_tests many_small lengths long_messages edges empty_stream connects passed_socket listed duplex fan_out wildcard wildcard_long queue back_pressure slow_consumer \
-	programs_again program_leaves program_leaves_long receiver_dies drains restarted_server killed_workers stopped_server
+run_tests many_small_messages messages_of_many_lengths messages_longer_than_the_pipe lengths_around_each_limit empty_stream connecting_bridge \
+	passed_socket listed_bridge duplex each_subscriber_gets_everything wildcard wildcard_with_long_messages queue_shares_messages slow_receiver_delays_the_sender \
+	dropped_messages_are_reported programs_come_again receiver_leaves receiver_leaves_long_messages killed_receiving_bridge sigterm_delivers \
+	restarted_server killed_workers stopped_server

@@ -1,64 +1,48 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# The end of a stream over core NATS arrives whatever is lost on the way, so no
+# The end of a stream arrives over core NATS whatever is lost on the way.  So no
 # receiving program waits for ever: test-end.sh PATH-OF-BUFPIPE PATH-OF-PUMP [TEST...]
 
 set -u
 # shellcheck source=support.sh
 . "$(dirname "$0")/support.sh"
 
-open_bridges()
-{
-	bridge far --from "$url/$test" --to "$name-b" --progress
-	bridge near --from "$name-a" --to "$url/$test" --progress
-}
-
-close_bridges()
-{
-	stop_bridge "$near"
-	stop_bridge "$far"
-}
-
-# received_at_least BRIDGE COUNT: whether the bridge has reported so many
+# received_at_least BRIDGE COUNT: whether a bridge with --progress has reported so many messages.
 received_at_least()
 {
 	[ "$(counted "$1" messages || echo 0)" -ge "$2" ] 2>/dev/null
 }
 
-# Everything that this program sent has arrived or is reported as lost, and its stream has ended.
-expect_counted()
-{
-	local received
-
-	expect_said to.out 'doubled 0 disordered 0 damaged 0'
-	received=$(sed -n 's/^received \([0-9]*\) .*/\1/p' to.out)
-	[ $((received + $(counted far lost))) -eq "$1" ] || fail "$(cat to.out far.err)"
-	echo "received $received, lost $(counted far lost)"
-}
-
-# Messages in a stopped server, and in the sockets of its clients, are lost when the server is killed.
-lose_what_follows()
+# Stops the server.  Whatever it and the sockets of its clients contain now, or get later, is lost when it is killed.
+stop_forwarding()
 {
 	kill -STOP "$server"
 }
 
-lose_it()
+lose_all()
 {
 	stop_server KILL
 	start_server
 }
 
-# The last messages are lost, and with them the end.
-lost_with_messages()
+# send_and_lose COUNT PAUSE-US ARRIVE: sends COUNT messages.  When ARRIVE of them have arrived, the server stops forwarding, so
+# others and the end of the stream will be lost.
+send_and_lose()
 {
-	open_bridges
+	open_bridges --progress
 	program to recv "$name-b"
-	program from send "$name-a" 500 100 10000
-	eventually received_at_least far 10
-	lose_what_follows
+	program from send "$name-a" "$1" 100 "$2"
+	eventually received_at_least far "$3"
+	stop_forwarding
 	finish "$from"
 	expect_status 0 $? 'the sender'
-	lose_it
+}
+
+# The end is lost, and the last messages before it.
+last_messages_and_end_lost()
+{
+	send_and_lose 500 10000 10
+	lose_all
 	finish "$to"
 	expect_status 0 $? 'the receiver'
 	close_bridges
@@ -66,17 +50,11 @@ lost_with_messages()
 	[ "$(counted far lost)" -gt 0 ] || fail "nothing was lost: $(cat far.err)"
 }
 
-# The end alone is lost.
-lost_alone()
+# Only the end is lost.
+only_end_lost()
 {
-	open_bridges
-	program to recv "$name-b"
-	program from send "$name-a" 1 100 4000000
-	eventually received_at_least far 1
-	lose_what_follows
-	finish "$from"
-	expect_status 0 $? 'the sender'
-	lose_it
+	send_and_lose 1 4000000 1
+	lose_all
 	finish "$to"
 	expect_status 0 $? 'the receiver'
 	# The next receiver gets the whole of the next stream.
@@ -89,50 +67,43 @@ lost_alone()
 	[ "$(counted far lost)" = 0 ] || fail "lost: $(cat far.err)"
 }
 
-# A stream without messages, only with an end.
-lost_of_empty_stream()
+# The stream has no message, and its end is lost.
+end_of_empty_stream_lost()
 {
-	open_bridges
+	open_bridges --progress
 	program to recv "$name-b"
-	# The sender knows the receiving bridge only when messages arrive.
+	# When a message has arrived, the sending bridge knows that there is a receiving one.
 	program from send "$name-a" 1 100
 	finish "$from"
 	finish "$to"
 	program to recv "$name-b"
 	eventually has_bridge "$to"
-	lose_what_follows
+	stop_forwarding
 	program from send "$name-a" 0 8
 	finish "$from"
-	lose_it
+	lose_all
 	finish "$to"
 	expect_said to.out '^received 0 '
 	close_bridges
 }
 
-has_bridge()
+# Both directions of a duplex pipe end.  One end, or both, may have arrived before the server stops.
+ends_of_duplex_lost()
 {
-	"$bufpipe" list --pid "$1" | grep -q ' bufpip'
-}
-
-# Both directions of a duplex pipe. One or both of the ends may arrive before the server stops.
-lost_in_duplex()
-{
-	bridge near --duplex --from "$name-a" --to "$url/$test" --progress
-	bridge far --duplex --from "$url/$test" --to "$name-b" --progress
+	open_bridges --duplex --progress
 	program answer echo "$name-b"
 	program ask ping "$name-a" 20 100000
 	eventually grep -q 'received: [1-9]' far.err
 	finish "$ask"
-	lose_what_follows
-	lose_it
+	stop_forwarding
+	lose_all
 	finish "$answer"
 	expect_status 0 $? 'the program that answers'
-	stop_bridge "$near"
-	stop_bridge "$far"
+	close_bridges
 }
 
-# One pipe of a configuration.
-lost_of_many()
+# One bridge serves several pipes, and the end of each is lost.
+ends_of_many_pipes_lost()
 {
 	local i receivers=() senders=()
 
@@ -150,11 +121,11 @@ lost_of_many()
 	for i in 1 2 3; do
 		eventually grep -q "$test.$i -> .* received: [1-9][0-9]" all.err
 	done
-	lose_what_follows
+	stop_forwarding
 	for i in "${senders[@]}"; do
 		finish "$i"
 	done
-	lose_it
+	lose_all
 	for i in "${receivers[@]}"; do
 		finish "$i"
 		expect_status 0 $? 'a receiver'
@@ -162,8 +133,8 @@ lost_of_many()
 	stop_bridge "$all"
 }
 
-# Each member of a queue finds the end, at the latest before the next stream.
-lost_in_queue()
+# Each member of a queue learns of the end.
+end_for_queue_lost()
 {
 	local i
 
@@ -176,9 +147,9 @@ lost_in_queue()
 	program from send "$name-a" 600 4000 5000
 	eventually received_at_least far1 1
 	eventually received_at_least far2 1
-	lose_what_follows
+	stop_forwarding
 	finish "$from"
-	lose_it
+	lose_all
 	finish "$to1"
 	expect_status 0 $? 'the first receiver'
 	finish "$to2"
@@ -188,56 +159,46 @@ lost_in_queue()
 	stop_bridge "$far2"
 }
 
-# killed_in_call BRIDGE CALL WHEN EVERY: the worker of that bridge is killed there.
+# killed_in_call NEAR-OR-FAR CALL WHEN EVERY: the worker of that bridge dies at the call.
 killed_in_call()
 {
-	local _ received=0 some
+	local _ count=0 subject=$url/$test.$2.$3
 
-	bridge_with_killer far "$1" "$2,$3,$4" --from "$url/$test.$2.$3" --to "$name-b"
-	bridge_with_killer near "$1" "$2,$3,$4" --from "$name-a" --to "$url/$test.$2.$3"
+	if [ "$1" = near ]; then
+		bridge far --from "$subject" --to "$name-b"
+		bridge_to_kill near "$2,$3,$4" --from "$name-a" --to "$subject"
+	else
+		bridge_to_kill far "$2,$3,$4" --from "$subject" --to "$name-b"
+		bridge near --from "$name-a" --to "$subject"
+	fi
 	for _ in 1 2 3; do
 		program to recv "$name-b"
 		program from send "$name-a" 100 100
 		finish "$from"
 		finish "$to"
 		expect_status 0 $? "$2 $3"
-		expect_said to.out 'doubled 0 disordered 0 damaged 0'
-		some=$(sed -n 's/^received \([0-9]*\) .*/\1/p' to.out)
-		received=$((received + ${some:-0}))
+		expect_said to.out 'duplicated 0 reordered 0 corrupted 0'
+		count=$((count + $(received)))
 	done
 	close_bridges
-	# Messages in the memory of a worker are lost with it, and reported.
-	[ $((received + $(counted far lost))) -eq 300 ] || fail "$2 $3: received $received: $(cat far.err)"
+	# What a worker had in its memory is lost with it, and reported.
+	[ $((count + $(counted far lost))) -eq 300 ] || fail "$2 $3: received $count: $(cat far.err)"
 	grep -q 'killed by signal 9' near.err far.err || fail "$2 $3: nobody was killed"
 	rm -f ./*.err
 }
 
-# bridge_with_killer NAME WHICH KILL OPTION...
-bridge_with_killer()
-{
-	local each=$1 which=$2 kill=$3
-
-	shift 3
-	[ "$each" != "$which" ] || export LD_PRELOAD=$BRIDGE_KILLER BUFPIPE_TEST_KILL=$kill
-	bridge "$each" "$@"
-	unset LD_PRELOAD BUFPIPE_TEST_KILL
-}
-
-# A worker is killed when it publishes the end, or when it passes the end on.
+# A worker dies when it publishes the end of a stream, or when it ends the stream of the receiving program.
 killed_workers()
 {
-	if [ -z "${BRIDGE_KILLER-}" ]; then
-		echo "skipped: nothing to preload"
-		return
-	fi
+	has_killer || return
 	killed_in_call near end before 1
 	killed_in_call near end after 1
 	killed_in_call far shutdown before 2
 	killed_in_call far shutdown after 2
 }
 
-# A bridge that is told to stop when its program has just ended passes the end on.
-stopped_at_once()
+# A sending bridge gets SIGTERM just after its program has ended.  It still publishes the end.
+bridge_stopped_at_once()
 {
 	local _
 
@@ -255,12 +216,12 @@ stopped_at_once()
 	stop_bridge "$far"
 }
 
-# A bridge that stops leaves its program's stream to the next one, which ends it.
-next_bridge_ends()
+# A sending bridge stops in the middle of a stream.  The next bridge continues the stream, and ends it.
+next_bridge_ends_the_stream()
 {
 	local round
 
-	open_bridges
+	open_bridges --progress
 	program to recv "$name-b"
 	program from send "$name-a" 400 100 10000
 	for round in 1 2; do
@@ -275,10 +236,10 @@ next_bridge_ends()
 	close_bridges
 }
 
-# The same after a bridge that was killed, and so could not say that it leaves: it is silent.
+# The same after a bridge that was killed, and so could not announce that it leaves.
 killed_bridge()
 {
-	open_bridges
+	open_bridges --progress
 	program to recv "$name-b"
 	program from send "$name-a" 400 100 10000
 	eventually received_at_least far 50
@@ -293,19 +254,14 @@ killed_bridge()
 	close_bridges
 }
 
-# The server does not come back: the sending bridge says that it could not finish, and ends.
+# The server does not come back.  The sending bridge reports that it could not finish, and exits.
 server_gone()
 {
-	open_bridges
-	program to recv "$name-b"
-	program from send "$name-a" 500 100 10000
-	eventually received_at_least far 10
-	lose_what_follows
-	finish "$from"
+	send_and_lose 500 10000 10
 	stop_server KILL
 	kill "$near"
 	finish "$near"
-	expect_status 1 $? 'what could not be told'
+	expect_status 1 $? 'a bridge that could not finish'
 	expect_said near.err 'not all was finished'
 	start_server
 	stop_bridge "$far"
@@ -315,5 +271,5 @@ server_gone()
 
 start_server
 [ $# -le 2 ] || run_tests "${@:3}"
-run_tests lost_with_messages lost_alone lost_of_empty_stream lost_in_duplex lost_of_many lost_in_queue killed_workers stopped_at_once \
-	next_bridge_ends killed_bridge server_gone
+run_tests last_messages_and_end_lost only_end_lost end_of_empty_stream_lost ends_of_duplex_lost ends_of_many_pipes_lost end_for_queue_lost \
+	killed_workers bridge_stopped_at_once next_bridge_ends_the_stream killed_bridge server_gone

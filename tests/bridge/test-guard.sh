@@ -1,13 +1,13 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# Who may use bufpipe bridge, how it is run, and what it does when something is
-# wrong: test-guard.sh PATH-OF-BUFPIPE PATH-OF-PUMP [TEST...]
+# Who may use bufpipe bridge, how it is started, and how it reports what is wrong:
+# test-guard.sh PATH-OF-BUFPIPE PATH-OF-PUMP [TEST...]
 
 set -u
 # shellcheck source=support.sh
 . "$(dirname "$0")/support.sh"
 
-# expect_usage WORDS ARGUMENT...: refused at once, with these words.
+# expect_usage WORDS ARGUMENT...: the bridge refuses these arguments at once, and its message has these words.
 expect_usage()
 {
 	local words=$1
@@ -19,7 +19,7 @@ expect_usage()
 	[ ! -s out ] || fail "bufpipe bridge $*: $(cat out)"
 }
 
-mistakes()
+wrong_arguments()
 {
 	local u=nats://127.0.0.1:1
 
@@ -75,7 +75,7 @@ no_socket()
 	expect_said err 'fd:0: Socket operation on non-socket'
 }
 
-# No secret is accepted in the arguments, where everybody sees it.
+# The bridge accepts no secret where every user can read it.
 secrets_in_arguments()
 {
 	expect_usage 'no user or password in the address' --from @a --to nats://user:secret@127.0.0.1/x
@@ -87,7 +87,7 @@ secrets_in_arguments()
 	expect_said err 'everybody may read it'
 }
 
-help()
+help_is_printed()
 {
 	"$bufpipe" bridge --help >out || fail "no help"
 	expect_said out 'stream=NAME'
@@ -95,8 +95,8 @@ help()
 	expect_said out 'bufpipe-bridge(1)'
 }
 
-# If bufpipe-bridge is not installed, the command says what to install.
-not_installed()
+# Without bufpipe-bridge, the command says which package to install.
+bridge_not_installed()
 {
 	local library
 
@@ -108,24 +108,23 @@ not_installed()
 	expect_said err 'bufpipe-bridge is not installed; .* package bufpipe-bridge'
 }
 
-# transfer_or_not NAME-OF-CASE OPTION...: a message through two bridges.
+# transfer NAME-OF-CASE OPTION...: a hundred messages go through two bridges.
 transfer()
 {
 	local case=$1
 
 	shift
-	bridge far --from "$url/$test" --to "$name-b" "$@"
-	bridge near --from "$name-a" --to "$url/$test" "$@"
+	open_bridges "$@"
 	program to recv "$name-b"
 	program from send "$name-a" 100 100
 	finish "$to"
 	finish "$from"
 	expect_received to.out 100
-	stop_bridge "$near"
-	stop_bridge "$far"
+	close_bridges
 	[ "$failures" -eq 0 ] || echo "in case $case: $(cat near.err far.err)"
 }
 
+# refused OPTION...: the bridge gives up within a minute, and says why in the file err.
 refused()
 {
 	timeout 60 "$bufpipe" bridge --from "$name-x" --to "$url/$test" --give-up 1 "$@" 2>err
@@ -154,7 +153,7 @@ passwords()
 	start_server
 }
 
-# Keys, and credentials that an operator has signed.
+# Nkeys, and credentials that an operator has signed.
 nkeys()
 {
 	if ! { command -v openssl && command -v python3; } >/dev/null; then
@@ -184,14 +183,13 @@ nkeys()
 	start_server
 }
 
-# A server that is stopped accepts the connection of a bridge, and sends nothing.
+# A stopped server accepts the connection of a bridge, but never answers.
 stopped_server()
 {
 	kill -STOP "$server"
 	refused
 	expect_said err '[Tt]imeout'
-	bridge far --from "$url/$test" --to "$name-b"
-	bridge near --from "$name-a" --to "$url/$test"
+	open_bridges
 	program to recv "$name-b"
 	program from send "$name-a" 100 100
 	eventually grep -q 'trying again' near.err
@@ -199,12 +197,11 @@ stopped_server()
 	finish "$from"
 	finish "$to"
 	expect_received to.out 100
-	stop_bridge "$near"
-	stop_bridge "$far"
+	close_bridges
 }
 
-# A message that is longer than allowed is not sent, and breaks the pipe of its program.
-too_long()
+# A message longer than --longest is not sent, and breaks the pipe of its program.
+message_too_long()
 {
 	bridge near --from "$name-a" --to "$url/$test?nohold" --longest 1M --buffer 64K
 	program from send "$name-a" 1 1048577
@@ -213,7 +210,7 @@ too_long()
 	stop_bridge "$near"
 }
 
-# The message for a user who may not publish names the subject.
+# If the user may not publish to the subject, the bridge says so and names the subject.
 permissions()
 {
 	stop_server
@@ -255,15 +252,14 @@ certificates()
 	start_server
 }
 
-no_server()
+server_not_there()
 {
 	timeout 60 "$bufpipe" bridge --from "$name-x" --to nats://127.0.0.1:1/x --give-up 0.5 2>err
 	expect_status 1 $?
 	expect_said err '127.0.0.1:1'
-	# Without the option it waits, and continues when the server is there.
+	# Without --give-up it waits until there is a server.
 	stop_server
-	bridge far --from "$url/$test" --to "$name-b"
-	bridge near --from "$name-a" --to "$url/$test"
+	open_bridges
 	program to recv "$name-b"
 	program from send "$name-a" 100 100
 	eventually grep -q 'trying again' near.err
@@ -271,12 +267,11 @@ no_server()
 	finish "$from"
 	finish "$to"
 	expect_received to.out 100
-	stop_bridge "$near"
-	stop_bridge "$far"
+	close_bridges
 }
 
-# If the directory of the pipe is missing, the bridge reports that and waits for it.
-no_directory()
+# If the directory of the pipe does not exist, the bridge says so and waits for it.
+directory_not_there()
 {
 	bridge near --from ./absent/pipe --to "$url/$test"
 	eventually grep -q 'absent/pipe: No such file or directory; trying again' near.err
@@ -285,7 +280,7 @@ no_directory()
 	stop_bridge "$near"
 }
 
-# Many pipes in one process: one that cannot work does not disturb the others.
+# One bridge serves many pipes.  One that cannot work does not disturb the others.
 many_pipes()
 {
 	local i senders=() receivers=()
@@ -300,7 +295,7 @@ many_pipes()
 		done
 	} >pipes
 	bridge all --config pipes
-	# Nobody reads this one, so its sender waits.
+	# Nobody receives from this pipe, so its sender waits.
 	program stuck send "$name-a8" 100000000 1000
 	for i in 1 2 3 4 5 6 7; do
 		"$pump" recv "$name-b$i" >"to$i.out" &
@@ -314,7 +309,7 @@ many_pipes()
 	for i in 1 2 3 4 5 6 7; do
 		expect_received "to$i.out" 5000
 	done
-	is_running "$stuck" || fail "the one without a receiver did not wait"
+	is_running "$stuck" || fail "the sender without a receiver did not wait"
 	kill -KILL "$stuck"
 	kill "$all"
 	finish "$all"
@@ -324,8 +319,8 @@ many_pipes()
 	expect_said err 'pipes:1: both'
 }
 
-# Only this user, or root, unless told otherwise.
-other_users()
+# Unless told otherwise, a bridge serves only programs of its own user and of root.
+other_users_are_refused()
 {
 	if [ "$(id -u)" -ne 0 ] || ! command -v setpriv >/dev/null; then
 		echo "skipped: needs root and setpriv(1)"
@@ -343,10 +338,10 @@ other_users()
 	finish "$near"
 }
 
-# With messages of a MiB, and a receiver that takes nothing, a bridge stays below 64 MiB.
-memory()
+# With messages of 1 MiB and a receiver that is too slow, each bridge uses less than 64 MiB.
+memory_is_limited()
 {
-	local peak
+	local peak pid stream
 
 	for stream in '' "?stream=$test&create"; do
 		bridge far --from "$url/$test$stream" --to "$name-b"
@@ -355,19 +350,19 @@ memory()
 		program from send "$name-a" 60 1048576
 		finish "$from"
 		sleep 1
-		for pid in $(worker_of "$near") $(worker_of "$far"); do
+		for pid in "$(worker_of "$near")" "$(worker_of "$far")"; do
 			peak=$(awk '/VmHWM/ { print $2 }' "/proc/$pid/status")
 			echo "${stream:-core}: $peak KiB"
 			[ "$peak" -lt 65536 ] || fail "${stream:-core}: $peak KiB"
 		done
 		finish "$to"
 		expect_received to.out 60
-		stop_bridge "$near"
-		stop_bridge "$far"
+		close_bridges
 	done
 }
 
-progress()
+# With --progress a bridge reports while it works, and not only at the end.
+progress_is_reported()
 {
 	bridge far --from "$url/$test" --to "$name-b"
 	bridge near --from "$name-a" --to "$url/$test" --progress
@@ -375,11 +370,10 @@ progress()
 	program from send "$name-a" 300 100 10000
 	finish "$to"
 	[ "$(grep -c 'sent: ' near.err)" -ge 2 ] || fail "no progress: $(cat near.err)"
-	stop_bridge "$near"
-	stop_bridge "$far"
+	close_bridges
 }
 
 start_server
 [ $# -le 2 ] || run_tests "${@:3}"
-run_tests mistakes no_socket secrets_in_arguments help not_installed passwords nkeys permissions certificates no_server stopped_server too_long \
-	no_directory many_pipes other_users memory progress
+run_tests wrong_arguments no_socket secrets_in_arguments help_is_printed bridge_not_installed passwords nkeys permissions certificates server_not_there \
+	stopped_server message_too_long directory_not_there many_pipes other_users_are_refused memory_is_limited progress_is_reported
