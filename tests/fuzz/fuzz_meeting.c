@@ -58,7 +58,7 @@ static int count_descriptors(void)
 	return n;
 }
 
-/* Some words of it become others; often none. */
+/* Changes some words, or often none. */
 static void mutate(struct input *in, void *bytes, size_t len)
 {
 	for (uint64_t n = take(in, 1) % 4; n; n--) {
@@ -92,7 +92,7 @@ static int forge(struct input *in, const struct bufpipe_options *o)
 	return fd;
 }
 
-/* Any descriptor; the caller closes it. */
+/* Any descriptor. The caller closes it. */
 static int any_fd(struct input *in, const struct bufpipe_options *o, int theirs)
 {
 	uint64_t kind = take(in, 1);
@@ -118,7 +118,7 @@ static int any_fd(struct input *in, const struct bufpipe_options *o, int theirs)
 		return fds[0];
 	case 6:
 		return open("/dev/null", O_RDWR | O_CLOEXEC);
-	case 7: /* what the victim has sent itself */
+	case 7: /* what the victim has sent to the rogue */
 		return theirs < 0 ? eventfd(0, EFD_CLOEXEC) : fcntl(theirs, F_DUPFD_CLOEXEC, 0);
 	default:
 		return forge(in, o);
@@ -150,7 +150,7 @@ static void send_packet(struct input *in, int socket, const void *bytes, size_t 
 	sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
-/* A packet of a type, or any type, with as many descriptors as it should have or others. */
+/* Sends a packet of this type, with as many descriptors as it should have, or more or fewer. */
 static void say(struct input *in, int socket, uint32_t type, const struct bufpipe_options *o, int theirs)
 {
 	struct handshake g = handshake_make(type);
@@ -194,7 +194,7 @@ static int hear(int socket)
 	return fd;
 }
 
-/* What works with any end that came of this. */
+/* Uses a pipe that came of this, in every way that must work with any end. */
 static void use(bufpipe_t *pipe)
 {
 	struct stopwatch watch = stopwatch_start();
@@ -208,7 +208,7 @@ static void use(bufpipe_t *pipe)
 		return;
 	if (bufpipe_get_info(pipe, &info) < 0)
 		fuzz_fail("get_info", 0);
-	/* Those who hold the same end trust each other's locks, and here nobody made them. */
+	/* Holders of one end trust each other's locks, and here no honest holder initialized them. */
 	if (!(pipe->flags & BUFPIPE_SHARED)) {
 		bufpipe_send(pipe, buf, sizeof(buf), 0);
 		bufpipe_recv(pipe, buf, sizeof(buf), 0);
@@ -247,7 +247,7 @@ static struct bufpipe_options options_of(uint64_t kind)
 	return o;
 }
 
-/* Clients of the victim. */
+/* A client of the victim. */
 struct rogue {
 	int socket;
 	int theirs; /* the region that the victim offered */
@@ -430,7 +430,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	default:
 		visit_heir(&in, kind);
 	}
-	/* What a stranger sent is closed by a child, and nobody waits for that. */
+	/* A child process closes the descriptors that a stranger sent, and no call waits for it. */
 	while (count_descriptors() > before) {
 		if (time_now() - begin > PATIENCE)
 			fuzz_fail("descriptors left", count_descriptors() - before);

@@ -37,7 +37,7 @@ static void print_input(int signal)
 		text[n++] = digits[bytes[i] % 16];
 	}
 	text[n++] = '\n';
-	/* Nothing can be done if it fails. */
+	/* If the write fails, nothing can be done about it. */
 	if (write(2, text, n) < 0)
 		_exit(1);
 	raise(signal); /* the handler was for one signal */

@@ -47,7 +47,7 @@ static uint64_t odd_number(uint64_t *state)
 	}
 }
 
-/* Changes bytes, and words of 4 or 8 bytes, at several places, or often at none. */
+/* Changes bytes and words of 4 or 8 bytes at several places, or often at none. */
 static void mutate(void *bytes, size_t len, uint64_t *state)
 {
 	for (uint64_t n = random_next(state) % 4; n; n--) {
@@ -90,7 +90,7 @@ static void send_randomly(int socket, const void *bytes, size_t len, const int *
 	rogue_send(socket, copy, len, fds, n);
 }
 
-/* Makes a few calls that work with any end, on each end that came of this. */
+/* Makes a few calls that must work with any end. */
 static void use(bufpipe_t *pipe)
 {
 	struct bufpipe_info info;
@@ -237,7 +237,7 @@ Test(fuzz, parcels)
 	tally_assert(before, "parcels");
 }
 
-/* A ring of records that nearly fit together. Every call reads it to the end. */
+/* Fills the ring with records that nearly fit together. */
 static void fill_randomly(const struct duel *d, uint64_t *state)
 {
 	static const uint64_t flags[] = { RECORD_WHOLE, RECORD_WHOLE, RECORD_FIRST, RECORD_MORE,
@@ -307,11 +307,11 @@ static void read_random_rings(const struct bufpipe_options *options)
 	duel_end(&d);
 }
 
+/* No pipe here is shared, because a receive on a shared end would wait for the rest of each message that begins. */
 Test(fuzz, rings)
 {
 	read_random_rings(NULL);
 	read_random_rings(&(struct bufpipe_options){ .buffer_size = 1024 });
-	/* A shared end would wait for the rest of each message that begins, so one lap is enough. */
 	read_random_rings(&(struct bufpipe_options){ .object_size = 100 });
 }
 
@@ -422,7 +422,10 @@ Test(fuzz, a_scribbling_process)
 	suffer_scribbling(&(struct bufpipe_options){ .buffer_size = 2000, .flags = duplex }, 60000, false);
 	suffer_scribbling(&(struct bufpipe_options){ .buffer_size = 2000, .flags = duplex }, 60000, true);
 	suffer_scribbling(&(struct bufpipe_options){ .object_size = 100, .flags = duplex }, 100, false);
-	/* A shared end stays in a long message beyond its timeout, so these calls have no room for one. */
+	/*
+	 * A receive on a shared end may wait for the rest of a long message beyond its timeout. So the
+	 * buffers here are too small for one.
+	 */
 	suffer_scribbling(&(struct bufpipe_options){ .buffer_size = 2000, .flags = duplex | BUFPIPE_SHARED },
 			  1000, true);
 }

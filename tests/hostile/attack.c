@@ -3,14 +3,14 @@
 
 #include <sys/prctl.h>
 
-/* More than the victim's buffer, and what the C library keeps. */
+/* A little more than the victim's buffer and what the C library keeps. */
 #define OWN_MEMORY (4 << 10) /* KiB */
 /* Two regions, each in one huge page at most, and each ring mapped twice. */
 #define SHARED_MEMORY (16 << 10) /* KiB */
 
 enum peer { OTHER_USER, SAME_USER, CHILD, PEERS };
 
-/* The peer runs step without end, on an end that no honest process uses. */
+/* A process that repeats step for ever, on an end that no honest process uses. */
 static pid_t peer_start(const struct duel *d, enum peer peer, flip_step *step)
 {
 	uint64_t state = (uint64_t)peer + 1;
@@ -92,7 +92,7 @@ static ssize_t call_one(bufpipe_t *victim, bufpipe_set_t *set, int call, int64_t
 	}
 }
 
-/* Each call, in time and with a result that the manual knows. */
+/* Makes every call. Each returns in time, with a result that the manual lists. */
 static void call_all(bufpipe_t *victim, bufpipe_set_t *set, int64_t late)
 {
 	for (int i = 0; i < 2 * CALLS; i++) {
@@ -133,7 +133,7 @@ static void attack(flip_step *step, enum peer peer, const struct bufpipe_options
 	cr_assert_eq(bufpipe_set_add(set, d.victim, BUFPIPE_IN | BUFPIPE_OUT, NULL), 0);
 	if (set_flags)
 		cr_assert_geq(bufpipe_fd(d.victim), 0);
-	call_all(d.victim, set, late); /* so that what is made once has been made */
+	call_all(d.victim, set, late); /* what a first call allocates is not a leak */
 	pass_by(honest);
 	before = usage_now();
 	pid = peer_start(&d, peer, step);
@@ -152,7 +152,10 @@ static void attack(flip_step *step, enum peer peer, const struct bufpipe_options
 
 void attack_from_each(flip_step *step, int64_t late)
 {
-	/* A shared end stays in a long message beyond its timeout, so it has objects. */
+	/*
+	 * A receive on a shared end may wait for the rest of a long message beyond its timeout. So the
+	 * shared pipe is static.
+	 */
 	static const struct bufpipe_options pipes[] = {
 		{ .buffer_size = 2000, .flags = BUFPIPE_DUPLEX, .spin_ns = BUFPIPE_NO_SPIN },
 		{ .object_size = 100, .flags = BUFPIPE_DUPLEX | BUFPIPE_SHARED },
@@ -182,11 +185,11 @@ void rogue_wave_flags(const struct duel *d, uint64_t random)
 	uint64_t raises = atomic_fetch_add(&w->raises, random / 16 % 3) + random / 16 % 3;
 	uint64_t raised = atomic_load(random % 2 ? &theirs->send_waiter.raises : &theirs->recv_waiter.raises);
 
-	/* Positions for this raise, which never come or came long ago, and positions for other raises. */
+	/* Positions for this raise that never come or came long ago, and positions for other raises. */
 	atomic_store(&w->wanted, random / 64 % 2 ? wanted_for(random >> 8, raises)
 				 : random % 3    ? 0
 						 : UINT64_MAX);
-	/* Claims to have answered what the victim is raising. */
+	/* Claims to have rung for the raise of the victim. */
 	atomic_store(&seen->rung, (raised + random / 128 % 2) << 8 | WAITER_ASLEEP);
 	atomic_store(&w->flags, all[random / 2 % 8]);
 }

@@ -18,7 +18,7 @@ void tally_assert(struct tally before, const char *what)
 	int64_t begin = time_now();
 	struct tally now;
 
-	/* A child closes what a stranger sent, and nobody waits for that. */
+	/* A child process closes the descriptors that a stranger sent, and no call waits for it. */
 	while ((now = tally_now()).fds > before.fds && elapsed(begin) < SOON)
 		sched_yield();
 	cr_assert_eq(now.fds, before.fds, "%s: %d descriptors before, %d after", what, before.fds, now.fds);
@@ -56,7 +56,7 @@ void usage_assert(struct usage before, long own, long shared, const char *what)
 
 	tally_assert(before.tally, what);
 	now = usage_now();
-	/* Sanitizers keep what was freed. */
+	/* A sanitizer keeps freed memory for a while. */
 #ifndef SANITIZED
 	cr_assert_leq(now.own, before.own + own, "%s: %ld KiB before, %ld after", what, before.own, now.own);
 #else
@@ -312,7 +312,7 @@ void honest_visit(bufpipe_listener_t *listener, const char *address, const struc
 		_exit(bufpipe_send(pipe, buf, info.object_size ? info.object_size : 6, 0) ? 2 : 0);
 	}
 	memset(buf, 0, sizeof(buf));
-	/* A client that finished its handshake and died may be served before. */
+	/* The listener may first accept a client that finished its handshake and died. */
 	for (;;) {
 		cr_assert_eq(bufpipe_accept(listener, &pipe, 10 * NSEC_PER_SEC), 0,
 			     "an honest client was not accepted");
@@ -324,7 +324,10 @@ void honest_visit(bufpipe_listener_t *listener, const char *address, const struc
 	}
 	cr_assert_gt(r, 0);
 	cr_assert_str_eq(buf, "hello");
-	/* Not earlier, because a send that meets our close may be delivered and still return -EPIPE. */
+	/*
+	 * Close only after the client has exited: a send during our close may deliver its message and still
+	 * return -EPIPE.
+	 */
 	cr_assert_eq(waitpid(pid, &status, 0), pid);
 	bufpipe_close(pipe);
 	cr_assert_eq(status, 0, "the honest client: %x", status);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the tests of hostile peers share. A rogue is an end whose holder knows the layout of its own region
- * and writes what it likes into it: from this process before a call of its victim, or from another process
+ * Shared by the tests of hostile peers. A rogue is an end whose holder knows the layout of its own region
+ * and writes anything into it: from this process before a call of its victim, or from another process
  * during the call.
  */
 #ifndef TESTS_HOSTILE_H
@@ -20,18 +20,18 @@ struct tally {
 struct tally tally_now(void);
 void tally_assert(struct tally before, const char *what);
 
-/* All that a process uses: also memory, in KiB. */
+/* Everything that a process uses. Memory is in KiB. */
 struct usage {
 	struct tally tally;
-	long own;    /* resident, of its own */
-	long shared; /* resident, shared */
+	long own;    /* resident private memory */
+	long shared; /* resident shared memory */
 };
 
 struct usage usage_now(void);
-/* As many descriptors and mappings, and no more memory than before and so much. */
+/* Checks that no descriptors and mappings were added, and at most so much private and shared memory. */
 void usage_assert(struct usage before, long own, long shared, const char *what);
 
-/* A user that nobody is. */
+/* A user id that no process here has. */
 #define NOBODY 65534
 
 /* A pipe that nobody attacks. bystander_assert checks that it still works as before, and closes it. */
@@ -42,7 +42,7 @@ struct bystander {
 struct bystander bystander_make(void);
 void bystander_assert(struct bystander *bystander);
 
-/* The victim's end of a pipe, and the other one. */
+/* A pipe: the victim's end, and the rogue's. */
 struct duel {
 	bufpipe_t *victim;
 	bufpipe_t *rogue;
@@ -61,7 +61,7 @@ void rogue_put(const struct duel *duel, uint64_t header);
 /* Writes the same word at each place where a record can begin. */
 void rogue_fill(const struct duel *duel, uint64_t word);
 
-/* Repeats a step in another process, which has closed the victim's end, until flipper_stop. */
+/* Repeats a step until flipper_stop, in another process, which has closed the victim's end. */
 typedef void flip_step(const struct duel *duel, uint64_t random);
 pid_t flipper_start(const struct duel *duel, flip_step *step);
 void flipper_stop(pid_t pid);
@@ -71,7 +71,7 @@ uint64_t random_next(uint64_t *state);
 
 /* Nanoseconds since begin. */
 int64_t elapsed(int64_t begin);
-/* For how long this thread has waited for a CPU so far; -1: the kernel does not say. */
+/* For how many ns this thread has waited for a CPU so far, or -1 if the kernel does not tell. */
 int64_t time_queued(void);
 /* How long any call with a timeout of at most 50 ms may take on a busy machine. */
 #define SOON (3 * NSEC_PER_SEC)
@@ -91,13 +91,13 @@ ssize_t rogue_send(int socket, const void *bytes, size_t len, const int *fds, in
 /* Sends one packet with at most one descriptor (-1 for none). */
 ssize_t rogue_recv(int socket, void *bytes, size_t len, int *fd);
 
-/* An identity as an honest end of the default size has it. */
+/* The identity of an honest end with default options. */
 struct identity honest_identity(unsigned layout_flags);
-/* A memfd with this identity, of size bytes, sealed with seals. */
+/* A memfd of this size with this identity and these seals. */
 int forge_region(const struct identity *identity, off_t size, int seals);
 off_t honest_size(const struct identity *identity);
 
-/* A listener and a connector that has got its offer. What comes next is a region. */
+/* A listener, and a connector that has received the offer. The next packet of the handshake is a region. */
 struct meeting {
 	bufpipe_listener_t *listener;
 	char address[64];

@@ -23,7 +23,7 @@ static int lingering_socket(const struct sockaddr_in *at)
 	return fd;
 }
 
-/* Its other side.  Nobody accepts what connects there. */
+/* The other side of the lingering sockets, which nobody accepts. */
 static struct sockaddr_in listen_for_bytes(void)
 {
 	struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
@@ -51,7 +51,7 @@ bool send_lingering(int to, const void *bytes, size_t len)
 	}
 	check_eq(waitpid(pid, &status, 0), pid);
 	check(WIFEXITED(status));
-	/* Forbidden, or the victim has hung up already. */
+	/* The kernel forbids it, or the victim has hung up already. */
 	check(!WEXITSTATUS(status) || WEXITSTATUS(status) == EPERM || WEXITSTATUS(status) == EPIPE);
 	return WEXITSTATUS(status) == 0;
 }

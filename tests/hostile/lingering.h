@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Attackers that bring descriptors whose close sleeps, and victims on a new kernel, where most of these cannot
- * be sent, and as before Linux 6.16.
+ * Attackers that send descriptors whose close sleeps. Their victims run twice: as on a new kernel, where
+ * most of these descriptors cannot be sent, and as before Linux 6.16.
  */
 #ifndef TESTS_HOSTILE_LINGERING_H
 #define TESTS_HOSTILE_LINGERING_H
@@ -13,7 +13,7 @@
  * whether it could be sent. Nobody accepts the other side, which therefore stays in this process.
  */
 bool send_lingering(int to, const void *bytes, size_t len);
-/* Makes a lingering socket, whose other side stays in this process. */
+/* Makes a lingering socket. Its other side stays open in this process. */
 int lingering_here(void);
 
 /* An attacker in a process of its own. It does something, reports whether it could, and stays. */
@@ -30,13 +30,13 @@ struct attacker {
 };
 
 void attacker_start(struct attacker *a, void (*attack)(struct attacker *));
-/* Waits until it has attacked. Returns whether the kernel let it. */
+/* Waits until the attacker has attacked. Returns whether the kernel allowed it. */
 bool attacker_has_sent(struct attacker *a);
 void attacker_stop(struct attacker *a);
 /* An attack of a client: a lingering socket comes in place of the region. */
 void offer_lingering(struct attacker *a);
 
-/* Runs the victim in a process of its own, with and without what new kernels have. */
+/* Runs the victim in a process of its own, once with and once without the protection of new kernels. */
 void on_each_kernel(void (*victim)(void *old));
 /* What a victim begins with. Returns the time. */
 int64_t begin_on(const int *old);

@@ -35,7 +35,7 @@ ssize_t receive(bufpipe_t *p, enum receiving how, int64_t timeout_ns)
 	return r;
 }
 
-/* Fails if a call returns to a receiver an error that blames somebody else than its lying sender. */
+/* Whether a receive from a lying sender may return this: no error that blames the receiver or the machine. */
 static bool documented(ssize_t r)
 {
 	return r >= 0 || r == -EPROTO || r == -EPIPE || r == -EAGAIN || r == -ETIMEDOUT || r == -EMSGSIZE;

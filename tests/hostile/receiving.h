@@ -11,9 +11,12 @@
 enum receiving { RECV, NEXT, PEEK, RECV_MANY, RECEIVING_COUNT };
 
 ssize_t receive(bufpipe_t *p, enum receiving how, int64_t timeout_ns);
-/* The call returns in time: what is wanted, or if that is 0 any result that blames nobody but the rogue. */
+/*
+ * Checks that the call returns in time, and returns wanted; or, if wanted is 0, any result that blames only
+ * the rogue.
+ */
 void assert_soon(const struct duel *d, enum receiving how, int64_t timeout_ns, ssize_t wanted);
-/* The victim can still receive once its peer behaves. */
+/* Checks that the victim receives again when its peer behaves. */
 void assert_recovers(const struct duel *d, const char *text, size_t len);
 
 #endif

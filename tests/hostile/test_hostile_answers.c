@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Descriptors whose close sleeps, from one that listens: to a client, and to another that would listen there. */
+/*
+ * A listener sends descriptors whose close sleeps: to a client, and to another process that wants to listen
+ * at the same address.
+ */
 #include "hostile/lingering.h"
 
 #include <sys/un.h>
@@ -50,7 +53,10 @@ static void connect_to(void (*attack)(struct attacker *), uid_t uid)
 static void connect_quickly(void *old)
 {
 	begin_on(old);
-	/* One of the same user, and one of another user.  Each of them is a child that has what its parent had before it connected. */
+	/*
+	 * An attacker of the same user, and one of another user. Each is a child that inherited what its
+	 * parent had before it connected.
+	 */
 	for (int other = 0; other < (getuid() ? 1 : 2); other++) {
 		connect_to(refuse_lingering, other ? NOBODY : 0);
 		connect_to(offer_lingering_back, other ? NOBODY : 0);
@@ -85,7 +91,7 @@ static void linger_at_once(struct attacker *a)
 
 enum { TRIES = 20 };
 
-/* A socket file of another process. To learn whether it is a stale one, the library connects to it. */
+/* A socket file of another process. The library connects to it to find out whether it is stale. */
 static void listen_quickly(void *old)
 {
 	struct sockaddr_un at = { .sun_family = AF_UNIX };

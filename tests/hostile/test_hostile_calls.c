@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Attacks by the system calls of a peer on what it shares with its victim; hostile/attack.h says what is asserted. */
+/* A peer attacks by system calls on what it shares with its victim. hostile/attack.h says what is checked. */
 #include "hostile/attack.h"
 
 #include <fcntl.h>
@@ -45,8 +45,8 @@ static void punch(const struct duel *d, uint64_t random)
 
 Test(hostile_calls, holes_in_its_memory)
 {
-	attack_from_each(punch,
-			 SOON); /* a page fault waits for the one who punches, and that one for a CPU */
+	attack_from_each(
+		punch, SOON); /* a page fault waits for the process that punches, which may wait for a CPU */
 }
 
 #ifndef MADV_COLLAPSE
@@ -72,7 +72,7 @@ Test(hostile_calls, huge_pages_in_both_regions)
 	attack_from_each(collapse, SOON);
 }
 
-/* Changes sizes, seals and rights of what it has of its victim's, and opens it anew. */
+/* Changes size, seals and mode of the victim's region, and opens it again. */
 static void alter(const struct duel *d, uint64_t random)
 {
 	int fd = random % 2 ? d->rogue->theirs.fd : d->rogue->ours.fd;
@@ -120,5 +120,5 @@ static void park(const struct duel *d, uint64_t random)
 
 Test(hostile_calls, sleepers_on_the_victims_futex_word)
 {
-	attack_from_each(park, SOON); /* they all run when they are woken */
+	attack_from_each(park, SOON); /* all of them run when they are woken */
 }

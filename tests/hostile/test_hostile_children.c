@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The children that close such descriptors: more than there may be, none at all, and that they end. */
+/*
+ * The child processes that close descriptors whose close sleeps: when their number is at its limit, when
+ * none can be made, and that they end.
+ */
 #include "hostile/lingering.h"
 #include "sandbox.h"
 
@@ -15,7 +18,7 @@ static void no_clone(void)
 	forbid(rules, 2);
 }
 
-/* No child can be made. The descriptor stays open, and nobody waits for it. */
+/* If no child can be made, the descriptor stays open, and no call waits for it. */
 static void accept_without_children(void *unused)
 {
 	struct attacker a = { 0 };
@@ -43,7 +46,7 @@ Test(hostile_children, a_client_brings_a_lingering_socket_where_no_child_can_be_
 	child_join(&child);
 }
 
-/* There are more of these descriptors than there may be children. */
+/* More of these descriptors come than there may be children. */
 static void many_at_once(void *unused)
 {
 	struct attacker a = { 0 };
@@ -83,7 +86,7 @@ Test(hostile_children, more_clients_bring_lingering_sockets_than_there_may_be_ch
 	child_join(&child);
 }
 
-/* Processes that this one has made and that still run. */
+/* How many children of this process still run. */
 static int children_at_work(void)
 {
 	char path[64];
@@ -110,7 +113,7 @@ static int children_at_work(void)
 	return n;
 }
 
-/* The sockets are told not to linger. Otherwise each would keep a child for as long as it likes. */
+/* The library tells the sockets not to linger. Otherwise each could keep a child for as long as it likes. */
 static void children_end(void *unused)
 {
 	struct attacker a[4] = { 0 };
@@ -129,7 +132,7 @@ static void children_end(void *unused)
 		check(attacker_has_sent(&a[i]));
 		bufpipe_accept(listener, &pipe, 20 * MSEC);
 	}
-	/* The attackers stay, because the last one to leave would end the lingering. */
+	/* The attackers stay, because the lingering would end with the last of them. */
 	end = time_now() + SOON;
 	while (children_at_work() > 4)
 		check(time_now() < end);

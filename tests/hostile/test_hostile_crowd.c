@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* More silent connections than a listener has places, and honest clients behind them in the backlog. */
+/*
+ * There are more silent connections than a listener has places, and honest clients wait behind them in the
+ * backlog.
+ */
 #include "hostile/hostile.h"
 
 #include "connect/pending.h"
@@ -10,7 +13,7 @@ TestSuite(hostile_crowd, .timeout = 120);
 
 enum { CROWD = 900 };
 
-/* A process that opens so many connections, reports that, and never says anything. */
+/* A process that opens CROWD connections, reports that it has, and never sends anything. */
 static pid_t crowd_start(bufpipe_listener_t *listener, const char *address, uid_t uid)
 {
 	int told[2];
@@ -48,8 +51,8 @@ static void visit(void *address)
 }
 
 /*
- * For how long this thread slept until a client came in that had connected behind the
- * crowd.  A busy machine, on which the thread waits for a CPU, does not change that.
+ * How long this thread slept until it accepted a client behind the crowd. The time in which it waits for a
+ * CPU on a busy machine is not part of that.
  */
 static int64_t slept_for_a_visit(bufpipe_listener_t *listener, char *address)
 {
@@ -67,7 +70,7 @@ static int64_t slept_for_a_visit(bufpipe_listener_t *listener, char *address)
 	return begin;
 }
 
-/* If each silent connection had a place for 100 ms, a client behind them would wait for four seconds. */
+/* If each silent connection kept its place for 100 ms, a client behind them would wait for four seconds. */
 static void come_behind_a_crowd(uid_t uid)
 {
 	struct tally before = tally_now();
@@ -119,8 +122,8 @@ static struct pending *place_of(bufpipe_listener_t *listener, uid_t uid)
 }
 
 /*
- * Many silent connections of one user make the time short for this user alone.  A client
- * of another user that is slow to send its wishes keeps its place for as long as ever.
+ * Many silent connections of one user shorten the time limit for this user only. A client of another user
+ * that is slow to send its wishes keeps its place for the full time.
  */
 Test(hostile_crowd, the_time_of_another_user_does_not_become_shorter)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A peer that begins long messages and does not go on as a sender does. */
+/* A peer that begins long messages, but does not continue them as a sender does. */
 #include "hostile/receiving.h"
 
 TestSuite(hostile_fragments, .timeout = 30);
@@ -48,8 +48,8 @@ Test(hostile_fragments, an_announced_terabyte_takes_no_memory)
 }
 
 /*
- * A message that fits into the ring never comes in fragments, so a try on a shared end has nothing to wait
- * for.
+ * An honest message that fits into the ring never comes in fragments. So a try on a shared end does not
+ * wait for the rest of one.
  */
 Test(hostile_fragments, a_beginning_of_a_short_message_holds_nobody)
 {
@@ -99,7 +99,10 @@ Test(hostile_fragments, impossible_second_fragments)
 	follow_a_beginning(RECORD_MORE | (TOTAL - 56), TOTAL);
 }
 
-/* The ring says the same at each place, so it never ends, and the sender has nothing more to do. */
+/*
+ * Every place of the ring contains the same record, so the ring never ends, and the sender need not write
+ * any more.
+ */
 static void fill_and_receive(uint64_t word, unsigned flags, bool gone)
 {
 	const struct bufpipe_options options = { .buffer_size = 1024, .flags = flags };
@@ -141,7 +144,7 @@ Test(hostile_fragments, empty_messages_without_end)
 	fill_and_receive(RECORD_WHOLE, BUFPIPE_SHARED, true);
 }
 
-/* Beginnings without a second fragment. Each of them brings 8 bytes. */
+/* First fragments of 8 bytes, each followed by another first fragment. */
 static void begin_without_end(unsigned flags, bool gone)
 {
 	const struct bufpipe_options options = { .buffer_size = 1, .flags = flags };
@@ -182,7 +185,8 @@ static void flip_given_up(const struct duel *d, uint64_t random)
 }
 
 /*
- * Some beginnings are given up, some are not, and some change. They cost their own time and are no messages.
+ * Some messages that begin are given up, some are not, and some change. They take time, but they are no
+ * messages.
  */
 Test(hostile_fragments, giving_up_flipped_during_the_call)
 {
@@ -203,7 +207,7 @@ Test(hostile_fragments, giving_up_flipped_during_the_call)
 	}
 }
 
-/* The same, but header and total are one word, so nothing in the ring is ever refused. */
+/* The same, but header and total are the same word, so no record in the ring is ever refused. */
 static void begin_for_ever(unsigned flags, bool gone)
 {
 	const struct bufpipe_options options = { .buffer_size = 1, .flags = flags };
@@ -238,7 +242,7 @@ Test(hostile_fragments, beginnings_of_a_dead_sender)
 	begin_without_end(0, true);
 }
 
-/* A long message that comes byte by byte, each byte just before patience ends. */
+/* A long message that comes byte by byte, each byte just before the receiver gives up. */
 static void trickle(const struct duel *d, uint64_t random)
 {
 	static uint64_t position;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A file in FUSE in place of a region.  Its close asks the server of the file, and
- * waits for an answer that never comes; no signal ends that wait.  The server is the
- * attacker, and implements just enough of the protocol.
+ * A file in FUSE in place of a region. Its close asks the server of the file and waits for an answer that
+ * never comes; no signal ends this wait. The server is the attacker. It implements only the part of the
+ * protocol that it needs.
  */
 #include "hostile/hostile.h"
 #include "sandbox.h"
@@ -63,7 +63,7 @@ static size_t fill_reply(const struct fuse_in_header *in, union reply *reply)
 	}
 }
 
-/* Answers all requests except those that a close makes, and a second open. */
+/* Answers all requests, except those of a close and of a second open. */
 static void serve_file(int fuse)
 {
 	int opens = 0;
@@ -95,7 +95,10 @@ static void serve_file(int fuse)
 #define SYS_open_tree 428
 #endif
 
-/* In a mount without a place, the path of the file begins at its root: so it is the path of a file in memory. */
+/*
+ * The mount is attached nowhere, so the path of the file begins at the root of the mount. It looks like the
+ * path of a memfd.
+ */
 static void hold_like_memory(const struct attacker *a, int tell)
 {
 	int root = (int)syscall(SYS_open_tree, AT_FDCWD, a->directory, OPEN_TREE_CLONE | O_CLOEXEC);
@@ -111,7 +114,7 @@ static void hold_like_memory(const struct attacker *a, int tell)
 		pause();
 }
 
-/* Makes a handshake as a client, with the file in place of a region. Then stays. */
+/* Makes a handshake as a client, with the file in place of a region, and then stays. */
 static void bring_file(const struct attacker *a, int tell)
 {
 	struct handshake g = handshake_make(WISHES);
@@ -185,7 +188,7 @@ static void attacker_stop(struct attacker *a)
 	cr_assert_eq(rmdir(a->directory), 0);
 }
 
-/* Accepts until the file has come, and a little longer. False if FUSE may not be used here. */
+/* Accepts until the file has come, and a little longer. Returns false if FUSE may not be used here. */
 static bool meet_attacker(bufpipe_listener_t *listener, const struct attacker *a)
 {
 	struct pollfd told = { .fd = a->told, .events = POLLIN };
@@ -235,7 +238,7 @@ Test(hostile_fuse, a_client_brings_a_file_whose_close_never_ends)
 	tally_assert(before, "after the attacker's death");
 }
 
-/* Accepts the attacker and says so. Then it exits, or waits to be killed. */
+/* Accepts the attacker and reports that. Then it exits, or waits to be killed. */
 static void be_victim(bufpipe_listener_t *listener, const struct attacker *a, int tell, bool exits)
 {
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -249,9 +252,9 @@ static void be_victim(bufpipe_listener_t *listener, const struct attacker *a, in
 }
 
 /*
- * A process with such a descriptor ends at once, as if nothing had been sent to it.
- * Its other descriptors may stay open in the child that closes the file, but not
- * longer than the attacker lives.
+ * A process that received such a descriptor ends at once, as if nothing had been sent to it. The child that
+ * closes the file may keep the other descriptors of the process open, but not for longer than the attacker
+ * lives.
  */
 static void end_a_victim(bool exits)
 {
@@ -304,7 +307,7 @@ Test(hostile_fuse, its_victim_is_killed)
 	end_a_victim(false);
 }
 
-/* The command looks at all descriptors and mappings of all processes, but opens files in memory alone. */
+/* The command looks at the descriptors and mappings of all processes, but opens only memfds. */
 Test(hostile_fuse, a_file_that_is_called_like_memory_does_not_stop_the_command)
 {
 	const char *command = getenv("BUFPIPE_COMMAND");

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* How much a stranger can take before it is accepted: memory, descriptors, places, time. */
+/*
+ * How much memory, how many descriptors and places, and how much time a stranger can use before it is
+ * accepted.
+ */
 #include "hostile/hostile.h"
 #include "sandbox.h"
 
@@ -17,7 +20,7 @@ TestSuite(hostile_meeting, .timeout = 120);
 #define MIB ((size_t)1 << 20)
 #define GIB ((size_t)1 << 30)
 
-/* Bytes of memfds that this process has mapped. A ring counts twice. */
+/* How many bytes of memfds this process has mapped. A ring counts twice. */
 static size_t memfd_bytes(void)
 {
 	FILE *maps = fopen("/proc/self/maps", "re");
@@ -86,7 +89,7 @@ static void *accept_or_not(void *arg)
 	return NULL;
 }
 
-/* Neither side makes more than it allows, and each says so at once. */
+/* Neither side makes a larger pipe than it allows, and each refuses at once. */
 Test(hostile_meeting, each_side_has_a_limit_for_what_the_other_chooses)
 {
 	struct tally before = tally_now();
@@ -142,7 +145,7 @@ Test(hostile_meeting, limits_below_the_size_itself_are_refused)
 	}
 }
 
-/* One packet of a stranger makes no listener touch a gigabyte. */
+/* No listener touches a gigabyte because of one packet of a stranger. */
 Test(hostile_meeting, a_listener_that_prefaults_touches_no_more_than_it_allows)
 {
 	const struct bufpipe_options options = { .flags = BUFPIPE_PREFAULT | BUFPIPE_SEND };
@@ -205,9 +208,9 @@ Test(hostile_meeting, an_offer_that_is_not_answered_keeps_little_memory)
 }
 
 /*
- * A client that is gone may keep a descriptor and a mapping of the listener's memory.
- * Then that memory stays, as the manual says: at most the ring that was agreed on, and
- * without an answer two pages.  The listener itself has none of it any more.
+ * A client that disconnects may keep a descriptor and a mapping of the listener's memory. Then this memory
+ * stays allocated, as the manual says: at most the ring that was agreed on, and two pages if the client did
+ * not answer. The listener itself has unmapped and closed it.
  */
 Test(hostile_meeting, what_a_client_keeps_that_is_gone_is_bounded)
 {
@@ -322,12 +325,12 @@ static void visit_to_receive(bufpipe_listener_t *listener, const char *address)
 }
 
 /*
- * Many clients each wish for as much as is allowed, and then say nothing. They do not get it all at the same
- * time.
+ * Many clients each wish for as much as is allowed, and then send nothing. The listener does not keep all
+ * of that at the same time.
  */
 Test(hostile_meeting, what_is_kept_for_all_that_wait_is_bounded)
 {
-	const struct bufpipe_options sends = { .flags = BUFPIPE_SEND }; /* so the rings are the listener's */
+	const struct bufpipe_options sends = { .flags = BUFPIPE_SEND }; /* so the listener makes the rings */
 	struct tally before = tally_now();
 	bufpipe_listener_t *listener;
 	bufpipe_t *pipe;
@@ -370,7 +373,7 @@ static pid_t crowd(const char *address, int n, bool wishes, uid_t uid)
 	}
 }
 
-/* A server with a few descriptors, which serves for as long as it lives. */
+/* A server with few descriptors, which accepts until it is killed. */
 static pid_t serve(bufpipe_listener_t *listener, rlim_t descriptors)
 {
 	pid_t pid = fork();
@@ -425,7 +428,7 @@ Test(hostile_meeting, silent_clients_keep_nobody_out_although_descriptors_are_fe
 	}
 }
 
-/* Places are taken from the user who has most of them. */
+/* When places are short, the user with the most places loses one. */
 Test(hostile_meeting, the_crowd_of_another_user_keeps_nobody_out)
 {
 	bufpipe_listener_t *listener;
@@ -444,7 +447,10 @@ Test(hostile_meeting, the_crowd_of_another_user_keeps_nobody_out)
 	bufpipe_listener_close(listener);
 }
 
-/* A worker that was forked while somebody was silent keeps that connection open for as long as it lives. */
+/*
+ * A worker that was forked while a client was silent keeps the client's connection open for as long as it
+ * lives.
+ */
 Test(hostile_meeting, a_connection_that_a_fork_inherited_does_no_harm)
 {
 	struct tally before = tally_now();
@@ -474,7 +480,7 @@ Test(hostile_meeting, a_connection_that_a_fork_inherited_does_no_harm)
 	cpu = cpu_seconds();
 	cr_assert_eq(bufpipe_accept(listener, &pipe, NSEC_PER_SEC), -ETIMEDOUT);
 	cr_assert_lt(cpu_seconds() - cpu, 0.3);
-	/* It learns that at once: after the refusal comes the end of the stream. */
+	/* The client learns of it at once: after the refusal the connection ends. */
 	cr_assert_eq(recv(fd, &bad, sizeof(bad), MSG_DONTWAIT), (ssize_t)sizeof(bad));
 	cr_assert_eq(recv(fd, &byte, 1, MSG_DONTWAIT), 0);
 	honest_visit(listener, address, NULL);

@@ -4,7 +4,7 @@
 
 TestSuite(hostile_memory, .timeout = 30);
 
-/* Each header in turn stands where the next message should be. Every call refuses it and consumes nothing. */
+/* Puts each header where the next message should be. Every call refuses it and consumes nothing. */
 static void refuse_headers(const struct bufpipe_options *options, const uint64_t *headers, size_t n,
 			   int wanted, const char *text, size_t len)
 {
@@ -95,7 +95,7 @@ Test(hostile_memory, records_after_the_end)
 	duel_end(&d);
 }
 
-/* Random words that look as good as possible. */
+/* Random headers, most of them nearly right. */
 static uint64_t random_header(uint64_t random)
 {
 	static const uint64_t flags[] = {
@@ -109,7 +109,7 @@ static uint64_t random_header(uint64_t random)
 	return flags[random / 64 % 7] | lengths[random / 512 % 14];
 }
 
-/* The header at the victim's position, and those that it may come to next. */
+/* Changes the header at the victim's position, and those to which it may come next. */
 static void flip_headers(const struct duel *d, uint64_t random)
 {
 	uint64_t head = victim_head(d);
@@ -155,7 +155,10 @@ Test(hostile_memory, headers_flipped_during_the_call_static)
 	receive_under(flip_headers, &options);
 }
 
-/* The victim uses what it has checked: the header, changed after a peek, does not change the release. */
+/*
+ * The victim uses the length that it has checked. A header that changes after the peek does not change the
+ * release.
+ */
 Test(hostile_memory, header_enlarged_after_the_peek)
 {
 	static const uint64_t later[] = { 0, RECORD_WHOLE | 4096, RECORD_WHOLE | RECORD_LENGTH, UINT64_MAX,

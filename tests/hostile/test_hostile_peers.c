@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Attacks by what a peer writes into its own region; hostile/attack.h says what is asserted. */
+/* A peer attacks by what it writes into its own region. hostile/attack.h says what is checked. */
 #include "hostile/attack.h"
 
 TestSuite(hostile_peers, .timeout = 120);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A peer that punches holes into its own memory, or parks sleepers on our words. It breaks its own pipe and
- * no other.
+ * A peer that punches holes into its own memory, or lets many threads sleep on the victim's futex words. It
+ * breaks its own pipe and no other.
  */
 #include "hostile/hostile.h"
 
@@ -15,8 +15,8 @@
 TestSuite(hostile_punch, .timeout = 120);
 
 /*
- * Punches the whole region, control page and ring, or only its pages in turn. Stores then bring the pages
- * back.
+ * Punches the whole region, control page and ring, or one page after the other. A later store allocates the
+ * page again.
  */
 static void punch(const struct duel *d, uint64_t random)
 {
@@ -29,7 +29,7 @@ static void punch(const struct duel *d, uint64_t random)
 		atomic_store(&region->control->recv_waiter.raises, random);
 }
 
-/* An honest pipe beside it works as ever. */
+/* An honest pipe beside it works as before. */
 static void assert_honest(bufpipe_t *ends[2])
 {
 	char buf[16];
@@ -38,7 +38,7 @@ static void assert_honest(bufpipe_t *ends[2])
 	cr_assert_eq(bufpipe_recv(ends[0], buf, sizeof(buf), 5 * NSEC_PER_SEC), 6);
 }
 
-/* One call of each kind, each with a timeout. What they return, and how long they take. */
+/* Makes one call of each kind with a timeout, and checks what it returns and how long it takes. */
 static void call_each(bufpipe_t *victim, bufpipe_t *honest[2], bufpipe_set_t *set)
 {
 	struct bufpipe_pollfd two[2] = { { .pipe = victim, .events = BUFPIPE_IN },
@@ -123,8 +123,8 @@ Test(hostile_punch, a_receiver_punches_its_memory)
 }
 
 /*
- * If no end is to be handed over, nobody can punch: neither by the descriptor, nor by the mapping, nor by a
- * new mapping.
+ * With BUFPIPE_NO_HANDOVER nobody can punch holes: not through the descriptor, not through the mapping, and
+ * not through a new mapping.
  */
 Test(hostile_punch, without_hand_over_memory_cannot_be_punched)
 {
@@ -191,7 +191,10 @@ static void park(struct parked *parked)
 	pause();
 }
 
-/* The peer's sleepers on our futex word: one ring wakes no more of them than an honest end may have. */
+/*
+ * Many threads of the peer sleep on the victim's futex word. One ring wakes no more of them than an honest
+ * end may have.
+ */
 Test(hostile_punch, sleepers_parked_on_a_futex_word)
 {
 	struct duel d = duel_begin(1, &(struct bufpipe_options){ .spin_ns = BUFPIPE_NO_SPIN });
@@ -220,7 +223,7 @@ Test(hostile_punch, sleepers_parked_on_a_futex_word)
 	duel_end(&d);
 }
 
-/* The kernel may then fail to let a thread sleep on the word. That must not become a loop of attempts. */
+/* The kernel may then refuse to let a thread sleep on the word. The library must not try again in a loop. */
 static void sleep_beside_a_puncher(unsigned set_flags)
 {
 	struct duel d = duel_begin(0, &(struct bufpipe_options){ .spin_ns = BUFPIPE_NO_SPIN });
@@ -241,10 +244,10 @@ static void sleep_beside_a_puncher(unsigned set_flags)
 	for (; elapsed(began) < attack; calls++)
 		cr_assert_geq(bufpipe_set_wait(set, &event, 1, 50 * MSEC), 0);
 	getrusage(RUSAGE_SELF, &after);
-	/* One sleep for each call, and a few more for page faults that wait. */
+	/* Each call sleeps once. A few more sleeps are page faults. */
 	cr_assert_leq(after.ru_nvcsw - before.ru_nvcsw, 50 * calls + 50);
 	cpu = time_of(CLOCK_PROCESS_CPUTIME_ID) - cpu;
-	/* A call takes a tenth of a millisecond; one that never slept would take fifty. */
+	/* A call takes 0.1 ms of CPU. A call that never slept would take 50 ms. */
 	cr_assert_lt(cpu, (2 * calls + 10) * MSEC, "%lld ns of CPU in %d calls", (long long)cpu, calls);
 	flipper_stop(pid);
 	bufpipe_set_destroy(set);
@@ -265,10 +268,7 @@ Test(hostile_punch, a_set_sleeps_beside_a_peer_that_punches)
 /* How often the kernel did what collapse asked for; shared with the attacker. */
 static _Atomic int *collapsed;
 
-/*
- * Asks for a huge page under each region, its own and the victim's, and makes the pages in its own small
- * again.
- */
+/* Asks for huge pages in both regions, its own and the victim's, and then splits those in its own. */
 static void collapse(const struct duel *d, uint64_t random)
 {
 	static char *at[2];
@@ -291,13 +291,13 @@ static void collapse(const struct duel *d, uint64_t random)
 		punch(d, random / 4);
 }
 
-/* The victim's calls take a little longer, and are as correct as ever. */
+/* The victim's calls take a little longer, and stay correct. */
 Test(hostile_punch, a_peer_asks_for_huge_pages)
 {
 	collapsed = mmap(NULL, sizeof(*collapsed), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	cr_assert_neq(collapsed, MAP_FAILED);
 	receive_beside(collapse, 0);
-	/* Before Linux 6.1 it cannot ask, and elsewhere the kernel may have none. */
+	/* Before Linux 6.1 a process cannot ask for huge pages in memfds, and later kernels may have none. */
 	if (!atomic_load(collapsed))
 		cr_skip_test("the kernel gave no huge page");
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The memory of its victim that a peer maps, and cannot write, resize or seal. */
+/* A peer maps memory of its victim, but cannot write, resize or seal it. */
 #include "hostile/hostile.h"
 
 #include <fcntl.h>
@@ -28,7 +28,7 @@ Test(hostile_reach, a_peer_has_no_writable_memory_of_its_victim)
 	duel_end(&d);
 }
 
-/* Everything that might change a victim's region, with the descriptor that its peer has. */
+/* Tries everything that might change the victim's region through the descriptor that its peer has. */
 static void try_to_alter(int fd, off_t size, bool as_owner)
 {
 	char path[32];
@@ -56,8 +56,8 @@ static void try_to_alter(int fd, off_t size, bool as_owner)
 		return;
 	}
 	/*
-	 * The same user may open it anew. Even then it cannot be made shorter, which would be a fault for the
-	 * victim.
+	 * The same user may open it again. Even then it cannot be made shorter, which would cause a SIGBUS
+	 * in the victim.
 	 */
 	again = open(path, O_RDWR | O_CLOEXEC);
 	if (again >= 0) {
@@ -81,7 +81,10 @@ Test(hostile_reach, a_peer_cannot_alter_the_region_that_it_gets)
 	if (!pid) {
 		if (getuid() == 0)
 			cr_assert_eq(setgid(NOBODY) | setuid(NOBODY), 0);
-		/* Otherwise /proc/self itself would be out of reach, and hide what the mode allows. */
+		/*
+		 * Otherwise /proc/self itself would not be accessible, and the mode of the memfd would not
+		 * be tested.
+		 */
 		prctl(PR_SET_DUMPABLE, 1);
 		try_to_alter(m.offered, st.st_size, getuid() != NOBODY);
 		_exit(0);

@@ -153,7 +153,7 @@ Test(hostile_region, honest_parts_pass)
 	struct parts p = parts_make();
 	int fd = forge_region(&sends, honest_size(&sends), SEALS);
 
-	/* Otherwise the refusals below would prove nothing. */
+	/* If honest parts were refused, the refusals below would prove nothing. */
 	cr_assert_eq(offer_to_accept(&fd, 1, NULL), 0);
 	cr_assert_eq(offer_to_recv_end(&p, p.fds, 3), 0);
 	offer.flags = LAYOUT_RECEIVES;
@@ -233,8 +233,8 @@ static bool consistent(const struct identity *id)
 }
 
 /*
- * Seals prevent that anything is added beyond the end, but they keep what was there before. The last holder
- * has to free that.
+ * Seals forbid to add memory beyond the end of the region, but keep what was there before. The last holder
+ * would have to free that memory.
  */
 Test(hostile_region, memory_beyond_the_end)
 {
@@ -246,7 +246,7 @@ Test(hostile_region, memory_beyond_the_end)
 	refuse_everywhere(fd, "region with memory beyond its end");
 }
 
-/* Seals do not forbid attributes either. They are one more thing that the last holder has to free. */
+/* Seals do not forbid extended attributes either. The last holder would have to free them, too. */
 Test(hostile_region, many_attributes)
 {
 	struct parts p = parts_make();
@@ -374,8 +374,8 @@ Test(hostile_region, sockets_that_join_nothing)
 }
 
 /*
- * The victim's own memory comes back. It is refused where it does not fit; in a duplex pipe it is an echo
- * that harms nobody.
+ * A stranger sends the victim its own region. The victim refuses it where it does not fit. In a duplex pipe
+ * the victim then receives what it sends, which does no harm.
  */
 Test(hostile_region, the_victims_own_memfd_back)
 {
@@ -405,8 +405,8 @@ Test(hostile_region, the_victims_own_memfd_back)
 }
 
 /*
- * A good region, but not the one that was agreed on; or one that would be a lot of memory if it were taken
- * and filled.
+ * A valid region, but not the one that was agreed on; or one that would take much memory if it were
+ * accepted and filled.
  */
 Test(hostile_region, region_differs_from_the_agreement)
 {

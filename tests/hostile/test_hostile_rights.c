@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Descriptors whose close sleeps, on the socket of a pipe, and from the client of a listener. */
+/* Descriptors whose close sleeps come through the socket of a pipe, or from the client of a listener. */
 #include "hostile/lingering.h"
 
 #include "base/packet.h"
@@ -35,7 +35,7 @@ static enum peer first_peer(void)
 	return geteuid() ? SAME_USER : OTHER_USER;
 }
 
-/* A pipe whose sending end is in the hands of an attacker. */
+/* A pipe whose sending end an attacker has. */
 static void meet_attacker(bufpipe_t **victim, enum peer peer, struct attacker *a,
 			  void (*attack)(struct attacker *))
 {
@@ -91,7 +91,7 @@ static void discard_from(enum peer peer)
 	meet_attacker(&victim, peer, &a, ring_lingering);
 	if (attacker_has_sent(&a)) {
 		check_eq(packet_discard(victim->socket), -EPROTO);
-		/* The attack has cost the liar its pipe. */
+		/* The attack has broken the attacker's own pipe. */
 		check_eq(bufpipe_recv(victim, &(char){ 0 }, 1, PLENTY), -EPIPE);
 	} else {
 		check_eq(packet_discard(victim->socket), -EAGAIN);
@@ -160,7 +160,7 @@ static void wish_and_linger(struct attacker *a)
 	a->sent = send_lingering(a->socket, &g, 1);
 }
 
-/* The region comes, with something else behind it. */
+/* The client sends its region, and then another descriptor. */
 static void linger_behind(struct attacker *a)
 {
 	struct identity id = honest_identity(LAYOUT_SENDS);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Hostile peers of an end in a set or in bufpipe_wait. Their own pipe may suffer, but no call and no other
- * pipe does.
+ * Hostile peers of an end in a set or in bufpipe_wait. They may break their own pipe, but they delay no
+ * call and no other pipe.
  */
 #include "hostile/hostile.h"
 #include "sets.h"
@@ -49,7 +49,8 @@ static void flood_flags(const struct duel *d, uint64_t random)
 }
 
 /*
- * While the peer of one end floods it, another pipe is heard, waits end in time, and the set can be changed.
+ * While the peer of one end floods its socket, the messages of another pipe are reported, waits end in
+ * time, and the set can be changed.
  */
 static void resist_in_set(unsigned flags, flip_step *step)
 {
@@ -137,7 +138,7 @@ static void publish_garbage(const struct duel *d, uint64_t random)
 	wake(d);
 }
 
-/* The set then reports an end to look at. Receiving from it tells what is wrong. */
+/* The set reports the end as ready, and a receive from it returns the error. */
 BOTH(hostile_set, records_that_come_and_go)
 {
 	struct duel d = duel_begin(IN, NULL);
@@ -162,7 +163,7 @@ BOTH(hostile_set, records_that_come_and_go)
 	duel_end(&d);
 }
 
-/* A message that is published without a ring may be found late, but no other message. */
+/* A message for which nobody rings may be found late. No other message may. */
 BOTH(hostile_set, a_peer_that_never_rings_hides_only_its_own_messages)
 {
 	struct duel d = duel_begin(IN, NULL);
@@ -180,7 +181,7 @@ BOTH(hostile_set, a_peer_that_never_rings_hides_only_its_own_messages)
 		check(set_await(set, honest, BUFPIPE_IN, PROMPT));
 		hear(honest[IN], "x");
 	}
-	/* It is there as soon as the end is looked at. */
+	/* The message is found by the next look at the end. */
 	check_eq(bufpipe_set_modify(set, d.victim, BUFPIPE_IN, &d), 0);
 	check_eq(set_expect(set, &d, PLENTY), BUFPIPE_IN);
 	bufpipe_set_destroy(set);
@@ -188,7 +189,10 @@ BOTH(hostile_set, a_peer_that_never_rings_hides_only_its_own_messages)
 	duel_end(&d);
 }
 
-/* A false hang-up counts for that pipe alone. Honest pipes go on, and removal makes it quiet. */
+/*
+ * A false hang-up ends only that pipe. Honest pipes go on, and removing the end from the set ends the
+ * reports.
+ */
 BOTH(hostile_set, a_socket_that_was_shut_down_is_a_hang_up_of_that_pipe_alone)
 {
 	struct duel d = duel_begin(IN, NULL);
@@ -213,7 +217,7 @@ BOTH(hostile_set, a_socket_that_was_shut_down_is_a_hang_up_of_that_pipe_alone)
 	duel_end(&d);
 }
 
-/* A receiver whose head is impossible never makes room, and does no other harm. */
+/* A receiver with an impossible head never makes room, and does no other harm. */
 BOTH(hostile_set, a_receiver_that_lies_about_its_position_makes_no_trouble_but_its_own)
 {
 	static const int64_t lies[] = { 1, -8, 8, INT64_MIN, 1ll << 32, 0x5555555555555555 };

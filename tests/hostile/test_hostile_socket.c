@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Strangers that connect and are silent, talk too much, or leave; and listeners that are no listeners. */
+/*
+ * Strangers that connect and then are silent, send too much, or leave; and listeners that do not follow the
+ * protocol.
+ */
 #include "hostile/hostile.h"
 
 #include <fcntl.h>
@@ -17,7 +20,7 @@ static bufpipe_listener_t *listen_somewhere(char address[64])
 	return listener;
 }
 
-/* A try to accept, after which the stranger has achieved nothing. */
+/* Tries to accept, and checks that there is no pipe. */
 static void accept_nobody(bufpipe_listener_t *listener)
 {
 	bufpipe_t *pipe = NULL;
@@ -57,7 +60,7 @@ Test(hostile_socket, silent_connectors_delay_nobody)
 	}
 	honest_visit(listener, address, NULL);
 	accept_nobody(listener);
-	/* No more of them are kept than there are places. */
+	/* The listener keeps at most as many of them as it has places. */
 	cr_assert_lt(tally_now().fds, before.fds + 200 + 100);
 	for (int i = 0; i < 200; i++)
 		close(silent[i]);
@@ -83,7 +86,7 @@ static void knock_and_run(const char *address)
 	close(rogue_connect(address));
 }
 
-/* It leaves in the middle of the handshake. A region was made for it, and is dropped. */
+/* A client leaves in the middle of the handshake. The listener frees the region that it made for it. */
 static void wish_and_run(const char *address)
 {
 	struct handshake wishes = handshake_make(WISHES);
@@ -421,7 +424,7 @@ Test(hostile_socket, answers_of_wrong_length)
 	}
 }
 
-/* An end in a packet that comes in pieces through a stream, and stops in the middle. */
+/* The packet with an end comes in pieces through a stream socket, and stops in the middle. */
 Test(hostile_socket, half_a_parcel)
 {
 	static const int types[] = { SOCK_STREAM, SOCK_SEQPACKET, SOCK_DGRAM };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A peer whose numbers are wrong on purpose. */
+/* A peer that writes wrong numbers on purpose. */
 #include "hostile/hostile.h"
 
 TestSuite(hostile_stats, .timeout = 30);

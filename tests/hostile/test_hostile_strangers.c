@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Each attack of a stranger on a listener or a connector, from three processes: one of
- * another user, one of the same user, and a child that inherited all that its parent had.
- * Asserted are the results and the time of each call, memory, descriptors and
- * mappings, that another pipe goes on, and that an honest client comes in.
+ * Attacks of a stranger on a listener or a connector, from three processes in turn: one of another user,
+ * one of the same user, and a child that inherited everything from its parent. The tests check the result
+ * and the duration of each call, memory, descriptors and mappings, that another pipe still works, and that
+ * an honest client is accepted.
  */
 #include "hostile/hostile.h"
 
@@ -79,8 +79,8 @@ static pid_t honest_start(const char *address)
 }
 
 /*
- * What the strangers left behind goes once it is looked at.  A backlog holds thousands of
- * connections, and a call on a busy machine looks at a few only.
+ * The listener drops what the strangers left behind when it looks at it. A backlog may have thousands of
+ * connections, and one call looks at a few of them only.
  */
 static void accept_the_rest(bufpipe_listener_t *listener, const struct tally *before)
 {
@@ -252,7 +252,7 @@ static void bring(const char *address, uint64_t random)
 	wish_for(fd, 0);
 	for (int i = 0; i < n; i++)
 		fds[i] = any_descriptor(random >> i);
-	/* The answer may not come: then they are sent too early. */
+	/* The offer may not come in time. Then they are sent too early. */
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &(struct timeval){ .tv_usec = 20000 },
 		   sizeof(struct timeval));
 	if (rogue_recv(fd, &offer, sizeof(offer), &offered) > 0 && offered >= 0)

@@ -6,7 +6,7 @@ TestSuite(hostile_time, .timeout = 120);
 
 #define GIB ((size_t)1 << 30)
 
-/* A long message begins at the head, and everything after it is fragments of one byte, without end. */
+/* A long message begins at the head. After it there are only fragments of one byte, without end. */
 static void fill_with_small_fragments(const struct duel *d, uint64_t total)
 {
 	uint64_t size = d->rogue->ours.identity.data_size;
@@ -37,7 +37,7 @@ static void receive_small_fragments(const struct bufpipe_options *options, int64
 	r = bufpipe_recv(d.victim, buf, GIB, timeout_ns);
 	cr_assert_eq(r, timeout_ns ? -ETIMEDOUT : -EAGAIN, "%zd", r);
 	cr_assert_lt(elapsed(begin), STILL_SOON);
-	/* The message is kept, and a call that goes on with it ends as well. */
+	/* What came of the message is kept. A call that continues it ends in time, too. */
 	begin = time_now();
 	bufpipe_recv(d.victim, buf, GIB, timeout_ns);
 	bufpipe_recv_part(d.victim, buf, GIB, &after, timeout_ns);
@@ -70,9 +70,9 @@ static void put_piece(const struct duel *d, int i)
 }
 
 /*
- * What is kept of a message stays where it is, and each fragment is appended to it: a
- * call that gives up again copies nothing of it, neither to its own buffer nor to new
- * memory.  Otherwise a message of many fragments would take quadratic time.
+ * What came of a message stays where it is, and each fragment is appended to it. A call that gives up
+ * copies none of it, neither to its own buffer nor to new memory. Otherwise a message of many fragments
+ * would take quadratic time.
  */
 Test(hostile_time, what_is_kept_is_not_copied_for_each_fragment)
 {
@@ -115,8 +115,8 @@ Test(hostile_time, fragments_of_one_byte_in_parts)
 }
 
 /*
- * A receive on a shared end stays longer in a message, but not for ever, because the sender is slower than it
- * may be.
+ * A receive on a shared end may wait for the rest of a message beyond its timeout. It still gives up,
+ * because this sender is slower than a sender may be.
  */
 Test(hostile_time, fragments_of_one_byte_on_a_shared_end)
 {
@@ -133,7 +133,7 @@ Test(hostile_time, fragments_of_one_byte_on_a_shared_end)
 	duel_end(&d);
 }
 
-/* The victim walks along a fragment in vain, and the fragment becomes the beginning of another message. */
+/* The victim skips fragments, and a fragment that it has passed becomes the beginning of another message. */
 static void rewrite_at_head(const struct duel *d, uint64_t random)
 {
 	uint64_t size = d->rogue->ours.identity.data_size;
@@ -175,7 +175,7 @@ Test(hostile_time, fragments_that_become_beginnings)
 	skip_strays(MSEC);
 }
 
-/* A record that is there at each glance and gone at each look. */
+/* A record that is there at each glance, and is gone when the victim has the turn and looks again. */
 static void blink(const struct duel *d, uint64_t random)
 {
 	rogue_put(d, random % 2 ? RECORD_MORE | 8 : 0);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Offers of a listener that its clients do not read, each of which keeps a descriptor of the listener in flight. */
+/*
+ * Clients do not read the offers of a listener. Each unread offer keeps a descriptor of the listener in
+ * flight.
+ */
 #include "hostile/hostile.h"
 
 #include "connect/unread.h"
@@ -50,7 +53,7 @@ struct hoard {
 	int offers;  /* how many there were before */
 };
 
-/* Asks for so many offers and reads none of them. Reports when it is refused, or when it has all of them. */
+/* Asks for HOARD offers and reads none of them. Reports when it is refused, or when it has all of them. */
 static pid_t hoard(const char *address, int tell)
 {
 	struct hoard told = { 0 };
@@ -153,7 +156,10 @@ Test(hostile_unread, offers_that_one_user_leaves_unread_keep_no_other_out)
 	cr_assert_eq(visit_as(0, address), 0);
 	cr_assert_eq(visit_as(HOARDER + 1, address), 0);
 	cr_assert_eq(visit_as(HOARDER, address), -EUSERS);
-	/* This ends when they are gone, also while nobody comes: the server closes their connections. */
+	/*
+	 * The refusal ends when the clients are gone, even if nobody else connects: the server closes their
+	 * connections.
+	 */
 	flipper_stop(rogue);
 	end = time_now() + 60 * NSEC_PER_SEC;
 	while (descriptors_of(server) > before) {
@@ -166,7 +172,10 @@ Test(hostile_unread, offers_that_one_user_leaves_unread_keep_no_other_out)
 	close(told[0]);
 }
 
-/* Or it would leave a descriptor of the listener in flight, as often as it likes, and get a pipe each time. */
+/*
+ * Otherwise a client could leave a descriptor of the listener in flight as often as it likes, and get a
+ * pipe each time.
+ */
 Test(hostile_unread, a_client_that_has_not_read_the_offer_gets_no_pipe)
 {
 	const struct identity id = honest_identity(LAYOUT_SENDS);
@@ -214,7 +223,10 @@ static int leave_unread(void)
 	return sockets[0];
 }
 
-/* Several users get smaller shares each, so that few of them cannot take all places; a new one always comes in. */
+/*
+ * The more users there are, the smaller is the share of each. So a few users cannot take all places, and a
+ * new user always gets one.
+ */
 Test(hostile_unread, users_share_what_may_be_left_unread)
 {
 	static struct unread unread;

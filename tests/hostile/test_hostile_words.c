@@ -137,7 +137,7 @@ static void set_bells(const struct duel *d, uint32_t flags, uint64_t raises, uin
 	}
 }
 
-/* Through a duplex pipe both ways, so that the victim rings for data and for room. */
+/* Messages in both directions of a duplex pipe, so that the victim rings for data and for room. */
 static void exchange(const struct duel *d, int i)
 {
 	char buf[64];
@@ -170,10 +170,7 @@ Test(hostile_words, flags_always_up_cost_a_wake_up_and_no_message)
 	duel_end(&d);
 }
 
-/*
- * A peer that claims this without being remote costs the victim a longer pause, which the victim takes, and
- * no timeout.
- */
+/* A peer that claims to be remote, but is not, makes the victim pause for longer. No timeout is missed. */
 Test(hostile_words, sender_that_claims_to_be_remote_delays_nobody_for_long)
 {
 	const struct bufpipe_options options = { .buffer_size = 1 << 20, .spin_ns = BUFPIPE_SPIN_ALWAYS };
@@ -230,8 +227,8 @@ static void flip_bells(const struct duel *d, uint64_t random)
 }
 
 /*
- * Closes that are announced, registrations that come and go, and garbage. Life and messages are still what
- * the socket and the ring say.
+ * The peer announces closes, sets and clears registrations, and writes garbage. Only the socket tells
+ * whether it lives, and only the ring which messages there are.
  */
 Test(hostile_words, waiter_states_flipped_during_the_call)
 {
@@ -253,7 +250,7 @@ Test(hostile_words, waiter_states_flipped_during_the_call)
 	duel_end(&d);
 }
 
-/* The word on which the victim sleeps changes all the time, and the victim believes that it need not spin. */
+/* The word on which the victim sleeps changes all the time, and the victim does not spin before it sleeps. */
 static void bump_events(const struct duel *d, uint64_t random)
 {
 	struct control *c = d->rogue->ours.control;
@@ -351,7 +348,10 @@ Test(hostile_words, doorbell_bytes_are_no_messages)
 	duel_end(&d);
 }
 
-/* The peer publishes and never wakes. The sleeper's own deadline wakes it, and then the message is there. */
+/*
+ * The peer publishes a message and wakes nobody. The sleeper wakes at its own deadline and finds the
+ * message.
+ */
 static void publish_silently(const struct duel *d, uint64_t random)
 {
 	const struct timespec later = { .tv_nsec = 20 * MSEC };
@@ -376,8 +376,8 @@ Test(hostile_words, never_rung)
 }
 
 /*
- * The rogue is a process of its own. It exits while the victim tries, spins, is about to sleep, sleeps, or
- * sleeps long.
+ * The rogue is a process of its own. It exits while the victim tries, spins, is about to sleep, or is in a
+ * short or a long sleep.
  */
 static void exit_after(int64_t delay, int64_t spin_ns, int receiving)
 {

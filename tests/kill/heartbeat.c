@@ -5,10 +5,10 @@
 
 #include <stdatomic.h>
 
-/* On more CPUs than this one of their neighbours speaks for them. */
+/* On larger machines, only so many CPUs are watched. */
 #define CPUS_MOST 64
 #define BEAT      (2 * MSEC)
-/* A thread that has a busy neighbour waits for the end of its slice, which is some milliseconds. */
+/* A thread beside a busy one waits for the end of that one's time slice, some milliseconds. */
 #define LATE (12 * MSEC)
 
 struct heart {

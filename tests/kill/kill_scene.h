@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The trial of test_kill_step.c, with four processes: the worker, which traces
- * and kills; the victim; a co-owner of the victim's end, which goes on after its
- * death; and the peer at the other end.
+ * The trial of test_kill_step.c. It has four processes: the worker, which traces and kills; the victim; a
+ * co-owner of the victim's end, which goes on after the victim's death; and the peer at the other end.
  */
 #ifndef TESTS_KILL_SCENE_H
 #define TESTS_KILL_SCENE_H

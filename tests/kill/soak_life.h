@@ -14,7 +14,10 @@ enum {
 	SOAK_LONGEST = 300,
 };
 
-/* Some waiters do not look by themselves. These do what docs/waiting.md advises their callers to do. */
+/*
+ * Some waiters do not look by themselves. After this time they look, as docs/waiting.md advises their
+ * callers to do.
+ */
 #define SOAK_TIMER (6 * SEC)
 
 struct soak_message {

@@ -18,11 +18,11 @@
 
 /* One death, in memory that the worker shares with all its children. */
 struct trial {
-	unsigned long point; /* how many instructions, or system calls, the victim reaches */
+	unsigned long point; /* after how many instructions, or system calls, the victim is stopped */
 	unsigned long steps; /* how many it executed */
 	bool at_calls;       /* the point is a system call */
-	bool finished;       /* the call returned before so many */
-	bool returned;       /* and did not merely fall asleep */
+	bool finished;       /* the call returned before the point, or fell asleep */
+	bool returned;       /* the call returned */
 	uintptr_t ip;        /* where the victim was killed */
 	unsigned seed;       /* for rand_r */
 };
@@ -37,13 +37,14 @@ struct campaign {
 	unsigned workers;
 	bool at_calls; /* before each system call, and not before each instruction; the budget does not matter */
 	/*
-	 * About how many instructions to step through in all; it decides how far apart the points are. With
-	 * BUFPIPE_KILL_ALL each instruction is a point. With BUFPIPE_KILL_PART=N only every Nth point is tried.
+	 * About how many instructions all trials together step through. This decides how far apart the
+	 * points are. With BUFPIPE_KILL_ALL each instruction is a point. With BUFPIPE_KILL_PART=N only
+	 * every Nth point is tried.
 	 */
 	unsigned long budget;
 };
 
-/* Runs a campaign and fails the test if any survivor of any trial complained. */
+/* Runs a campaign. Fails the test if a survivor of a trial complained. */
 void stepper_campaign(const struct campaign *campaign);
 
 /* Skips the test where a tracer cannot work. */
@@ -63,18 +64,24 @@ pid_t fork_mortal(void);
 /* A child that dies with its parent, stopped before it runs role(arg); it exits when that returns. */
 pid_t actor_start(void (*role)(void *), void *arg);
 
-/* The same as a tracee: prepare(arg) runs freely, and it stops itself again when call(arg) has returned. */
+/*
+ * The same, but the child is traced. prepare(arg) runs before it stops, and it stops again when call(arg)
+ * has returned.
+ */
 pid_t victim_start(void (*prepare)(void *), void (*call)(void *), void *arg);
 
-/* Steps the victim until the point of the trial or the end of the call, and leaves it there; kills it; or both. */
+/*
+ * Steps the victim until the point of the trial or the end of the call, and leaves it there; kills it; does
+ * both.
+ */
 void victim_step(pid_t victim, struct trial *trial);
 void victim_kill(pid_t victim);
 void victim_step_and_kill(pid_t victim, struct trial *trial);
 
 /*
- * Stop and go: as victim_step, but the call is over for it when it is about to fall
- * asleep in the kernel; then the test does something elsewhere, and victim_go_on lets
- * the victim run by itself.  It stops again when call(arg) has returned.
+ * As victim_step, but also stops when the victim is about to fall asleep in the kernel. The test may then
+ * do something in another process. After that, victim_go_on lets the victim run without the tracer, until
+ * it stops when call(arg) has returned.
  */
 void victim_step_awake(pid_t victim, struct trial *trial);
 void victim_go_on(pid_t victim, const struct trial *trial);

@@ -59,7 +59,7 @@ static pid_t fork_mortal(void)
 	return pid;
 }
 
-/* A call that finds nothing to do. */
+/* A call that has to wait. */
 static int call(bufpipe_t *end, enum way way, int64_t timeout_ns)
 {
 	struct iovec pieces[2] = { { buf, 8 }, { buf + 8, 8 } };
@@ -92,7 +92,7 @@ static bool sends(enum way way)
 	return way >= SEND;
 }
 
-/* The one that will be killed: it never does what the survivor waits for. */
+/* The process that will be killed. It never does what the survivor waits for. */
 static pid_t start_doomed(bufpipe_t *ends[2], enum way way, bool duplex)
 {
 	pid_t pid = fork_mortal();
@@ -112,7 +112,7 @@ static pid_t start_doomed(bufpipe_t *ends[2], enum way way, bool duplex)
 		pause();
 }
 
-/* Blocks, and exits with 0 when the call ended as it must.  Writes when that was. */
+/* Blocks, stores when the call ended, and exits with 0 if it ended with -EPIPE. */
 static pid_t start_survivor(bufpipe_t *ends[2], enum way way, _Atomic int64_t *noticed)
 {
 	pid_t pid = fork_mortal();
@@ -264,8 +264,8 @@ static pid_t start_flood(bufpipe_t *ends[2], bool send)
 }
 
 /*
- * While one side is stopped, the other one can use what is in the ring. Then its time is up, and it never
- * uses more.
+ * While one side is stopped, the other side can use what is in the ring, and then gets -ETIMEDOUT. After
+ * the first side goes on, everything works again.
  */
 static void freeze(unsigned flags, bool send)
 {
@@ -323,8 +323,8 @@ Test(kill_blocked, a_stopped_receiver_is_a_full_ring)
 }
 
 /*
- * The holder may be stopped while it has the turn. The try of another is not delayed, and everything goes on
- * afterwards.
+ * A holder may be stopped while it has the turn. This does not delay the try of another holder, and
+ * afterwards everything works again.
  */
 Test(kill_blocked, a_stopped_co_owner_holds_up_no_try)
 {

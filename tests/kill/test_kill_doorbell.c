@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One socket rings for both directions of an end. A waiter was woken and has not run yet. A waiter of the
- * other direction runs first, takes what came for itself, and arms again and again. The first waiter must not
- * lose its news. Each two kinds of waiters are tested together.
+ * One socket is the doorbell of both directions of an end. A waiter was woken and has not run yet. A waiter
+ * of the other direction runs first, takes its own event, and arms again and again. The first waiter must
+ * not lose its event. All pairs of kinds of waiters are tested.
  */
 #include "asleep.h"
 #include "end/end.h"
@@ -12,7 +12,7 @@
 #include <stdatomic.h>
 #include <sys/mman.h>
 
-/* Waiters look by themselves every 5 s. The news must come sooner. */
+/* Waiters look by themselves every 5 s. They must be woken sooner. */
 #define AT_ONCE (3500 * MSEC)
 /* How often the quick waiter arms: so often that somebody trims the queue of the socket. */
 enum { TURNS = 70, LARGE = 1000, SMALL = 8 };

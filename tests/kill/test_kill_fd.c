@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Several holders of a shared end sleep in loops of their own, on bufpipe_fd.
- * One that is killed after any instruction of a call that silences the
- * descriptor does not silence it for the others.
+ * Several holders of a shared end sleep in loops of their own, on bufpipe_fd. One of them is killed after
+ * any instruction of a call that takes the event of its descriptor. The descriptors of the others stay
+ * readable.
  */
 #include "end/end.h"
 #include "kill/stepper.h"
@@ -65,7 +65,7 @@ static void expect_one(int fd, const char *when)
 	char word[8];
 	ssize_t n;
 
-	/* Sooner than each holder looks by itself. */
+	/* Sooner than the holders look by themselves. */
 	trial_assert(readable(fd, 1000), "nobody tells of a message %s", when);
 	n = bufpipe_recv(ends[IN], word, sizeof(word), 0);
 	trial_assert(n == 8, "recv %s: %zd", when, n);
@@ -137,7 +137,7 @@ static void publish_and_die(void)
 	bufpipe_send(ends[OUT], "message", 8, 0);
 }
 
-/* Nobody rings for the dead sender before the next message, and nothing pretends that somebody did. */
+/* Before the next message nobody rings for the dead sender, and no descriptor becomes readable. */
 Test(kill_fd, a_message_for_which_nobody_rang_comes_with_the_next)
 {
 	struct bufpipe_options o = { .flags = BUFPIPE_SHARED };
@@ -180,7 +180,7 @@ Test(kill_fd, a_holder_that_takes_a_lock_from_the_dead_rings)
 	fd = bufpipe_fd(ends[IN]);
 	cr_assert(waitpid(child_that(die_in_its_turn), &status, 0) > 0 && status == 0);
 	cr_assert(!readable(fd, 0), "the doorbell was rung: nothing is tested");
-	/* It takes the lock and sends nothing. */
+	/* The co-owner takes the lock and sends nothing. */
 	cr_assert_eq(bufpipe_reserve(ends[OUT], &room, 8, -1), 0);
 	cr_assert(readable(fd, 20000));
 	cr_assert_eq(bufpipe_cancel(ends[OUT]), 0);

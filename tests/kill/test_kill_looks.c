@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One holder looks while another one is held up between two instructions, or has died there. A look never
- * shows what was not there, and never hides what is.
+ * One holder looks while another one is held up between two instructions, or has died there. The look never
+ * finds what was not there, and never misses what is there.
  */
 #include "end/end.h"
 #include "kill/stepper.h"
@@ -10,7 +10,7 @@
 #include <poll.h>
 #include <sys/mman.h>
 
-/* Waiters look by themselves every 5 s. The news must come sooner. */
+/* Waiters look by themselves every 5 s. They must be woken sooner. */
 enum { AT_ONCE_MS = 3500 };
 
 /* In memory that the processes of one trial share. */
@@ -138,8 +138,8 @@ static int run_shutdown(const void *plan, struct trial *t)
 		take_all();
 	}
 	/*
-	 * So much is unread that the sender looks at the head, and then has nothing to clear, which would
-	 * take long.
+	 * So much is unread that the sender looks at the head, and has no space to clear, which would take
+	 * many instructions.
 	 */
 	atomic_store(&s->own->head_seen, sender_tail(s));
 	for (int i = 0; i < 8; i++)
@@ -221,7 +221,7 @@ Test(kill_looks, a_loop_is_told_of_a_message_that_another_holder_put_back)
 		poll(&p, 1, (int)((until - clock_ns()) / MSEC) + 1);
 		check_eq(bufpipe_recv(ends[IN], word, sizeof(word), 0), -EAGAIN);
 	}
-	/* It wakes every 20 ms. Without the timer it would spin, a hundred thousand times. */
+	/* The loop wakes every 20 ms. Without the timer it would spin, about a hundred thousand times. */
 	check(tries < 1000);
 	atomic_store(&scene->done, 1);
 	while (bufpipe_recv(ends[IN], word, sizeof(word), 0) < 0)

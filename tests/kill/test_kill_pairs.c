@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * One process is held up or killed between any two instructions, another one acts, and the first goes on. A
- * waiter of each kind is still told of a message, of room and of a hang-up, and at once: not by a look that
- * it takes by itself now and then.
+ * waiter of each kind is still woken at once for a message, for room and for a hang-up, and not only by a
+ * look that it takes by itself now and then.
  */
 #include "asleep.h"
 #include "end/end.h"
@@ -12,7 +12,7 @@
 
 #include <sys/mman.h>
 
-/* Waiters look by themselves every 5 s. The news must come sooner. */
+/* Waiters look by themselves every 5 s. They must be woken sooner. */
 enum { AT_ONCE_MS = 3500, LARGE = 1000, SMALL = 8 };
 
 /* What the process does that is held up: it publishes a message, or room, or it waits. */
@@ -267,8 +267,8 @@ static int run_co_owner(const void *plan, struct trial *t)
 		victim_kill(victim);
 	actor_continue(pid);
 	/*
-	 * The waiter need not sleep: while another holder looks at a message, it is woken for that message
-	 * again and again.
+	 * The waiter need not sleep: while another holder has peeked at a message, it is woken for that
+	 * message again and again.
 	 */
 	sleep_ns(how / 2 ? 5 * MSEC : 0);
 	if (how % 2 == 0)

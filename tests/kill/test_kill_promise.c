@@ -28,7 +28,10 @@ struct actor {
 	atomic_int over; /* and that nothing more will come */
 };
 
-/* How long a blocked call sleeps on the futex: a moment, so that it sleeps on the socket; or until it is woken there. */
+/*
+ * How long a blocked call sleeps on the futex: for a moment, so that it then sleeps on the socket; or until
+ * it is woken there.
+ */
 #define ON_SOCKET MSEC
 #define ON_FUTEX  (60 * SEC)
 
@@ -91,7 +94,7 @@ static void start_all(bool room, unsigned flags)
 		while (sleeping_call(children[i].pid, children[i].pid) < 0)
 			sleep_ns(MSEC);
 	}
-	/* Long enough for those waiters to sleep on the socket that do so. */
+	/* Long enough for a waiter to sleep on the socket, if it does that. */
 	sleep_ns(10 * MSEC);
 }
 
@@ -232,7 +235,10 @@ Test(kill_promise, what_a_dead_holder_did_not_ring_for_is_found_by_a_look_or_wit
 	run_all(publish_and_die);
 }
 
-/* A leader that dies on the socket leaves its flag up.  Its successor sleeps on the futex, so a byte would be in vain. */
+/*
+ * A leader that dies while it sleeps on the socket leaves its flag up. Its successor sleeps on the futex,
+ * where a byte on the socket would not wake it.
+ */
 Test(kill_promise, the_successor_of_a_dead_leader_is_told_where_it_sleeps)
 {
 	const struct bufpipe_options o = { .flags = BUFPIPE_SHARED };

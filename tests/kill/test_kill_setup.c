@@ -209,7 +209,7 @@ static void meet_after_connector(struct scene *s, struct trial *t)
 		trial_assert(s->result == 0 && atomic_load(&s->accepted), "the call returned %d", s->result);
 }
 
-/* Others hold the end; or it was in flight, and was lost with the victim. */
+/* Either others hold the end, or it was in flight and was lost with the victim. */
 static void check_handed(struct scene *s, const struct trial *t)
 {
 	int word;
@@ -430,20 +430,20 @@ static void remove_directory(void)
 
 TestSuite(kill_setup, .init = make_directory, .fini = remove_directory, .timeout = 100000);
 
-Test(kill_setup, create)
+Test(kill_setup, a_killed_create_leaves_nothing)
 {
 	run(CREATE, "create", 0);
 	run(CREATE, "create, shared and duplex", BUFPIPE_SHARED | BUFPIPE_DUPLEX);
 }
 
-Test(kill_setup, hand_over)
+Test(kill_setup, a_killed_hand_over_leaves_nothing_and_other_holders_go_on)
 {
 	run(SEND_END, "send_end", BUFPIPE_SHARED);
 	run(RECV_END, "recv_end", BUFPIPE_SHARED);
 	run(RECV_LAST_END, "recv_end of an end that is nowhere else", 0);
 }
 
-Test(kill_setup, strangers_that_meet)
+Test(kill_setup, a_killed_stranger_leaves_nothing_and_others_can_meet)
 {
 	run(LISTEN, "listen", 0);
 	run(ACCEPT, "accept", 0);

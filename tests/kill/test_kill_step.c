@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A process killed after any instruction of a call that moves messages leaves
- * all others working: nothing that was sent is lost, torn or doubled, nobody
- * hangs.  BUFPIPE_KILL_ALL=1 tries every instruction of the long calls too.
+ * A process is killed after any instruction of a call that moves messages. All other processes go on: no
+ * message is lost, torn or duplicated, and nobody hangs. BUFPIPE_KILL_ALL=1 tries every instruction of the
+ * long calls too.
  */
 #include "bufpipe.h"
 #include "kill/kill_scene.h"
@@ -34,10 +34,16 @@ static void run(struct plan plan)
 	char name[128];
 	struct campaign c = { .name = name, .run = scene_run, .plan = &plan, .budget = 8000 };
 
-	/* Trying the many ways of waiting is worth more than more points. */
+	/*
+	 * There are many ways of waiting, and trying all of them is worth more than trying more points of
+	 * each.
+	 */
 	if (plan.peer == BUSY)
 		c.budget = 30000;
-	/* Trials in which a sleeper's patience must run out can wait at the same time. */
+	/*
+	 * Trials in which a sleeper must first go from the futex to the socket mostly wait, so many of them
+	 * run at once.
+	 */
 	c.workers = plan.peer == ON_SOCKET || plan.delay_ms >= 40 ? 32 : 6;
 	snprintf(name, sizeof(name), "%s%s%s, ring %s, peer %s%s%s%s", verb_names[plan.verb],
 		 plan.flags & BUFPIPE_SHARED ? ", shared" : "", plan.object_size ? ", static" : "",
@@ -60,7 +66,7 @@ static void run_all_modes(struct plan plan)
 
 TestSuite(kill_step, .init = stepper_require, .timeout = 100000);
 
-Test(kill_step, sender_while_the_receiver_is_awake)
+Test(kill_step, a_killed_sender_while_the_receiver_is_awake)
 {
 	for (enum verb verb = SEND; verb <= RESERVE; verb++) {
 		run_all_modes((struct plan){ .verb = verb, .fill = EMPTY });
@@ -69,7 +75,7 @@ Test(kill_step, sender_while_the_receiver_is_awake)
 	run((struct plan){ .verb = SEND, .fill = SOME, .object_size = 64 });
 }
 
-Test(kill_step, sender_while_the_receiver_sleeps)
+Test(kill_step, a_killed_sender_while_the_receiver_sleeps)
 {
 	for (enum verb verb = SEND; verb <= SEND_LONG; verb++)
 		run_all_modes((struct plan){ .verb = verb, .peer = ON_FUTEX });
@@ -79,14 +85,14 @@ Test(kill_step, sender_while_the_receiver_sleeps)
 }
 
 /* The receiver has a part of the message or nothing, and sleeps in the middle. */
-Test(kill_step, sender_that_gives_up)
+Test(kill_step, a_killed_sender_that_gives_up)
 {
 	run_all_modes((struct plan){ .verb = GIVE_UP });
 	run_all_modes((struct plan){ .verb = GIVE_UP, .peer = ON_FUTEX });
 	run((struct plan){ .verb = GIVE_UP, .peer = ON_SOCKET, .flags = BUFPIPE_SHARED });
 }
 
-Test(kill_step, sender_that_waits_for_room)
+Test(kill_step, a_killed_sender_that_waits_for_room)
 {
 	for (int i = 0; i < 2; i++) {
 		for (unsigned ms = 1; ms <= 20; ms *= 20) {
@@ -101,13 +107,13 @@ Test(kill_step, sender_that_waits_for_room)
 	}
 }
 
-Test(kill_step, sender_that_finds_the_receiver_shut_down)
+Test(kill_step, a_killed_sender_that_finds_the_receiver_shut_down)
 {
 	for (enum verb verb = SEND; verb <= SEND_LONG; verb++)
 		run_all_modes((struct plan){ .verb = verb, .fill = SOME, .deaf = true });
 }
 
-Test(kill_step, receiver_while_the_sender_is_awake)
+Test(kill_step, a_killed_receiver_while_the_sender_is_awake)
 {
 	for (enum verb verb = RECV; verb <= PEEK; verb++) {
 		run_all_modes((struct plan){ .verb = verb, .fill = SOME });
@@ -116,7 +122,7 @@ Test(kill_step, receiver_while_the_sender_is_awake)
 	run((struct plan){ .verb = RECV, .fill = SOME, .object_size = 64 });
 }
 
-Test(kill_step, receiver_while_the_sender_sleeps)
+Test(kill_step, a_killed_receiver_while_the_sender_sleeps)
 {
 	for (enum verb verb = RECV; verb <= RECV_LONG; verb++) {
 		enum fill fill = verb == RECV_LONG ? EMPTY : FULL;
@@ -126,7 +132,7 @@ Test(kill_step, receiver_while_the_sender_sleeps)
 	}
 }
 
-Test(kill_step, receiver_that_waits_for_a_message)
+Test(kill_step, a_killed_receiver_that_waits_for_a_message)
 {
 	for (int i = 0; i < 2; i++) {
 		for (enum verb verb = RECV; verb <= RECV_LONG; verb++) {
@@ -140,7 +146,7 @@ Test(kill_step, receiver_that_waits_for_a_message)
 	}
 }
 
-Test(kill_step, while_a_co_owner_uses_the_same_end)
+Test(kill_step, a_killed_co_owner_while_another_uses_the_same_end)
 {
 	for (enum verb verb = SEND; verb <= RECV_LONG; verb++) {
 		struct plan plan = { .verb = verb, .peer = BUSY, .crowd = true, .flags = BUFPIPE_SHARED };
@@ -153,7 +159,7 @@ Test(kill_step, while_a_co_owner_uses_the_same_end)
 	}
 }
 
-Test(kill_step, shutdown_and_close)
+Test(kill_step, a_killed_shutdown_or_close)
 {
 	static const enum verb verbs[] = { SHUTDOWN_SENDER, CLOSE_SENDER, SHUTDOWN_RECEIVER, CLOSE_RECEIVER };
 

@@ -183,7 +183,7 @@ static ssize_t receive_somehow(bufpipe_t *end, char *hand, unsigned turn)
 	return bufpipe_release(end) < 0 ? -EINVAL : n;
 }
 
-/* The ledger has what this receiver holds. An empty head there means that it holds nothing. */
+/* The ledger has the message that this receiver holds. A head of zeros there means that it holds nothing. */
 static void receive_for_life(const struct round *r, int place)
 {
 	static int32_t last[LIVES];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Every way to wait for one direction of an end, behind one interface: what tests
- * of waiting run through, so that none is forgotten.
+ * Every way to wait for one direction of an end, behind one interface. Tests of waiting run for each of
+ * them, so none is forgotten.
  */
 #ifndef TESTS_WAITER_H
 #define TESTS_WAITER_H
@@ -46,7 +46,7 @@ struct waiter {
 /* Requests do not work where io_uring is forbidden or old. */
 bool waiter_works(enum waiter_kind kind);
 
-/* 0, -ENOSYS where this kind does not work, or another negative errno. */
+/* Returns 0, -ENOSYS where this kind does not work, or another negative errno. */
 int waiter_open(struct waiter *waiter, enum waiter_kind kind, bufpipe_t *end, bool room);
 void waiter_close(struct waiter *waiter);
 
@@ -54,12 +54,15 @@ void waiter_close(struct waiter *waiter);
 bool waiter_looks_again(enum waiter_kind kind);
 
 /*
- * Waits after a try that ended with -EAGAIN. 0 if it is told, perhaps of nothing; -ETIMEDOUT; or another
- * negative errno.
+ * Waits after a try that ended with -EAGAIN. Returns 0 if it was woken, perhaps for nothing; -ETIMEDOUT; or
+ * another negative errno.
  */
 int waiter_sleep(struct waiter *waiter, int64_t timeout_ns);
 
-/* One message: receives it, and returns its length, or sends it, and returns 0.  Errors as bufpipe_recv and bufpipe_send. */
+/*
+ * Receives one message and returns its length, or sends one and returns 0. The errors are those of
+ * bufpipe_recv and bufpipe_send.
+ */
 ssize_t waiter_transfer(struct waiter *waiter, void *buf, size_t len, int64_t timeout_ns);
 
 #endif
