@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * How the lock of a shared end is handed on: a thread that had it for long steps aside, and sleeps until another has
- * taken it. Its sleep ends by itself after some milliseconds, for the case that nobody takes the lock. The claim: if
- * a take comes after the thread said that it sleeps, the take ends the sleep. So here the sleep ends by itself only
- * if all takes came before.
+ * Fairness of the robust lock: a thread that had it for long steps aside, and sleeps until another thread has taken
+ * it. If nobody takes the lock, the sleep ends by itself after some milliseconds. The claim: if another thread takes
+ * the lock after the first one has announced its sleep, this ends the sleep. So in this model the sleep ends by
+ * itself only if no thread took the lock after the announcement.
  *
  * The other names are mutants.
  */
@@ -17,7 +17,7 @@ byte changes;	/* grows by 2 with each take; and ASIDE */
 bool queued;	/* the thread that stepped aside is asleep on changes in the kernel */
 bool mutex;
 bool stepped;	/* it has set ASIDE */
-byte after;	/* takes since then */
+byte after;	/* how often the lock was taken since then */
 byte finished;
 
 inline took()
@@ -69,7 +69,7 @@ proctype taker()
 	wake();
 #endif
 #ifdef OVERWRITES
-	/* A store, which does not tell what it replaces. */
+	/* A plain store does not tell what it replaces. */
 	atomic { changes = next; took() };
 #else
 	atomic { found = changes; changes = next; took() };

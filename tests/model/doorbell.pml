@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One socket as the bell of a duplex end with two holders: section 2 of docs/waiting.md. Bytes are news for all who
- * sleep on the socket, in both directions; each sleeper has edge-triggered events of its own, and nobody empties
- * the queue.
+ * One socket is the doorbell of a duplex end with two holders: section 2 of docs/waiting.md. A byte is news for every
+ * waiter that sleeps on the socket, in both directions. Each sleeper has an epoll of its own, edge-triggered, and
+ * nobody empties the queue.
  *
  *	BLOCKED		a blocked receive, which sleeps on the event count and then on the socket
  *	FD		bufpipe_fd of the same direction in another holder, in an edge-triggered loop
@@ -12,11 +12,12 @@
  *	ALIVE		the other side never hangs up
  *	LEADER_DIES	the blocked receive may be killed anywhere; another one leads
  *
- * The claim is that each waiter gets all there is, or learns that the other side hung up; else Spin finds an invalid
- * end state. Sleeps have no bound, except for the one on the event count, after which comes the one on the socket.
+ * The claim is that each waiter gets everything that is published, or learns that the other side hung up. Otherwise
+ * Spin finds an invalid end state. Only the sleep on the event count has a time limit; the sleep on the socket follows
+ * it.
  *
- * ADDS_MODE is no mutant: when a successor adds its mode to that of a dead leader, the news comes all the same, as
- * publishers then ring both ways. The other names are mutants, each explained where it bites.
+ * ADDS_MODE is no mutant: if a successor adds its mode to that of a dead leader, publishers ring both ways, so no news
+ * is lost. The other names are mutants; a comment where each is used says what it breaks.
  */
 
 #ifndef N
@@ -68,7 +69,7 @@ end:
 	od
 }
 
-/* Whatever arrives is an event for each that has the socket in its epoll. */
+/* A byte or a hang-up that arrives is an event in each epoll that has the socket. */
 inline arrive()
 {
 	edge[0] = joined[0];
@@ -151,7 +152,7 @@ proctype sends(byte me)
 	:: recovered ->
 		recovered = false;
 #ifndef NO_RECOVERY_RING
-		/* Whatever was recorded: no raise has this number. */
+		/* Ring whatever was recorded, because no raise has this number. */
 		rung[0] = RUNG_NOTHING;
 		answer(0)
 #endif
@@ -183,13 +184,13 @@ proctype trimmer()
 	:: i < TRIMS ->
 		i++;
 #ifndef TWO_TRIM
-		/* doorbell_lock: of two that have counted the same bytes each takes off all but one. */
+		/* doorbell_lock: without it two could count the same bytes, and each would take off all but one. */
 		atomic { trimmers == 0 -> trimmers = 1 };
 #endif
 		n = queue;
 		do
 #ifdef TRIM_ALL
-		/* The kernel drops the events that nobody took yet. */
+		/* With an empty queue the kernel drops the events that nobody has taken yet. */
 		:: n > 0 ->
 #else
 		:: n > 1 ->
@@ -215,7 +216,7 @@ inline membarrier(d)
 #endif
 }
 
-/* A queue that is empty when the kernel looks has no event. */
+/* If the queue is empty when the kernel looks, there is no event. */
 inline sleep(w, done)
 {
 	do
@@ -271,7 +272,7 @@ again:
 	fi;
 	ev = 0;
 	leader_dies;
-	/* A socket that has something to say is an event at once. */
+	/* A socket with bytes in it, or a hang-up, is an event as soon as it is added. */
 	d_step { joined[BY_BLOCKED] = true; edge[BY_BLOCKED] = true };
 #ifndef TAKE_LATE
 	edge[BY_BLOCKED] = false;
@@ -282,7 +283,7 @@ again:
 	atomic { raises[0]++; flags[0] = (flags[0] & POLLED) | BELL };
 #endif
 #ifdef TAKE_LATE
-	/* A publisher that was held up has answered this raise for an older message. */
+	/* A publisher that was held up may have rung for this raise already, because of an older message. */
 	edge[BY_BLOCKED] = false;
 #endif
 	leader_dies;
@@ -292,7 +293,7 @@ again:
 	:: else
 	fi;
 #ifndef NO_HANG_UP_LOOK
-	/* That edge may have been taken. */
+	/* The edge of the hang-up may have been taken already. */
 	if
 	:: hung_up -> goto hangs_up
 	:: else
@@ -306,7 +307,7 @@ found:
 	flags[0] = flags[0] & POLLED;
 	goto again;
 hangs_up:
-	/* The last look comes after that answer. */
+	/* Look once more after the hang-up: the peer may have published just before it closed. */
 	if
 	:: there && turn == 0 -> goto found
 	:: there && turn -> goto found
@@ -325,7 +326,7 @@ proctype loop_fd()
 busy:
 	skip;
 #ifdef NO_ARM_WHEN_BUSY
-	/* This edge is gone, and whoever has the turn may put the message back without another. */
+	/* This edge is taken, and the holder that has the turn may put the message back without a new edge. */
 	goto wait;
 #endif
 arm:
@@ -352,12 +353,12 @@ wait:
 	do
 	:: readable(BY_FD) -> break
 	:: atomic { edge[BY_FD] && !readable(BY_FD) -> edge[BY_FD] = false }
-	/* Sooner it would find the same again. */
+	/* The timer fires when the turn is free; before that the try would fail again. */
 	:: timer && !turn -> break
 	:: atomic { over(0) && taken == most[0] -> goto finished }
 	od;
 	skip;
-	/* The loop is edge-triggered: it comes back for the next event only. */
+	/* The loop is edge-triggered: only a new event wakes it again. */
 	d_step { edge[BY_FD] = false; timer = false };
 	do
 	:: turn -> goto busy
@@ -388,7 +389,7 @@ proctype polled_set()
 		edge[BY_SET] = false;
 #endif
 #ifdef DRAINS
-		/* What others were told, and have not looked at yet, is gone with the bytes. */
+		/* With the bytes goes the news that other waiters have not looked at yet. */
 		queue = 0;
 #endif
 		atomic { raises[1]++; flags[1] = POLLED };

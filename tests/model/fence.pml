@@ -11,7 +11,7 @@
  *			fences and takes them back, while the other goes by what it finds
  *	WEAK		the waiter's changes of the flags become visible late, as on weaker processors than x86
  *
- * The other names are mutants, each explained where it bites.
+ * The other names are mutants; a comment where each is used says what it breaks.
  */
 
 #ifndef N
@@ -32,7 +32,7 @@ byte events;
 byte raises;
 byte total;		/* the publisher stops after so many messages */
 bool asleep[WAITERS];
-bool dead;		/* the one death has been */
+bool dead;		/* the one death has happened */
 
 chan pbuf = [N] of { byte };	/* the publisher's store buffer: values of the word */
 chan wbuf = [6] of { byte };	/* the waiter's: values of the flags */
@@ -137,7 +137,7 @@ proctype waiter(byte me)
 
 	goto try;
 successor:
-	/* What the dead one stored becomes visible; what it knew is gone. */
+	/* What the dead waiter stored becomes visible. Its local variables are gone. */
 	fence();
 	atomic { unfenced = false; found = 0; ev = 0 };
 try:
@@ -147,7 +147,7 @@ try:
 	:: got < total && word <= got
 	fi;
 	ev = events;
-	/* Whether publications are sparse is an estimate: each answer must be right. */
+	/* Whether publications are sparse is an estimate, so every answer must be safe. */
 	want = false;
 	if
 	:: leads -> want = true
@@ -169,7 +169,7 @@ try:
 		raises++;
 		found = see & BOTH;
 #ifdef EARLY_FENCED
-		/* Before the membarrier: the next one believes it, though no membarrier has been. */
+		/* Set before the membarrier: if this waiter dies now, its successor believes in a membarrier that never happened. */
 		change(0, MODE | (want -> BOTH : 0));
 #else
 		change(0, MODE | (want -> FENCE : 0));
@@ -179,7 +179,7 @@ try:
 	may_die;
 	fence();
 #ifdef HALF_FENCED
-	/* FENCE alone says nothing of a publisher that looked before it went up. */
+	/* FENCE alone says nothing about a publisher that read the flags before it was set. */
 	if
 	:: found & FENCE
 #else
@@ -222,7 +222,7 @@ found_it:
 take:
 	ev = 0;
 	got++;
-	/* It spins for the next, and needs no fences for that. */
+	/* It spins for the next message, and needs no fences for that. */
 	if
 	:: leads && (see & FENCE) ->
 #ifdef KEEPS_FENCED

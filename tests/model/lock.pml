@@ -4,7 +4,7 @@
  * owner-died bit, a list of held locks and one pending operation for each thread, which the kernel reads when
  * the thread dies.
  *
- * The claims: never two inside, and nobody sleeps for ever on a lock that is free or whose owner is dead (an
+ * The claims: the lock never has two owners, and nobody sleeps for ever on a lock that is free or whose owner is dead (an
  * invalid end state here). One process dies, at any step, waiting or holding.
  *
  * A time limit for each sleep is part of the claim. Between the exchange that frees the word and the wake-up that
@@ -58,7 +58,7 @@ bool holds[P + 1];	/* for DEATH_INSIDE only */
 		fi \
 	}
 
-/* Which sleeper wakes is left open; real queues are first come, first served, which is one of the cases. */
+/* Any sleeper may be woken. The kernel wakes the one that came first, which is one of these cases. */
 inline wake_one()
 {
 	atomic {
@@ -76,7 +76,7 @@ inline wake_one()
 	}
 }
 
-/* What the kernel does for a dead thread: the pending operation may be on a lock that is free already. */
+/* What the kernel does when a thread dies. The pending operation may be on a lock that is free already. */
 inline exit_robust_list()
 {
 	atomic {
@@ -200,7 +200,7 @@ locked:
 	fi
 }
 
-/* Death comes once or never. */
+/* At most one process dies. */
 #ifdef DEATH_INSIDE
 #define mortal(i) (victim == 0 && holds[i])
 #else

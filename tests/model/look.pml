@@ -68,7 +68,7 @@ active proctype sender()
 		ring[(tail + 1) % SIZE] = END;	/* the payload */
 		ring[(tail + 2) % SIZE] = NONE;
 		d_step { ring[tail % SIZE] = WHOLE; sent = sent + 2; note() };
-		/* It may be killed here, and the tail stays behind. */
+		/* The sender may be killed here. Then the tail stays behind. */
 		if
 		:: break
 		:: skip
@@ -128,7 +128,7 @@ active proctype looker()
 	:: looks < LOOKS ->
 		looks++;
 #ifdef TAIL_FIRST
-		/* The receiver goes on meanwhile, and the sender too: so few bytes were never there. */
+		/* Receiver and sender go on meanwhile, so the look finds fewer bytes than there ever were. */
 		end = tail;
 		at = head;
 		break
@@ -136,7 +136,7 @@ active proctype looker()
 		at = head;
 		end = tail;
 #ifdef HEAD_ONCE
-		/* Both go on by a lap in between: the ring was never so full. */
+		/* Both go on by a lap between the two loads, so the look finds more bytes than there ever were. */
 		break
 #else
 		if
@@ -150,7 +150,7 @@ active proctype looker()
 	d_step {
 		bytes = end - at;
 #ifdef UNSIGNED
-		/* The tail lags behind the head: the difference wraps, and there is no room for ever. */
+		/* If the tail lags behind the head, the difference wraps around, and the ring seems full for ever. */
 		bytes = (bytes < 0 -> 255 : bytes);
 #else
 		bytes = (bytes < 0 -> 0 : bytes);

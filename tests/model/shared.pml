@@ -5,7 +5,7 @@
  * the store buffers. So the short and the long sleep are one, and there are no barriers. Robust locks are assumed to
  * be correct, which lock.pml shows.
  *
- * The claim is that no message is stranded: when nothing can move any more, every message has been taken.
+ * The claim: when no process can move any more, every message has been taken.
  *
  *	SLEEP_FOREVER	the sleep on the event count has no bound either
  *	SENDER_DIES	two publishers share the sending end and one of them dies; one receiver blocks, one
@@ -203,7 +203,7 @@ proctype publisher(byte me)
 				:: w == DOORBELL -> readable = true
 				:: else
 				fi;
-				/* Last, or a death in the middle leaves a ring noted that was never given. */
+				/* This store comes last. Otherwise a death in between would leave a ring recorded that was never given. */
 #ifndef RUNG_FIRST
 				rung = (ring / 4 == raises -> ring : 0)
 #else
@@ -217,7 +217,7 @@ proctype publisher(byte me)
 	} unless { victim == me }
 }
 
-/* One that tries or publishes may stop by itself; a death makes a difference only inside the lock. */
+/* A process that tries or publishes may also just stop. So its death makes a difference only while it has the lock. */
 proctype killer()
 {
 end:

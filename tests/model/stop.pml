@@ -7,7 +7,7 @@
  * The claim is that the waiter does not stay asleep, or Spin finds an invalid end state. The bound on the number of
  * wake-ups is left out: behind it the sleep ends by itself.
  *
- * The names are mutants, each explained where it bites.
+ * The names are mutants; a comment where each is used says what it breaks.
  */
 
 bool stopped;		/* what everyone sees */
@@ -15,7 +15,7 @@ bool flag;
 bool asleep;
 
 chan wbuf = [2] of { bool };	/* the waiter's store buffer: values of the flag */
-chan sbuf = [1] of { bool };	/* and of the one that stops */
+chan sbuf = [1] of { bool };	/* the store buffer of the process that stops it */
 
 proctype flush_waiter()
 {
@@ -36,7 +36,7 @@ end:
 proctype waiter()
 {
 #ifdef LOOKS_FIRST
-	/* One that stops it now finds no flag, and wakes nobody. */
+	/* A process that stops the call now sees no flag, and wakes nobody. */
 	bool seen = stopped;
 
 	wbuf ! true;
@@ -55,7 +55,7 @@ proctype waiter()
 	:: else
 	fi;
 #endif
-	/* Held up here it misses any one wake-up. */
+	/* A waiter that is held up here misses a wake-up that comes only once. */
 	asleep = true;
 	!asleep;
 out:

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The turn of a shared end: taken by a compare-and-swap and ended by a plain store, with a store buffer for
- * each process as in wait.pml; or claimed by the holder of the lock, who alone may sleep on the word.
+ * The turn of a shared end under the quick lock. A process takes the quick lock by a compare-and-swap and releases
+ * it by a plain store, with a store buffer for each process as in wait.pml. Or the owner of the robust lock claims
+ * it; only that process may sleep on the word.
  *
- * The claims: never two inside, and the one that sleeps on the word is woken (or Spin finds an invalid end
- * state). One process dies, at any step. No sleep has a bound.
+ * The claims: the lock never has two owners, and the process that sleeps on the word is woken (otherwise Spin finds
+ * an invalid end state). One process dies, at any step. No sleep has a time limit.
  *
- *	FENCE		membarrier reaches nobody: a process that ends its turn fences
- *	BLIND		there is no membarrier, and nobody fences: the sleep has a bound
+ *	FENCE		membarrier reaches nobody, so a process that releases the lock executes a fence
+ *	BLIND		there is no membarrier, and nobody executes a fence, so the sleep has a time limit
  *
  * The other names are mutants.
  */
@@ -28,11 +29,11 @@
 byte mem[2];		/* what everyone sees */
 chan buf[P + 1] = [3] of { byte, byte };
 
-byte lock;		/* taken at its word: robust, and handed on by the kernel */
+byte lock;		/* the robust lock, assumed to be correct: the kernel passes it on after a death */
 byte inside;
 byte victim;
 bool queued[P + 1];	/* asleep on the word */
-bool pending[P + 1];	/* list_op_pending; only its own process stores it, and the kernel looks after that one's death */
+bool pending[P + 1];	/* list_op_pending: its own process stores it, and the kernel reads it when that process dies */
 
 hidden byte addr, val;
 
@@ -52,7 +53,7 @@ end:
 	od
 }
 
-/* There is never more than one: the lock's holder. But a dead one may still be there for a moment. */
+/* At most one process sleeps, the owner of the robust lock; but a dead one may still be queued for a moment. */
 inline wake()
 {
 	atomic {
@@ -67,7 +68,7 @@ inline wake()
 	}
 }
 
-/* Every other process's stores become visible at some moment of the call. */
+/* The stores of every other process become visible at some moment of the call. */
 inline membarrier()
 {
 #if !defined(NO_MEMBARRIER) && !defined(BLIND) && !defined(FENCE)
@@ -91,7 +92,7 @@ inline try_claim()
 	}
 }
 
-/* What the kernel does when a thread dies with a turn vouched for. */
+/* What the kernel does when a thread dies that has noted the lock as its pending operation. */
 inline die()
 {
 	drained(me);
@@ -106,7 +107,7 @@ inline die()
 	if
 	:: pending[me] && mem[WORD] == 0 -> wake()
 	:: pending[me] && OWNER(mem[WORD]) == me ->
-		/* Nobody else writes the word of one that has the turn. */
+		/* Nobody but the owner writes the word while the lock is taken. */
 		mem[WORD] = DIED;
 #ifndef NO_WAITERS_BIT
 		wake()
@@ -169,7 +170,7 @@ proctype user(byte me)
 		goto next;
 claim:
 		atomic { lock == 0 -> lock = me };
-		/* Either comes soon enough, or not. */
+		/* The lock may have been released by now, or not. */
 		try_claim();
 		if
 		:: ok -> goto claimed
@@ -220,7 +221,7 @@ next:
 	fi
 }
 
-/* Death comes once or never. */
+/* At most one process dies. */
 proctype killer()
 {
 end:

@@ -4,16 +4,16 @@
  * but late, loads do not wait for them. The publisher executes no fence after its store; the waiter's
  * membarrier makes up for it.
  *
- * The claim is that the waiter gets all there is. If it sleeps for ever instead, Spin finds an invalid end
+ * The claim is that the waiter gets everything that is published. If it sleeps for ever instead, Spin finds an invalid end
  * state: the waiter blocked in a sleep that does not time out, the buffers empty, the publisher gone. The
- * publisher may stop after any message, so no later message can heal a lost wake-up.
+ * publisher may stop after any message, so no later message makes up for a lost wake-up.
  *
  *	FENCE		the publisher is not registered: membarrier misses it, it fences after each store
  *	NEED_FENCE	the waiter has no membarrier: it fences itself and asks the publisher to
  *	NEED=2		the waiter wants two steps of the word at once, as one that waits for room does
  *	SLEEP_FOREVER	the sleep after the first membarrier has no bound either
  *
- * The other names are mutants, each explained where it bites.
+ * The other names are mutants; a comment where each is used says what it breaks.
  */
 
 #ifndef N
@@ -29,7 +29,7 @@
 #define FLAGS 3
 byte mem[4];	/* what everyone sees */
 
-/* Deep enough: store asserts that none ever has to wait for room, which the real one would not. */
+/* A real store never waits for room in the buffer; store asserts that this depth is enough for that. */
 #ifndef DEPTH
 #define DEPTH 12
 #endif
@@ -109,8 +109,8 @@ proctype publisher()
 			r = mem[RAISES];
 			/*
 			 * The two loads may lie far apart, with a whole wait of the other side between them:
-			 * the mode is of an old raise, the count of a new one. So what was rung is the pair;
-			 * the count alone would hold a doorbell for rung when only the futex was.
+			 * the mode is of an old raise, the count of a new one. So the pair must be
+			 * remembered: by the count alone the doorbell would seem rung when only the futex was woken.
 			 */
 #ifdef RUNG_FORGETS_MODE
 			ring = r * 4;
@@ -135,7 +135,7 @@ proctype publisher()
 	od
 }
 
-/* The kernel compares with memory and queues the caller in one step. Not queued reads as woken. */
+/* The kernel compares with memory and queues the caller in one step. A caller that is not queued goes on as if woken. */
 inline futex_wait(expected)
 {
 	atomic {
@@ -172,7 +172,7 @@ proctype waiter()
 	byte got, raises, ev;
 
 #ifdef LATE_ATTACH
-	/* The other side may already publish, and have looked at the flags before. */
+	/* The other side may already publish, and may have read the flags before this store. */
 	store(wbuf, FLAGS, ATTACHED);
 #endif
 try:
@@ -196,7 +196,7 @@ again:
 	:: !there
 	fi;
 
-	/* The first sleep: short, because no barrier has gone before it. */
+	/* The first sleep is short, because no barrier was executed before it. */
 	futex_wait(ev);
 	if
 	:: !asleep -> goto woken

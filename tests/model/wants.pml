@@ -10,7 +10,7 @@
  *
  *	DIES	a holder may be killed while it raises its flag
  *
- * The other names are mutants, each explained where it bites.
+ * The other names are mutants; a comment where each is used says what it breaks.
  */
 
 #ifndef HOLDERS
@@ -44,7 +44,7 @@ proctype publisher()
 			:: else ->
 				if
 #ifdef NO_NUMBER
-				/* A holder may have been counted and not have said what it wants. */
+				/* A holder may have been counted, but may not have stored what it wants yet. */
 				:: position < wanted
 #else
 				:: holds == r && position < wanted
@@ -78,7 +78,7 @@ proctype holder(byte me, wish)
 	:: woken[me] = false;
 		before = raises;
 #ifdef MODE_LATE
-		/* Who is counted next may take this one for awake, and replace what it wants. */
+		/* The holder that is counted next may take this one for awake, and replace what it wants. */
 		d_step { modes = flags; r = raises; raises++ };
 		flags = flags | (1 << me);
 #else
