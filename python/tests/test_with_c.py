@@ -66,7 +66,7 @@ class WithC(TestCase):
         one, other = socket.socketpair()
         with one, other:
             process = self.start("hand-unshared", str(other.fileno()), pass_fds=[other.fileno()])
-            self.assertRaisesRegex(ValueError, "shared", End.recv_from, one)
+            self.assertRaisesRegex(ValueError, "BUFPIPE_SHARED", End.recv_from, one)
             self.assertEqual(process.wait(LONG), 0)
 
 
