@@ -12,8 +12,10 @@ static int run(int argc, char **argv)
 	struct bridge_config config;
 	int status = config_parse(&config, &command_bridge, argc, argv);
 
-	if (status != 0)
+	if (status != 0) {
+		config_free(&config);
 		return status < 0 ? 0 : status;
+	}
 	/* Whole lines, as several processes share the stream. */
 	setvbuf(stderr, NULL, _IOLBF, BUFSIZ);
 	status = supervisor_run(&config);

@@ -167,41 +167,64 @@ static bool is_pipe_address(const char *text)
 	       strncmp(text, "systemd:", strlen("systemd:")) == 0;
 }
 
-static const char *add_line(struct bridge_config *config, const struct line_arguments *args)
+static void free_line(struct line_config *line)
 {
-	struct line_config *lines;
-	struct line_config line = {
+	free(line->text);
+	free(line->pipe);
+	free(line->out_subject);
+	free(line->in_subject);
+	free(line->nats.servers);
+	free(line->nats.subject);
+	free(line->nats.stream);
+	free(line->nats.queue);
+	free(line->nats.consumer);
+}
+
+/* NULL, or what is wrong with the arguments; then the line is to be freed all the same. */
+static const char *fill_line(struct line_config *line, const struct line_arguments *args)
+{
+	const char *wrong;
+
+	*line = (struct line_config){
 		.duplex = args->duplex,
 		.listen = !args->connect,
 		.rate_original = args->rate_original,
 		.buffer = args->buffer ? args->buffer : BUFFER,
 	};
-	const char *far, *wrong;
-
 	if (!args->from || !args->to)
 		return "both --from and --to are needed";
 	if (args->listen && args->connect)
 		return "--listen and --connect exclude each other";
-	line.to_nats = is_nats_address(args->to);
-	if (line.to_nats == is_nats_address(args->from))
+	line->to_nats = is_nats_address(args->to);
+	if (line->to_nats == is_nats_address(args->from))
 		return "one of --from and --to is a pipe, the other nats://HOST/SUBJECT";
-	far = line.to_nats ? args->to : args->from;
-	line.pipe = strdup(line.to_nats ? args->from : args->to);
-	if (!line.pipe)
+	line->pipe = strdup(line->to_nats ? args->from : args->to);
+	if (!line->pipe)
 		return "no memory";
-	if (!is_pipe_address(line.pipe))
+	if (!is_pipe_address(line->pipe))
 		return "a pipe is @name, /path, ./path, fd:N, systemd: or systemd:NAME";
-	wrong = nats_address_parse(&line.nats, far);
+	wrong = nats_address_parse(&line->nats, line->to_nats ? args->to : args->from);
 	if (!wrong)
-		wrong = check_directions(&line);
+		wrong = check_directions(line);
 	if (wrong)
 		return wrong;
-	if (!name_subjects(&line) || asprintf(&line.text, line.to_nats ? "%s -> %s" : "%2$s -> %1$s",
-					      line.pipe, line.nats.subject) < 0)
+	if (!name_subjects(line) || asprintf(&line->text, line->to_nats ? "%s -> %s" : "%2$s -> %1$s",
+					     line->pipe, line->nats.subject) < 0)
 		return "no memory";
-	lines = realloc(config->lines, (config->n + 1) * sizeof(*lines));
-	if (!lines)
-		return "no memory";
+	return NULL;
+}
+
+static const char *add_line(struct bridge_config *config, const struct line_arguments *args)
+{
+	struct line_config *lines;
+	struct line_config line;
+	const char *wrong = fill_line(&line, args);
+
+	lines = wrong ? NULL : realloc(config->lines, (config->n + 1) * sizeof(*lines));
+	if (!lines) {
+		free_line(&line);
+		return wrong ? wrong : "no memory";
+	}
 	lines[config->n++] = line;
 	config->lines = lines;
 	return NULL;
@@ -320,18 +343,7 @@ int config_parse(struct bridge_config *config, const struct command *command, in
 
 void config_free(struct bridge_config *config)
 {
-	for (unsigned i = 0; i < config->n; i++) {
-		struct line_config *line = &config->lines[i];
-
-		free(line->text);
-		free(line->pipe);
-		free(line->out_subject);
-		free(line->in_subject);
-		free(line->nats.servers);
-		free(line->nats.subject);
-		free(line->nats.stream);
-		free(line->nats.queue);
-		free(line->nats.consumer);
-	}
+	for (unsigned i = 0; i < config->n; i++)
+		free_line(&config->lines[i]);
 	free(config->lines);
 }
