@@ -15,7 +15,9 @@ def main():
         print(f'debian/libbufpipe0.symbols: {name} is missing')
     for name in sorted(packaged - exported):
         print(f'debian/libbufpipe0.symbols: {name} is not exported')
-    return exported != packaged
+    if not exported:
+        print('lib/bufpipe.map exports nothing')
+    return not exported or exported != packaged
 
 
 sys.exit(main())

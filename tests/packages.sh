@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 # usage: tests/packages.sh [--once] [OUTPUT-DIRECTORY]
-# Builds the Debian packages from what is under version control, in two directories of different names, and checks
-# that both builds are the same to the byte, and that lintian finds nothing. Prints 'ok WHAT' or 'FAILED WHAT'.
+# Builds the Debian packages from the files under version control, in two directories of different names. Checks that
+# both builds are identical and that lintian finds nothing. Prints 'ok WHAT' or 'FAILED WHAT' for each check.
 set -uo pipefail
 
 builds=(one another-directory)

@@ -16,7 +16,7 @@ trap 'rm -rf "$work"' EXIT
 awk '/^```c$/ { inside = 1; text = ""; next }
      /^```/ { if (inside && text ~ /int main/) { printf "%s", text; exit } inside = 0 }
      inside { text = text $0 "\n" }' "$readme" >"$work/example.c"
-[ -s "$work/example.c" ] || { echo "no example in the README"; exit 77; }
+[ -s "$work/example.c" ] || { echo "$readme has no whole program in C"; exit 1; }
 
 # shellcheck disable=SC2086 # CC and CFLAGS are lists
 ${CC:-cc} ${CFLAGS:-} -D_GNU_SOURCE -std=gnu11 -pthread -I"$include" -o "$work/example" "$work/example.c" "$library"

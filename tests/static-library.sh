@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# The static library exports bufpipe_* alone. A program whose functions have the same names as internal ones links and works, also
+# The static library exports only bufpipe_*. A program whose functions have the same names as internal ones links and works, also
 # with link-time optimization. The headers are plain C11 and C++11, and pkg-config needs no other package.
 #	static-library.sh LIBRARY INTERNAL-LIBRARY INCLUDE-DIRECTORY DIRECTORY-OF-PC MAP LIBRARIES CC...
 set -uo pipefail

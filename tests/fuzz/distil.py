@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: MIT
 """Picks the few files of a large corpus that reach most of the code.
 
-With an empty folder NOWHERE, fuzz_pipe -merge=1 -merge_control_file=CONTROL NOWHERE FOUND runs all that was
-found, the smallest files first, and notes which places in the code each is the first to reach.  Then
-distil.py CONTROL CORPUS copies the best into CORPUS, in place of what is there.
+First run fuzz_pipe -merge=1 -merge_control_file=CONTROL EMPTY FOUND, where EMPTY is an empty folder and FOUND has the
+files that the fuzzer found.  It runs them, the smallest first, and notes in CONTROL which places in the code each is the
+first to reach.  Then distil.py CONTROL CORPUS replaces the files in CORPUS by the best of them.
 """
 
 import pathlib

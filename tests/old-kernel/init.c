@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The first process of a machine that runs test programs and nothing else: each
- * one in /tests that the file /programs names, two at a time.  Prints
- * "START name" for each, and when it has ended what it said, and
- * "RESULT name status seconds".  Runs what failed once more, after all others: so slow
- * a machine may exceed a limit by chance.  Switches the machine off at the end.
+ * The first process of an emulated machine that only runs test programs: those in
+ * /tests that the file /programs names, two at a time.  For each program it prints
+ * "START name", and when the program has ended its output and "RESULT name status
+ * seconds".  A program that failed runs once more after all others, because on so slow
+ * a machine a test may exceed a time limit by chance.  At the end the machine is
+ * switched off.
  *
- * The machine promises no more memory than it has, and lets nobody use io_uring
- * where its kernel can be told so (from Linux 6.6 on).
+ * Overcommit of memory is strict.  If the kernel has a setting that forbids io_uring
+ * (from Linux 6.6 on), nobody may use io_uring.
  */
 #include <fcntl.h>
 #include <net/if.h>
@@ -55,7 +56,7 @@ static void set_in(const struct worker *w, const char *name, const char *value)
 	set(path, value);
 }
 
-/* A machine starts without a network, not even one with itself. */
+/* A machine starts with its loopback interface down. */
 static void raise_loopback(void)
 {
 	struct ifreq request = { .ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING };
@@ -112,7 +113,7 @@ static void start(struct worker *w)
 	_exit(127);
 }
 
-/* What failed, and from where on it has not been run again. */
+/* The programs that failed, and how many of them were repeated. */
 static char failed[32][64];
 static int failures;
 static int repeated;
@@ -132,7 +133,7 @@ static void finish(struct worker *w, int status)
 	char line[512];
 	FILE *output = fopen(w->output, "re");
 
-	/* What the tests left behind. */
+	/* Kills the processes that the tests left behind. */
 	set_in(w, "cgroup.kill", "1");
 	printf("---- %s\n", w->name);
 	while (output && fgets(line, sizeof(line), output))
@@ -146,7 +147,7 @@ static void finish(struct worker *w, int status)
 		note_failure(w->name);
 }
 
-/* Whatever the tests leave behind becomes ours, too. */
+/* Processes whose parent has ended become children of this process, too. */
 static void reap(struct worker *workers)
 {
 	int status = 0;
@@ -162,7 +163,7 @@ static void reap(struct worker *workers)
 	}
 }
 
-/* Takes all the memory that the machine promises. */
+/* This program takes all the memory that the machine gives. */
 static bool must_be_alone(const char *name)
 {
 	return strcmp(name, "test_memory") == 0;
@@ -178,7 +179,7 @@ static void read_next(FILE *programs, char name[64])
 		strcpy(name, failed[repeated++]);
 }
 
-/* Gives each worker that has nothing to do a program.  Whether there is more to do. */
+/* Gives each idle worker a program.  Returns whether there is more to do. */
 static bool go_on(struct worker *workers, FILE *programs)
 {
 	static char next[64];
@@ -204,7 +205,7 @@ static bool go_on(struct worker *workers, FILE *programs)
 	return running > 0;
 }
 
-/* The names are in a file, because a kernel passes at most 32 arguments on. */
+/* The names are in a file, because a kernel passes at most 32 arguments to init. */
 int main(void)
 {
 	struct worker workers[WORKERS] = { 0 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Runs each test in a process of its own and within its time, one after the
- * other, and closes with a line like Criterion's.
+ * Runs the tests one after the other, each in a process of its own and with a time
+ * limit, and ends with a summary like that of Criterion.
  */
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -34,8 +34,8 @@ void cr_register(struct cr_test *test)
 #include <sanitizer/tsan_interface.h>
 
 /*
- * This ThreadSanitizer does not know pthread_mutex_clocklock, and would take
- * what is locked so for unlocked.  It knows the older call.
+ * The ThreadSanitizer of GCC 12 does not know pthread_mutex_clocklock, so it would
+ * take a lock for unlocked.  It knows the older call.
  */
 int pthread_mutex_clocklock(pthread_mutex_t *lock, clockid_t clock, const struct timespec *until)
 {
@@ -55,7 +55,7 @@ int pthread_mutex_clocklock(pthread_mutex_t *lock, clockid_t clock, const struct
 		there.tv_sec++;
 	}
 	result = pthread_mutex_timedlock(lock, &there);
-	/* Nor does it know that this, too, has taken the lock. */
+	/* It also does not know that EOWNERDEAD means that the lock was taken. */
 	if (result == EOWNERDEAD) {
 		__tsan_mutex_pre_lock(lock, __tsan_mutex_try_lock);
 		__tsan_mutex_post_lock(lock, __tsan_mutex_try_lock, 0);
@@ -64,7 +64,7 @@ int pthread_mutex_clocklock(pthread_mutex_t *lock, clockid_t clock, const struct
 }
 #endif
 
-/* Ends the whole process: the next test has its own.  A fork of the test counts too. */
+/* Ends the whole process, because each test has its own.  In a child of the test every failure does. */
 void cr_fail(int stop, const char *file, int line, const char *format, ...)
 {
 	va_list args;
@@ -119,7 +119,7 @@ static struct cr_options suite_options(const char *suite)
 	return (struct cr_options){ 0 };
 }
 
-/* Its status as wait tells; -1 when its time was up. */
+/* Returns the status as wait does, or -1 if the time limit was exceeded. */
 static int wait_for(pid_t pid, double timeout)
 {
 	struct timespec pause = { .tv_nsec = 2000000 };
@@ -157,7 +157,7 @@ static int run_one(const struct cr_test *test)
 	}
 	if (pid == 0)
 		run(test, &suite);
-	/* The sanitizer makes everything slower. */
+	/* With the sanitizer everything takes longer. */
 	status = wait_for(pid, 3 * (timeout > 0 ? timeout : DEFAULT_TIMEOUT));
 	if (status >= 0 && WIFEXITED(status) && WEXITSTATUS(status) == PASSED)
 		return PASSED;
