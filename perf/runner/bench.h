@@ -187,8 +187,8 @@ void cpus_load(const struct cpus *cpus, struct load *load);
 /* process.c */
 #define WORKER_TEXT 96
 #define REASON_MAX  (WORKER_TEXT + 32)
-/* How long the others get to say what they know, when a process has failed. */
-#define TELL_NS UINT64_C(200000000)
+/* How long the others get to end too, when a process has failed. */
+#define TELL_NS UINT64_C(1000000000)
 
 /* How a process of a measurement has ended, in memory that it shares with the runner. The process writes it. */
 struct outcome {
@@ -222,8 +222,8 @@ int process_start(struct process *process, enum side side, struct outcome *outco
 int processes_reap(struct process *processes, int count);
 /* Whether one of those that have ended has failed. */
 bool processes_failed(const struct process *processes, int count);
-/* Reports all that have failed, and first the one that failed first; returns its error. */
-int processes_tell(const struct job *job, const struct process *processes, int count);
+/* Waits until the others have ended too, or some time; reports all that have failed, and first the one that failed first. Returns its error. */
+int processes_tell(const struct job *job, struct process *processes, int count);
 /* Kills those that still run, and waits for them. */
 void processes_stop(struct process *processes, int count);
 /* Prints why a measurement failed. The first of these texts is kept as its reason. */

@@ -189,15 +189,8 @@ static bool has_failed(const struct crowd *c)
 	return processes_failed(c->processes, c->count);
 }
 
-/* The others may be about to say what they know, so they get a moment. */
 static int tell(struct crowd *c)
 {
-	uint64_t end = clock_ns() + TELL_NS;
-
-	while (c->running && clock_ns() < end) {
-		nap(5000000);
-		reap(c);
-	}
 	return processes_tell(c->job, c->processes, c->count);
 }
 

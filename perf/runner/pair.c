@@ -45,9 +45,6 @@ static int watch(struct pair *p)
 	}
 	if (!processes_failed(p->side, 2))
 		return 0;
-	/* The other one may be about to say why, so it gets a moment. */
-	wait_for_signal(&child, TELL_NS);
-	processes_reap(p->side, 2);
 	return processes_tell(p->job, p->side, 2);
 }
 

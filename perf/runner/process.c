@@ -162,10 +162,21 @@ static void tell_one(const struct job *job, const struct process *p)
 	job_complain(job, text);
 }
 
-int processes_tell(const struct job *job, const struct process *processes, int count)
+/* The one that failed first may end last, so the others get some time. */
+static void settle(struct process *processes, int count)
 {
-	const struct process *first = find_first(processes, count);
+	uint64_t end = clock_ns() + TELL_NS;
 
+	while (processes_reap(processes, count) && clock_ns() < end)
+		nanosleep(&(struct timespec){ .tv_nsec = 2000000 }, NULL);
+}
+
+int processes_tell(const struct job *job, struct process *processes, int count)
+{
+	const struct process *first;
+
+	settle(processes, count);
+	first = find_first(processes, count);
 	tell_one(job, first);
 	for (int i = 0; i < count; i++) {
 		if (has_failed(&processes[i]) && &processes[i] != first)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Transports that fail, beside two that do not, for the benchmark that test_failures.py runs.
- * They are Unix pipes, whose echo, or whose receivers, get some messages and then go wrong.
+ * They are Unix pipes, whose echo, or whose receivers, go wrong with the first message.
  */
 #include "../transport.h"
 
@@ -9,11 +9,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define GOOD_MESSAGES 3
-
 /* Of this process, set when it takes its side. */
 static enum side my_side;
-static int received;
 
 static int broken_open(void **state, const struct shape *shape)
 {
@@ -36,22 +33,16 @@ static void broken_close(void *state)
 	transport_pipe.close(state);
 }
 
-/* Whether it is time to go wrong. */
-static bool is_over(void)
-{
-	return my_side == SIDE_ECHO && received++ >= GOOD_MESSAGES;
-}
-
 static ssize_t hang(void *state, void *buf, size_t len)
 {
-	while (is_over())
+	while (my_side == SIDE_ECHO)
 		pause();
 	return transport_pipe.recv(state, buf, len);
 }
 
 static ssize_t crash(void *state, void *buf, size_t len)
 {
-	if (is_over())
+	if (my_side == SIDE_ECHO)
 		abort();
 	return transport_pipe.recv(state, buf, len);
 }
@@ -59,7 +50,7 @@ static ssize_t crash(void *state, void *buf, size_t len)
 /* As a library that gives up would; the status says that all is well. */
 static ssize_t leave(void *state, void *buf, size_t len)
 {
-	if (is_over())
+	if (my_side == SIDE_ECHO)
 		exit(0);
 	return transport_pipe.recv(state, buf, len);
 }
@@ -69,7 +60,7 @@ static ssize_t garble(void *state, void *buf, size_t len)
 {
 	ssize_t n = transport_pipe.recv(state, buf, len);
 
-	if (is_over())
+	if (my_side == SIDE_ECHO)
 		((unsigned char *)buf)[len - 1] ^= 0xff;
 	return n;
 }
