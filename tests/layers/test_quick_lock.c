@@ -23,6 +23,9 @@ struct shared {
 	volatile long counter; /* guarded by the turn */
 	_Atomic int inside;
 	_Atomic int go;
+	_Atomic int begun;
+	_Atomic long rounds;
+	_Atomic int refused; /* how many tries found the turn taken */
 };
 
 static struct shared *shared_new(void)
@@ -69,24 +72,39 @@ Test(quick_lock, has_one_owner_at_a_time)
 	munmap(s, 4096);
 }
 
-enum { ROUNDS = 20000 };
+enum { COUNTERS = 4, ROUNDS = 20000 };
 
+/*
+ * All begin together, sometimes yield the CPU during a turn, and end only after one has found the turn taken.
+ */
 static void count(void *arg)
 {
 	struct shared *s = arg;
+	int i = 0;
 
-	for (int i = 0; i < ROUNDS; i++) {
-		bool brief = i % 5 && (quick_lock_try(&s->quick_lock) ||
-				       quick_lock_retry(&s->quick_lock, TIME_FOREVER));
+	atomic_fetch_add(&s->begun, 1);
+	while (atomic_load(&s->begun) < COUNTERS)
+		sched_yield();
+	for (; i < ROUNDS || !atomic_load(&s->refused); i++) {
+		bool brief = i % 5 && quick_lock_try(&s->quick_lock);
+		long counter;
 
+		if (!brief && i % 5) {
+			atomic_fetch_add(&s->refused, 1);
+			brief = quick_lock_retry(&s->quick_lock, TIME_FOREVER);
+		}
 		if (!brief)
 			check_eq(claim(s, TIME_FOREVER), 0);
-		s->counter++;
+		counter = s->counter;
+		if (i % 512 < 2)
+			sched_yield();
+		s->counter = counter + 1;
 		if (brief)
 			quick_lock_release(&s->quick_lock, i % 2);
 		else
 			leave(s);
 	}
+	atomic_fetch_add(&s->rounds, i);
 }
 
 Test(quick_lock, excludes_many_threads_and_processes)
@@ -103,7 +121,7 @@ Test(quick_lock, excludes_many_threads_and_processes)
 		thread_join(&threads[i]);
 		child_join(&children[i]);
 	}
-	check_eq(s->counter, 4 * ROUNDS);
+	check_eq(s->counter, s->rounds);
 	munmap(s, 4096);
 }
 
