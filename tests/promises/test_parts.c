@@ -126,7 +126,7 @@ Test(parts, a_short_message_comes_whole)
 	pipe_close(ends);
 }
 
-Test(parts, keep_their_direction)
+Test(parts, keep_other_calls_of_their_direction_away)
 {
 	static char message[LEN];
 	const void *there;
