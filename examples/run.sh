@@ -1,4 +1,4 @@
-#!/bin/sh
+#!/bin/bash
 # SPDX-License-Identifier: MIT
 # usage: run.sh NAME PROGRAM
 # Runs one example and checks what it says. ASK is the client program.
