@@ -17,7 +17,8 @@
  *   frame.c   objects with buffers          sink.c    what a pickler writes into
  *   pickle.c  objects                       view.c    messages in place, with view_enter.c and view_leave.c
  *   wait.c    waiting for many              stats.c   the statistics of a pipe
- *   end.c     the type End                  listen.c  the type Listener, connect
+ *   pair.c    making a pipe                 listen.c  the type Listener, connect
+ *   end.c     the type End
  *   quick.c   small objects of a queue      tally.c   the counts of a queue (queue_count.h), with tally_page.c
  *   queue_call.c, queue_put.c, queue_get.c, queue.c   the type Queue
  *   module.c  the module
@@ -35,6 +36,8 @@
 #include "view.h"
 
 PyObject *handle_stats(PyObject *self, PyObject *unused);
+/* End._pair(), a class method: both ends of a new pipe. */
+PyObject *handle_pair(PyObject *class, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 PyObject *core_seconds(PyObject *module, PyObject *timeout);
 PyObject *core_wait(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 PyObject *core_listen(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);

@@ -7,63 +7,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-static PyObject *handle_pair(PyObject *class, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
-{
-	static const struct signature signature = {
-		"_pair",
-		0,
-		0,
-		{ "buffer_size", "object_size", "object_count", "duplex", "name", "max_message", "handover" },
-	};
-	struct state *state = state_of_class(class);
-	struct bufpipe_options options;
-	PyObject *ends[2] = { NULL, NULL };
-	bufpipe_t *pipes[2];
-	size_t max_message;
-	PyObject *values[7];
-	PyObject *name;
-	int r;
-
-	if (!state || !state_alive(state) || !args_parse(&signature, args, nargs, kwnames, values) ||
-	    !args_options(&options, values[0], values[1], values[2]) ||
-	    !args_size(values[5], "max_message", state->max_message, &max_message))
-		return NULL;
-	r = values[3] ? PyObject_IsTrue(values[3]) : 0;
-	if (r < 0)
-		return NULL;
-	if (r)
-		options.flags |= BUFPIPE_DUPLEX;
-	r = values[6] ? PyObject_IsTrue(values[6]) : 1;
-	if (r < 0)
-		return NULL;
-	if (!r)
-		options.flags |= BUFPIPE_NO_HANDOVER;
-	if (!args_name(values[4], &options, &name))
-		return NULL;
-	r = bufpipe_create(pipes, &options);
-	if (r < 0) {
-		Py_XDECREF(name);
-		return r == -EINVAL ? raise_too_large() : raise_error(NULL, NEITHER, r);
-	}
-	ends[0] = handle_of_pipe((PyTypeObject *)class, state, pipes[0]);
-	if (ends[0])
-		ends[1] = handle_of_pipe((PyTypeObject *)class, state, pipes[1]);
-	else
-		bufpipe_close(pipes[1]);
-	for (int i = 0; i < 2 && ends[1]; i++) {
-		struct end *end = (struct end *)ends[i];
-
-		end->max_message = max_message;
-		Py_XINCREF(name);
-		end->hold->name = name;
-	}
-	Py_XDECREF(name);
-	if (ends[1])
-		return Py_BuildValue("(NN)", ends[0], ends[1]);
-	Py_XDECREF(ends[0]);
-	return NULL;
-}
-
 static void handle_shut(struct end *self)
 {
 	struct hold *hold = self->hold;
