@@ -34,7 +34,7 @@ static void forget(void)
 	late_every = 0;
 }
 
-/* How often it yielded in so many steps. */
+/* Makes so many steps. Returns how often they yielded. */
 static int give_way(int tries, int64_t deadline)
 {
 	int before = yields;

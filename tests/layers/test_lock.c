@@ -356,7 +356,7 @@ static uint32_t lock_clock(void)
 	return (uint32_t)(time_now() >> 16);
 }
 
-/* As after a crowd of sleepers, each of which wanted it a bit later than the one before. */
+/* The times are far ahead, as if many sleepers had each moved them a bit. */
 Test(lock, its_times_do_not_run_ahead_of_the_clock)
 {
 	enum { MINUTE = (60 * NSEC_PER_SEC) >> 16 };

@@ -9,7 +9,7 @@
 
 SUITE(prefetch);
 
-/* As where no cache is shared. The next step clears, whether or not clearing was measured. */
+/* As if the two sides shared no cache. The next step clears, with or without a measurement. */
 static void let_clear(struct rig *rig, bool measured)
 {
 	atomic_store(&rig->s.waiter->remote, INT32_MAX);
@@ -112,7 +112,7 @@ Test(prefetch, clears_no_byte_of_a_record_that_was_not_received)
 	check(cleared > 0 && cleared < AROUND);
 }
 
-/* How many bytes between two distances from the tail are not 0. The space there is free. */
+/* How many bytes between two distances from the tail still have the old content. The space there is free. */
 static uint64_t used_ahead(const struct rig *rig, uint64_t from, uint64_t to)
 {
 	uint64_t used = 0;
@@ -122,7 +122,7 @@ static uint64_t used_ahead(const struct rig *rig, uint64_t from, uint64_t to)
 	return used;
 }
 
-/* A ring in its second lap that holds nothing. No byte of its free space is cleared. */
+/* Makes an empty ring in its second lap, with no byte of its free space cleared except the next header. */
 static void rig_open_used(struct rig *rig, uint64_t size)
 {
 	rig_open_sized(rig, size, size, size - RECORD_HEADER);
@@ -130,7 +130,7 @@ static void rig_open_used(struct rig *rig, uint64_t size)
 	memset(rig->sending.data, 0, RECORD_HEADER);
 }
 
-/* Lines that were asked for before would seem near, so the measured lines lie beyond them. */
+/* Lines that were already prefetched would seem near, so the measured lines lie beyond them. */
 Test(prefetch, measures_nothing_that_was_prefetched)
 {
 	static char bytes[PREFETCH_ASK_REMOTE];
@@ -174,7 +174,7 @@ Test(prefetch, goes_on_clearing_however_long_the_records)
 	}
 }
 
-/* Remote lines are asked for where clearing does not pay. */
+/* Where clearing does not pay, remote lines are prefetched instead. */
 Test(prefetch, clears_nothing_where_it_does_not_pay)
 {
 	static char bytes[1024];
@@ -191,7 +191,7 @@ Test(prefetch, clears_nothing_where_it_does_not_pay)
 	}
 }
 
-/* How many bytes that were free are not 0 when a second lap has begun. */
+/* How many bytes of the first lap are not yet cleared when a second lap has begun. */
 static uint64_t used_after_a_lap(uint64_t size)
 {
 	char bytes[1016];

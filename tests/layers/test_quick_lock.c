@@ -264,7 +264,7 @@ Test(quick_lock, is_free_again_when_the_one_that_waited_has_died)
 	munmap(s, 4096);
 }
 
-/* A child of fork is not the thread that its parent was, however the child was made. */
+/* A child of fork or clone must not take itself for the thread that made it. */
 static int die_in_a_copy(struct shared *s, pid_t pid)
 {
 	int status;
@@ -296,7 +296,7 @@ Test(quick_lock, of_a_forked_copy_ends_with_its_death)
 	munmap(s, 4096);
 }
 
-/* If the kernel does not say how it would free a turn, nobody takes a turn without the lock. */
+/* If the kernel does not tell where the robust list is, nobody takes a turn without the lock. */
 static void live_without(void *arg)
 {
 	struct shared *s = arg;
@@ -307,7 +307,7 @@ static void live_without(void *arg)
 	leave(s);
 }
 
-Test(quick_lock, is_claimed_where_it_cannot_be_taken)
+Test(quick_lock, can_only_be_claimed_where_the_kernel_tells_no_robust_list)
 {
 	struct shared *s = shared_new();
 	struct child child = child_start(live_without, s);
@@ -317,8 +317,8 @@ Test(quick_lock, is_claimed_where_it_cannot_be_taken)
 }
 
 /*
- * Without membarriers the owner does not fence, and may not see that somebody waits. So the waiter looks
- * again.
+ * Without membarriers the owner may not see that somebody waits, because it does not fence. So the waiter
+ * looks again after a while.
  */
 static void claim_without_membarriers(void *arg)
 {
@@ -334,7 +334,7 @@ Test(quick_lock, is_found_free_without_a_wake_up_where_there_are_no_membarriers)
 	check(quick_lock_try(&s->quick_lock));
 	waiter = child_start(claim_without_membarriers, s);
 	wait_until_asleep(waiter.pid, waiter.pid, ASLEEP_ANY);
-	/* Ends a turn as an owner that has not seen the waiter. */
+	/* Ends the turn as an owner does that has not seen the waiter. */
 	atomic_store(&s->quick_lock.word, 0);
 	child_join(&waiter);
 	thread_release(&this_thread);
@@ -359,7 +359,7 @@ static void ask_once(void *arg)
 	leave(s);
 }
 
-Test(quick_lock, is_not_asked_for_twice_where_it_cannot_be_taken)
+Test(quick_lock, does_not_repeat_a_refused_system_call)
 {
 	struct shared *s;
 	struct child child;

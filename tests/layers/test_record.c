@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Several threads wait on one end: one of them has the lead, and others wait only briefly. */
+/* Several threads wait on one end: one of them has the lead, and the others wait for the lead. */
 #include "end/record.h"
 
 #include "support.h"
@@ -25,7 +25,7 @@ static void lead(void *arg)
 	lock_drop(o->end->lead_lock, &o->end->lead_habit);
 }
 
-Test(record, comes_to_a_brief_waiter_whoever_has_the_lead)
+Test(record, is_found_by_a_waiter_although_another_has_the_lead)
 {
 	bufpipe_t *ends[2];
 	struct other other = { 0 };

@@ -148,7 +148,7 @@ Test(region, attached_as_a_co_owner_is_one_and_the_same)
 	region_drop(&ours);
 }
 
-Test(region, dropped_leaves_nothing_and_none_can_be_dropped)
+Test(region, dropped_leaves_nothing_and_can_be_dropped_again)
 {
 	struct region region = REGION_NONE;
 
@@ -283,7 +283,7 @@ Test(region, with_a_field_that_is_wrong_is_refused)
 	}
 }
 
-Test(region, that_is_no_memory_file_is_refused)
+Test(region, that_is_no_memfd_is_refused)
 {
 	struct region region;
 	int pipes[2];

@@ -8,7 +8,10 @@
 
 SUITE(set_hot);
 
-/* SOME: each round looks once at what is hot and wakes one pipe. After 256 looks in vain a pipe is put to sleep, with 32 at a time. */
+/*
+ * Where SOME comes from: each round looks once at the hot pipes and makes one more pipe hot. A pipe is put to
+ * sleep after 256 looks in vain, 32 pipes at a time.
+ */
 enum { PIPES = 1000, FEW = 64, SOME = 300, EVENTS = 64 };
 
 static bufpipe_t *pipes[PIPES][2];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Sleeping and waking alone, without a ring. A word is published, and a waiter sees it in whichever way it
- * sleeps.
+ * Sleeping and waking alone, without a ring. A publisher changes a word, and the waiter sees the change in
+ * whichever way it sleeps.
  */
 #include "asleep.h"
 #include "sandbox.h"
@@ -167,7 +167,7 @@ Test(waiting, wakes_from_every_sleep)
 	}
 }
 
-Test(waiting, loses_no_wake_up_in_a_hundred_thousand)
+Test(waiting, loses_no_wake_up_in_ninety_thousand)
 {
 	for (int i = 0; i < 3; i++) {
 		static const int64_t modes[] = { 0, BUFPIPE_NO_SPIN, 5 * USEC };
@@ -175,7 +175,7 @@ Test(waiting, loses_no_wake_up_in_a_hundred_thousand)
 		struct child child;
 		struct rig rig;
 
-		/* Without patience each sleep is on the socket at once. Every kind of sleep gets its turn. */
+		/* Without patience each sleep is on the socket at once. So the modes together use every kind of sleep. */
 		rig_open(&rig, modes[i], i == 1 ? 0 : 100 * MSEC);
 		waiter.rig = &rig;
 		child = child_start(wait_in_child, &waiter);
@@ -284,7 +284,7 @@ Test(waiting, pauses_longer_only_in_a_long_stream_of_large_remote_messages)
 }
 
 /* A brief waiter does not say that it waits, so others may wait on its end in the same way. */
-Test(waiting, is_brief_without_telling_anybody)
+Test(waiting, a_brief_wait_raises_no_flag)
 {
 	for (int i = 0; i < 2; i++) {
 		struct rig rig;
@@ -315,7 +315,7 @@ Test(waiting, leaves_no_flag_up)
 	}
 }
 
-/* A futex word of 32 bits repeats in the end. Only a change of it counts. */
+/* The event count has 32 bits and wraps. A waiter only compares it for equality. */
 Test(waiting, event_count_wraps)
 {
 	for (int i = 0; i < 2; i++) {
@@ -353,8 +353,7 @@ Test(waiting, notices_that_the_other_side_has_gone)
 		begin = clock_ns();
 		shutdown(rig.sockets[1], SHUT_RDWR);
 		if (i & 1)
-			wait_leave(
-				&rig.publisher); /* the other side closes the pipe; otherwise it was killed */
+			wait_leave(&rig.publisher); /* a close; without this call, a death */
 		thread_join(&thread);
 		check_eq(waiter.result, -EPIPE);
 		check(clock_ns() - begin < PROMPT);
@@ -452,7 +451,7 @@ Test(waiting, without_membarriers_fences)
  * Another holder was counted as a waiter, and was held up before it stored how much room it wants. So the next
  * room wakes all holders, however often this holder stores meanwhile how much it wants itself.
  */
-Test(waiting, a_wish_that_nobody_knows_is_not_forgotten_when_the_number_of_raises_wraps)
+Test(waiting, an_unknown_want_of_another_holder_survives_a_wrap_of_the_number_of_raises)
 {
 	enum { ROOM = 10, WANTED = 1000 };
 	struct waiter_state *state;
@@ -473,7 +472,7 @@ Test(waiting, a_wish_that_nobody_knows_is_not_forgotten_when_the_number_of_raise
 	}
 	check_eq(wait_notify(&rig.publisher, ROOM), 0);
 	check_eq(atomic_load(&rig.page->publisher_notify.rung), atomic_load(&state->raises) << 8 | WAITER_FD);
-	/* Now all are awake, and only what is wanted from here on counts. */
+	/* Now all are awake, and only wants that are written from here on count. */
 	wait_raise(&rig.waiter, WANTED, WAITER_FD);
 	check(wanted_holds(atomic_load(&state->wanted), atomic_load(&state->raises)));
 	rig_close(&rig);
@@ -516,10 +515,10 @@ Test(waiting, stop_wakes_all_sleepers_of_this_end)
 	rig_close(&rig);
 }
 
-Test(waiting, plain_futex_keeps_time_as_the_newer_one_does)
+Test(waiting, the_plain_futex_times_out_as_futex_waitv_does)
 {
 	static _Atomic uint32_t word;
-	struct forbidden rule = { .call = 449, .error = ENOSYS };
+	struct forbidden rule = { .call = SYS_futex_waitv, .error = ENOSYS };
 
 	for (int i = 0; i < 2; i++) {
 		int64_t begin = time_now();

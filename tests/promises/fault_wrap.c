@@ -317,7 +317,7 @@ long __wrap_syscall(long number, ...)
 	/* A close that fails has closed the descriptor nonetheless. */
 	if (number == SYS_close)
 		return __real_syscall(number, a[0]);
-	/* Those of an eventfd, which cannot fail. */
+	/* The library reads and writes only eventfds in this way, which cannot fail. */
 	if (number == SYS_read || number == SYS_write)
 		return __real_syscall(number, a[0], a[1], a[2]);
 	return strikes(name_of(number)) ? -1 : __real_syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Makes one system call or one allocation of the library fail. The linker leads the calls here (--wrap). Only
- * calls of the thread that armed it count.
+ * Makes one system call or one allocation of the library fail. The linker redirects the calls here (--wrap).
+ * Only calls of the thread that armed it count.
  */
 #ifndef TESTS_FAULT_WRAP_H
 #define TESTS_FAULT_WRAP_H
@@ -23,7 +23,7 @@ void fault_arm(int n, int choice);
 /* As fault_arm, and further calls of the same function fail as well. */
 void fault_arm_all(int n, int choice);
 
-/* Returns what became of it. From now on nothing fails, until fault_resume. */
+/* Returns the fault, and whether it struck. From now on nothing fails, until fault_resume. */
 struct fault fault_disarm(void);
 
 /* After fault_disarm: goes on counting as if it had not been called. */

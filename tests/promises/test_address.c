@@ -143,8 +143,8 @@ Test(address, a_descriptor)
 	check(fcntl(fd, F_GETFD) & FD_CLOEXEC);
 	receive_visit(listener, path);
 	bufpipe_listener_close(listener);
-	check(fcntl(fd, F_GETFD) < 0); /* it was the listener's */
-	check(exists(path));           /* this was not */
+	check(fcntl(fd, F_GETFD) < 0); /* the listener owned the descriptor */
+	check(exists(path));           /* but not the socket file */
 }
 
 Test(address, a_descriptor_that_cannot_listen_is_refused_and_kept)
@@ -235,7 +235,7 @@ Test(address, a_socket_that_a_service_manager_passed)
 		int r = bufpipe_connect(&end, path, NULL, PLENTY);
 
 		check(clock_ns() < patience);
-		if (r < 0) { /* the directory is not there yet */
+		if (r < 0) { /* nobody listens there yet */
 			check(r == -ENOENT || r == -ECONNREFUSED);
 			sleep_ns(MSEC);
 			continue;
@@ -315,7 +315,7 @@ Test(address, a_file_that_somebody_else_has_put_there_stays)
 	check(exists(path));
 }
 
-Test(address, without_a_listener_is_an_error_of_its_own)
+Test(address, connect_without_a_listener_is_refused_by_an_error_of_its_own)
 {
 	bufpipe_t *end;
 

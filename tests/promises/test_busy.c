@@ -144,7 +144,7 @@ static void stop_yielding(void *arg)
 	check(yields_of(TRIPS, false, *(const enum way *)arg) < TRIPS / 5);
 }
 
-/* Each way in a process of its own, because a thread remembers what it has learned about its CPU. */
+/* Each way of waiting has a process of its own, because a thread remembers what it has learned about its CPU. */
 Test(busy, a_waiter_beside_a_busy_program_stops_yielding)
 {
 	struct child hog;
@@ -182,7 +182,7 @@ Test(busy, a_normal_waiter_gets_answers_of_a_real_time_peer)
 	child_kill(&hog);
 }
 
-/* After a few sleeps in a row it asks the other side to fence instead. */
+/* After a few sleeps in a row the waiter asks the other side to fence instead. */
 Test(busy, a_waiter_that_sleeps_for_each_message_stops_issuing_membarriers)
 {
 	for (int shared = 0; shared < 2; shared++) {
@@ -214,7 +214,7 @@ struct member {
 	int index;
 };
 
-/* Those with a real-time priority would keep others from starting. */
+/* All wait until all have begun, because those with a real-time priority would keep others from starting. */
 static void begin(struct crowd *c, int index)
 {
 	if (index < c->real_time)
@@ -292,7 +292,7 @@ Test(busy, holders_of_different_priority_do_not_keep_each_other_waiting)
 	munmap(c, 4096);
 }
 
-/* Each holder got turns. A fair share is twenty times as much. */
+/* Each holder got at least a twentieth of a fair share. */
 static void check_shares(const struct crowd *c)
 {
 	uint64_t all = 0;

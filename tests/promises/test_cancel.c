@@ -267,8 +267,8 @@ static bool returned;
 static ssize_t result_of_call;
 
 /*
- * One after the other, so the later ones find what the earlier ones have left. Without bufpipe_send_end and
- * bufpipe_recv_end, which may block on a socket of the program.
+ * The calls run in this order, so each finds what the earlier ones have left. bufpipe_send_end and
+ * bufpipe_recv_end are missing because they may block on a socket of the program.
  */
 static const struct call calls[] = {
 	{ "bufpipe_create", create, 0 },
@@ -353,7 +353,7 @@ static void *result_of(void *(*run)(void *), void *arg)
 }
 
 /* The fixture finds what would have been left behind. */
-Test(cancel, a_pending_cancellation_ends_no_call_that_is_no_cancellation_point)
+Test(cancel, a_pending_cancellation_does_not_end_calls_that_are_no_cancellation_points)
 {
 	pipe_open(ends, NULL);
 	sockets_open(sockets, SOCK_SEQPACKET);

@@ -129,7 +129,7 @@ Test(duplex, two_sleepers_of_an_end_both_notice_its_peer_killed)
 		pipe_open(ends, &options);
 		child = child_start(hold, NULL);
 		bufpipe_close(ends[1]);
-		/* The child holds our end too. That does not keep the other end alive. */
+		/* The child also holds our end. This must not keep the other end alive. */
 		block_both(&both, ends[0], -1, i);
 		begin = clock_ns();
 		child_kill(&child);
@@ -142,7 +142,7 @@ Test(duplex, two_sleepers_of_an_end_both_notice_its_peer_killed)
 	}
 }
 
-Test(duplex, two_sleepers_of_an_end_keep_their_own_time)
+Test(duplex, two_sleepers_of_an_end_both_time_out)
 {
 	struct both both;
 	bufpipe_t *ends[2];

@@ -143,7 +143,7 @@ static void count_until_broken(void *arg)
 }
 
 /* Only one message may be either delivered or not: the one that was being received when its send failed. */
-Test(ending, shutdown_of_the_receiver_amid_a_stream)
+Test(ending, shutdown_of_the_receiver_leaves_at_most_one_message_of_a_stream_in_doubt)
 {
 	for (int round = 0; round < 200; round++) {
 		struct bufpipe_options options = { .flags = round % 2 ? BUFPIPE_SHARED : 0 };
@@ -269,7 +269,7 @@ static void hold(void *arg)
 {
 	char byte;
 
-	/* Ends when the parent closes its side. */
+	/* Ends when the parent sends a byte. The end of the stream never comes: the child has the writing side too. */
 	if (read(*(int *)arg, &byte, 1) < 0)
 		_exit(1);
 }
@@ -303,7 +303,6 @@ static void notices(struct job job, unsigned flags, enum how how, enum asleep as
 		check_eq(bufpipe_shutdown(ends[!us]), 0);
 	else if (how == CHILD_KILLED)
 		child_kill(&child);
-	/* hold() waits for its own copy of the writing side too, so send it a byte. */
 	else if (write(line[1], "", 1) == 1)
 		child_join(&child);
 	thread_join(&thread);

@@ -351,7 +351,7 @@ Test(fallback, the_documented_system_calls_are_enough)
 
 Test(fallback, the_documented_system_calls_are_enough_before_linux_6_16)
 {
-	/* What SO_PASSRIGHTS has in its number, and no other option that matters. */
+	/* The mask matches SO_PASSRIGHTS, and no other option that the library uses before Linux 6.16. */
 	static const struct forbidden rules[] = {
 		{ .call = SYS_setsockopt, .error = ENOPROTOOPT, .argument = 2, .mask = 0x40 },
 		{ .call = SYS_getsockopt, .error = ENOPROTOOPT, .argument = 2, .mask = 0x40 },

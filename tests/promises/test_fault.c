@@ -91,7 +91,7 @@ static int create(void)
 	return r;
 }
 
-/* The errors of a descriptor that is our own: only those that the fault made. */
+/* What create may return besides the injected errno. */
 static const int create_besides[] = { EBADMSG, ENOMEM, 0 };
 
 Test(fault, wrapping_reaches_the_library)

@@ -117,7 +117,7 @@ Test(fd, becomes_readable_when_the_other_process_is_killed)
 }
 
 /* Other ways of waiting in between do not stop the descriptor from being rung. */
-Test(fd, still_works_after_the_end_was_waited_for_otherwise)
+Test(fd, still_works_after_other_ways_of_waiting)
 {
 	static const unsigned flags[] = { 0, BUFPIPE_NO_URING };
 	struct bufpipe_pollfd p = { .events = BUFPIPE_IN };
@@ -151,7 +151,7 @@ Test(fd, still_works_after_the_end_was_waited_for_otherwise)
 	pipe_close(ends);
 }
 
-Test(fd, has_others_behind_it_that_a_close_gives_back)
+Test(fd, uses_further_descriptors_that_a_close_gives_back)
 {
 	static const unsigned flags[] = { 0, BUFPIPE_SHARED };
 
@@ -189,7 +189,7 @@ static void send_numbers(void *arg)
 	bufpipe_close(ends[OUT]);
 }
 
-/* Takes at most 'most' messages.  False at the end of the stream. */
+/* Takes at most 'most' messages. Returns false at the end of the stream. */
 static bool take_numbers(bufpipe_t *in, unsigned *next, unsigned most)
 {
 	unsigned number;
@@ -268,10 +268,6 @@ Test(fd, select_gets_all)
 	bufpipe_close(ends[IN]);
 }
 
-/*
- * While nobody is about to sleep on the descriptor, a message costs no system call, because no byte is sent
- * for it.
- */
 /* The end's own socket, found among those that the kernel says an epoll watches. */
 static int socket_behind(int epoll)
 {
@@ -292,6 +288,10 @@ static int socket_behind(int epoll)
 	support_fail(__FILE__, __LINE__, "there is no socket behind %d", epoll);
 }
 
+/*
+ * While nobody is about to sleep on the descriptor, a message costs no system call, because no byte is sent
+ * for it.
+ */
 Test(fd, is_rung_once_for_many_messages)
 {
 	bufpipe_t *ends[2];

@@ -16,7 +16,7 @@ struct job {
 	int end; /* which one comes */
 };
 
-/* Receives one end, which is all that it has, and uses it. */
+/* Receives one end from the socket and uses it. The process has nothing else of the pipe. */
 static void use_what_comes(void *arg)
 {
 	const struct job *job = arg;
@@ -100,7 +100,7 @@ Test(handover, both_ends_travel_to_two_processes)
 	sockets_close(to_sender);
 }
 
-Test(handover, what_was_handed_over_knows_what_it_is)
+Test(handover, an_end_keeps_its_properties_when_it_is_handed_over)
 {
 	struct bufpipe_options options = { .object_size = 16,
 					   .object_count = 5,
@@ -301,7 +301,7 @@ Test(handover, without_descriptors_fails_and_leaks_none)
 	pipe_close(ends);
 }
 
-Test(handover, too_many_descriptors_are_no_end_however_few_have_room)
+Test(handover, a_packet_with_too_many_descriptors_is_refused_however_many_are_free)
 {
 	static char bytes[24];
 	int fds[60] = { 0 };
@@ -323,7 +323,7 @@ Test(handover, too_many_descriptors_are_no_end_however_few_have_room)
 	}
 }
 
-/* What bufpipe_send_end sends, caught on its way. */
+/* A packet that bufpipe_send_end has sent, intercepted by the test. */
 struct caught {
 	char bytes[256];
 	size_t len;
@@ -369,7 +369,7 @@ static int replay(const struct caught *caught, const int fds[3])
 	return r;
 }
 
-Test(handover, the_right_words_with_the_wrong_descriptors_are_no_end)
+Test(handover, a_genuine_packet_with_a_wrong_descriptor_is_refused)
 {
 	struct caught caught;
 	bufpipe_t *ends[2];
@@ -403,7 +403,7 @@ Test(handover, the_right_words_with_the_wrong_descriptors_are_no_end)
 	pipe_close(ends);
 }
 
-Test(handover, every_changed_word_is_noticed_or_harmless)
+Test(handover, every_changed_byte_is_noticed_or_harmless)
 {
 	struct caught caught;
 	struct caught changed;

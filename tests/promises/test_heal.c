@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The kernel may fail to release the turn of a thread that has ended. Another thread then
- * takes that turn. The turn of a thread that is alive is never taken.
+ * The kernel may fail to release the turn of a thread that has ended. Another thread then takes that turn.
+ * The turn of a thread that is alive is never taken.
  */
 #include "kill/waiter.h"
 #include "support.h"
@@ -87,7 +87,7 @@ static struct child leave_by_exec(int which)
 	return child;
 }
 
-/* The C library of such a child takes it for its parent. */
+/* The C library does not notice this clone: in the child it still has the parent's thread id. */
 static pid_t clone_raw(void)
 {
 	return (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
@@ -135,7 +135,7 @@ struct heir {
 	struct child child; /* the waiter */
 };
 
-/* The table of promises says 4 s.  Twice as much, for a busy machine. */
+/* The table of promises says 4 s. The test allows twice as much, for a busy machine. */
 #define LOST_FOR (8 * SEC * SLOWER)
 
 static void inherit(void *arg)
@@ -154,7 +154,7 @@ static void inherit(void *arg)
 	waiter_close(&w);
 }
 
-/* The first message was there when the turn was lost.  Where the waiter sends, its own one follows. */
+/* The first message was there when the turn was lost. Where the waiter sends, its own message follows. */
 static void each_waiter_inherits(bool by_exec)
 {
 	struct heir heirs[2 * WAITER_KINDS] = { 0 };
@@ -200,7 +200,7 @@ Test(heal, each_waiter_gets_the_turn_of_a_dead_child_of_clone)
 	each_waiter_inherits(false);
 }
 
-Test(heal, a_turn_of_a_thread_that_called_exec)
+Test(heal, the_turn_of_a_thread_that_called_exec_passes_to_the_next)
 {
 	for (int which = IN; which <= OUT; which++) {
 		struct child child;
@@ -214,7 +214,7 @@ Test(heal, a_turn_of_a_thread_that_called_exec)
 	}
 }
 
-Test(heal, a_turn_of_a_dead_child_of_clone)
+Test(heal, the_turn_of_a_dead_child_of_clone_passes_to_the_next)
 {
 	for (int which = IN; which <= OUT; which++) {
 		pipe_open(pair, &shared);
@@ -225,8 +225,8 @@ Test(heal, a_turn_of_a_dead_child_of_clone)
 	}
 }
 
-/* By a program that never waits for long. */
-Test(heal, a_turn_that_is_only_tried)
+/* The program tries, or waits for 100 ms at most. */
+Test(heal, a_lost_turn_passes_to_a_program_that_only_tries)
 {
 	int64_t end = clock_ns() + PLENTY;
 	int r;
@@ -256,8 +256,8 @@ static void clone_and_exit(void *arg)
 	s->grandchild = pid;
 }
 
-/* The id in its lock is that of its parent, which does not exist any more. */
-Test(heal, not_the_turn_of_a_thread_that_lives)
+/* The thread id in the lock is that of the child's parent, which does not exist any more. */
+Test(heal, the_turn_of_a_live_thread_is_never_taken)
 {
 	struct stage *s = stage_new();
 	struct child child;

@@ -253,7 +253,7 @@ static void listen_as_nobody(void *arg)
 	bufpipe_listener_close(listener);
 }
 
-Test(listener, a_directory_that_cannot_be_read)
+Test(listener, works_in_a_directory_that_cannot_be_read)
 {
 	struct child child;
 
@@ -269,7 +269,7 @@ Test(listener, a_directory_that_cannot_be_read)
 	child_join(&child);
 }
 
-Test(listener, the_socket_file_goes_also_after_a_chdir)
+Test(listener, the_socket_file_is_removed_also_after_a_chdir)
 {
 	bufpipe_listener_t *listener = listen_at("./socket");
 	char sideways[128];
@@ -294,7 +294,7 @@ Test(listener, the_socket_file_goes_also_after_a_chdir)
 }
 
 /* The longest addresses that the kernel takes. */
-Test(listener, the_longest_addresses)
+Test(listener, the_longest_addresses_work_and_longer_ones_are_refused)
 {
 	for (int abstract = 0; abstract < 2; abstract++) {
 		for (int len = 106; len <= 109; len++) {
@@ -318,7 +318,7 @@ Test(listener, the_longest_addresses)
 	}
 }
 
-Test(listener, the_mode_of_the_socket_file)
+Test(listener, the_socket_file_has_the_mode_that_was_asked_for)
 {
 	static const unsigned modes[] = { 0, 0600, 0660, 0666, 0777 };
 	bufpipe_listener_t *listener;
@@ -351,7 +351,7 @@ static void be_refused(void *arg)
 	check(r == -ECONNRESET || r == -ECONNREFUSED);
 }
 
-/* A worker that knows nothing of the listener has inherited its descriptors. */
+/* A worker has inherited the descriptors, and never closes the listener. */
 Test(listener, a_close_by_its_owner_closes_it_although_others_inherited_it)
 {
 	char name[64];
@@ -436,7 +436,7 @@ static void *accept_while_cancelled(void *listener)
 	static bufpipe_t *pipe;
 
 	pthread_cancel(pthread_self());
-	/* The first call may say what is wrong and not sleep. */
+	/* The first call may return an error at once, without a sleep. */
 	check(bufpipe_accept(listener, &pipe, PLENTY) < 0);
 	bufpipe_accept(listener, &pipe, PLENTY);
 	pthread_testcancel();

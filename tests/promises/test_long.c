@@ -3,7 +3,7 @@
 #include "asleep.h"
 #include "support.h"
 
-SUITE(longer);
+SUITE(long_message);
 
 static const struct bufpipe_options small = { .buffer_size = 4096 };
 
@@ -75,7 +75,7 @@ static void stream(size_t len, int64_t timeout)
 	pipe_close(ends);
 }
 
-Test(longer, of_all_lengths_around_the_ring)
+Test(long_message, of_all_lengths_around_the_ring)
 {
 	struct bufpipe_info info;
 	bufpipe_t *ends[2];
@@ -89,7 +89,7 @@ Test(longer, of_all_lengths_around_the_ring)
 		stream(len, -1);
 }
 
-Test(longer, twice_and_a_hundred_times_the_ring)
+Test(long_message, twice_and_a_hundred_times_the_ring)
 {
 	stream(2 * 8192, -1);
 	stream(2 * 8192, PLENTY);
@@ -97,19 +97,19 @@ Test(longer, twice_and_a_hundred_times_the_ring)
 	stream(100 * 8192 + 1, PLENTY);
 }
 
-Test(longer, of_64_mib)
+Test(long_message, of_64_mib)
 {
 	stream((size_t)64 << 20, -1);
 }
 
-Test(longer, of_1_gib, .timeout = 120)
+Test(long_message, of_1_gib, .timeout = 120)
 {
 	if (!getenv("BUFPIPE_TEST_LONG"))
 		cr_skip_test("only with BUFPIPE_TEST_LONG set");
 	stream((size_t)1 << 30, -1);
 }
 
-Test(longer, is_gathered_from_pieces)
+Test(long_message, is_gathered_from_pieces)
 {
 	static char whole[100001];
 	struct iovec pieces[100];
@@ -131,7 +131,7 @@ Test(longer, is_gathered_from_pieces)
 	pipe_close(ends);
 }
 
-Test(longer, next_tells_the_whole_length_and_a_small_buffer_leaves_it)
+Test(long_message, next_tells_the_whole_length_and_a_receive_into_a_small_buffer_leaves_it)
 {
 	struct job job = { .len = 50000, .timeout = PLENTY };
 	struct child sender;
@@ -149,7 +149,7 @@ Test(longer, next_tells_the_whole_length_and_a_small_buffer_leaves_it)
 	pipe_close(ends);
 }
 
-Test(longer, a_receive_whose_time_is_up_goes_on_later)
+Test(long_message, a_receive_whose_time_is_up_goes_on_later)
 {
 	struct job job = { .len = 200000, .timeout = PLENTY };
 	char *message = malloc(job.len);
@@ -180,7 +180,7 @@ Test(longer, a_receive_whose_time_is_up_goes_on_later)
 	sockets_close(sockets);
 }
 
-Test(longer, is_received_by_nothing_but_tries)
+Test(long_message, is_received_by_nothing_but_tries)
 {
 	struct job job = { .len = 300000, .timeout = PLENTY };
 	char *message = malloc(job.len);
@@ -200,7 +200,7 @@ Test(longer, is_received_by_nothing_but_tries)
 	pipe_close(ends);
 }
 
-Test(longer, closing_with_half_a_message_leaks_nothing)
+Test(long_message, closing_with_half_a_message_leaks_nothing)
 {
 	static char message[200000];
 	bufpipe_t *ends[2];
@@ -211,7 +211,7 @@ Test(longer, closing_with_half_a_message_leaks_nothing)
 	pipe_close(ends);
 }
 
-Test(longer, a_sender_whose_time_is_up_drops_it_before_it_was_seen)
+Test(long_message, a_sender_whose_time_is_up_drops_it_before_it_was_seen)
 {
 	static char message[200000];
 	bufpipe_t *ends[2];
@@ -232,7 +232,7 @@ Test(longer, a_sender_whose_time_is_up_drops_it_before_it_was_seen)
 static const unsigned kinds[] = { 0, BUFPIPE_SHARED, BUFPIPE_SHARED | BUFPIPE_INTERRUPTIBLE };
 
 /* A message that its sender gave up is gone at once, and not only when another message follows. */
-Test(longer, a_sender_whose_time_is_up_leaves_nothing_to_receive)
+Test(long_message, a_sender_whose_time_is_up_leaves_nothing_to_receive)
 {
 	static char message[200000];
 
@@ -263,7 +263,7 @@ Test(longer, a_sender_whose_time_is_up_leaves_nothing_to_receive)
  * Several messages that were given up follow each other. The receiver recognizes each one by the record that
  * follows it.
  */
-Test(longer, several_that_were_given_up_leave_nothing_to_receive)
+Test(long_message, several_that_were_given_up_leave_nothing_to_receive)
 {
 	static char message[300000];
 
@@ -308,7 +308,7 @@ static void receive_half(bufpipe_t *ends[2], char *message)
 	check_eq(job.result, -ETIMEDOUT);
 }
 
-Test(longer, a_kept_beginning_of_one_that_is_given_up_leaves_nothing_to_receive)
+Test(long_message, a_kept_beginning_of_one_that_is_given_up_leaves_nothing_to_receive)
 {
 	char *message = malloc(HUGE); /* its pages were hardly touched */
 	int sockets[2];
@@ -333,7 +333,7 @@ Test(longer, a_kept_beginning_of_one_that_is_given_up_leaves_nothing_to_receive)
 	free(message);
 }
 
-Test(longer, a_receiver_in_the_middle_of_what_is_given_up_is_free_again)
+Test(long_message, a_receiver_in_the_middle_of_one_that_is_given_up_receives_the_next)
 {
 	static const unsigned can_stop[] = { 0, BUFPIPE_SHARED | BUFPIPE_INTERRUPTIBLE };
 	char *message = malloc(HUGE);
@@ -363,7 +363,7 @@ static void recv_next(void *arg)
 }
 
 /* The sender gives up while the receiver sleeps in the middle of the message, or races with it. */
-Test(longer, what_is_given_up_beside_a_receiver_does_not_stop_it)
+Test(long_message, one_that_is_given_up_does_not_stop_a_blocked_receiver)
 {
 	static char message[100000];
 	int given_up = 0;
@@ -394,7 +394,7 @@ Test(longer, what_is_given_up_beside_a_receiver_does_not_stop_it)
 	check(given_up > 0);
 }
 
-Test(longer, a_sender_whose_time_is_up_drops_what_was_half_received)
+Test(long_message, a_sender_whose_time_is_up_drops_what_was_half_received)
 {
 	struct job job = { .len = 100000, .timeout = 300 * MSEC };
 	static char message[100000];
@@ -418,7 +418,7 @@ Test(longer, a_sender_whose_time_is_up_drops_what_was_half_received)
 	pipe_close(ends);
 }
 
-Test(longer, is_not_received_if_its_sender_dies_in_the_middle)
+Test(long_message, is_not_received_if_its_sender_dies_in_the_middle)
 {
 	struct job job = { .len = 100000, .timeout = PLENTY };
 	char *message = malloc(job.len);
@@ -439,7 +439,7 @@ Test(longer, is_not_received_if_its_sender_dies_in_the_middle)
 	free(message);
 }
 
-Test(longer, of_a_sender_that_dies_in_the_middle_gives_way_to_the_next_holder)
+Test(long_message, of_a_sender_that_dies_in_the_middle_gives_way_to_the_next_holder)
 {
 	struct job job = { .len = 100000, .timeout = PLENTY };
 	char *message = malloc(job.len);
@@ -457,7 +457,7 @@ Test(longer, of_a_sender_that_dies_in_the_middle_gives_way_to_the_next_holder)
 	free(message);
 }
 
-Test(longer, is_a_broken_pipe_when_its_receiver_goes)
+Test(long_message, is_a_broken_pipe_when_its_receiver_goes)
 {
 	struct job job = { .len = 100000, .timeout = PLENTY };
 	struct thread sender;
@@ -476,7 +476,7 @@ Test(longer, is_a_broken_pipe_when_its_receiver_goes)
 	bufpipe_close(ends[OUT]);
 }
 
-Test(longer, goes_both_ways_at_once)
+Test(long_message, goes_both_ways_at_once)
 {
 	struct bufpipe_options options = { .buffer_size = 4096, .flags = BUFPIPE_DUPLEX };
 	struct job job = { .len = 3 << 20, .timeout = PLENTY };

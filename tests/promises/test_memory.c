@@ -219,7 +219,7 @@ Test(memory, refused_to_a_part)
 	child_join(&child);
 }
 
-/* Two laps, so that memory was needed everywhere. The call is refused with each of its errors. */
+/* Fills at least two laps of each ring, so that every page of it needed memory. */
 static void stream_with(void *arg)
 {
 	const struct forbidden *rules = arg;
@@ -232,7 +232,7 @@ static void stream_with(void *arg)
 		options = kinds[kind];
 		options.flags |= kind % 2 ? BUFPIPE_PREFAULT : 0;
 		pipe_open(ends, &options);
-		for (uint64_t i = 0; i < 1500; i++) {
+		for (uint64_t i = 0; i < (options.object_size ? 10000 : 1500); i++) {
 			size_t len = options.object_size ? options.object_size : 1 + i * 7 % sizeof(message);
 
 			for (uint64_t k = i; k < i + 2; k++) {
@@ -271,7 +271,7 @@ static void connect_and_say(void *arg)
 	bufpipe_close(pipe);
 }
 
-/* What asks for memory page by page stores to each page, and must not touch what is there already. */
+/* Without the advice the library stores to each page to get its memory. It must not change what is there already. */
 static void meet_with(void *arg)
 {
 	struct bufpipe_options options = { .flags = BUFPIPE_SHARED | *(const unsigned *)arg };
@@ -369,7 +369,7 @@ Test(memory, really_scarce)
 	}
 }
 
-/* The default action of the signal would end the process. */
+/* The kernel also sends SIGXFSZ, whose default action would end the process. */
 static void create_beyond_file_size(void *arg)
 {
 	struct rlimit limit = { PAGE, PAGE };
@@ -394,14 +394,14 @@ static void create_beyond_file_size(void *arg)
 	check_eq(bufpipe_create(ends, NULL), -EFBIG);
 }
 
-Test(memory, a_limit_of_file_sizes_is_an_error)
+Test(memory, a_limit_of_file_sizes_is_reported_as_an_error)
 {
 	struct child child = child_start(create_beyond_file_size, NULL);
 
 	child_join(&child);
 }
 
-#ifndef SANITIZED /* they make mlockall a no-op */
+#ifndef SANITIZED /* the sanitizers make mlockall a no-op */
 enum { LOCKABLE = 4 << 20 };
 
 static void connect_with_much(void *address)
@@ -413,7 +413,7 @@ static void connect_with_much(void *address)
 		bufpipe_close(pipe);
 }
 
-/* The kernel says EAGAIN, which would tell a caller to wait and try again. */
+/* The kernel returns EAGAIN, which would tell a caller to wait and try again. The library returns -ENOMEM. */
 static void create_beyond_locked_memory(void *arg)
 {
 	struct bufpipe_options options = { .buffer_size = 2 * LOCKABLE };
@@ -451,7 +451,7 @@ static void create_beyond_locked_memory(void *arg)
 	bufpipe_listener_close(listener);
 }
 
-Test(memory, a_limit_of_locked_memory_is_no_memory)
+Test(memory, a_limit_of_locked_memory_is_reported_as_no_memory)
 {
 	struct child child = child_start(create_beyond_locked_memory, NULL);
 

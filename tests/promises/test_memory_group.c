@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A control group whose memory is full. The kernel kills a process of the group, unless it was told not to.
- * If it was, a send ends with an error, and succeeds when there is memory again. The test makes a group of
- * its own where it may.
+ * In that case a send ends with an error, and succeeds when there is memory again. The test makes a control
+ * group of its own where that is allowed.
  */
 #include "sanitized.h"
 #include "support.h"
@@ -38,8 +38,9 @@ static bool limit_to(size_t bytes)
 
 	snprintf(text, sizeof(text), "%zu", bytes);
 	/*
-	 * Memory must not be swapped to a disk either, where there is one for that. The limit of both
-	 * together cannot be the smaller one.
+	 * Swap must be limited as well, where there is some. In version 1 the limit of memory and swap together
+	 * must not be below that of memory. So it is written before, which can raise it, and after, which can
+	 * lower it.
 	 */
 	if (second)
 		write_to(group, "memory.swap.max", "0");
@@ -155,7 +156,7 @@ static void fill_the_group(void *arg)
 	pipe_close(ends);
 }
 
-/* Whether the kernel does not kill in the group. */
+/* Tells the kernel not to kill this process when the group is full. Returns false if that is not allowed. */
 static bool spare(pid_t pid)
 {
 	char path[64];
@@ -166,7 +167,7 @@ static bool spare(pid_t pid)
 	return write_to(path, "oom_score_adj", "-1000");
 }
 
-Test(memory_group, full_and_nobody_is_killed)
+Test(memory_group, a_send_fails_when_it_is_full_and_nobody_is_killed)
 {
 	struct child child;
 	struct hog *hog;
@@ -200,7 +201,7 @@ static void fill_until_killed(void *arg)
 }
 
 /* The kernel kills the process as it would any program. There must be no SIGBUS. */
-Test(memory_group, full_and_the_kernel_kills)
+Test(memory_group, the_kernel_kills_without_a_bus_error_when_it_is_full)
 {
 	struct child child;
 	struct hog *hog;

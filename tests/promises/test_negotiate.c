@@ -32,7 +32,7 @@ static int meet(bufpipe_t *ends[2], const struct bufpipe_options *listener_optio
 	snprintf(address, sizeof(address), "@bufpipe-test-%d", getpid());
 	check_eq(bufpipe_listen(&listener, address, listener_options), 0);
 	thread_start(&thread, visit, &visitor);
-	/* What it sent last may still be in the pipe when it has finished. */
+	/* When the visitor has finished, its last packet may still be in the socket: accept once more. */
 	do {
 		through = through || pthread_tryjoin_np(thread.handle, NULL) == 0;
 		r = bufpipe_accept(listener, &ends[0], 5 * MSEC);
@@ -78,7 +78,7 @@ enum { NOBODY, ACCEPTED, CONNECTED, BOTH };
 	{                                                      \
 		.object_size = (size), .object_count = (count) \
 	}
-#define WAY(bits)               \
+#define FLAGS(bits)             \
 	{                       \
 		.flags = (bits) \
 	}
@@ -113,23 +113,23 @@ static const struct wish table[] = {
 	{ GENERIC(4096), STATIC(24, 1), -EPROTOTYPE, NOBODY, 0, 0 },
 	{ { 0 }, STATIC(24, 1), -EPROTOTYPE, NOBODY, 0, 0 },
 	/* Directions. */
-	{ WAY(BUFPIPE_RECEIVE), { 0 }, 0, ACCEPTED, 65536, 0 },
-	{ WAY(BUFPIPE_SEND), { 0 }, 0, CONNECTED, 65536, 0 },
-	{ { 0 }, WAY(BUFPIPE_RECEIVE), 0, CONNECTED, 65536, 0 },
-	{ { 0 }, WAY(BUFPIPE_SEND), 0, ACCEPTED, 65536, 0 },
-	{ WAY(BUFPIPE_SEND), WAY(BUFPIPE_RECEIVE), 0, CONNECTED, 65536, 0 },
-	{ WAY(BUFPIPE_RECEIVE), WAY(BUFPIPE_SEND), 0, ACCEPTED, 65536, 0 },
-	{ WAY(BUFPIPE_SEND), WAY(BUFPIPE_SEND), -EPROTOTYPE, NOBODY, 0, 0 },
-	{ WAY(BUFPIPE_RECEIVE), WAY(BUFPIPE_RECEIVE), -EPROTOTYPE, NOBODY, 0, 0 },
-	{ WAY(BUFPIPE_DUPLEX), WAY(BUFPIPE_DUPLEX), 0, BOTH, 65536, 0 },
-	{ WAY(BUFPIPE_DUPLEX), { 0 }, -EPROTOTYPE, NOBODY, 0, 0 },
-	{ { 0 }, WAY(BUFPIPE_DUPLEX), -EPROTOTYPE, NOBODY, 0, 0 },
-	{ WAY(BUFPIPE_DUPLEX), WAY(BUFPIPE_SEND), -EPROTOTYPE, NOBODY, 0, 0 },
-	{ WAY(BUFPIPE_SEND), WAY(BUFPIPE_DUPLEX), -EPROTOTYPE, NOBODY, 0, 0 },
+	{ FLAGS(BUFPIPE_RECEIVE), { 0 }, 0, ACCEPTED, 65536, 0 },
+	{ FLAGS(BUFPIPE_SEND), { 0 }, 0, CONNECTED, 65536, 0 },
+	{ { 0 }, FLAGS(BUFPIPE_RECEIVE), 0, CONNECTED, 65536, 0 },
+	{ { 0 }, FLAGS(BUFPIPE_SEND), 0, ACCEPTED, 65536, 0 },
+	{ FLAGS(BUFPIPE_SEND), FLAGS(BUFPIPE_RECEIVE), 0, CONNECTED, 65536, 0 },
+	{ FLAGS(BUFPIPE_RECEIVE), FLAGS(BUFPIPE_SEND), 0, ACCEPTED, 65536, 0 },
+	{ FLAGS(BUFPIPE_SEND), FLAGS(BUFPIPE_SEND), -EPROTOTYPE, NOBODY, 0, 0 },
+	{ FLAGS(BUFPIPE_RECEIVE), FLAGS(BUFPIPE_RECEIVE), -EPROTOTYPE, NOBODY, 0, 0 },
+	{ FLAGS(BUFPIPE_DUPLEX), FLAGS(BUFPIPE_DUPLEX), 0, BOTH, 65536, 0 },
+	{ FLAGS(BUFPIPE_DUPLEX), { 0 }, -EPROTOTYPE, NOBODY, 0, 0 },
+	{ { 0 }, FLAGS(BUFPIPE_DUPLEX), -EPROTOTYPE, NOBODY, 0, 0 },
+	{ FLAGS(BUFPIPE_DUPLEX), FLAGS(BUFPIPE_SEND), -EPROTOTYPE, NOBODY, 0, 0 },
+	{ FLAGS(BUFPIPE_SEND), FLAGS(BUFPIPE_DUPLEX), -EPROTOTYPE, NOBODY, 0, 0 },
 	/* The other flags belong to each side alone. */
-	{ WAY(BUFPIPE_SHARED), WAY(BUFPIPE_PREFAULT), 0, ACCEPTED, 65536, 0 },
-	{ WAY(BUFPIPE_HUGEPAGES), WAY(BUFPIPE_SHARED | BUFPIPE_INTERRUPTIBLE), 0, ACCEPTED, 65536, 0 },
-	{ WAY(BUFPIPE_DUPLEX | BUFPIPE_SHARED), WAY(BUFPIPE_DUPLEX), 0, BOTH, 65536, 0 },
+	{ FLAGS(BUFPIPE_SHARED), FLAGS(BUFPIPE_PREFAULT), 0, ACCEPTED, 65536, 0 },
+	{ FLAGS(BUFPIPE_HUGEPAGES), FLAGS(BUFPIPE_SHARED | BUFPIPE_INTERRUPTIBLE), 0, ACCEPTED, 65536, 0 },
+	{ FLAGS(BUFPIPE_DUPLEX | BUFPIPE_SHARED), FLAGS(BUFPIPE_DUPLEX), 0, BOTH, 65536, 0 },
 };
 
 static void check_agreement(const struct wish *wish, bufpipe_t *ends[2])
@@ -147,7 +147,7 @@ static void check_agreement(const struct wish *wish, bufpipe_t *ends[2])
 	}
 }
 
-Test(negotiate, the_table)
+Test(negotiate, sizes_kinds_and_directions_are_agreed_as_in_the_table)
 {
 	for (unsigned i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
 		const struct wish *wish = &table[i];

@@ -258,7 +258,7 @@ Test(parts, a_try_while_another_sends_makes_the_descriptor_for_room_quiet)
 }
 
 /* A holder of the end leaves in the middle, by death or by closing. */
-Test(parts, end_with_the_one_that_moves_them)
+Test(parts, are_lost_with_the_holder_that_moves_them)
 {
 	bufpipe_t *ends[2];
 	size_t after;

@@ -4,7 +4,9 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <stddef.h>
 #include <sys/mman.h>
+#include <sys/un.h>
 
 static char address[64];
 
@@ -134,7 +136,6 @@ Test(policy, it_is_asked_about_a_second_listener_at_its_path)
 }
 
 struct visitor {
-	uid_t uid;
 	_Atomic int *admitted;
 	_Atomic int *turned_away;
 };
@@ -145,8 +146,6 @@ static void visit_among_many(void *arg)
 	bufpipe_t *pipe;
 	int r;
 
-	if (v->uid)
-		check_eq(setuid(v->uid), 0);
 	r = bufpipe_connect(&pipe, address, NULL, PLENTY);
 	if (r == -EUSERS) {
 		++*v->turned_away;
@@ -156,6 +155,48 @@ static void visit_among_many(void *arg)
 	++*v->admitted;
 	say(pipe, "hello");
 	bufpipe_close(pipe);
+}
+
+/* Connects and says nothing. */
+static int connect_silently(void)
+{
+	struct sockaddr_un at = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	size_t len = strlen(address);
+
+	memcpy(at.sun_path + 1, address + 1, len - 1);
+	check_eq(connect(fd, (struct sockaddr *)&at,
+			 (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len)),
+		 0);
+	return fd;
+}
+
+Test(policy, it_is_told_how_many_connections_of_the_user_wait)
+{
+	enum { MOST = 4 };
+	static const int too_many = -EUSERS;
+	struct desk desk = { .most = MOST };
+	bufpipe_listener_t *listener;
+	struct child child;
+	bufpipe_t *pipe;
+	int silent[MOST];
+
+	check_eq(bufpipe_listen(&listener, address, NULL), 0);
+	check_eq(bufpipe_listener_set_policy(listener, ask, &desk), 0);
+	for (int i = 0; i < MOST; i++) {
+		silent[i] = connect_silently();
+		while (desk.asked == i)
+			check_eq(bufpipe_accept(listener, &pipe, 0), -EAGAIN);
+		check_eq(desk.seen.waiting, i);
+	}
+	child = child_start(visit, (void *)(uintptr_t)&too_many);
+	while (desk.asked == MOST)
+		check_eq(bufpipe_accept(listener, &pipe, 10 * MSEC), -ETIMEDOUT);
+	check_eq(desk.seen.waiting, MOST);
+	child_join(&child);
+	for (int i = 0; i < MOST; i++)
+		close(silent[i]);
+	bufpipe_listener_close(listener);
 }
 
 /* A limit for each user on connections that wait to be accepted. */

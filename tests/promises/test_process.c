@@ -226,7 +226,7 @@ Test(process, exit_closes_the_ends)
 	bufpipe_close(ends[IN]);
 }
 
-/* A stopped process delays its own pipe and no other. */
+/* Sends back each byte that it receives. */
 static void echo(void *arg)
 {
 	bufpipe_t **ends = arg;

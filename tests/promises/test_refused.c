@@ -59,7 +59,7 @@ static void receive_blocked(struct task *task)
 		check_eq(bufpipe_recv(task->ends[i][IN], &byte, 1, PLENTY), -EPIPE);
 }
 
-/* Takes one message or the end of the stream. Returns whether something came. */
+/* Takes one message, if there is one, and counts it. Returns whether the stream has ended. */
 static bool take(bufpipe_t *pipe, int *messages)
 {
 	char text[16];
@@ -359,13 +359,13 @@ static void prepare_without(void *arg)
 	pipe_close(ends);
 }
 
-Test(refused, preparations)
+Test(refused, requests_for_an_io_uring_are_not_prepared)
 {
 	for (int i = 0; i < ERRORS; i++) {
 		int error = errors[i];
 		struct child child;
 
-		if (error == EINVAL) /* this is what the call returns for our question where it is allowed */
+		if (error == EINVAL) /* where io_uring is allowed, the library's probe gets this errno */
 			continue;
 		child = child_start(prepare_without, &error);
 		child_join(&child);

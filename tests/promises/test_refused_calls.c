@@ -23,7 +23,7 @@ static void run_in_child(void (*run)(void *), void *arg)
 	child_join(&child);
 }
 
-/* The argument of run: one rule with each of the errors. */
+/* Runs the function in a child for each errno, with the rule as its argument. */
 static void with_each_error(void (*run)(void *), struct forbidden rule)
 {
 	for (int i = 0; i < ERRORS; i++) {
@@ -106,7 +106,7 @@ static void descriptor_without_timer(void *arg)
 	pipe_close(ends);
 }
 
-Test(refused_calls, timers_of_a_shared_end)
+Test(refused_calls, a_shared_end_works_without_timers)
 {
 	with_each_error(descriptor_without_timer, (struct forbidden){ .call = SYS_timerfd_create });
 	with_each_error(descriptor_without_timer, (struct forbidden){ .call = SYS_timerfd_settime });
@@ -171,7 +171,7 @@ static void hold_what_is_open(void *arg)
 		pause();
 }
 
-/* In a listener of which a worker has a copy, whose timer would fire for both. */
+/* A worker has a copy of the listener, so the timer, which can no longer be set, fires for both. */
 static void timer_runs_on(void *arg)
 {
 	bufpipe_listener_t *listener;
@@ -197,7 +197,7 @@ static void timer_runs_on(void *arg)
 	bufpipe_listener_close(listener);
 }
 
-Test(refused_calls, timers_of_a_listener)
+Test(refused_calls, a_listener_works_without_timers)
 {
 	struct forbidden late = { .call = SYS_timerfd_settime, .error = EPERM };
 
@@ -229,7 +229,7 @@ static void many_rings(void *arg)
 	pipe_close(ends);
 }
 
-Test(refused_calls, how_much_is_in_a_socket)
+Test(refused_calls, doorbell_bytes_are_removed_without_ioctl)
 {
 	with_each_error(many_rings, (struct forbidden){ .call = SYS_ioctl });
 }
@@ -242,7 +242,7 @@ static int ask_who(void *data, const struct bufpipe_client *client)
 	return 0;
 }
 
-/* Of all options that are read of a socket, only SO_PEERPIDFD has this bit. */
+/* The mask of the rule matches SO_PEERPIDFD, and no other socket option that the library reads. */
 static void no_pidfd(void *arg)
 {
 	bufpipe_listener_t *listener;
@@ -257,7 +257,7 @@ static void no_pidfd(void *arg)
 	bufpipe_listener_close(listener);
 }
 
-Test(refused_calls, descriptors_of_processes)
+Test(refused_calls, the_policy_is_asked_without_a_pidfd)
 {
 	with_each_error(no_pidfd, (struct forbidden){ .call = SYS_getsockopt, .argument = 2, .mask = 0x40 });
 }
@@ -273,7 +273,7 @@ static void no_flag_of_memfd(void *arg)
 	pipe_close(ends);
 }
 
-Test(refused_calls, memory_that_cannot_be_executed)
+Test(refused_calls, a_pipe_is_made_without_the_noexec_flag_of_memfds)
 {
 	with_each_error(no_flag_of_memfd,
 			(struct forbidden){ .call = SYS_memfd_create, .argument = 1, .mask = 0x8 });

@@ -29,7 +29,7 @@ static void fill_for_big(bufpipe_t *ends[2])
 	check_eq(bufpipe_send(ends[OUT], message, BIG, 0), -EAGAIN);
 }
 
-/* Receives one message. Returns whether the big one would fit now; every way of asking must agree. */
+/* Receives one small message. Returns whether there was one. */
 static bool take_one(bufpipe_t *ends[2])
 {
 	char message[SMALL];
@@ -37,6 +37,7 @@ static bool take_one(bufpipe_t *ends[2])
 	return bufpipe_recv(ends[IN], message, sizeof(message), 0) == SMALL;
 }
 
+/* Tries to send a big message. Returns whether it was sent. */
 static bool fits_now(bufpipe_t *ends[2])
 {
 	static char message[BIG];
@@ -63,7 +64,7 @@ Test(room, bufpipe_wait_says_so_when_what_was_refused_fits)
 	pipe_close(ends);
 }
 
-Test(room, without_a_refusal_a_quarter_of_the_ring_is_room)
+Test(room, is_reported_in_an_empty_ring_and_not_after_a_refusal)
 {
 	bufpipe_t *ends[2];
 	struct bufpipe_pollfd one = { .events = BUFPIPE_OUT };
@@ -230,7 +231,7 @@ Test(room, a_loop_that_polls_the_descriptor_loses_no_wake_up)
 	child_join(&child);
 }
 
-/* A set in another event loop. */
+/* Serves a set that is one source of another event loop. Returns -EPIPE at the end of the stream. */
 static int64_t drain_set(bufpipe_set_t *set, bufpipe_t *in, unsigned *next)
 {
 	struct bufpipe_event event;

@@ -59,7 +59,7 @@ static void take(bufpipe_t *pipe)
 	check(bufpipe_recv(pipe, message, sizeof(message), PLENTY) >= 0);
 }
 
-/* A way of waiting. ready tells whether it says that there is room, within the time. */
+/* A way of waiting. ready returns whether it reports room within the time. */
 struct way {
 	bufpipe_t *pipe;
 	bufpipe_set_t *set;
@@ -330,7 +330,7 @@ static void the_small_one_comes_first(open_way *open, bool small_waits_first)
 	}
 	take(scene.ends[IN]);
 	be_told(scene.sockets[0]);
-	/* This may have woken us, too. Then we look, and wait again. */
+	/* The same room may have woken this process as well. It then tries, and waits again. */
 	if (way.ready(&way, 0)) {
 		check_eq(try_to_send(scene.ends[OUT], BIG), -EAGAIN);
 		way.ready(&way, 0);
@@ -397,7 +397,7 @@ Test(room_ways, no_wake_up_is_lost_among_many_wishes)
 	for (int i = 0; i < CROWD; i++) {
 		static open_way *const ways[CROWD] = { open_fd, open_set_of_epoll, open_fd, open_uring };
 
-		/* Two ways look from time to time. The others depend on each wake-up. */
+		/* Sets and bufpipe_wait look again from time to time. The other ways depend on each wake-up. */
 		crowd.open = ways[i];
 		if (crowd.open == open_uring && bufpipe_prep_wait_room(&sqe, crowd.ends[OUT]) == -ENOSYS)
 			crowd.open = open_wait;

@@ -13,7 +13,7 @@ BOTH(set, reports_each_ready_pipe_with_its_pointer_until_it_is_drained)
 	bufpipe_set_t *set = set_open(flags);
 	struct bufpipe_event events[8];
 	bufpipe_t *pipes[3][2];
-	int seen = 0;
+	int seen;
 
 	for (int i = 0; i < 3; i++) {
 		pipe_open(pipes[i], NULL);
@@ -24,7 +24,8 @@ BOTH(set, reports_each_ready_pipe_with_its_pointer_until_it_is_drained)
 	say(pipes[2][OUT], "two");
 	say(pipes[2][OUT], "again");
 	for (int round = 0; round < 3; round++) {
-		check_eq(bufpipe_set_wait(set, events, 8, round ? PLENTY : 0) >= 1, 1);
+		seen = 0;
+		check(bufpipe_set_wait(set, events, 8, round ? PLENTY : 0) >= 1);
 		check_eq(bufpipe_set_wait(set, events, 8, PLENTY), 2);
 		for (int i = 0; i < 2; i++) {
 			check(events[i].user == pipes[0] || events[i].user == pipes[2]);
@@ -259,7 +260,7 @@ BOTH(set, refuses_what_makes_no_sense)
 	close(fds[1]);
 }
 
-BOTH(set, waits_as_long_as_it_was_told_and_an_empty_set_too)
+BOTH(set, waits_as_long_as_it_was_told_even_when_empty)
 {
 	bufpipe_set_t *set = set_open(flags);
 	struct bufpipe_event event;

@@ -160,7 +160,7 @@ BOTH(set_fd, many_ready_descriptors_take_turns_with_pipes)
 		close(fds[i]);
 }
 
-/* More descriptors than a sleeper is told of at a time. Each is reported as often as any other. */
+/* There are more descriptors than a sleeper gets at a time. Each of them must be reported again and again. */
 static void take_turns(unsigned flags, int many, unsigned max)
 {
 	bufpipe_set_t *set = set_open(flags);

@@ -186,7 +186,7 @@ BOTH(set_limits, says_so_when_there_are_no_descriptors_left_and_recovers)
 		check_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
 		if (bufpipe_set_create(&set, flags) == 0) {
 			bufpipe_set_destroy(set);
-			check(spare == 2); /* a set that uses epoll needs as many */
+			check(spare == 2); /* a set that uses epoll needs no more than two */
 		} else {
 			check_eq(bufpipe_set_create(&set, flags), -EMFILE);
 		}
@@ -194,7 +194,7 @@ BOTH(set_limits, says_so_when_there_are_no_descriptors_left_and_recovers)
 	check_eq(setrlimit(RLIMIT_NOFILE, &old), 0);
 	set = set_open(flags);
 	use(set);
-	/* There were too few descriptors; io_uring itself works. */
+	/* The lack of descriptors must not be taken for a lack of io_uring. */
 	rings = rings_open();
 	bufpipe_set_destroy(set);
 	set = set_open(flags);

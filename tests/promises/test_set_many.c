@@ -14,7 +14,7 @@ enum { PIPES = 10000, FDS_EACH = 1, MAPS_EACH = 3, SPARE = 500 };
 /* In the server the ends that receive, in the other process the ends that send. */
 static bufpipe_t *pipes[PIPES];
 
-/* An order to the clients: count of them, from the first on in steps, each send a message. 0 ends it. */
+/* An order to the clients: 'count' of them, from 'first' on and 'step' apart, send one message each. */
 struct order {
 	unsigned count;
 	unsigned first;

@@ -144,8 +144,8 @@ Test(set_shared, both_kinds_of_sets_wait_for_the_same_end)
 }
 
 /*
- * Each process is stopped for good at whatever it does then, and the others take what comes. A message that
- * it had taken and not answered is lost with it.
+ * One process after the other is killed at whatever it is doing, and the others take what comes. A message
+ * that the dead one had taken and not answered is lost with it.
  */
 BOTH(set_shared, the_death_of_those_who_wait_strands_nobody)
 {

@@ -55,7 +55,7 @@ BOTH(set_threads, a_thread_that_waited_before_and_is_stuck_delays_no_other)
 	char byte;
 
 #ifdef __SANITIZE_THREAD__
-	cr_skip_test("all of ThreadSanitizer stands still with that thread");
+	cr_skip_test("ThreadSanitizer as a whole blocks with the stuck thread");
 #endif
 	pipe_open(ends, NULL);
 	check_eq(pipe2(stuck.begun, O_CLOEXEC), 0);
@@ -124,7 +124,7 @@ static void do_nothing(void *arg)
 	(void)arg;
 }
 
-BOTH(set_threads, to_create_a_set_is_no_signal_to_its_creator)
+BOTH(set_threads, creating_a_set_does_not_interrupt_its_creator)
 {
 	bufpipe_set_t *set = set_open(flags);
 
@@ -154,7 +154,7 @@ static void say_when_it_sleeps(void *arg)
 	say(a->pipe, "x");
 }
 
-BOTH(set_threads, what_fires_is_no_signal_to_one_that_only_changed_the_set)
+BOTH(set_threads, an_event_does_not_interrupt_a_thread_that_only_changed_the_set)
 {
 	bufpipe_set_t *set = set_open(flags);
 	bufpipe_t *first[2], *second[2];
@@ -171,7 +171,7 @@ BOTH(set_threads, what_fires_is_no_signal_to_one_that_only_changed_the_set)
 	pipe_close(first);
 }
 
-BOTH(set_threads, what_fires_is_no_signal_to_one_whose_turn_is_over)
+BOTH(set_threads, an_event_does_not_interrupt_a_thread_that_waited_before)
 {
 	bufpipe_set_t *set = set_open(flags);
 	struct bufpipe_event event;

@@ -116,8 +116,8 @@ static void gives_way(struct job job, unsigned flags, enum asleep how)
 }
 
 /*
- * The call sleeps on the socket only. On its way there a handler may run between two sleeps, and could end
- * neither.
+ * The signal comes only when the call sleeps on the socket. Before that, the handler could run between two
+ * short sleeps, and would end neither of them.
  */
 Test(signals, a_handler_ends_an_interruptible_call)
 {
@@ -134,8 +134,8 @@ Test(signals, a_handler_ends_an_interruptible_call_of_a_shared_end)
 }
 
 /*
- * The second sleeper waits for its turn behind the first. It notices nothing of the signal, and gets its
- * turn.
+ * The second sleeper waits for its turn behind the first. The signal does not end its wait, and it
+ * gets its turn.
  */
 Test(signals, a_handler_does_not_end_a_wait_for_a_co_owner)
 {
@@ -421,9 +421,9 @@ static void look_under_signals(void *arg)
 	const struct itimerval often = { { 0, 250 }, { 0, 250 } };
 	const struct itimerval never = { 0 };
 	struct sigaction action = { .sa_handler = on_signal };
-	int64_t end = clock_ns() + 100 * MSEC;
 	struct bufpipe_pollfd p = { .events = BUFPIPE_IN };
 	bufpipe_t *ends[2];
+	int64_t end;
 	int r = 0;
 
 	(void)arg;
@@ -431,7 +431,8 @@ static void look_under_signals(void *arg)
 	p.pipe = ends[IN];
 	check_eq(sigaction(SIGALRM, &action, NULL), 0);
 	check_eq(setitimer(ITIMER_REAL, &often, NULL), 0);
-	while (r == 0 && clock_ns() < end)
+	end = clock_ns() + 100 * MSEC;
+	while (r == 0 && (clock_ns() < end || !*handled))
 		r = bufpipe_wait(&p, 1, 0);
 	check_eq(setitimer(ITIMER_REAL, &never, NULL), 0);
 	check_eq(r, 0);

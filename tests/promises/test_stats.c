@@ -229,7 +229,7 @@ static void *take_turns(void *arg)
 	return NULL;
 }
 
-/* With many holders no message is counted twice or lost, and every number is possible at any moment. */
+/* No message is counted twice or left out, and the numbers are plausible at any moment. */
 Test(stats, of_a_shared_end_are_those_of_all_holders)
 {
 	const struct bufpipe_options options = { .buffer_size = 4096, .flags = BUFPIPE_SHARED };

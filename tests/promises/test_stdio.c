@@ -99,7 +99,7 @@ static void make_and_watch(void *arg)
 	check_standard(task->which);
 }
 
-Test(stdio, create_hand_over_and_watch)
+Test(stdio, create_hand_over_and_watch_take_no_standard_descriptor)
 {
 	static const unsigned kinds[] = { 0, BUFPIPE_DUPLEX, BUFPIPE_SHARED | BUFPIPE_DUPLEX };
 
@@ -152,7 +152,7 @@ static void call(void *arg)
 	bufpipe_close(pipe);
 }
 
-Test(stdio, meet)
+Test(stdio, listen_accept_and_connect_take_no_standard_descriptor)
 {
 	for (unsigned which = 1; which < 1u << LOW; which++) {
 		for (int path = 0; path < 2; path++) {
@@ -171,7 +171,7 @@ Test(stdio, meet)
 	}
 }
 
-/* No number above them is free. The call returns an error and leaves nothing behind. */
+/* No number above the standard ones is free. Each call returns an error and leaves nothing behind. */
 static void make_without_numbers(void *arg)
 {
 	const struct task *task = arg;
@@ -203,7 +203,7 @@ static void make_without_numbers(void *arg)
 	}
 }
 
-Test(stdio, with_no_other_number_free)
+Test(stdio, calls_fail_when_no_other_number_is_free)
 {
 	struct task task = { .which = (1u << LOW) - 1 };
 	struct child child;

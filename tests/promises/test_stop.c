@@ -214,7 +214,7 @@ Test(stop, a_wait_for_many_wakes)
 			fill_up(ends[OUT], 8);
 		one.pipe = ends[i % 2 ? OUT : IN];
 		begin = clock_ns();
-		/* At any moment of the wait. */
+		/* The stop comes at any moment of the wait. */
 		thread_start(&thread, shut_down, one.pipe);
 		while (bufpipe_wait(&one, 1, PLENTY) != 1)
 			check(clock_ns() - begin < PROMPT);
@@ -278,7 +278,7 @@ BOTH(stop, a_set_wakes)
 	}
 }
 
-/* The thread was cancelled in its wait, which thread_join would report as a failure. */
+/* A plain pthread, because thread_join would report the cancellation as a failure. */
 static void *wait_in_set(void *arg)
 {
 	struct bufpipe_event event;

@@ -123,8 +123,8 @@ static bool big_fits(bufpipe_t *pipe)
 }
 
 /*
- * The request is made in a full ring, or when more than a quarter is free. It stays as long as the big
- * message is refused.
+ * The request is made in a full ring, or when more than a quarter is free. It stays pending as long as the
+ * big message is refused.
  */
 Test(uring, a_request_for_room_completes_when_what_was_refused_fits)
 {
@@ -260,7 +260,7 @@ Test(uring, is_not_there_where_io_uring_is_forbidden)
 	without_io_uring(SYS_io_uring_setup, EPERM);
 }
 
-/* As in kernels that do not know the operation. */
+/* The process sees the version of an old kernel, which does not know the operation. */
 Test(uring, is_not_there_where_io_uring_knows_no_futexes)
 {
 	struct io_uring_sqe sqe;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* In place: reserve, commit, cancel; peek, release, unpeek; and which calls must wait meanwhile. */
+/* In place: reserve, commit, cancel; peek, release, unpeek; and which calls are refused meanwhile. */
 #include "support.h"
 
 SUITE(zerocopy);
@@ -152,7 +152,7 @@ Test(zerocopy, copies_out_of_the_message_that_is_peeked_and_nothing_else)
 	in_both_modes(copy_out);
 }
 
-Test(zerocopy, nothing_to_finish_is_invalid)
+Test(zerocopy, finishing_without_an_open_message_is_invalid)
 {
 	in_both_modes(nothing_open);
 }
