@@ -48,8 +48,7 @@ extern "C" {
  *     never restarted in the same way; see bufpipe_set_create(3).
  *
  * If io_uring is refused, at creation or later, the set uses epoll instead.
- * bufpipe_set_destroy takes 10 to 30 ms, until the kernel has freed the io_uring.  It
- * ignores NULL.
+ * bufpipe_set_destroy takes 10 to 30 ms, until the kernel has freed the io_uring.
  */
 typedef struct bufpipe_set bufpipe_set_t;
 
@@ -63,6 +62,7 @@ struct bufpipe_event {
 #define BUFPIPE_NO_URING 1u /* do not use io_uring, as if it were refused */
 #define BUFPIPE_POLLABLE 2u /* allow bufpipe_set_fd; the set does not use io_uring then */
 int bufpipe_set_create(bufpipe_set_t **set, unsigned flags);
+/* Ignores NULL. */
 void bufpipe_set_destroy(bufpipe_set_t *set);
 int bufpipe_set_add(bufpipe_set_t *set, bufpipe_t *pipe, unsigned events, void *user);
 int bufpipe_set_modify(bufpipe_set_t *set, bufpipe_t *pipe, unsigned events, void *user);

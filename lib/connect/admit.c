@@ -64,7 +64,7 @@ static int ask_policy(const struct bufpipe_listener *l, int socket, const struct
 		.uid = cred->uid,
 		.gid = cred->gid,
 		.pidfd = -1,
-		.waiting = (unsigned)pending_of(l, cred->uid),
+		.waiting = (unsigned)pending_count_of(l, cred->uid),
 	};
 	int pidfd;
 	socklen_t len = sizeof(pidfd);
@@ -93,8 +93,9 @@ static int take(struct bufpipe_listener *l, struct pending *p, int socket)
 
 	if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0)
 		return -errno;
-	r = unread_too_many(&l->unread, cred.uid, pending_of(l, cred.uid)) ? -EUSERS
-									   : ask_policy(l, socket, &cred);
+	r = unread_too_many(&l->unread, cred.uid, pending_count_of(l, cred.uid))
+		    ? -EUSERS
+		    : ask_policy(l, socket, &cred);
 	if (r < 0) {
 		handshake_refuse(socket, r);
 		hang_up(socket);
@@ -115,7 +116,7 @@ static int pause_listening(struct bufpipe_listener *l, int error)
 
 	if (epoll_ctl(l->epoll, EPOLL_CTL_MOD, l->listening.fd, &event) == 0)
 		l->paused = true;
-	return pending_wait_for_room(l, NULL, error);
+	return pending_schedule_retry(l, NULL, error);
 }
 
 int admit_next(struct bufpipe_listener *l, bufpipe_t **pipe)

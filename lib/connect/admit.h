@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Which connections a listener takes from its backlog: there must be a place, descriptors, and leave from the policy. */
+/*
+ * Which connections a listener takes from its backlog: there must be a place and descriptors, and the policy
+ * must allow it.
+ */
 #ifndef BUFPIPE_CONNECT_ADMIT_H
 #define BUFPIPE_CONNECT_ADMIT_H
 

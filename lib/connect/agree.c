@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "connect/agree.h"
 
+#include "end/options.h"
+
 /* The default of size_limit: more than most users need, and harmless if a hostile peer asks for it. */
 #define SIZE_LIMIT ((uint64_t)16 << 20)
 /* The default with PREFAULT or LOCKED: a stranger must not choose how long a call takes. */

@@ -7,7 +7,6 @@
 #define BUFPIPE_CONNECT_AGREE_H
 
 #include "connect/handshake.h"
-#include "end/options.h"
 
 /*
  * The most bytes of messages that the other side may choose.  sized: the user gave a size, which

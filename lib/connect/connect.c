@@ -5,6 +5,7 @@
 #include "base/stray.h"
 #include "connect/address.h"
 #include "connect/agree.h"
+#include "end/options.h"
 
 #include <stdlib.h>
 #include <sys/socket.h>

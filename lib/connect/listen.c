@@ -11,6 +11,8 @@
 #include "base/thread.h"
 #include "connect/admit.h"
 #include "connect/agree.h"
+#include "connect/pending.h"
+#include "end/options.h"
 
 #include <stdlib.h>
 #include <string.h>

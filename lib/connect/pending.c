@@ -4,6 +4,7 @@
 #include "base/packet.h"
 #include "base/stray.h"
 #include "connect/agree.h"
+#include "end/options.h"
 
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -37,7 +38,7 @@ static bool is_silent(const struct pending *p)
 	return sys_poll(&look, 0) == 0;
 }
 
-int pending_of(const struct bufpipe_listener *l, uid_t uid)
+int pending_count_of(const struct bufpipe_listener *l, uid_t uid)
 {
 	int n = 0;
 
@@ -114,8 +115,8 @@ static int dismiss(struct bufpipe_listener *l, struct pending *p, bufpipe_t **pi
 /* Which of two connectors is dropped first: that of the user with more connectors, or else the older one. */
 static bool goes_before(const struct bufpipe_listener *l, const struct pending *a, const struct pending *b)
 {
-	int of_a = pending_of(l, a->uid);
-	int of_b = pending_of(l, b->uid);
+	int of_a = pending_count_of(l, a->uid);
+	int of_b = pending_count_of(l, b->uid);
 
 	return of_a != of_b ? of_a > of_b : a->since < b->since;
 }
@@ -134,7 +135,7 @@ static bool goes_before(const struct bufpipe_listener *l, const struct pending *
  */
 static int64_t grace_of(const struct bufpipe_listener *l, const struct pending *p)
 {
-	return !p->offered && pending_of(l, p->uid) >= PENDING_MAX / 2 ? l->grace : GRACE;
+	return !p->offered && pending_count_of(l, p->uid) >= PENDING_MAX / 2 ? l->grace : GRACE;
 }
 
 int pending_evict(struct bufpipe_listener *l, const struct pending *except, bufpipe_t **pipe, bool *evicted)
@@ -157,7 +158,7 @@ int pending_evict(struct bufpipe_listener *l, const struct pending *except, bufp
 	return dismiss(l, victim, pipe);
 }
 
-int pending_wait_for_room(struct bufpipe_listener *l, const struct pending *except, int error)
+int pending_schedule_retry(struct bufpipe_listener *l, const struct pending *except, int error)
 {
 	int64_t now = time_now();
 	bool soon = false;
@@ -189,7 +190,7 @@ static int evict_or_stall(struct bufpipe_listener *l, struct pending *p, int err
 		return r;
 	epoll_ctl(l->epoll, EPOLL_CTL_DEL, p->socket, NULL);
 	p->stalled = true;
-	return pending_wait_for_room(l, p, error);
+	return pending_schedule_retry(l, p, error);
 }
 
 void pending_retry(struct bufpipe_listener *l)

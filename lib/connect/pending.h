@@ -84,7 +84,7 @@ int64_t pending_next(const struct bufpipe_listener *listener);
 void pending_drop(struct bufpipe_listener *listener, struct pending *pending);
 
 /* How many connectors this user has. */
-int pending_of(const struct bufpipe_listener *listener, uid_t uid);
+int pending_count_of(const struct bufpipe_listener *listener, uid_t uid);
 
 /* Whether an error says that this process or the system lacks something now, which it may have later. */
 static inline bool pending_is_shortage(int error)
@@ -94,17 +94,17 @@ static inline bool pending_is_shortage(int error)
 
 /*
  * Makes room by dropping a silent connector other than 'except'.  *evicted says
- * whether there was one whose grace is over.  1 if that completed a pipe: its region
- * came before it was dropped.
+ * whether there was one whose grace is over.  1 if that completed a pipe, because the
+ * region of that connector had come before it was dropped; otherwise 0.
  */
 int pending_evict(struct bufpipe_listener *listener, const struct pending *except, bufpipe_t **pipe,
 		  bool *evicted);
 
 /*
- * Called when something has run out.  If a silent connector can be dropped soon, we
- * wait for that.  Otherwise the program must free something, so it gets the error,
- * once.
+ * Called when something has run out, to look again later.  If a silent connector can be
+ * dropped soon, that is enough: 0.  Otherwise the program must free something, so it gets
+ * the error, once.  error is 0 if only places or the memory for offers have run out.
  */
-int pending_wait_for_room(struct bufpipe_listener *listener, const struct pending *except, int error);
+int pending_schedule_retry(struct bufpipe_listener *listener, const struct pending *except, int error);
 
 #endif

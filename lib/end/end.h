@@ -50,12 +50,13 @@ struct bufpipe {
 	unsigned flags; /* from the options */
 
 	/* Set by lib/poll, which this layer does not know; NULL while unused. */
-	void *entry;                                /* the entry of the set that this end is in */
-	void (*leave_set)(struct bufpipe *);        /* takes this end out of the set */
-	void (*poke_set)(struct bufpipe *);         /* makes the set look at this end */
-	void *poll_fds[2];                          /* bufpipe_fd [ARM_IN] and bufpipe_room_fd [ARM_OUT] */
-	int (*arm[2])(struct bufpipe *, bool busy); /* called by a try that found nothing; see record.h */
-	void (*drop_poll_fds)(struct bufpipe *);    /* closes both descriptors */
+	void *entry;                         /* the entry of the set that this end is in */
+	void (*leave_set)(struct bufpipe *); /* takes this end out of the set */
+	void (*poke_set)(struct bufpipe *);  /* makes the set look at this end */
+	void *poll_fds[2];                   /* bufpipe_fd [ARM_IN] and bufpipe_room_fd [ARM_OUT] */
+	int (*arm[2])(struct bufpipe *,
+		      bool busy);                /* called by a try that found nothing; see lib/poll/fd.c */
+	void (*drop_poll_fds)(struct bufpipe *); /* closes both descriptors */
 };
 
 /* Creates a region and initialises its locks.  Parameters and errors as region_create. */

@@ -9,7 +9,7 @@ void fragments_give_up(bufpipe_t *p)
 	/* Release pairs with the acquire in record_given_up: the receiver sees all fragments that we sent. */
 	atomic_store_explicit(&p->out.wait.ours->given_up, p->outgoing.begin | GIVEN_UP,
 			      memory_order_release);
-	wait_notify(&p->out.wait, room_behind_end(p));
+	wait_notify(&p->out.wait, room_next_position(p));
 }
 
 /* An eighth of the ring, so that several fragments are on their way at once, but not less than LEAST_SIZE. */

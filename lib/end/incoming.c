@@ -3,7 +3,7 @@
 
 #include "end/reassembly.h"
 
-int incoming_glance(bufpipe_t *p, uint64_t begin)
+int incoming_glance_after_lap(bufpipe_t *p, uint64_t begin)
 {
 	if (receiver_head(&p->receiver) - begin <= p->receiver.limit)
 		return 0;
@@ -13,7 +13,7 @@ int incoming_glance(bufpipe_t *p, uint64_t begin)
 /*
  * Whether the long message at begin will never be complete, because it was given up
  * or because something else follows.  missing is the number of bytes that should
- * follow from the position at on.  A hostile sender can rewrite its ring and make us
+ * follow from the position 'at' on.  A hostile sender can rewrite its ring and make us
  * walk along it again and again.  So each record counts as effort, and when there
  * was too much of it, the answer is no.
  */
@@ -78,7 +78,7 @@ static int skip_strays(bufpipe_t *p, struct record *record, struct effort *effor
 			meter_add(&p->in.wait.meter->fragments, 1);
 		r = effort_spend(effort, 1);
 		if (r == 0)
-			r = incoming_glance(p, begin);
+			r = incoming_glance_after_lap(p, begin);
 		if (r == 0)
 			r = record_look(p, record);
 	}
@@ -87,7 +87,7 @@ static int skip_strays(bufpipe_t *p, struct record *record, struct effort *effor
 	return r;
 }
 
-int incoming_give_up(bufpipe_t *p, int64_t deadline)
+int incoming_time_is_up(bufpipe_t *p, int64_t deadline)
 {
 	if (deadline != TIME_TRY)
 		return -ETIMEDOUT;
@@ -128,6 +128,6 @@ int incoming_await(bufpipe_t *p, struct record *record, struct effort *effort)
 		if (r == 0)
 			r = effort_spend(effort, EFFORT_IN_VAIN);
 		if (r < 0)
-			return r == -ETIMEDOUT ? incoming_give_up(p, deadline) : r;
+			return r == -ETIMEDOUT ? incoming_time_is_up(p, deadline) : r;
 	}
 }

@@ -3,6 +3,9 @@
 
 #include "base/sys.h"
 
+#include <string.h>
+#include <unistd.h>
+
 #define DEFAULT_SIZE 65536
 #define NAME_MAX_LEN BUFPIPE_NAME_MAX
 

@@ -6,8 +6,9 @@
 #include "bufpipe.h"
 #include "memory/region.h"
 
+/* Which end a connector wants to have. */
 #define ROLE_FLAGS (BUFPIPE_RECEIVE | BUFPIPE_SEND)
-/* What only an address needs. */
+/* What has a meaning only at an address. */
 #define MEETING_FLAGS (ROLE_FLAGS | BUFPIPE_WAIT_FOR_LISTENER)
 
 /* The least buffer_size of a generic pipe: one fragment of a long message must fit. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Receiving: copy, batch, in place. */
+/* Receiving: by copy, in batches, in place, in parts. */
 #include "end/incoming.h"
 #include "end/reassembly.h"
 #include "ring/prefetch.h"
@@ -62,10 +62,10 @@ slow_path static ssize_t recv_any(bufpipe_t *p, void *buf, size_t cap, int64_t t
 		if (restart) {
 			r = effort_spend(&effort, RESTART);
 			if (r == 0)
-				r = incoming_glance(p, begin);
+				r = incoming_glance_after_lap(p, begin);
 		}
 	} while (restart && r == 0);
-	return r == -ETIMEDOUT ? incoming_give_up(p, effort.deadline) : r;
+	return r == -ETIMEDOUT ? incoming_time_is_up(p, effort.deadline) : r;
 }
 
 /* The fast path of an exclusive end.  -EAGAIN: there is no message; -EBUSY: recv_any is needed. */
@@ -310,10 +310,10 @@ ssize_t bufpipe_recv_part(bufpipe_t *p, void *buf, size_t cap, size_t *after, in
 		*after = p->partial.total - p->partial.have;
 	if (p->partial.total > p->partial.have && !p->partial.data) {
 		direction_open(&p->in, OPEN_IN_PARTS);
-		return r == -ETIMEDOUT ? incoming_give_up(p, effort.deadline) : r;
+		return r == -ETIMEDOUT ? incoming_time_is_up(p, effort.deadline) : r;
 	}
 	if (!p->partial.data)
 		p->partial = (struct partial){ 0 };
 	direction_leave(&p->in);
-	return r == -ETIMEDOUT ? incoming_give_up(p, effort.deadline) : r;
+	return r == -ETIMEDOUT ? incoming_time_is_up(p, effort.deadline) : r;
 }

@@ -24,12 +24,12 @@ slow_path static void end_stream(bufpipe_t *p)
 {
 	if (wait_is_stopped(&p->out.wait)) {
 		ring_end(&p->sender);
-		wait_end(&p->out.wait, room_behind_end(p));
+		wait_end(&p->out.wait, room_next_position(p));
 		return;
 	}
 	if (wait_is_over(&p->out.wait))
 		ring_end(&p->sender);
-	wait_notify(&p->out.wait, room_behind_end(p));
+	wait_notify(&p->out.wait, room_next_position(p));
 }
 
 /* From now on readiness means that a record of this size fits; 0: that any fits. */
@@ -52,6 +52,7 @@ int room_enter(bufpipe_t *p, int64_t deadline)
 {
 	int r = direction_enter(&p->out, deadline);
 
+	/* Its result does not matter: the holder that has the turn finds out whether anybody still receives. */
 	if (r == -EAGAIN && p->arm[ARM_OUT])
 		p->arm[ARM_OUT](p, true);
 	return r;
@@ -123,7 +124,7 @@ slow_path static int withdraw(bufpipe_t *p, uint64_t tail, uint64_t len)
 	 * it saw the end.
 	 */
 	head = atomic_load_explicit(p->sender.head, memory_order_seq_cst) & ~HEAD_HELD;
-	wait_notify(&p->out.wait, room_behind_end(p));
+	wait_notify(&p->out.wait, room_next_position(p));
 	return head == tail ? 0 : -EPIPE;
 }
 

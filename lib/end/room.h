@@ -14,18 +14,21 @@ static inline bool room_fits(const struct direction *out, size_t len)
 
 /*
  * Takes the turn; results as direction_enter.  If a try finds that another holder has it,
- * arms the descriptor for poll.
+ * it arms the descriptor for poll.
  */
 int room_enter(bufpipe_t *pipe, int64_t deadline);
 
 /*
  * In our turn: waits for room, and points *room to it.  0; -EAGAIN for a try; -ETIMEDOUT,
- * -EINTR; -EPIPE, and the stream has ended.
+ * -EINTR; -ENOMEM if the memory of the ring is refused; -EPIPE, and the stream has ended.
  */
 int room_await(bufpipe_t *pipe, void **room, size_t len, int64_t deadline);
 
-/* The position to ring with when no record moves the tail: for the end of the stream, or a message given up. */
-static inline uint64_t room_behind_end(const bufpipe_t *p)
+/*
+ * The position that the next record would lead to: to ring with when no record moves the tail, because the
+ * stream has ended or a message was given up.
+ */
+static inline uint64_t room_next_position(const bufpipe_t *p)
 {
 	return sender_tail(&p->sender) + RECORD_HEADER;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Ending a direction while the end stays open. */
-#include "end/end.h"
+#include "end/room.h"
 
 #include <sys/socket.h>
 
@@ -25,12 +25,15 @@ static int end_out(bufpipe_t *pipe, int64_t timeout_ns)
 		shutdown(pipe->socket, SHUT_RD);
 	r = direction_enter(out, time_deadline(timeout_ns));
 	if (r < 0) {
-		/* Another holder has a reservation open, so nobody slept and nothing has changed. */
+		/*
+		 * Another holder has the turn, most often with a reservation open.  A send that slept
+		 * in its turn has woken, and may have ended.
+		 */
 		wait_restart(&out->wait);
 		return r;
 	}
 	ring_end(&pipe->sender);
-	wait_end(&out->wait, sender_tail(&pipe->sender) + RECORD_HEADER);
+	wait_end(&out->wait, room_next_position(pipe));
 	direction_leave(out);
 	return 0;
 }

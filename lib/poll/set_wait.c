@@ -13,9 +13,10 @@
 /* Up to this many hot entries stay hot, however rarely they are ready: looking costs less than a wake-up. */
 #define HOT_MOST 64
 /*
- * If there are more, an entry that was not ready in this many looks is put to sleep: by
- * then the looks have cost as much as a wake-up without io_uring.  With fewer, entries
- * that are busy, but less so than the receiver, are put to sleep and woken all the time.
+ * If there are more, an entry that was not ready in this many looks is put to sleep.
+ * With fewer looks, entries that are busy, but less so than the receiver, are put to sleep
+ * and woken all the time; with more, the looks at those that are rarely busy cost more
+ * than their wake-ups.  docs/performance.md has the measurement.
  */
 #define MISSES_MOST 256
 /* How many entries are put to sleep at a time: one membarrier and one submission serve all of them. */

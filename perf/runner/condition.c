@@ -6,7 +6,7 @@
  * The busy programs are processes of nice 0 that compute without end; each CPU
  * of the pair has the same number of them.  The limit is that of a separate control
  * group, which holds only the measured processes.  A process of this program, the
- * keeper, removes the group however the runner ends.  Only the measured processes get
+ * watcher, removes the group however the runner ends.  Only the measured processes get
  * the priority: busy programs stay at nice 0.
  */
 #include "bench.h"
@@ -154,8 +154,8 @@ static _Noreturn void keep(int runner)
 	_exit(0);
 }
 
-/* The keeper reads the end of the file when the runner and its workers, which hold the other end, are gone. */
-static int start_keeper(void)
+/* The watcher reads the end of the file when the runner and its workers, which hold the other end, are gone. */
+static int start_watcher(void)
 {
 	int runner[2], err;
 	pid_t pid;
@@ -193,7 +193,7 @@ static int make_group(void)
 		*slash = '\0';
 	}
 	if (!err)
-		err = start_keeper();
+		err = start_watcher();
 	if (err)
 		group[0] = '\0';
 	return err;

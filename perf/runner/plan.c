@@ -98,7 +98,7 @@ static void note_failure(struct results *results, const struct cell *cell, int r
 }
 
 /* The round that counts system calls measures nothing else. */
-static void run_one(struct results *results, struct cell *cell, struct job *job, int round, int which)
+static void run_one(struct results *results, struct cell *cell, struct job job, int round, int which)
 {
 	bool counts = round == results->options->rounds;
 	struct sample counted, *sample = counts ? &counted : &cell->samples[round][which];
@@ -109,18 +109,18 @@ static void run_one(struct results *results, struct cell *cell, struct job *job,
 		cell->left_out[which] |= !counts;
 		return;
 	}
-	job->transport = results->options->transports[which];
-	job->syscalls_id = counts ? results->syscalls_id : 0;
-	job->duration_ns = duration(results->options, cell) / (counts ? 4 : 1);
+	job.transport = results->options->transports[which];
+	job.syscalls_id = counts ? results->syscalls_id : 0;
+	job.duration_ns = duration(results->options, cell) / (counts ? 4 : 1);
 	if (!counts && has_histogram(cell->mode) && !cell->histograms[which])
 		cell->histograms[which] = calloc(1, sizeof(struct histogram));
-	job->histogram = counts ? NULL : cell->histograms[which];
-	job->reason = reason;
-	err = (is_crowd(cell->mode) ? crowd_run : pair_run)(job, sample);
+	job.histogram = counts ? NULL : cell->histograms[which];
+	job.reason = reason;
+	err = (is_crowd(cell->mode) ? crowd_run : pair_run)(&job, sample);
 	if (!err && counts)
 		cell->syscalls[which] = counted.syscalls;
 	if (err && err != -EOPNOTSUPP)
-		note_failure(results, cell, round, which, job);
+		note_failure(results, cell, round, which, &job);
 }
 
 static void run_cell(struct results *results, struct cell *cell, int round)
@@ -132,7 +132,7 @@ static void run_cell(struct results *results, struct cell *cell, int round)
 		int which = (i + round) % options->transport_count;
 
 		if (is_fit(options, options->transports[which], cell))
-			run_one(results, cell, &job, round, which);
+			run_one(results, cell, job, round, which);
 	}
 }
 

@@ -72,11 +72,11 @@ static int refuse(void **state, const struct shape *shape)
 	return -ENOSPC;
 }
 
-#define BROKEN(its_name, its_open, its_recv)                                                              \
-	{                                                                                                 \
-		.name = its_name, .about = "goes wrong", .room = "F_SETPIPE_SZ", .flags = TRANSPORT_MANY, \
-		.open = its_open, .take = broken_take, .send = broken_send, .recv = its_recv,             \
-		.close = broken_close,                                                                    \
+#define BROKEN(its_name, its_open, its_recv)                                                                \
+	{                                                                                                   \
+		.name = (its_name), .about = "goes wrong", .room = "F_SETPIPE_SZ", .flags = TRANSPORT_MANY, \
+		.open = (its_open), .take = broken_take, .send = broken_send, .recv = (its_recv),           \
+		.close = broken_close,                                                                      \
 	}
 
 static const struct transport broken[] = {
